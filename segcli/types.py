@@ -1,0 +1,160 @@
+"""The shape alphabet and the plain types every part is built on.
+
+B batch · Q queries · K classes · N targets · M matched · P points · C, D channels · H W full size · h w feature size.
+Importing this module imports neither torch nor numpy.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, Protocol, get_args
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from torch import Tensor
+
+Task = Literal["panoptic", "instance", "semantic"]
+TASKS: tuple[Task, ...] = get_args(Task)
+
+
+# --------------------------------------------------------------------------------------------------- tensors
+
+
+@dataclass
+class Batch:
+    """Images ready for a model: normalised, then zero-padded right and bottom to one common size."""
+
+    images: Tensor  # [B, 3, H, W] float
+    padding: Tensor  # [B, H, W] bool, True where there is no image
+    sizes: list[tuple[int, int]]  # B × (h, w) before padding
+
+
+class Masks(Protocol):
+    """Mask logits of B × Q queries in the padded frame, kept in whatever form is cheapest until pixels are needed."""
+
+    def select(self, batch: int, queries: Tensor) -> Masks:
+        """Some queries of one image -> [1, N, ...]."""
+
+    def at(self, points: Tensor) -> Tensor:
+        """Bilinear logits at points [B, P, 2], xy in [0, 1] of the padded frame -> [B, Q, P]."""
+
+    def resized(self, size: tuple[int, int]) -> Tensor:
+        """Bilinear resize, align_corners=False -> [B, Q, h, w]."""
+
+    def dense(self) -> Tensor:
+        """All logits at their native stride -> [B, Q, H/4, W/4]."""
+
+
+@dataclass
+class PixelFeatures:
+    """What a pixel decoder hands to a query decoder."""
+
+    mask_features: Tensor | None  # [B, C, H/4, W/4], the right factor of every mask
+    memory: list[Tensor]  # coarse -> fine, each [B, D, h, w]
+    padding: Tensor | None = None  # [B, H, W] bool
+
+
+@dataclass
+class QueryPredictions:
+    """One prediction layer's answer."""
+
+    classes: Tensor  # [B, Q, K + 1] logits, the last is "no object"
+    masks: Masks | None
+    boxes: Tensor | None = None  # [B, Q, 4] cxcywh in [0, 1]
+
+
+# ---------------------------------------------------------------------------------------------------- labels
+
+
+@dataclass(frozen=True)
+class Label:
+    """One class of a dataset. `id` is the dataset's own category id, which need not be the class index."""
+
+    id: int
+    name: str
+    isthing: bool
+    color: tuple[int, int, int] | None = None
+
+
+@dataclass(frozen=True)
+class LabelSet:
+    """The classes of a model in the order of its logits: position = class index."""
+
+    labels: tuple[Label, ...]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> Label:
+        return self.labels[index]
+
+    def __iter__(self) -> Iterator[Label]:
+        return iter(self.labels)
+
+    @property
+    def names(self) -> list[str]:
+        return [label.name for label in self.labels]
+
+    @property
+    def ids(self) -> list[int]:
+        return [label.id for label in self.labels]
+
+    @property
+    def isthing(self) -> list[bool]:
+        return [label.isthing for label in self.labels]
+
+
+# ---------------------------------------------------------------------------------------- inference protocol
+
+
+@dataclass(frozen=True)
+class MergeRule:
+    """How queries become segments; one per paper and checkpoint (Mask2Former: `maskformer_model.py`).
+
+    score: keep queries whose best class probability is above this (panoptic).
+    overlap: drop a segment if less than this share of its own mask survives the argmax.
+    mask_min: mask probability a pixel needs to belong to a segment; None = argmax alone decides (MaskFormer).
+    normalise: how mask logits become probabilities: per pixel ("sigmoid") or over queries ("softmax", DETR).
+    min_area: segments of this many pixels or fewer are dropped (DETR: 4).
+    instance_score: what `predict` shows of instances; files for evaluation are never thresholded.
+    top_k: instances kept over query × class (detectron2's TEST.DETECTIONS_PER_IMAGE).
+    """
+
+    score: float = 0.8
+    overlap: float = 0.8
+    mask_min: float | None = 0.5
+    normalise: Literal["sigmoid", "softmax"] = "sigmoid"
+    min_area: int = 0
+    instance_score: float = 0.5
+    top_k: int = 100
+
+
+@dataclass(frozen=True)
+class InputSize:
+    """Resize the short side to `short`, cap the long side at `long`, pad to a multiple of `divisor`."""
+
+    short: int = 800
+    long: int = 1333
+    divisor: int = 32
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The three sizes (height, width) an image goes through: as decoded, as resized, as padded for the network."""
+
+    original: tuple[int, int]
+    resized: tuple[int, int]
+    padded: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class InferenceSpec:
+    """Everything outside the network that a checkpoint's published numbers depend on."""
+
+    tasks: tuple[Task, ...]
+    labels: LabelSet
+    size: InputSize = field(default_factory=InputSize)
+    rule: MergeRule = field(default_factory=MergeRule)
+    mean: Sequence[float] = (123.675, 116.28, 103.53)  # on a 0..255 scale, RGB
+    std: Sequence[float] = (58.395, 57.12, 57.375)
