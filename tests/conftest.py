@@ -5,6 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# A busy machine must not fail a property: no time limit per example.
+settings.register_profile("segcli", deadline=None)
+settings.load_profile("segcli")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 

@@ -1,0 +1,106 @@
+"""Mask logits kept in their cheapest form until pixels are needed (MaskFormer, arXiv 2107.06278, section 3.3).
+
+A mask of MaskFormer and Mask2Former is a product, `embedding[q] · features[:, y, x]`. Picking queries, sampling at
+points and bilinear resizing are linear in the features, so they commute with the product and the product is made last,
+over the few numbers somebody asked for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+_BILINEAR_TAPS = 4  # values read for each value written by a bilinear resize
+
+
+@dataclass(frozen=True)
+class ProductMasks:
+    """Masks as two factors.
+
+    embeddings: [B, Q, C], one vector a query
+    features: [B, C, h, w], the pixel decoder's mask features at stride 4 of the padded frame
+    """
+
+    embeddings: Tensor
+    features: Tensor
+
+    def select(self, batch: int, queries: Tensor) -> ProductMasks:
+        """Queries `queries` (indices or a bool mask, [N]) of image `batch`, with float32 factors -> [1, N, ...].
+
+        What is selected is about to become pixels or losses, and those are float32 also behind a bf16 network.
+        """
+        return ProductMasks(
+            self.embeddings[batch, queries].float().unsqueeze(0), self.features[batch : batch + 1].float()
+        )
+
+    def at(self, points: Tensor) -> Tensor:
+        """Bilinear logits at points [B, P, 2], xy in [0, 1] of the padded frame -> [B, Q, P]; 0 beyond the border.
+
+        Equal to `F.grid_sample(..., padding_mode="zeros", align_corners=False)` of the dense logits.
+        """
+        height, width = self.features.shape[-2:]
+        if points.shape[1] < height * width:
+            return _product(self.embeddings, sample(self.features, points))  # [B, C, P] -> [B, Q, P]
+        return sample(self.dense(), points)
+
+    def resized(self, size: tuple[int, int]) -> Tensor:
+        """Bilinear resize without antialiasing, align_corners=False -> [B, Q, *size]."""
+        queries, channels = self.embeddings.shape[-2:]
+        here = self.features.shape[-2] * self.features.shape[-1]
+        there = size[0] * size[1]
+        features_first = there * channels * (queries + _BILINEAR_TAPS)
+        product_first = queries * (here * channels + there * _BILINEAR_TAPS)
+        if features_first < product_first:
+            return ProductMasks(self.embeddings, _resize(self.features, size)).dense()
+        return _resize(self.dense(), size)
+
+    def dense(self) -> Tensor:
+        """The product at the features' own stride -> [B, Q, h, w]."""
+        return _product(self.embeddings, self.features.flatten(2)).unflatten(-1, self.features.shape[-2:])
+
+
+@dataclass(frozen=True)
+class DenseMasks:
+    """Masks that have no factors (DETR's convolutional mask head): logits [B, Q, h, w]."""
+
+    logits: Tensor
+
+    def select(self, batch: int, queries: Tensor) -> DenseMasks:
+        """Queries `queries` (indices or a bool mask, [N]) of image `batch`, in float32 -> [1, N, h, w]."""
+        return DenseMasks(self.logits[batch, queries].float().unsqueeze(0))
+
+    def at(self, points: Tensor) -> Tensor:
+        """Bilinear logits at points [B, P, 2], xy in [0, 1] of the padded frame -> [B, Q, P]; 0 beyond the border."""
+        return sample(self.logits, points)
+
+    def resized(self, size: tuple[int, int]) -> Tensor:
+        """Bilinear resize without antialiasing, align_corners=False -> [B, Q, *size]."""
+        return _resize(self.logits, size)
+
+    def dense(self) -> Tensor:
+        """The logits as they are -> [B, Q, h, w]."""
+        return self.logits
+
+
+def sample(maps: Tensor, points: Tensor) -> Tensor:
+    """Bilinear values of maps [B, C, h, w] at points [B, P, 2], xy in [0, 1] -> float32 [B, C, P]; 0 outside.
+
+    float32 because the coordinates need it: bf16 has 8 bits, less than the index of a pixel in a 512-wide map.
+    """
+    grid = 2.0 * points.float().unsqueeze(2) - 1.0  # [B, P, 1, 2]
+    return F.grid_sample(maps.float(), grid, mode="bilinear", padding_mode="zeros", align_corners=False).squeeze(3)
+
+
+def _product(embeddings: Tensor, columns: Tensor) -> Tensor:
+    """[B, Q, C] · [B, C, P] -> [B, Q, P], in the wider of the two dtypes (autocast may narrow it)."""
+    dtype = torch.promote_types(embeddings.dtype, columns.dtype)
+    return embeddings.to(dtype) @ columns.to(dtype)
+
+
+def _resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    if tuple(maps.shape[-2:]) == tuple(size):
+        return maps
+    return F.interpolate(maps, size=size, mode="bilinear", align_corners=False)
