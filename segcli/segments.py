@@ -1,0 +1,191 @@
+"""The one result type: what a model found in one image, at the image's own size. Numpy only.
+
+Panoptic and semantic results are an id map (every pixel belongs to at most one segment), instances are run-length
+masks (they may overlap). A dense [N, H, W] stack exists only if a caller asks for each mask.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from segcli.codecs.rle import RLE, encode_map
+from segcli.types import LabelSet, Task
+
+
+@dataclass(frozen=True, eq=False)
+class Segments:
+    """N segments of one image.
+
+    task: which question this answers.
+    size: (H, W) of the image, in pixels.
+    label_set: the model's classes; `labels` indexes it.
+    labels: int64 [N] class indices (not dataset ids: see `category_ids`).
+    scores: float32 [N], NaN for semantic results, which have none. Panoptic and instance results come in descending
+        order of score.
+    map: uint16 or int32 [H, W], value i + 1 = segment i, 0 = nothing (panoptic, semantic); None for instances.
+    rles: one RLE per instance; None for panoptic and semantic.
+    best_score: the best class probability seen before any threshold, to tell "almost" from "nothing".
+    """
+
+    task: Task
+    size: tuple[int, int]
+    label_set: LabelSet
+    labels: np.ndarray
+    scores: np.ndarray
+    map: np.ndarray | None = None
+    rles: tuple[RLE, ...] | None = None
+    best_score: float = float("nan")
+
+    def __post_init__(self) -> None:
+        if (self.map is None) == (self.rles is None):
+            raise ValueError("Segments take an id map or RLEs, exactly one of them")
+        if self.map is not None and self.map.shape != tuple(self.size):
+            raise ValueError(f"id map is {self.map.shape}, the image {self.size}")
+        if self.rles is not None and len(self.rles) != len(self.labels):
+            raise ValueError(f"{len(self.rles)} masks for {len(self.labels)} labels")
+        if len(self.scores) != len(self.labels):
+            raise ValueError(f"{len(self.scores)} scores for {len(self.labels)} labels")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    # ------------------------------------------------------------------------------------------------- pixels
+
+    def mask(self, index: int) -> np.ndarray:
+        """The mask of one segment, bool [H, W]."""
+        if self.rles is not None:
+            return self.rles[index].decode()
+        assert self.map is not None
+        return self.map == index + 1
+
+    def masks(self) -> Iterator[np.ndarray]:
+        """Every mask in turn, bool [H, W]."""
+        return (self.mask(index) for index in range(len(self)))
+
+    def crop(self, index: int) -> tuple[int, int, np.ndarray]:
+        """(x, y, bool [h, w]): one mask inside its own box, at a cost of the box, not of the image."""
+        if self.rles is not None:
+            return self.rles[index].decode_crop()
+        assert self.map is not None
+        x0, y0, x1, y1 = (int(v) for v in self.boxes()[index])
+        return x0, y0, self.map[y0:y1, x0:x1] == index + 1
+
+    def id_map(self) -> np.ndarray:
+        """int32 [H, W], value i + 1 = segment i, 0 = nothing; where instances overlap the higher score wins."""
+        if self.map is not None:
+            return self.map.astype(np.int32)
+        ids = np.zeros(self.size, dtype=np.int32)
+        for index in np.argsort(self.scores, kind="stable"):
+            x, y, mask = self.crop(index)
+            ids[y : y + mask.shape[0], x : x + mask.shape[1]][mask] = index + 1
+        return ids
+
+    @cached_property
+    def _row_runs(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """(id, y, x0, x1) of every horizontal run of the id map: one cheap pass that areas and boxes share."""
+        assert self.map is not None
+        height, width = self.size
+        if not height or not width:
+            none = np.zeros(0, dtype=np.int64)
+            return none, none, none, none
+        edge = np.empty((height, width), dtype=bool)
+        edge[:, 0] = True
+        np.not_equal(self.map[:, 1:], self.map[:, :-1], out=edge[:, 1:])
+        starts = np.flatnonzero(edge)
+        y, x0 = np.divmod(starts, width)
+        lengths = np.diff(starts, append=height * width)
+        return self.map[y, x0].astype(np.int64), y, x0, x0 + lengths
+
+    def areas(self) -> np.ndarray:
+        """int64 [N] pixels of each segment."""
+        if self.rles is not None:
+            return np.array([rle.area for rle in self.rles], dtype=np.int64)
+        ids, _, x0, x1 = self._row_runs
+        return np.bincount(ids, weights=x1 - x0, minlength=len(self) + 1)[1 : len(self) + 1].astype(np.int64)
+
+    def boxes(self) -> np.ndarray:
+        """int64 [N, 4] tight boxes x0, y0, x1, y1 in pixels, x1 and y1 exclusive; zeros for an empty mask."""
+        if self.rles is not None:
+            xywh = np.array([rle.bbox for rle in self.rles], dtype=np.int64).reshape(-1, 4)
+            return np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1)
+        return self._map_boxes
+
+    @cached_property
+    def _map_boxes(self) -> np.ndarray:
+        ids, y, x0, x1 = self._row_runs
+        boxes = np.zeros((len(self) + 1, 4), dtype=np.int64)
+        order = np.argsort(ids, kind="stable")
+        present, first = np.unique(ids[order], return_index=True)
+        if len(present):
+            boxes[present, 0] = np.minimum.reduceat(x0[order], first)
+            boxes[present, 1] = np.minimum.reduceat(y[order], first)
+            boxes[present, 2] = np.maximum.reduceat(x1[order], first)
+            boxes[present, 3] = np.maximum.reduceat(y[order], first) + 1
+        return boxes[1:]
+
+    # ------------------------------------------------------------------------------------------------- labels
+
+    def names(self) -> list[str]:
+        """Class name of each segment."""
+        return [self.label_set[int(label)].name for label in self.labels]
+
+    def category_ids(self) -> list[int]:
+        """The dataset's own category id of each segment."""
+        return [self.label_set[int(label)].id for label in self.labels]
+
+    def isthing(self) -> list[bool]:
+        """Whether each segment's class is countable."""
+        return [self.label_set[int(label)].isthing for label in self.labels]
+
+    # ------------------------------------------------------------------------------------------------ changes
+
+    def filter(self, keep: np.ndarray) -> Segments:
+        """The segments where `keep` (bool [N]) is true, renumbered."""
+        keep = np.asarray(keep, dtype=bool)
+        rles, id_map = None, None
+        if self.rles is not None:
+            rles = tuple(rle for rle, kept in zip(self.rles, keep, strict=True) if kept)
+        elif self.map is not None:
+            numbers = np.zeros(len(self) + 1, dtype=self.map.dtype)
+            numbers[1:][keep] = np.arange(1, int(keep.sum()) + 1)
+            id_map = numbers[self.map]
+        return Segments(
+            self.task,
+            self.size,
+            self.label_set,
+            self.labels[keep],
+            self.scores[keep],
+            id_map,
+            rles,
+            self.best_score,
+        )
+
+    def to_rles(self) -> tuple[RLE, ...]:
+        """One RLE per segment, made from the id map where there is one."""
+        if self.rles is not None:
+            return self.rles
+        assert self.map is not None
+        return tuple(encode_map(self.map, len(self)))
+
+    def to_coco(self, image_id: int | str) -> list[dict[str, Any]]:
+        """COCO results: image_id, category_id (the dataset's own), bbox xywh, segmentation (RLE), score.
+
+        Semantic segments have no score and carry none, as in COCO's stuff results format.
+        """
+        results = []
+        for category, score, rle in zip(self.category_ids(), self.scores, self.to_rles(), strict=True):
+            result: dict[str, Any] = {
+                "image_id": image_id,
+                "category_id": category,
+                "bbox": list(rle.bbox),
+                "segmentation": rle.to_coco(),
+            }
+            if not np.isnan(score):
+                result["score"] = float(score)
+            results.append(result)
+        return results
