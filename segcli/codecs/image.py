@@ -1,0 +1,227 @@
+"""Photos in: every bitmap Pillow can read -> [H, W, 3] uint8 RGB, upright; and resizing for the network.
+
+Pillow decodes because it refuses truncated files, applies orientation and opens every mode below. What each becomes:
+
+* grey, 1-bit, palette, CMYK, YCbCr, LAB → RGB by Pillow's conversion
+* transparency (RGBA, LA, palette or colour-key) → composited over white
+* more than 8 bits (16-bit PNG and TIFF, 32-bit integer, float) → scaled by the depth really used: the largest value
+  decides between 8, 10, 12, 14 and 16 bits, so a 12-bit picture stored in 16 bits does not come out black
+* several frames or pages → the first
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import numpy as np
+
+from segcli.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from PIL import Image
+    from PIL.ImageFile import ImageFile
+
+MAX_PIXELS = 250_000_000
+"""Pictures with more pixels are refused by their header, before any memory is taken, unless the caller says more."""
+
+_STRIP = 256  # rows copied at a time: Pillow hands a whole picture to numpy through a list of 64 KB pieces, 4 × slower
+_ORIENTATION = 0x0112  # EXIF tag
+_OPEN_LOCK = threading.Lock()
+
+
+def read_image(
+    source: str | Path | bytes | BinaryIO,
+    *,
+    name: str | None = None,
+    max_pixels: int = MAX_PIXELS,
+) -> np.ndarray:
+    """Decode one picture to uint8 RGB [H, W, 3], upright and writable.
+
+    Args:
+        source: a path, the encoded bytes, or a binary stream (read to its end; need not be seekable).
+        name: what to call the picture in errors; the path if it is one.
+        max_pixels: refuse pictures whose header says more.
+
+    Raises:
+        InputError: missing, unreadable, empty, not a picture, truncated, damaged, or too large.
+    """
+    name = name or (str(source) if isinstance(source, str | Path) else "the image")
+    data = _read_bytes(source, name)
+    image = _open(data, name, max_pixels)
+    try:
+        return _to_rgb(image, data)
+    except MemoryError:
+        width, height = image.size
+        raise InputError(f"{name}: not enough memory for {width}×{height} pixels; downscale it first") from None
+    except Exception as error:  # Pillow's decoders raise nearly anything on malformed data
+        raise InputError(f"{name}: damaged or truncated ({error}); copy or export it again") from error
+
+
+def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Antialiased bilinear resize of uint8 [H, W, 3] to `size` = (h, w); by Pillow on 8-bit values, as detectron2."""
+    from PIL import Image
+
+    if image.shape[:2] == tuple(size):
+        return image
+    resized = Image.fromarray(image).resize((size[1], size[0]), Image.Resampling.BILINEAR)
+    return _pixels(resized)
+
+
+def _read_bytes(source: str | Path | bytes | BinaryIO, name: str) -> bytes:
+    try:
+        if isinstance(source, str | Path):
+            data = Path(source).read_bytes()
+        else:
+            data = source if isinstance(source, bytes) else source.read()
+    except FileNotFoundError:
+        raise InputError(f"{name}: no such file") from None
+    except IsADirectoryError:
+        raise InputError(f"{name}: a folder, not a file") from None
+    except PermissionError:
+        raise InputError(f"{name}: not readable; check its permissions") from None
+    except OSError as error:
+        raise InputError(f"{name}: cannot be read ({error.strerror or error})") from error
+    if not data:
+        raise InputError(f"{name}: empty (0 bytes); copy or export it again")
+    return data
+
+
+def _open(data: bytes, name: str, max_pixels: int) -> ImageFile:
+    """Parse the header only, and judge the size it states."""
+    from PIL import UnidentifiedImageError
+
+    try:
+        image = _parse_header(data)
+    except UnidentifiedImageError:
+        raise InputError(f"{name}: not a picture in a known format; convert it to JPEG, PNG or TIFF") from None
+    except Exception as error:
+        raise InputError(f"{name}: damaged header ({error}); copy or export it again") from error
+    width, height = image.size
+    if width * height > max_pixels:
+        raise InputError(
+            f"{name}: {width}×{height} = {width * height / 1e6:.0f} megapixels, above the limit of "
+            f"{max_pixels / 1e6:g}; with enough memory, --max-pixels {width * height} lifts it"
+        )
+    return image
+
+
+def _parse_header(data: bytes) -> ImageFile:
+    from PIL import Image
+
+    with _OPEN_LOCK:  # Pillow's own limit is a global; ours is an argument, so that two callers may differ
+        pillow_limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            return Image.open(io.BytesIO(data))
+        finally:
+            Image.MAX_IMAGE_PIXELS = pillow_limit
+
+
+def _to_rgb(file: ImageFile, data: bytes) -> np.ndarray:
+    from PIL import Image
+
+    image: Image.Image = file
+    deep_color = file.mode in ("RGB", "RGBA") and ";16" in _rawmode(file)
+    file.load()
+    orientation = _orientation(file)
+    if image.mode in ("I", "F") or image.mode.startswith("I;"):
+        grey = _to_8bit(_pixels(_upright(image, orientation)))
+        return np.repeat(grey[:, :, None], 3, axis=2)
+    if deep_color:
+        image.info.pop("transparency", None)  # a colour key of 16-bit values means nothing to 8-bit pixels
+        image = _scaled_by_depth(image, data)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
+        white.alpha_composite(image)
+        image = white
+    if image.mode != "RGB":
+        image = image.convert("RGB")
+    return _pixels(_upright(image, orientation))
+
+
+def _pixels(image: Image.Image) -> np.ndarray:
+    """Copy a Pillow image into an array of its own, strip by strip."""
+    width, height = image.size
+    first = np.asarray(image.crop((0, 0, width, min(_STRIP, height))))
+    pixels = np.empty((height, *first.shape[1:]), dtype=first.dtype)
+    pixels[:_STRIP] = first
+    for top in range(_STRIP, height, _STRIP):
+        pixels[top : top + _STRIP] = np.asarray(image.crop((0, top, width, min(top + _STRIP, height))))
+    return pixels
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF orientation 1..8; 1 if there is none or the EXIF block is malformed, as every viewer does.
+
+    Asked after loading: PNG may carry EXIF behind the pixels, and Pillow itself turns TIFFs while loading.
+    """
+    try:
+        return int(image.getexif().get(_ORIENTATION, 1))
+    except Exception:
+        return 1
+
+
+def _upright(image: Image.Image, orientation: int) -> Image.Image:
+    from PIL.Image import Transpose
+
+    turns = {
+        2: Transpose.FLIP_LEFT_RIGHT,
+        3: Transpose.ROTATE_180,
+        4: Transpose.FLIP_TOP_BOTTOM,
+        5: Transpose.TRANSPOSE,
+        6: Transpose.ROTATE_270,
+        7: Transpose.TRANSVERSE,
+        8: Transpose.ROTATE_90,
+    }
+    return image.transpose(turns[orientation]) if orientation in turns else image
+
+
+def _to_8bit(values: np.ndarray) -> np.ndarray:
+    """Scale non-negative counts to uint8 by the smallest depth of 8, 10, … 16 (or more) bits that holds their maximum.
+
+    Floats up to 1 are taken as fractions of white; negative values and NaN are black.
+    """
+    if values.dtype.kind == "f":
+        values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
+        if values.size and values.max() <= 1:
+            return (values.clip(0, 1) * 255 + 0.5).astype(np.uint8)
+    peak = int(values.max(initial=0))
+    bits = max(8, peak.bit_length() + peak.bit_length() % 2)
+    return (values.clip(0).astype(np.uint32) >> (bits - 8)).astype(np.uint8)
+
+
+# Pillow keeps only the high byte of 16-bit colour. Where that loses a 10- to 14-bit picture, the same file is decoded
+# once more with the byte order in the raw mode swapped, which yields the low bytes.
+
+
+def _rawmode(image: ImageFile) -> str:
+    args = image.tile[0][3] if image.tile else ""
+    return str(args[0] if isinstance(args, tuple) and args else args)
+
+
+def _scaled_by_depth(high: Image.Image, data: bytes) -> Image.Image:
+    from PIL import Image
+
+    top = _pixels(high)
+    if top[..., :3].max() >= 64:  # 16 bits in use: the high byte is the answer
+        return high
+    image = _parse_header(data)
+    opposite = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
+    raw = _rawmode(image)
+    swapped = raw[:-1] + opposite[raw[-1]]
+    make: Callable[[tuple[Any, ...]], Any] = getattr(type(image.tile[0]), "_make", tuple)  # a plain tuple before 11
+    image.tile = [
+        make((codec, extents, offset, (swapped, *args[1:]) if isinstance(args, tuple) else swapped))
+        for codec, extents, offset, args in image.tile
+    ]
+    image.load()
+    values = top.astype(np.uint16) << 8 | _pixels(image)
+    scaled = top
+    scaled[..., :3] = _to_8bit(values[..., :3])
+    return Image.fromarray(scaled)
