@@ -1,0 +1,49 @@
+"""Multi-head attention with position embeddings on queries and keys only, as DETR and its descendants use it."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from segcli.layers import trace
+
+
+class Attention(nn.Module):
+    """Projections of multi-head attention and the attention itself, apart, so that callers may batch projections.
+
+    The weights lie as in `nn.MultiheadAttention`: `in_proj_weight` [3 D, D] holds query, key, value in this order.
+    """
+
+    def __init__(self, dim: int, num_heads: int) -> None:
+        super().__init__()
+        if dim % num_heads:
+            raise ValueError(f"dim {dim} is not a multiple of num_heads {num_heads}")
+        self.num_heads = num_heads
+        self.in_proj_weight = nn.Parameter(torch.empty(3 * dim, dim))
+        self.in_proj_bias = nn.Parameter(torch.zeros(3 * dim))
+        self.out_proj = nn.Linear(dim, dim)
+        nn.init.xavier_uniform_(self.in_proj_weight)
+        nn.init.zeros_(self.out_proj.bias)
+
+    def project(self, x: Tensor, part: str) -> Tensor:
+        """x [B, N, D] -> [B, N, len(part) · D] for part "q", "k", "v" or "qk"."""
+        dim = x.shape[-1]
+        start, stop = "qkv".index(part[0]) * dim, ("qkv".index(part[-1]) + 1) * dim
+        return F.linear(x, self.in_proj_weight[start:stop], self.in_proj_bias[start:stop])
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+        """q [B, Q, D] · k, v [B, N, D] (projected) -> [B, Q, D]. `mask` [B, Q, N] bool: True = may be looked at."""
+        q, k, v = (x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for x in (q, k, v))  # [B, heads, ·, D/heads]
+        mask = None if mask is None else mask[:, None]
+        trace.save("attention", lambda: _probabilities(q, k, mask))
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        return self.out_proj(out.transpose(1, 2).flatten(2))
+
+
+def _probabilities(q: Tensor, k: Tensor, mask: Tensor | None) -> Tensor:
+    """What the fused kernel does not return: softmax(q kᵀ / √d) -> [B, heads, Q, N] in fp32."""
+    logits = q.float() @ k.float().transpose(-1, -2) * q.shape[-1] ** -0.5
+    if mask is not None:
+        logits = logits.masked_fill(~mask, -torch.inf)
+    return logits.softmax(-1)

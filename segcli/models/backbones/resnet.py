@@ -1,0 +1,55 @@
+"""ResNet-50 and -101 (arXiv 1512.03385) as a four-level backbone; the stride sits in the 3×3 convolution."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from segcli.models.backbones.convolution import ConvNorm
+
+
+class Bottleneck(nn.Module):
+    """1×1, 3×3, 1×1 and a shortcut."""
+
+    def __init__(self, in_dim: int, out_dim: int, stride: int) -> None:
+        super().__init__()
+        mid = out_dim // 4
+        self.conv1 = ConvNorm(in_dim, mid)
+        self.conv2 = ConvNorm(mid, mid, 3, stride)
+        self.conv3 = ConvNorm(mid, out_dim)
+        self.shortcut = ConvNorm(in_dim, out_dim, 1, stride) if stride > 1 or in_dim != out_dim else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        shortcut = x if self.shortcut is None else self.shortcut(x)
+        x = self.conv2(self.conv1(x).relu_()).relu_()
+        return self.conv3(x).add_(shortcut).relu_()
+
+
+class ResNet(nn.Module):
+    """Images [B, 3, H, W] -> four maps at strides 4, 8, 16, 32 (channels last)."""
+
+    def __init__(self, depths: list[int], hidden_sizes: list[int], embedding_size: int = 64) -> None:
+        super().__init__()
+        self.channels = list(hidden_sizes)
+        self.stem = ConvNorm(3, embedding_size, 7, 2)
+        dims = [embedding_size, *hidden_sizes]
+        self.stages = nn.ModuleList(
+            nn.Sequential(
+                *(
+                    Bottleneck(dims[i] if j == 0 else dims[i + 1], dims[i + 1], 2 if j == 0 and i > 0 else 1)
+                    for j in range(depth)
+                )
+            )
+            for i, depth in enumerate(depths)
+        )
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """images [B, 3, H, W] -> pyramid, fine to coarse."""
+        x = images.contiguous(memory_format=torch.channels_last)
+        x = F.max_pool2d(self.stem(x).relu_(), 3, 2, 1)
+        pyramid = []
+        for stage in self.stages:
+            x = stage(x)
+            pyramid.append(x)
+        return pyramid

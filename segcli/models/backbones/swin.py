@@ -1,0 +1,223 @@
+"""Swin Transformer (arXiv 2103.14030) as a four-level backbone.
+
+Windows keep their size and their shift even when a map is smaller than one window, as in the original dense-prediction
+code. Window partition, cyclic shift and padding are one gather by a cached index.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+# Bytes of attention logits handled at once: they are written and read three times, so they should stay in the cache.
+ATTENTION_BYTES = 3 << 20
+# Tokens per pass through an MLP, for the same reason.
+MLP_TOKENS = 4096
+
+
+@dataclass(frozen=True)
+class Windows:
+    """How a flattened h × w map is cut into windows of N = window² tokens."""
+
+    gather: Tensor  # [W·N] token of each place in window order (any token where the place is padding)
+    scatter: Tensor  # [h·w] place of each token in window order
+    padding: Tensor | None  # places that are padding; None if there are none
+    plain: int  # the first `plain` windows need no mask
+    mask: Tensor | None  # [W - plain, 1, N, N] additive: tokens that the shift brought together do not attend
+
+
+@lru_cache(maxsize=32)
+def windows(height: int, width: int, window: int, shift: int, device: torch.device) -> Windows:
+    """Index of the windows of an h × w map, zero-padded right and bottom to multiples of the window, then shifted."""
+    rows, cols = -(-height // window) * window, -(-width // window) * window
+    y = (torch.arange(rows) + shift) % rows  # what the cyclic shift brings to each line
+    x = (torch.arange(cols) + shift) % cols
+    inside = (y < height)[:, None] & (x < width)[None]
+    token = (y.clamp(max=height - 1) * width)[:, None] + x.clamp(max=width - 1)[None]
+
+    def cut(grid: Tensor) -> Tensor:  # [rows, cols] -> [W, N]
+        return grid.view(rows // window, window, cols // window, window).transpose(1, 2).reshape(-1, window * window)
+
+    token, inside = cut(token), cut(inside)
+    plain, mask = token.shape[0], None
+    if shift:
+        band_y = (torch.arange(rows) >= rows - window).int() + (torch.arange(rows) >= rows - shift)
+        band_x = (torch.arange(cols) >= cols - window).int() + (torch.arange(cols) >= cols - shift)
+        region = cut(band_y[:, None] * 3 + band_x[None])
+        mixed = (region != region[:, :1]).any(1)
+        order = torch.argsort(mixed.int(), stable=True)  # windows without a mask first
+        token, inside, region = token[order], inside[order], region[order]
+        plain = int((~mixed).sum())
+        apart = region[plain:, :, None] != region[plain:, None, :]
+        mask = (apart * -100.0)[:, None].to(device)  # -100, not -inf: what the weights were trained with
+
+    token, inside = token.flatten(), inside.flatten()
+    scatter = torch.empty(height * width, dtype=torch.long)
+    scatter[token[inside]] = torch.arange(token.numel())[inside]
+    padding = None if bool(inside.all()) else (~inside).nonzero().flatten().to(device)
+    return Windows(token.to(device), scatter.to(device), padding, plain, mask)
+
+
+@lru_cache(maxsize=4)
+def relative_positions(window: int, device: torch.device) -> Tensor:
+    """Row of the bias table for each pair of tokens of a window -> [N·N]."""
+    at = torch.stack(torch.meshgrid(torch.arange(window), torch.arange(window), indexing="ij")).flatten(1)  # [2, N]
+    delta = at[:, :, None] - at[:, None] + window - 1
+    return (delta[0] * (2 * window - 1) + delta[1]).flatten().to(device)
+
+
+class WindowAttention(nn.Module):
+    """Self-attention inside windows with a learned bias for each relative position."""
+
+    def __init__(self, dim: int, num_heads: int, window: int) -> None:
+        super().__init__()
+        self.num_heads, self.window = num_heads, window
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.proj = nn.Linear(dim, dim)
+        self.bias_table = nn.Parameter(torch.empty((2 * window - 1) ** 2, num_heads))
+        nn.init.trunc_normal_(self.bias_table, std=0.02)
+
+    def forward(self, x: Tensor, layout: Windows) -> Tensor:
+        """x [B, W·N, C] in window order -> the same."""
+        batch, _, dim = x.shape
+        n = self.window**2
+        bias = self.bias_table[relative_positions(self.window, x.device)].view(1, n, n, -1).permute(0, 3, 1, 2)
+        bias = bias.to(x.dtype).contiguous()  # [1, heads, N, N]
+        x = x.view(batch, -1, n, dim)
+        step = max(1, ATTENTION_BYTES // (batch * bias.numel() * x.element_size()))
+        out = []
+        if layout.mask is None:
+            edges = [*range(0, layout.plain, step), layout.plain]
+        else:
+            total = x.shape[1]
+            edges = [*range(0, layout.plain, step), *range(layout.plain, total, step), total]
+        for start, stop in zip(edges[:-1], edges[1:], strict=True):
+            part_bias = bias
+            if start >= layout.plain and layout.mask is not None:
+                part_bias = bias + layout.mask[start - layout.plain : stop - layout.plain].to(x.dtype)
+            out.append(self._attend(x[:, start:stop], part_bias))
+        return torch.cat(out, dim=1).flatten(1, 2)
+
+    def _attend(self, x: Tensor, bias: Tensor) -> Tensor:
+        """x [B, w, N, C] · bias [1 or w, heads, N, N] -> [B, w, N, C]."""
+        q, k, v = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(3, 0, 1, 4, 2, 5)  # [B, w, heads, N, d]
+        logits = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
+        probabilities = logits.add_(bias).softmax(-1)
+        return self.proj((probabilities @ v).transpose(2, 3).flatten(3))
+
+
+class SwinBlock(nn.Module):
+    """LN, window attention, LN, MLP, each with a residual; every second block shifts its windows by half."""
+
+    def __init__(
+        self, dim: int, num_heads: int, window: int, shifted: bool, mlp_ratio: float, drop_path: float
+    ) -> None:
+        super().__init__()
+        self.window, self.shift, self.drop_path = window, window // 2 if shifted else 0, drop_path
+        self.norm1 = nn.LayerNorm(dim)
+        self.attention = WindowAttention(dim, num_heads, window)
+        self.norm2 = nn.LayerNorm(dim)
+        self.fc1 = nn.Linear(dim, int(dim * mlp_ratio))
+        self.fc2 = nn.Linear(int(dim * mlp_ratio), dim)
+
+    def forward(self, x: Tensor, height: int, width: int) -> Tensor:
+        """x [B, h·w, C] -> the same."""
+        layout = windows(height, width, self.window, self.shift, x.device)
+        cut = self.norm1(x).index_select(1, layout.gather)
+        if layout.padding is not None:
+            cut = cut.index_fill(1, layout.padding, 0)
+        x = x + self._drop(self.attention(cut, layout).index_select(1, layout.scatter))
+        return torch.cat([t + self._drop(self._mlp(t)) for t in x.split(MLP_TOKENS, dim=1)], dim=1)
+
+    def _mlp(self, x: Tensor) -> Tensor:
+        return self.fc2(F.gelu(self.fc1(self.norm2(x))))
+
+    def _drop(self, x: Tensor) -> Tensor:
+        """Stochastic depth: in training, the branch of a sample is left out with probability `drop_path`."""
+        if not (self.training and self.drop_path):
+            return x
+        keep = 1 - self.drop_path
+        return x * (torch.rand(x.shape[0], 1, 1, device=x.device) < keep).to(x.dtype) / keep
+
+
+class PatchMerging(nn.Module):
+    """Halves the map: 2 × 2 neighbours are stacked, normed and projected: [B, h·w, C] -> [B, ⌈h/2⌉·⌈w/2⌉, 2 C]."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(4 * dim)
+        self.reduction = nn.Linear(4 * dim, 2 * dim, bias=False)
+
+    def forward(self, x: Tensor, height: int, width: int) -> Tensor:
+        x = x.unflatten(1, (height, width))
+        x = F.pad(x, (0, 0, 0, width % 2, 0, height % 2))
+        x = torch.cat([x[:, dy::2, dx::2] for dx in (0, 1) for dy in (0, 1)], dim=-1)  # y runs faster, as published
+        return self.reduction(self.norm(x.flatten(1, 2)))
+
+
+class SwinStage(nn.Module):
+    """The blocks at one resolution and the merging that leads to the next."""
+
+    def __init__(
+        self, dim: int, depth: int, num_heads: int, window: int, mlp_ratio: float, drop_paths: list[float], last: bool
+    ) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(
+            SwinBlock(dim, num_heads, window, bool(i % 2), mlp_ratio, drop_paths[i]) for i in range(depth)
+        )
+        self.downsample = None if last else PatchMerging(dim)
+
+
+class Swin(nn.Module):
+    """Swin backbone: images [B, 3, H, W] -> four maps [B, C·2^i, h, w] at strides 4, 8, 16, 32 (channels last)."""
+
+    def __init__(
+        self,
+        embed_dim: int,
+        depths: list[int],
+        num_heads: list[int],
+        window_size: int,
+        mlp_ratio: float = 4.0,
+        drop_path_rate: float = 0.0,
+        patch_size: int = 4,
+    ) -> None:
+        super().__init__()
+        self.patch_size = patch_size
+        self.patch_embed = nn.Conv2d(3, embed_dim, patch_size, patch_size)
+        self.patch_norm = nn.LayerNorm(embed_dim)
+        self.channels = [embed_dim * 2**i for i in range(len(depths))]
+        rates = torch.linspace(0, drop_path_rate, sum(depths), device="cpu").tolist()
+        self.stages = nn.ModuleList(
+            SwinStage(
+                dim,
+                depths[i],
+                num_heads[i],
+                window_size,
+                mlp_ratio,
+                rates[sum(depths[:i]) : sum(depths[: i + 1])],
+                last=i == len(depths) - 1,
+            )
+            for i, dim in enumerate(self.channels)
+        )
+        self.norms = nn.ModuleList(nn.LayerNorm(dim) for dim in self.channels)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """images [B, 3, H, W] -> pyramid, fine to coarse."""
+        size = self.patch_size
+        images = F.pad(images, (0, -images.shape[3] % size, 0, -images.shape[2] % size))
+        x = self.patch_embed(images)
+        height, width = x.shape[2:]
+        x = self.patch_norm(x.flatten(2).transpose(1, 2))
+        pyramid = []
+        for stage, norm in zip(self.stages, self.norms, strict=True):
+            for block in stage.blocks:
+                x = block(x, height, width)
+            pyramid.append(norm(x).unflatten(1, (height, width)).permute(0, 3, 1, 2))
+            if stage.downsample is not None:
+                x = stage.downsample(x, height, width)
+                height, width = -(-height // 2), -(-width // 2)
+        return pyramid

@@ -1,0 +1,92 @@
+"""Mask2Former's pixel decoder (arXiv 2112.01527, §3.2.2; MSDeformAttn): deformable attention over three levels,
+then one FPN step to stride 4."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from segcli.layers.deformable import DeformableAttention, Levels, levels
+from segcli.layers.positions import sine_positions
+from segcli.types import PixelFeatures
+
+# Tokens per pass through the feed-forward part, so that its wide middle stays in the cache.
+TOKENS = 4096
+
+
+class DeformableLayer(nn.Module):
+    """Deformable self-attention and feed-forward, each followed by a norm."""
+
+    def __init__(self, dim: int, num_heads: int, feedforward: int, num_levels: int) -> None:
+        super().__init__()
+        self.attention = DeformableAttention(dim, num_heads, num_levels)
+        self.norm1 = nn.LayerNorm(dim)
+        self.fc1 = nn.Linear(dim, feedforward)
+        self.fc2 = nn.Linear(feedforward, dim)
+        self.norm2 = nn.LayerNorm(dim)
+
+    def forward(self, x: Tensor, positions: Tensor, geometry: Levels) -> Tensor:
+        """x [B, S, D], positions [S, D] -> [B, S, D]."""
+        x = self.norm1(x + self.attention(x + positions, x, geometry))
+        parts = [self.norm2(t + self.fc2(self.fc1(t).relu_())) for t in x.split(TOKENS, dim=1)]
+        return torch.cat(parts, dim=1)
+
+
+class ProjectNorm(nn.Module):
+    """1×1 or 3×3 convolution and GroupNorm(32)."""
+
+    def __init__(self, in_dim: int, dim: int, kernel: int, bias: bool) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_dim, dim, kernel, padding=kernel // 2, bias=bias)
+        self.norm = nn.GroupNorm(32, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(self.conv(x))
+
+
+class DeformablePixelDecoder(nn.Module):
+    """Pyramid of strides 4, 8, 16, 32 -> memory at 32, 16, 8 and mask features at 4.
+
+    Padding is ignored, as published: a padded place is a place like any other.
+    """
+
+    def __init__(
+        self, channels: list[int], dim: int, mask_dim: int, num_layers: int, num_heads: int, feedforward: int
+    ) -> None:
+        super().__init__()
+        inputs = channels[:0:-1]  # coarse to fine, without stride 4
+        self.dim = dim
+        self.input_proj = nn.ModuleList(ProjectNorm(c, dim, 1, bias=True) for c in inputs)
+        self.level_embed = nn.Parameter(torch.empty(len(inputs), dim))
+        nn.init.normal_(self.level_embed)
+        self.layers = nn.ModuleList(
+            DeformableLayer(dim, num_heads, feedforward, len(inputs)) for _ in range(num_layers)
+        )
+        self.lateral = ProjectNorm(channels[0], dim, 1, bias=False)
+        self.output = ProjectNorm(dim, dim, 3, bias=False)
+        self.mask_proj = nn.Conv2d(dim, mask_dim, 1)
+
+    def forward(self, pyramid: list[Tensor], padding: Tensor | None = None) -> PixelFeatures:
+        """pyramid fine to coarse, each [B, C_i, h_i, w_i] -> PixelFeatures."""
+        maps = [proj(x) for proj, x in zip(self.input_proj, pyramid[:0:-1], strict=True)]
+        shapes = tuple((x.shape[2], x.shape[3]) for x in maps)
+        tokens = torch.cat([x.flatten(2).transpose(1, 2) for x in maps], dim=1)  # [B, S, D]
+        del maps
+        positions = torch.cat(
+            [
+                sine_positions(h, w, self.dim, tokens.device, tokens.dtype) + self.level_embed[i]
+                for i, (h, w) in enumerate(shapes)
+            ]
+        )
+        geometry = levels(shapes, tokens.device)
+        for layer in self.layers:
+            tokens = layer(tokens, positions, geometry)
+        memory = [
+            part.transpose(1, 2).unflatten(2, shape)
+            for part, shape in zip(tokens.split([h * w for h, w in shapes], dim=1), shapes, strict=True)
+        ]
+        fine = self.lateral(pyramid[0])
+        fine = fine + F.interpolate(memory[-1], size=fine.shape[2:], mode="bilinear", align_corners=False)
+        fine = self.output(fine).relu_()
+        return PixelFeatures(self.mask_proj(fine), memory, padding)

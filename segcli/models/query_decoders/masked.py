@@ -1,0 +1,111 @@
+"""Mask2Former's query decoder (arXiv 2112.01527, §3.2.1): masked attention over one level of memory after the other.
+
+Query l attends only to where its own mask of layer l - 1 is foreground:
+X_l = softmax(M_{l-1} + Q Kᵀ) V + X_{l-1}.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from segcli.layers import trace
+from segcli.layers.attention import Attention
+from segcli.layers.masks import ProductMasks
+from segcli.layers.positions import sine_positions
+from segcli.models.heads import MaskClassificationHead
+from segcli.types import PixelFeatures, QueryPredictions
+
+
+class MaskedLayer(nn.Module):
+    """Masked cross-attention, self-attention, feed-forward, each followed by a norm."""
+
+    def __init__(self, dim: int, num_heads: int, feedforward: int) -> None:
+        super().__init__()
+        self.cross = Attention(dim, num_heads)
+        self.cross_norm = nn.LayerNorm(dim)
+        self.self_attention = Attention(dim, num_heads)
+        self.self_norm = nn.LayerNorm(dim)
+        self.fc1 = nn.Linear(dim, feedforward)
+        self.fc2 = nn.Linear(feedforward, dim)
+        self.norm = nn.LayerNorm(dim)
+
+    def forward(self, x: Tensor, positions: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
+        """x [B, Q, D], positions [Q, D], key and value [B, N, D] projected, mask [B, Q, N] True = look -> [B, Q, D]."""
+        q = self.cross.project(x + positions, "q")
+        x = self.cross_norm(x + self.cross.attend(q, key, value, mask))
+        q, k = self.self_attention.project(x + positions, "qk").chunk(2, dim=-1)
+        x = self.self_norm(x + self.self_attention.attend(q, k, self.self_attention.project(x, "v")))
+        return self.norm(x + self.fc2(self.fc1(x).relu_()))
+
+
+class MaskedQueryDecoder(nn.Module):
+    """Learnable queries refined by `num_layers` masked layers; layer l reads memory level l mod 3."""
+
+    def __init__(
+        self, dim: int, num_queries: int, num_layers: int, num_heads: int, feedforward: int, num_levels: int = 3
+    ) -> None:
+        super().__init__()
+        self.query_features = nn.Parameter(torch.empty(num_queries, dim))
+        self.query_positions = nn.Parameter(torch.empty(num_queries, dim))
+        self.level_embed = nn.Parameter(torch.empty(num_levels, dim))
+        for parameter in (self.query_features, self.query_positions, self.level_embed):
+            nn.init.normal_(parameter)
+        self.layers = nn.ModuleList(MaskedLayer(dim, num_heads, feedforward) for _ in range(num_layers))
+
+    def forward(
+        self, pixels: PixelFeatures, head: MaskClassificationHead, every_layer: bool = False
+    ) -> list[QueryPredictions]:
+        """-> the predictions of the learnable queries and of every layer, or of the last layer alone."""
+        features = pixels.mask_features
+        assert features is not None  # this decoder's pixel decoder always makes them
+        sizes = [m.shape[2:] for m in pixels.memory]
+        # An attention mask is a threshold of a product: the features are resized once, not every mask every time.
+        with torch.no_grad():
+            pyramid = [
+                F.interpolate(features, size=size, mode="bilinear", align_corners=False).flatten(2) for size in sizes
+            ]
+        keys, values = self._project_memory(pixels.memory)
+        x = self.query_features.expand(features.shape[0], -1, -1)
+        predictions = []
+        for index, layer in enumerate(self.layers):
+            level = index % len(sizes)
+            if every_layer:
+                classes, embeddings = head(x)
+                predictions.append(QueryPredictions(classes, ProductMasks(embeddings, features)))
+            else:
+                embeddings = head.embeddings(x)
+            mask = attention_mask(embeddings, pyramid[level])
+            trace.save("attention_mask", lambda mask=mask, size=sizes[level]: mask.unflatten(2, size))
+            x = layer(x, self.query_positions, keys[index], values[index], mask)
+        classes, embeddings = head(x)
+        predictions.append(QueryPredictions(classes, ProductMasks(embeddings, features)))
+        return predictions
+
+    def _project_memory(self, memory: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """Keys and values of every layer, those of one level in a single wide product -> L × [B, N, D] each."""
+        keys: list[Tensor | None] = [None] * len(self.layers)
+        values: list[Tensor | None] = [None] * len(self.layers)
+        for level, m in enumerate(memory):
+            users = range(level, len(self.layers), len(memory))
+            dim, (h, w) = m.shape[1], m.shape[2:]
+            value = m.flatten(2).transpose(1, 2) + self.level_embed[level]
+            key = value + sine_positions(h, w, dim, m.device, m.dtype)
+            for part, source, target in ((1, key, keys), (2, value, values)):
+                rows = slice(part * dim, (part + 1) * dim)
+                weight = torch.cat([self.layers[i].cross.in_proj_weight[rows] for i in users])
+                bias = torch.cat([self.layers[i].cross.in_proj_bias[rows] for i in users])
+                for i, projected in zip(users, F.linear(source, weight, bias).split(dim, dim=-1), strict=True):
+                    target[i] = projected
+        return keys, values  # type: ignore[return-value]  # every layer belongs to one level
+
+
+def attention_mask(embeddings: Tensor, features: Tensor) -> Tensor:
+    """Where each query may look: embeddings [B, Q, C] · features [B, C, N] -> [B, Q, N] bool.
+
+    A query whose mask is empty looks everywhere (the original's rule: softmax over nothing is undefined).
+    """
+    with torch.no_grad():
+        allowed = torch.bmm(embeddings, features) >= 0
+        return allowed.logical_or_(~allowed.any(-1, keepdim=True))
