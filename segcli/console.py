@@ -1,0 +1,153 @@
+"""The only place that prints. Results go to stdout, everything about the work to stderr.
+
+Nothing here imports rich until a table or a progress bar is really shown; in a pipe there is neither colour nor bar.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from segcli.errors import SegcliWarning
+
+if TYPE_CHECKING:
+    from rich.console import Console as RichConsole
+    from rich.progress import Progress
+
+
+def printable(text: object) -> str:
+    """One line that cannot steer a terminal: control characters (a file name may hold them) become escapes."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(text))
+
+
+def error(message: object) -> None:
+    """One line on stderr for what went wrong."""
+    _stderr("error", message, "\x1b[1;31m")
+
+
+def warning(message: object) -> None:
+    """One line on stderr for what did not stop the work."""
+    _stderr("warning", message, "\x1b[33m")
+
+
+def _stderr(kind: str, message: object, style: str) -> None:
+    label = f"{style}{kind}:\x1b[0m" if sys.stderr.isatty() else f"{kind}:"
+    print(f"segcli: {label} {printable(message)}", file=sys.stderr, flush=True)
+
+
+def show_warnings() -> None:
+    """From now on segcli's own warnings are lines for the user; other libraries' are for developers (`python -W`)."""
+
+    def show(message: Warning | str, category: type[Warning], *args: Any, **kwargs: Any) -> None:
+        if issubclass(category, SegcliWarning):
+            warning(message)
+        elif sys.warnoptions:
+            _stderr(category.__name__, message, "\x1b[33m")
+
+    warnings.showwarning = show
+
+
+def result(text: object = "") -> None:
+    """One line on stdout."""
+    print(printable(text))
+
+
+def json_line(record: Any) -> None:
+    """One JSON value on one line of stdout, flushed so that a pipe sees each image as it is done."""
+    print(json.dumps(record, allow_nan=False), flush=True)
+
+
+def json_document(record: Any) -> None:
+    """One indented JSON value on stdout."""
+    print(json.dumps(record, allow_nan=False, indent=2))
+
+
+@dataclass(frozen=True)
+class Column:
+    """A table column: its heading and whether its values are numbers, which line up on the right."""
+
+    heading: str
+    numeric: bool = False
+
+
+def table(columns: Sequence[Column], rows: Sequence[Sequence[object]], title: str | None = None) -> None:
+    """A table on stdout."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    grid = Table(box=box.SIMPLE_HEAD, title=title and Text(printable(title)), title_justify="left", pad_edge=False)
+    for column in columns:
+        grid.add_column(column.heading, justify="right" if column.numeric else "left")
+    for row in rows:
+        grid.add_row(*(Text(printable(cell)) for cell in row))
+    _rich(sys.stdout).print(grid)
+
+
+def _rich(stream: Any) -> RichConsole:
+    from rich.console import Console as RichConsole
+
+    # A pipe has no width of its own; rich would fold long names at 80 columns.
+    return RichConsole(file=stream, highlight=False, width=None if stream.isatty() else 160)
+
+
+class Console:
+    """What one command says while it works, under its --quiet.
+
+    quiet: only errors, warnings and results that were asked for (`result`, `json_line`) are printed.
+    """
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self.quiet = quiet
+        self._bar: Progress | None = None
+
+    def note(self, message: object) -> None:
+        """One line on stderr about the work itself."""
+        if not self.quiet:
+            print(printable(message), file=sys.stderr, flush=True)
+
+    def say(self, text: object = "") -> None:
+        """One line on stdout for a person to read; not printed when quiet."""
+        if not self.quiet:
+            result(text)
+
+    def table(self, columns: Sequence[Column], rows: Sequence[Sequence[object]], title: str | None = None) -> None:
+        """A table on stdout for a person to read; not printed when quiet."""
+        if not self.quiet:
+            table(columns, rows, title)
+
+    @contextmanager
+    def progress(self, what: str, total: int | None, *, bytes: bool = False) -> Iterator[Callable[[int], None]]:
+        """A bar on stderr while the block runs; yields the function that advances it. Absent in pipes and when quiet.
+
+        total: how many steps (or bytes) there are, if known.
+        """
+        if self.quiet or self._bar is not None or not sys.stderr.isatty():
+            yield lambda steps: None
+            return
+        from rich import progress as bars
+
+        count: list[bars.ProgressColumn] = (
+            [bars.DownloadColumn(), bars.TransferSpeedColumn()] if bytes else [bars.MofNCompleteColumn()]
+        )
+        columns = [bars.TextColumn("{task.description}", markup=False), bars.BarColumn(), *count]
+        # With stdout on the same terminal its lines must go above the bar; elsewhere (a file, a pipe) they must not
+        # be taken from it.
+        self._bar = bars.Progress(
+            *columns,
+            bars.TimeRemainingColumn(),
+            console=_rich(sys.stderr),
+            transient=True,
+            redirect_stdout=sys.stdout.isatty(),
+        )
+        try:
+            with self._bar as bar:
+                task = bar.add_task(printable(what), total=total)
+                yield lambda steps: bar.advance(task, steps)
+        finally:
+            self._bar = None

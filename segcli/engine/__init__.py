@@ -1,0 +1,1 @@
+"""The loops that do the work. They yield reports and never print."""

@@ -1,0 +1,214 @@
+"""One image in, Segments out: what the command does for every file, as functions."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from segcli import postprocess
+from segcli.codecs.image import MAX_PIXELS, read_image
+from segcli.engine.preprocess import Prepared, collate, prepare
+from segcli.errors import CheckpointError, InputError, UsageError
+from segcli.segments import Segments
+from segcli.types import TASKS, InferenceSpec, QueryPredictions, Task
+
+if TYPE_CHECKING:
+    from segcli.weights.checkpoint import LoadedModel
+
+SMALLEST_TILE = 64
+OUT_OF_MEMORY = (
+    "not enough memory; smaller steps: --short-side (a smaller network input), --batch-size 1, "
+    "--tile 1024 (large photos piece by piece), --dtype bf16, or --device cpu if the GPU's memory is the small one"
+)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to predict: the checkpoint's own protocol, with what the caller overrode.
+
+    spec.rule and spec.size are the ones in force.
+    tile: side of square tiles in pixels of the photo; None = the photo as a whole.
+    tile_overlap: share of a tile that its neighbour covers too.
+    keep_all: keep instances below the threshold as well (files for evaluation are never thresholded).
+    """
+
+    task: Task
+    spec: InferenceSpec
+    tile: int | None = None
+    tile_overlap: float = 0.2
+    keep_all: bool = False
+
+    @property
+    def threshold(self) -> float | None:
+        """The score a segment needs to be shown; None for semantic results, which have no scores."""
+        rule = self.spec.rule
+        return {"panoptic": rule.score, "instance": rule.instance_score, "semantic": None}[self.task]
+
+
+def resolve(
+    spec: InferenceSpec,
+    task: Task | None = None,
+    *,
+    threshold: float | None = None,
+    mask_threshold: float | None = None,
+    overlap_threshold: float | None = None,
+    top_k: int | None = None,
+    short_side: int | None = None,
+    long_side: int | None = None,
+    tile: int | None = None,
+    tile_overlap: float = 0.2,
+    keep_all: bool = False,
+) -> Settings:
+    """The settings for one checkpoint; None keeps what the checkpoint says.
+
+    task: None is the checkpoint's only task, or panoptic if it has several.
+    short_side alone scales the cap on the long side with it: otherwise the cap would undo it.
+    Raises UsageError for a task the checkpoint has not, a threshold the task has not, and values out of range.
+    """
+    task = choose_task(spec, task)
+    given = {
+        "--threshold": (threshold, ("panoptic", "instance")),
+        "--mask-threshold": (mask_threshold, ("panoptic",)),
+        "--overlap-threshold": (overlap_threshold, ("panoptic",)),
+        "--top-k": (top_k, ("instance",)),
+    }
+    for flag, (value, tasks) in given.items():
+        if value is not None and task not in tasks:
+            raise UsageError(f"{flag} has no meaning for --task {task}; it is for {' and '.join(tasks)}")
+    if tile is not None and tile < SMALLEST_TILE:
+        raise UsageError(f"--tile {tile}: tiles need at least {SMALLEST_TILE} pixels")
+    if not 0 <= tile_overlap <= 0.5:
+        raise UsageError(f"--tile-overlap {tile_overlap}: a share of the tile from 0 to 0.5")
+
+    rule, size = spec.rule, spec.size
+    if threshold is not None:
+        rule = dataclasses.replace(rule, **{"score" if task == "panoptic" else "instance_score": threshold})
+    if mask_threshold is not None:
+        rule = dataclasses.replace(rule, mask_min=mask_threshold)
+    if overlap_threshold is not None:
+        rule = dataclasses.replace(rule, overlap=overlap_threshold)
+    if top_k is not None:
+        rule = dataclasses.replace(rule, top_k=top_k)
+    if short_side is not None:
+        size = dataclasses.replace(size, short=short_side, long=max(short_side, size.long * short_side // size.short))
+    if long_side is not None:
+        size = dataclasses.replace(size, long=long_side)
+    return Settings(task, dataclasses.replace(spec, rule=rule, size=size), tile, tile_overlap, keep_all)
+
+
+def choose_task(spec: InferenceSpec, task: Task | None) -> Task:
+    """The task asked for, or the checkpoint's default. Raises UsageError naming the tasks it has."""
+    if task is None:
+        return "panoptic" if "panoptic" in spec.tasks else spec.tasks[0]
+    if task not in TASKS:
+        raise UsageError(f"task {task!r}: choose one of {', '.join(TASKS)}")
+    if task not in spec.tasks:
+        raise UsageError(f"--task {task}: this checkpoint is for {', '.join(spec.tasks)}")
+    return task
+
+
+def predict(
+    loaded: LoadedModel,
+    image: str | Path | np.ndarray,
+    task: Task | None = None,
+    *,
+    threshold: float | None = None,
+    mask_threshold: float | None = None,
+    overlap_threshold: float | None = None,
+    top_k: int | None = None,
+    short_side: int | None = None,
+    long_side: int | None = None,
+    tile: int | None = None,
+    tile_overlap: float = 0.2,
+    max_pixels: int = MAX_PIXELS,
+) -> Segments:
+    """Segment one image.
+
+    image: a path, or uint8 [H, W, 3] RGB.
+    task: "panoptic", "instance" or "semantic"; None is the checkpoint's only task, or panoptic if it has several.
+    The other arguments are the command's options; None keeps what the checkpoint says.
+    Raises InputError for an image that cannot be read or does not fit into memory, UsageError for arguments the
+    checkpoint or the task cannot follow, CheckpointError if the network's answer is not finite.
+    """
+    settings = resolve(
+        loaded.spec,
+        task,
+        threshold=threshold,
+        mask_threshold=mask_threshold,
+        overlap_threshold=overlap_threshold,
+        top_k=top_k,
+        short_side=short_side,
+        long_side=long_side,
+        tile=tile,
+        tile_overlap=tile_overlap,
+    )
+    if isinstance(image, np.ndarray):
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
+            raise InputError(f"the image is {image.dtype} {list(image.shape)}; it must be uint8 [H, W, 3], RGB")
+        name, pixels = "the image", image
+    else:
+        name, pixels = str(image), read_image(image, max_pixels=max_pixels)
+    try:
+        if settings.tile is not None:
+            return segment_tiles(loaded, pixels, settings)
+        prepared = prepare(pixels, settings.spec)
+        return segment(forward(loaded, [prepared]), 0, prepared, settings)
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise InputError(f"{name}: {OUT_OF_MEMORY}") from error
+
+
+@torch.inference_mode()
+def forward(loaded: LoadedModel, images: Sequence[Prepared]) -> QueryPredictions:
+    """The network's answer for images of one padded size.
+
+    Raises CheckpointError if it is not finite: there is nothing to threshold then.
+    """
+    prediction: QueryPredictions = loaded.model(collate(images, loaded.device, loaded.dtype))[-1]
+    if not bool(torch.isfinite(prediction.classes).all()):
+        remedy = "its weights are damaged" if loaded.dtype == torch.float32 else "try --dtype fp32"
+        raise CheckpointError(f"{loaded.name}: the network answers NaN or infinity; {remedy}")
+    return prediction
+
+
+@torch.inference_mode()
+def segment(prediction: QueryPredictions, index: int, image: Prepared, settings: Settings) -> Segments:
+    """One image's part of a prediction -> Segments at the image's own size."""
+    labels, rule = settings.spec.labels, settings.spec.rule
+    if settings.task == "panoptic":
+        return postprocess.panoptic(prediction, index, image.frame, labels, rule)
+    if settings.task == "instance":
+        least = 0.0 if settings.keep_all else rule.instance_score
+        return postprocess.instance(prediction, index, image.frame, labels, rule, least)
+    # A semantic checkpoint was measured with its class scores combined at the padded size.
+    combine_padded = settings.spec.tasks == ("semantic",)
+    return postprocess.semantic(prediction, index, image.frame, labels, rule, combine_padded=combine_padded)
+
+
+def segment_tiles(loaded: LoadedModel, image: np.ndarray, settings: Settings) -> Segments:
+    """Predict a photo in overlapping tiles, one at a time, and merge what they found into one frame."""
+    from segcli.engine import tiling
+
+    assert settings.tile is not None
+    size = (image.shape[0], image.shape[1])
+    merger = tiling.Merger(size, settings.task, settings.spec.labels, settings.spec.rule)
+    for box in tiling.windows(size, settings.tile, settings.tile_overlap):
+        x0, y0, x1, y1 = box
+        prepared = prepare(image[y0:y1, x0:x1], settings.spec)
+        merger.add(box, segment(forward(loaded, [prepared]), 0, prepared, settings))
+    return merger.result()
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception means that memory ran out: Python's, a GPU's, or torch's CPU allocator (a RuntimeError)."""
+    if isinstance(error, MemoryError | torch.cuda.OutOfMemoryError):
+        return True
+    text = str(error)
+    return isinstance(error, RuntimeError) and ("can't allocate memory" in text or "out of memory" in text)

@@ -1,0 +1,55 @@
+"""A network small enough to read: what it answers depends on the photo alone, so that order and batching can be seen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from segcli.layers.masks import DenseMasks
+from segcli.types import Batch, InferenceSpec, InputSize, Label, LabelSet, MergeRule, QueryPredictions, Task
+
+LABELS = LabelSet((Label(3, "red", True), Label(7, "green", True), Label(9, "dark", False)))
+TASKS: tuple[Task, ...] = ("panoptic", "instance", "semantic")
+
+
+class ColourNetwork(nn.Module):
+    """Four queries: the red pixels, the green pixels, the dark pixels, and one that finds nothing.
+
+    The first three are certain of their class (logit 6), the mask logits are how red, green or dark a pixel is.
+    """
+
+    def __init__(self, confidence: float = 6.0) -> None:
+        super().__init__()
+        self.confidence = nn.Parameter(torch.tensor(confidence))
+
+    def forward(self, batch: Batch, every_layer: bool = False) -> list[QueryPredictions]:
+        pixels: Tensor = F.avg_pool2d(batch.images, 4)  # [B, 3, H/4, W/4]
+        red, green, blue = pixels.unbind(1)
+        dark = -(red + green + blue) - 2
+        masks = torch.stack([red - green - 1, green - red - 1, dark, torch.full_like(red, -9.0)], dim=1)
+        classes = torch.zeros(len(pixels), 4, len(LABELS) + 1)
+        for query in range(4):
+            classes[:, query, query] = self.confidence
+        return [QueryPredictions(classes, DenseMasks(20 * masks))]
+
+
+@dataclass
+class FakeLoaded:
+    """What the engine uses of a LoadedModel."""
+
+    model: nn.Module = field(default_factory=ColourNetwork)
+    spec: InferenceSpec = field(
+        default_factory=lambda: InferenceSpec(
+            TASKS, LABELS, InputSize(64, 96, 32), MergeRule(), (127.5,) * 3, (127.5,) * 3
+        )
+    )
+    name: str = "fake"
+    device: torch.device = torch.device("cpu")
+    dtype: torch.dtype = torch.float32
+
+    def with_tasks(self, *tasks: Task) -> FakeLoaded:
+        """The same network, for other tasks."""
+        return replace(self, spec=replace(self.spec, tasks=tasks))
