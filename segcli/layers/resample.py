@@ -45,20 +45,20 @@ def axis_matrix(size: int, *steps: tuple[int, int]) -> Tensor:
     return matrix[0].t()
 
 
-def bands(matrix: Tensor, step: int) -> list[Band]:
-    """Cut a banded matrix [outputs, inputs] into stretches of `step` outputs."""
+def bands(matrix: Tensor, outputs: Sequence[slice]) -> list[Band]:
+    """The blocks of a banded matrix [outputs, inputs] that belong to some stretches of its outputs."""
     result = []
-    for start in range(0, matrix.shape[0], step):
-        rows = matrix[start : start + step]
+    for out in outputs:
+        rows = matrix[out]
         used = rows.amax(0).nonzero()  # weights are never negative
         source = slice(int(used[0]), int(used[-1]) + 1)
-        result.append(Band(slice(start, start + rows.shape[0]), source, rows[:, source].contiguous()))
+        result.append(Band(out, source, rows[:, source].contiguous()))
     return result
 
 
-def resample(maps: Tensor, y: Band, x: Band) -> Tensor:
-    """One tile of resized maps [..., h, w] -> [..., y outputs, x outputs]."""
-    return y.weights @ (maps[..., y.source, x.source] @ x.weights.t())
+def resample(block: Tensor, y: Band, x: Band) -> Tensor:
+    """One tile of resized maps from the block [..., y inputs, x inputs] it reads -> [..., y outputs, x outputs]."""
+    return y.weights @ (block @ x.weights.t())
 
 
 def extremes(maps: Tensor, rows: Sequence[slice], columns: Sequence[slice]) -> tuple[Tensor, Tensor]:

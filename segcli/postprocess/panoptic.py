@@ -1,0 +1,129 @@
+"""Panoptic inference: every pixel to one query, queries to segments."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from segcli.layers.resample import extremes, resample
+from segcli.postprocess.tiles import (
+    ID,
+    Grid,
+    class_probabilities,
+    coarse_logits,
+    first_argmax,
+    mask_probabilities,
+    probability_bounds,
+    renumber,
+)
+from segcli.segments import Segments
+from segcli.types import Frame, LabelSet, MergeRule, QueryPredictions
+
+
+def panoptic(pred: QueryPredictions, index: int, frame: Frame, labels: LabelSet, rule: MergeRule) -> Segments:
+    """Panoptic segments of image `index` of a batch.
+
+    A pixel belongs to the kept query with the greatest score × mask probability, if that mask's probability reaches
+    `rule.mask_min`. A query whose pixels are less than `rule.overlap` of its own mask is dropped and leaves void.
+    Queries of one stuff class are one segment, with the best of their scores.
+    """
+    probabilities = class_probabilities(pred, index)
+    scores, classes = probabilities.max(-1)
+    kept = ((classes != probabilities.shape[-1] - 1) & (scores > rule.score)).nonzero().squeeze(1)
+    logits = coarse_logits(pred, index, kept)
+    grid = Grid.of(frame, (logits.shape[1], logits.shape[2]))
+    scores, classes = scores[kept], classes[kept]
+    while True:
+        votes = _vote(logits, scores, grid, rule)
+        segments = _merge(votes, classes.tolist(), labels, rule)
+        # DETR hands the pixels of specks to the runners-up and votes again.
+        specks = [k for members in segments if votes.seen[members].sum() <= rule.min_area for k in members]
+        if not specks:
+            break
+        rest = torch.ones(len(scores), dtype=torch.bool)
+        rest[specks] = False
+        logits, scores, classes = logits[rest], scores[rest], classes[rest]
+
+    best = np.array([scores[members].max() for members in segments], dtype=np.float32)
+    order = np.argsort(-best, kind="stable")
+    numbers = np.zeros(len(scores) + 1, dtype=ID)
+    for number, segment in enumerate(order, start=1):
+        numbers[np.array(segments[segment]) + 1] = number
+    return Segments(
+        task="panoptic",
+        size=frame.original,
+        label_set=labels,
+        labels=np.array([int(classes[segments[segment][0]]) for segment in order], dtype=np.int64),
+        scores=best[order],
+        map=renumber(votes.owners, numbers),
+        best_score=float(probabilities[:, :-1].max()),
+    )
+
+
+@dataclass
+class _Votes:
+    """owners: [H, W], query + 1 or 0 = nobody; the rest: int64 [N] pixels of each query."""
+
+    owners: np.ndarray
+    won: Tensor  # where it had the greatest score × probability
+    mask: Tensor  # where its own mask's probability reaches the minimum
+    seen: Tensor  # where both hold: what the id map shows of it
+
+
+def _vote(logits: Tensor, scores: Tensor, grid: Grid, rule: MergeRule) -> _Votes:
+    """Who owns each pixel; coarse logits [N, h, w], scores [N]."""
+    count = len(scores)
+    least = 0.5 if rule.mask_min is None else rule.mask_min
+    nobody = torch.zeros(count, dtype=torch.int64)
+    if not count:
+        return _Votes(grid.paint(torch.zeros(grid.pixels.shape, dtype=torch.int64)), nobody, nobody, nobody)
+    weights = scores.view(-1, 1, 1) if rule.normalise == "sigmoid" else torch.ones(count, 1, 1)
+
+    # Per tile: who can win (their best reaches everybody's worst), and whose mask covers it all, in part, or not.
+    low, high = probability_bounds(*extremes(logits, *grid.sources), rule)
+    rivals = weights * high >= (weights * low).amax(0)
+    covers = low >= least
+    partly = (high >= least) & ~covers
+    settled = (rivals.sum(0) == 1) & ~partly.any(0)
+    winner = first_argmax(rivals.byte()).long()
+    shown = covers.gather(0, winner.unsqueeze(0))[0] | (rule.mask_min is None)
+    computed = (rivals | partly) & ~settled
+
+    pixels = grid.pixels
+    owners = grid.paint(torch.where(settled & shown, winner + 1, 0))
+    won = nobody.index_add(0, winner[settled], pixels[settled])
+    seen = nobody.index_add(0, winner[settled & shown], pixels[settled & shown])
+    mask = (covers & ~computed).mul(pixels).sum((1, 2))
+    for row, column in (~settled).nonzero().tolist():
+        y, x = grid.rows[row], grid.columns[column]
+        who = computed[:, row, column].nonzero().squeeze(1)
+        probability = mask_probabilities(resample(logits[who, y.source, x.source], y, x), rule)
+        inside = probability >= least
+        first = first_argmax(probability * weights[who]).long()
+        visible = inside.gather(0, first.unsqueeze(0))[0] | (rule.mask_min is None)
+        won[who] += first.flatten().bincount(minlength=len(who))
+        mask[who] += inside.sum((1, 2))
+        seen[who] += first[visible].bincount(minlength=len(who))
+        owners[y.out, x.out] = torch.where(visible, who[first] + 1, 0).numpy()
+    return _Votes(owners, won, mask, seen)
+
+
+def _merge(votes: _Votes, classes: list[int], labels: LabelSet, rule: MergeRule) -> list[list[int]]:
+    """The queries that make up each segment, in the order of their first query."""
+    segments: list[list[int]] = []
+    stuff: dict[int, list[int]] = {}
+    for query, (label, won, mask, seen) in enumerate(
+        zip(classes, votes.won.tolist(), votes.mask.tolist(), votes.seen.tolist(), strict=True)
+    ):
+        if not seen or (rule.overlap > 0 and (not mask or won / mask < rule.overlap)):
+            continue
+        if label in stuff:
+            stuff[label].append(query)
+            continue
+        segments.append([query])
+        if not labels[label].isthing:
+            stuff[label] = segments[-1]
+    return segments

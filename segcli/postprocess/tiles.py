@@ -1,0 +1,116 @@
+"""What the three tasks share: class probabilities, coarse logits, the photo cut into tiles, id maps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from segcli.layers.resample import Band, axis_matrix, bands
+from segcli.types import Frame, MergeRule, QueryPredictions
+
+ID = np.uint16  # ids of segments, queries and classes in maps of the photo's size
+
+_CELLS = 8  # a tile spans about this many coarse cells a side, so that few tiles straddle a border …
+_SIDE = (48, 128)  # … but at least and at most so many pixels: fewer calls, but all in the second-level cache
+_STRIP = 1 << 20  # pixels of a map rewritten at once
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The photo cut into rows × columns of tiles, with what each reads of the maps one step before.
+
+    For logits resized in one go those are the coarse maps. For scores combined at the network's input size, `inner`
+    holds the first step (coarse maps to the part of the input a tile reads), and rows and columns the second.
+    """
+
+    rows: list[Band]
+    columns: list[Band]
+    inner: tuple[list[Band], list[Band]] | None = None
+
+    @classmethod
+    def of(cls, frame: Frame, coarse: tuple[int, int]) -> Grid:
+        """Coarse logits -> padded size -> crop -> photo, as one step."""
+        axes = []
+        for axis, size in enumerate(coarse):
+            original, resized, padded = frame.original[axis], frame.resized[axis], frame.padded[axis]
+            matrix = axis_matrix(size, (padded, resized), (original, original))
+            axes.append(bands(matrix, _cuts(original, size * resized / padded)))
+        return cls(*axes)
+
+    @classmethod
+    def in_two_steps(cls, frame: Frame, coarse: tuple[int, int]) -> Grid:
+        """Coarse logits -> padded size -> crop, and from there -> photo."""
+        outer, inner = [], []
+        for axis, size in enumerate(coarse):
+            original, resized, padded = frame.original[axis], frame.resized[axis], frame.padded[axis]
+            outer.append(bands(axis_matrix(resized, (original, original)), _cuts(original, size * resized / padded)))
+            inner.append(bands(axis_matrix(size, (padded, resized)), [band.source for band in outer[-1]]))
+        return cls(outer[0], outer[1], (inner[0], inner[1]))
+
+    @property
+    def sources(self) -> tuple[list[slice], list[slice]]:
+        """Rows and columns of the coarse maps that each tile's values come from."""
+        rows, columns = self.inner or (self.rows, self.columns)
+        return [band.source for band in rows], [band.source for band in columns]
+
+    @cached_property
+    def pixels(self) -> Tensor:
+        """int64 [rows, columns]: how many pixels each tile has."""
+        return torch.tensor([[row.length * column.length for column in self.columns] for row in self.rows])
+
+    def paint(self, values: Tensor) -> np.ndarray:
+        """One value a tile, [rows, columns] -> an id map [H, W]."""
+        wide = np.repeat(values.numpy().astype(ID), [band.length for band in self.columns], axis=1)
+        return np.repeat(wide, [band.length for band in self.rows], axis=0)
+
+
+def _cuts(length: int, cells: float) -> list[slice]:
+    side = round(min(max(_CELLS * length / cells, _SIDE[0]), _SIDE[1]))
+    return [slice(start, min(start + side, length)) for start in range(0, length, side)]
+
+
+def class_probabilities(pred: QueryPredictions, index: int) -> Tensor:
+    """float32 [Q, K + 1], the last column is "no object"."""
+    return pred.classes[index].detach().float().softmax(-1).cpu()
+
+
+def coarse_logits(pred: QueryPredictions, index: int, queries: Tensor) -> Tensor:
+    """Mask logits of some queries of one image at the network's stride, float32 [N, h, w] on the CPU."""
+    if pred.masks is None:
+        raise ValueError("these predictions have no masks")
+    return pred.masks.select(index, queries.to(pred.classes.device)).dense()[0].detach().float().cpu()
+
+
+def mask_probabilities(logits: Tensor, rule: MergeRule) -> Tensor:
+    """Logits [N, ...] to probabilities by the rule: each on its own, or shared among the N. Overwrites `logits`."""
+    return logits.sigmoid_() if rule.normalise == "sigmoid" else logits.softmax(0)
+
+
+def probability_bounds(low: Tensor, high: Tensor, rule: MergeRule) -> tuple[Tensor, Tensor]:
+    """Bounds of `mask_probabilities` for logits between `low` and `high`, [N, rows, columns] each."""
+    if rule.normalise == "sigmoid":
+        return low.sigmoid(), high.sigmoid()
+    return torch.zeros_like(low), torch.ones_like(high)  # a share of a sum has no bound of its own
+
+
+def first_argmax(values: Tensor) -> Tensor:
+    """argmax over the first axis of values [N, h, w], ties to the lowest index -> integers [h, w].
+
+    `Tensor.argmax` does the same, 10 to 100 times slower on a CPU because it does not vectorise over outer axes.
+    """
+    count = values.shape[0]
+    dtype = torch.uint8 if count < 256 else torch.int32
+    rank = torch.arange(count, 0, -1, dtype=dtype).view(-1, 1, 1)
+    return count - ((values == values.amax(0)) * rank).amax(0)
+
+
+def renumber(ids: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+    """Replace every id of a map by `numbers[id]`, in place and in strips; returns the map."""
+    rows = max(1, _STRIP // max(1, ids.shape[1]))
+    for start in range(0, ids.shape[0], rows):
+        ids[start : start + rows] = numbers[ids[start : start + rows]]
+    return ids
