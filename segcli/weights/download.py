@@ -1,0 +1,213 @@
+"""One file from the Hugging Face Hub into its cache, as far as a flaky network allows.
+
+huggingface_hub does the transfer, the cache and the credentials (HF_HOME, HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE). What
+it leaves to its callers is here: patience with servers that fail for a moment, a check of what arrived, plain errors.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import inspect
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from segcli.errors import WeightsUnavailable
+
+# progress(file name, its size in bytes if known) is entered while a file comes in and gives the function to call with
+# every number of bytes that arrived (negative when a server could not resume and the file starts again).
+Progress = Callable[[str, int | None], AbstractContextManager[Callable[[int], None]]]
+
+RETRY_DELAYS = (0.5, 1.0, 2.0, 4.0)  # seconds between attempts, where the server does not ask for more
+LONGEST_WAIT = 60.0  # of what a server's Retry-After may ask for
+
+_HTTP_LIBRARIES = {"httpx", "httpx2", "httpcore", "httpcore2", "h11", "requests", "urllib3"}
+_CANNOT_WRITE = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS}
+
+
+class Unreachable(WeightsUnavailable):
+    """The Hub gave no usable answer: no network, offline mode, or failures that outlasted every attempt."""
+
+
+class _Damaged(Exception):
+    """What arrived is not what the Hub announced."""
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """Why an attempt failed. transient: worth another one. answered: some server did speak to us."""
+
+    reason: str
+    transient: bool = False
+    answered: bool = True
+    retry_after: float = 0.0
+    unreachable: bool = False
+
+
+def fetch(repo: str, name: str, revision: str, progress: Progress | None = None) -> Path | None:
+    """The file's path in the cache after downloading it, or None where the repository has no such file.
+
+    Raises Unreachable, or WeightsUnavailable for what trying again cannot change (no access, no such repository).
+    """
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+
+    facts: Any = None
+    for attempt, delay in enumerate((*RETRY_DELAYS, None), start=1):
+        try:
+            with _quiet_library():
+                facts = get_hf_file_metadata(hf_hub_url(repo, name, revision=revision))
+                return _transfer(repo, name, revision, facts, progress)
+        except Exception as error:
+            if _is_missing_file(error):
+                return None
+            failure = _explain(error, repo, revision)
+            if failure is None:
+                raise
+            # Without any answer there is most likely no network: nobody should wait long to be told.
+            hopeless = facts is None and not failure.answered and attempt == 2
+            if failure.transient and delay is not None and not hopeless:
+                time.sleep(max(delay, failure.retry_after))
+                continue
+            if failure.transient or failure.unreachable:
+                raise Unreachable(f"{failure.reason} ({name}, attempt {attempt})") from error
+            raise WeightsUnavailable(failure.reason) from error
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _transfer(repo: str, name: str, revision: str, facts: Any, progress: Progress | None) -> Path:
+    """Bring the file in and hold it against the size and SHA-256 that the Hub announced."""
+    from huggingface_hub import hf_hub_download
+
+    options: dict[str, Any] = {}
+    # huggingface_hub before 1.0 takes no bar of ours and shows its own.
+    if "tqdm_class" in inspect.signature(hf_hub_download).parameters:
+        with progress(name, facts.size) if progress else _no_progress() as advance:
+            options["tqdm_class"] = _bar_class(advance)
+            path = Path(hf_hub_download(repo, name, revision=revision, **options))
+    else:
+        path = Path(hf_hub_download(repo, name, revision=revision))
+    damage = _damage(path, facts)
+    if damage:
+        blob = path.resolve()
+        path.unlink(missing_ok=True)
+        blob.unlink(missing_ok=True)
+        raise _Damaged(damage)
+    return path
+
+
+def _damage(path: Path, facts: Any) -> str | None:
+    """What is wrong with a file that has just arrived. Only the ETag of a large file is its SHA-256."""
+    size = path.stat().st_size
+    if facts.size is not None and size != facts.size:
+        return f"{size} bytes arrived instead of {facts.size}"
+    if facts.etag and len(facts.etag) == 64:
+        with path.open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != facts.etag:
+                return "its SHA-256 is not the one the Hub announced"
+    return None
+
+
+def _is_missing_file(error: Exception) -> bool:
+    from huggingface_hub import errors
+
+    return isinstance(error, errors.EntryNotFoundError) and not isinstance(error, errors.LocalEntryNotFoundError)
+
+
+def _explain(error: BaseException, repo: str, revision: str) -> _Failure | None:
+    """The failure behind an exception of huggingface_hub or its HTTP library; None for anything else."""
+    from huggingface_hub import constants, errors
+
+    hub = constants.ENDPOINT
+    if isinstance(error, errors.LocalEntryNotFoundError) and error.__cause__ is not None:
+        return _explain(error.__cause__, repo, revision)  # "not in the cache either", which we knew
+    if isinstance(error, errors.GatedRepoError):
+        return _Failure(f"{repo} is gated: accept its conditions at {hub}/{repo}, then `hf auth login` or set HF_TOKEN")
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return _Failure(f"{hub} has no repository {repo}, or it is private: check the spelling, or set HF_TOKEN")
+    if isinstance(error, errors.RevisionNotFoundError):
+        return _Failure(f"{repo} has no revision {revision!r}: try another after the @, or none for its main branch")
+    if isinstance(error, errors.OfflineModeIsEnabled):
+        return _Failure("HF_HUB_OFFLINE is set", unreachable=True)
+    if isinstance(error, errors.HfHubHTTPError):
+        return _explain_status(error, repo)
+    if isinstance(error, errors.FileMetadataError):
+        return _Failure(f"what answers at {hub} is not a Hugging Face Hub (a proxy, a login page?)", unreachable=True)
+    if isinstance(error, _Damaged):
+        return _Failure(f"{hub}: the download was damaged: {error}", transient=True)
+    if isinstance(error, OSError) and error.errno in _CANNOT_WRITE:
+        return _Failure(f"cannot write to the cache {constants.HF_HUB_CACHE}: {error.strerror} (HF_HOME moves it)")
+    if isinstance(error, OSError) and "Consistency check failed" in str(error):
+        return _Failure(f"{hub}: the download was damaged: its size is not the one announced", transient=True)
+    if _is_network(error):
+        return _Failure(f"{hub} cannot be reached: {_brief(error)}", transient=True, answered=False)
+    return None
+
+
+def _explain_status(error: Any, repo: str) -> _Failure:
+    from huggingface_hub import constants
+
+    status = error.response.status_code
+    if status in (408, 429) or status >= 500:
+        asked = error.response.headers.get("Retry-After", "")
+        wait = min(float(asked), LONGEST_WAIT) if asked.isdigit() else 0.0
+        return _Failure(f"{constants.ENDPOINT} answers with HTTP error {status}", transient=True, retry_after=wait)
+    if status in (401, 403):
+        return _Failure(f"{constants.ENDPOINT} refuses access to {repo} (HTTP {status}): check the token in HF_TOKEN")
+    return _Failure(f"{constants.ENDPOINT} answers with HTTP error {status} for {repo}")
+
+
+def _is_network(error: BaseException) -> bool:
+    """Failures of a connection, whichever HTTP library this huggingface_hub uses; its Xet client says RuntimeError."""
+    libraries = {cls.__module__.partition(".")[0] for cls in type(error).__mro__}
+    is_xet = type(error) is RuntimeError or type(error).__name__ == "XetDownloadError"
+    return isinstance(error, (ConnectionError, TimeoutError)) or is_xet or not libraries.isdisjoint(_HTTP_LIBRARIES)
+
+
+def _brief(error: BaseException) -> str:
+    text = str(error).strip().partition("\n")[0] or type(error).__name__
+    return text if len(text) <= 160 else f"{text[:157]}..."
+
+
+def _bar_class(advance: Callable[[int], None]) -> type:
+    """A silent bar class for huggingface_hub that passes on how far the furthest of its bars is (Xet makes two)."""
+    from huggingface_hub.utils import tqdm
+
+    bars: list[Any] = []
+    shown = 0
+
+    class Bar(tqdm):  # type: ignore[misc, valid-type, unused-ignore]
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **{**options, "disable": True})
+            self.arrived = int(options.get("initial") or 0)
+            bars.append(self)
+
+        def update(self, n: float | None = 1) -> None:
+            nonlocal shown
+            self.arrived += int(n or 0)
+            furthest = max(bar.arrived for bar in bars)
+            advance(furthest - shown)
+            shown = furthest
+
+    return Bar
+
+
+@contextmanager
+def _no_progress() -> Iterator[Callable[[int], None]]:
+    yield lambda number_of_bytes: None
+
+
+@contextmanager
+def _quiet_library() -> Iterator[None]:
+    """Keep huggingface_hub from telling of each failed attempt: the user hears of those that matter from us."""
+    logger = logging.getLogger("huggingface_hub")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,123 @@
+"""Known outputs of published checkpoints for one photo, to tell whether a model computes what its authors' did.
+
+They were all taken the way of the Hub's processor, the photo squashed to 384 x 384. segcli predicts otherwise, which
+does not matter here: the network is the same function.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from segcli.types import QueryPredictions
+    from segcli.weights.checkpoint import LoadedModel
+
+SIDE = 384
+
+
+@dataclass(frozen=True)
+class GoldenPhoto:
+    """The photo the values belong to."""
+
+    name: str
+    url: str
+    sha256: str
+
+    def is_in(self, path: Path) -> bool:
+        """Whether a file holds exactly this photo."""
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest() == self.sha256
+
+
+@dataclass(frozen=True)
+class Golden:
+    """The values known of one model; those that are not known are None.
+
+    classes, masks: the logits of the first 3 queries x 3 classes, and of the first query's first 3 x 3 pixels.
+    scores: segments found, as (class name, score), the best of a class first.
+    tolerance: absolute, and relative to each expected value, added.
+    """
+
+    source: str
+    tolerance: float
+    classes: Sequence[Sequence[float]] | None = None
+    masks: Sequence[Sequence[float]] | None = None
+    scores: Sequence[tuple[str, float]] | None = None
+
+
+@dataclass(frozen=True)
+class Check:
+    """One comparison: the largest difference, and whether each value was within the tolerance."""
+
+    what: str
+    difference: float
+    passed: bool
+
+
+def photo() -> GoldenPhoto:
+    """The one photo all golden values were taken on."""
+    return GoldenPhoto(**_file()["photo"])
+
+
+def golden_values() -> dict[str, Golden]:
+    """What is known, by the name of the model in weights.toml."""
+    return {name: Golden(**values) for name, values in _file()["models"].items()}
+
+
+@cache
+def _file() -> Any:
+    return json.loads(Path(__file__).with_name("golden.json").read_text(encoding="utf-8"))
+
+
+def check(loaded: LoadedModel, image: np.ndarray, golden: Golden) -> list[Check]:
+    """Run the model on the golden photo, uint8 RGB [H, W, 3], and compare everything that is known of it."""
+    prediction = _predict(loaded, image)
+    classes = prediction.classes[0].float()  # [Q, K + 1]
+    checks = []
+    if golden.classes is not None:
+        checks.append(_compare("class logits", classes[:3, :3].tolist(), golden.classes, golden.tolerance))
+    if golden.masks is not None and prediction.masks is not None:
+        logits = prediction.masks.dense()[0, 0, :3, :3].float()
+        checks.append(_compare("mask logits", logits.tolist(), golden.masks, golden.tolerance))
+    if golden.scores is not None:
+        probabilities = classes.softmax(-1)
+        for name in dict.fromkeys(name for name, _ in golden.scores):
+            expected = [score for other, score in golden.scores if other == name]
+            best = probabilities[:, loaded.labels.names.index(name)].sort(descending=True).values[: len(expected)]
+            checks.append(_compare(f"scores of {name}", [best.tolist()], [expected], golden.tolerance))
+    return checks
+
+
+def _predict(loaded: LoadedModel, image: np.ndarray) -> QueryPredictions:
+    import torch
+
+    from segcli.codecs.image import resize
+    from segcli.types import Batch
+
+    pixels = torch.from_numpy(resize(image, (SIDE, SIDE)).copy()).permute(2, 0, 1).float()  # [3, 384, 384]
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (loaded.spec.mean, loaded.spec.std))
+    batch = Batch(
+        images=((pixels - mean) / std)[None].to(loaded.device, loaded.dtype),
+        padding=torch.zeros(1, SIDE, SIDE, dtype=torch.bool, device=loaded.device),
+        sizes=[(SIDE, SIDE)],
+    )
+    with torch.inference_mode():
+        prediction: QueryPredictions = loaded.model(batch)[-1]
+    return prediction
+
+
+def _compare(what: str, got: Sequence[Sequence[float]], expected: Sequence[Sequence[float]], tolerance: float) -> Check:
+    pairs = [(a, b) for row, known in zip(got, expected, strict=True) for a, b in zip(row, known, strict=True)]
+    return Check(
+        what,
+        difference=max(abs(a - b) for a, b in pairs),
+        passed=all(abs(a - b) <= tolerance * (1 + abs(b)) for a, b in pairs),  # NaN passes nothing
+    )
