@@ -18,7 +18,7 @@ from segcli.weights.keys import efficientnet_lite, mask2former, resnet, swin
 
 # A suffix a row may leave open: parameters and statistics of a layer, nested projections of an attention.
 _SUFFIX = r"((?:\.[a-z_]+)*)"
-# Computed, not learned: dropped on reading, restored on writing (the last, which transformers 5 adds, is never used).
+# Computed or never used: dropped on reading, restored on writing where transformers would miss them.
 _DERIVED = re.compile(r"(criterion\.empty_weight|.*\.relative_position_index|.*\.encoder\.layernorm\.(weight|bias))$")
 
 
@@ -95,10 +95,16 @@ class KeyMap:
         theirs: dict[str, Tensor] = {}
         for name, tensor in state.items():
             names = self.names(name)
-            for their_name, piece in zip(names, tensor.chunk(len(names)), strict=True):
+            pieces = tensor.chunk(len(names)) if len(names) > 1 else (tensor,)
+            for their_name, piece in zip(names, pieces, strict=True):
                 theirs[their_name] = piece.contiguous()
         theirs["criterion.empty_weight"] = torch.ones(self.config.num_classes + 1)
         theirs["criterion.empty_weight"][-1] = self.config.no_object_weight
+        if isinstance(self.config.backbone, SwinConfig):
+            # transformers 5 gives its backbone a final norm that nothing reads, and misses it if a file has none.
+            dim = self.config.backbone.embed_dim * 2 ** (len(self.config.backbone.depths) - 1)
+            theirs[f"{swin.ENCODER}.swin.layernorm.weight"] = torch.ones(dim)
+            theirs[f"{swin.ENCODER}.swin.layernorm.bias"] = torch.zeros(dim)
         return theirs
 
     def names(self, name: str) -> list[str]:

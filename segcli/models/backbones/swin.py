@@ -6,6 +6,7 @@ code. Window partition, cyclic shift and padding are one gather by a cached inde
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -95,7 +96,7 @@ class WindowAttention(nn.Module):
         else:
             total = x.shape[1]
             edges = [*range(0, layout.plain, step), *range(layout.plain, total, step), total]
-        for start, stop in zip(edges[:-1], edges[1:], strict=True):
+        for start, stop in itertools.pairwise(edges):
             part_bias = bias
             if start >= layout.plain and layout.mask is not None:
                 part_bias = bias + layout.mask[start - layout.plain : stop - layout.plain].to(x.dtype)

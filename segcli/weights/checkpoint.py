@@ -1,0 +1,248 @@
+"""Loading and saving models. On disk a segcli model is a Hugging Face model folder, both ways."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from segcli.config import Mask2FormerConfig, parse_config
+from segcli.errors import CheckpointError, OutputError
+from segcli.models.mask2former import build_mask2former
+from segcli.types import InferenceSpec, LabelSet
+from segcli.weights.device import choose_device, choose_dtype
+from segcli.weights.hub import CheckpointFiles, locate
+from segcli.weights.keymap import KeyMap
+from segcli.weights.spec import TABLE, from_table, guess_spec, to_table
+
+
+@dataclass
+class LoadedModel:
+    """A model ready to predict, and everything that travels with it."""
+
+    model: nn.Module  # a Segmenter in eval mode, on `device`, in `dtype`
+    config: Mask2FormerConfig
+    spec: InferenceSpec
+    name: str  # the reference as the user gave it
+    device: torch.device
+    dtype: torch.dtype
+    facts: dict[str, Any] = field(default_factory=dict)  # licence, metric, source, revision, why this device, …
+    raw_config: dict[str, Any] = field(default_factory=dict)  # config.json as read, without the segcli table
+    preprocessor: dict[str, Any] | None = None
+    stored_dtype: torch.dtype = torch.float32  # of the tensors in the file
+
+    @property
+    def labels(self) -> LabelSet:
+        return self.spec.labels
+
+
+def load_model(
+    ref: str | os.PathLike[str],
+    device: str = "auto",
+    dtype: str = "auto",
+    *,
+    progress: Callable[..., Any] | None = None,
+) -> LoadedModel:
+    """Load a model: a local folder (which wins), a name in `weights.toml`, or `org/name[@revision]` on the Hub.
+
+    device: auto, cpu, cuda, mps. dtype: auto, fp32, bf16, fp16. progress: see `hub.locate`.
+    Raises CheckpointError for a checkpoint that cannot be used, WeightsUnavailable if there is none to be had,
+    UsageError for a device that is not here.
+    """
+    choice = choose_device(device)
+    files = locate(str(ref), progress=progress)
+    raw = _read_json(files.config)
+    config = parse_config(raw, str(files.config))
+    table = raw.pop(TABLE, None)
+    preprocessor = _read_json(files.preprocessor) if files.preprocessor else None
+    spec, facts = _spec(table, raw, preprocessor, config, files)
+    target_dtype = choose_dtype(dtype, choice.device, facts.get("bf16_loss"))
+    state = _read_weights(files.weights)
+    model, stored = _build(config, state, files)
+    model.to(device=choice.device, dtype=target_dtype)
+    facts |= {"source": files.source, "device_reason": choice.reason}
+    if files.revision:
+        facts["revision"] = files.revision
+    return LoadedModel(model, config, spec, files.name, choice.device, target_dtype, facts, raw, preprocessor, stored)
+
+
+def save_model(loaded: LoadedModel, folder: str | os.PathLike[str]) -> Path:
+    """Write a folder that segcli and `transformers.Mask2FormerForUniversalSegmentation.from_pretrained` both load.
+
+    Tensors keep the precision they were read in, so load → save → load is bit-exact. Each file is written beside its
+    name and then renamed. Raises CheckpointError if the weights in memory are rounded (bf16, fp16), OutputError if the
+    folder cannot be written.
+    """
+    from safetensors.torch import save_file
+
+    if loaded.dtype != torch.float32:
+        raise CheckpointError(
+            f"{loaded.name} is in memory as {loaded.dtype}; load it with dtype='fp32' to save it whole"
+        )
+    folder = Path(folder)
+    state = {name: tensor.detach().cpu() for name, tensor in loaded.model.state_dict().items()}
+    tensors = {
+        name: tensor.to(loaded.stored_dtype) if tensor.is_floating_point() else tensor
+        for name, tensor in KeyMap(loaded.config).write(state).items()
+    }
+    transient = {"source", "device_reason", "revision"}
+    facts = {key: value for key, value in loaded.facts.items() if key not in transient}
+    raw = loaded.raw_config | {TABLE: to_table(loaded.spec, facts)}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _write(folder / "model.safetensors", lambda path: save_file(tensors, path, metadata={"format": "pt"}))
+        _write(folder / "config.json", lambda path: _dump(raw, path))
+        if loaded.preprocessor is not None:
+            preprocessor = loaded.preprocessor
+            _write(folder / "preprocessor_config.json", lambda path: _dump(preprocessor, path))
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot write the model ({error.strerror or error})") from error
+    return folder
+
+
+def _spec(
+    table: Any,
+    raw: dict[str, Any],
+    preprocessor: dict[str, Any] | None,
+    config: Mask2FormerConfig,
+    files: CheckpointFiles,
+) -> tuple[InferenceSpec, dict[str, Any]]:
+    where = str(files.config)
+    if table is not None:
+        read = from_table(table, config.num_classes, where)
+        return read.spec, read.facts
+    if files.entry is not None:
+        spec = files.entry.spec()
+        if len(spec.labels) != config.num_classes:
+            raise CheckpointError(
+                f"{where}: {config.num_classes} classes, but {files.name} has {len(spec.labels)} in weights.toml"
+            )
+        return spec, {
+            "licence": files.entry.licence,
+            "metrics": dict(files.entry.metrics),
+            "status": files.entry.status,
+        }
+    return guess_spec(raw, preprocessor, where), {"things_unknown": True}
+
+
+class _NoInitialValues(TorchFunctionMode):
+    """Modules are built with their `torch.nn.init` calls left out: no time for values that are about to be replaced.
+
+    On the meta device those calls also import torch's compiler, which takes longer than everything else here.
+    """
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func.__module__ == "torch.nn.init":
+            return args[0]
+        return func(*args, **(kwargs or {}))
+
+
+def _build(
+    config: Mask2FormerConfig, state: dict[str, Tensor], files: CheckpointFiles
+) -> tuple[nn.Module, torch.dtype]:
+    """A model that holds the tensors of `state`, which are checked against the configuration first."""
+    with torch.device("meta"), _NoInitialValues():
+        model = build_mask2former(config)
+    keymap = KeyMap(config)
+    where = ", ".join(path.name for path in files.weights)
+    where = f"{files.weights[0].parent / where}" if len(files.weights) == 1 else f"{files.folder} ({where})"
+    ours, unexpected = keymap.read(state)
+    wanted = model.state_dict()
+    missing = [their for name in wanted if name not in ours for their in keymap.names(name) if their not in state]
+    extra = unexpected + [name for name in ours if name not in wanted]
+    wrong = [
+        f"{keymap.names(name)[0]} is {_shape(ours[name])}, config.json means {_shape(tensor)}"
+        for name, tensor in wanted.items()
+        if name in ours and ours[name].shape != tensor.shape
+    ]
+    problems = [
+        f"{len(names)} {kind}: {'; '.join(names[:3])}{' …' if len(names) > 3 else ''}"
+        for kind, names in (("tensors missing", missing), ("tensors unexpected", extra), ("wrong shapes", wrong))
+        if names
+    ]
+    if problems:
+        raise CheckpointError(f"{where} does not fit its config.json: {'. '.join(problems)}")
+    for name, tensor in ours.items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise CheckpointError(f"{where}: {keymap.names(name)[0]} holds NaN or infinite values; the file is damaged")
+    stored = ours["head.classifier.weight"].dtype
+    floats = {name: t.float() if t.is_floating_point() else t for name, t in ours.items()}
+    model.load_state_dict(floats, strict=True, assign=True)
+    return model.eval().requires_grad_(False), stored
+
+
+def _shape(tensor: Tensor) -> str:
+    return "×".join(str(n) for n in tensor.shape) or "a number"
+
+
+def _read_weights(paths: tuple[Path, ...]) -> dict[str, Tensor]:
+    state: dict[str, Tensor] = {}
+    for path in paths:
+        state |= _read_safetensors(path) if path.suffix == ".safetensors" else _read_bin(path)
+    return state
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: not a readable safetensors file ({_line(error)}); fetch it again") from error
+
+
+def _read_bin(path: Path) -> dict[str, Tensor]:
+    import pickle
+
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        raise CheckpointError(
+            f"{path}: not a readable PyTorch weights file ({_line(error)}); fetch it again"
+        ) from error
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise CheckpointError(f"{path}: holds something other than a dictionary of tensors")
+    return state
+
+
+def _line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:160]
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{path}: cannot be read ({_line(error)})") from error
+    except json.JSONDecodeError as error:
+        raise CheckpointError(f"{path}: not JSON ({error.msg}, line {error.lineno} column {error.colno})") from error
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{path}: expected a JSON object")
+    return value
+
+
+def _dump(value: dict[str, Any], path: Path) -> None:
+    path.write_text(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _write(path: Path, write: Callable[[Path], Any]) -> None:
+    """Write beside `path`, then rename, so that the file is whole or not there."""
+    part = path.with_name(f".{path.name}.part-{os.getpid()}")
+    try:
+        part.touch()
+        mode = part.stat().st_mode
+        write(part)
+        part.chmod(mode)  # safetensors makes its files private to the user, whatever the umask
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)

@@ -1,0 +1,78 @@
+"""A real trained checkpoint, made with transformers, on real photographs: the same masks and the same segments."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from segcli.codecs.image import read_image
+from segcli.layers.masks import DenseMasks
+from segcli.postprocess import panoptic
+from segcli.types import Frame, QueryPredictions
+from segcli.weights.checkpoint import load_model
+from tests.parity.hf import batch, injected_masks, recorded_masks, relative, transformers
+
+PHOTOS = 20
+
+
+def test_twenty_photos(shared_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = shared_dir / "models" / "facade-reference"
+    theirs = transformers.Mask2FormerForUniversalSegmentation.from_pretrained(folder, dtype=torch.float32).eval()
+    loaded = load_model(folder, device="cpu", dtype="fp32")
+    names = [i["file_name"] for i in json.loads((shared_dir / "data/facade/panoptic_val.json").read_text())["images"]]
+    bits, flipped, agree = 0, 0, []
+    for name in names[:: len(names) // PHOTOS][:PHOTOS]:
+        image = read_image(shared_dir / "data/facade/images" / name)
+        pixels = (torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float() - 127) / 128
+        with torch.inference_mode(), recorded_masks(theirs) as masks:
+            reference = theirs(pixel_values=pixels)
+            mine = loaded.model(batch(pixels))[-1]
+            with injected_masks(monkeypatch, masks):
+                injected = loaded.model(batch(pixels))[-1]
+        assert relative(injected.classes, reference.class_queries_logits) < 2e-5
+        assert relative(injected.masks.dense(), reference.masks_queries_logits) < 2e-5
+        dense = mine.masks.dense()
+        flipped += int(((dense > 0) != (reference.masks_queries_logits > 0)).sum())
+        bits += dense.numel()
+        size = (pixels.shape[2], pixels.shape[3])
+        frame = Frame(size, size, size)
+        other = QueryPredictions(reference.class_queries_logits, DenseMasks(reference.masks_queries_logits))
+        maps = [panoptic(p, 0, frame, loaded.labels, loaded.spec.rule).map for p in (mine, other)]
+        agree.append(float(np.mean(maps[0] == maps[1])))
+    assert flipped / bits <= 1e-5
+    assert min(agree) >= 0.999
+
+
+def test_round_trip_through_transformers(shared_dir: Path, tmp_path: Path) -> None:
+    from segcli.weights.checkpoint import save_model
+
+    source = shared_dir / "models" / "facade-reference"
+    loaded = load_model(source, device="cpu", dtype="fp32")
+    saved = save_model(loaded, tmp_path / "saved")
+    theirs, info = transformers.Mask2FormerForUniversalSegmentation.from_pretrained(
+        saved, output_loading_info=True, dtype=torch.float32
+    )
+    assert {key: list(value) for key, value in info.items() if value} == {}
+    theirs.save_pretrained(tmp_path / "theirs")
+    again = load_model(tmp_path / "theirs", device="cpu", dtype="fp32")
+    assert again.spec == loaded.spec  # segcli's own table survives
+    first, second = loaded.model.state_dict(), again.model.state_dict()
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize("part", ["model.safetensors"])
+def test_saving_is_bit_exact(shared_dir: Path, tmp_path: Path, part: str) -> None:
+    from safetensors.torch import load_file
+
+    from segcli.weights.checkpoint import save_model
+
+    source = shared_dir / "models" / "facade-reference"
+    saved = save_model(load_model(source, device="cpu", dtype="fp32"), tmp_path)
+    before, after = load_file(source / part), load_file(saved / part)
+    assert before.keys() == after.keys()
+    assert all(before[k].dtype == after[k].dtype and torch.equal(before[k], after[k]) for k in before)
