@@ -12,9 +12,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from segcli.weights.checkpoint import load_model as load_model
     from segcli.engine.predict import predict as predict
     from segcli.segments import Segments as Segments
+    from segcli.weights.checkpoint import load_model as load_model
 
     __version__: str
 

@@ -1,4 +1,4 @@
-"""A network small enough to read: what it answers depends on the photo alone, so that order and batching can be seen."""
+"""A network small enough to read: its answer depends on the photo alone, so that order and batching can be seen."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class FakeLoaded:
         )
     )
     name: str = "fake"
-    device: torch.device = torch.device("cpu")
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     dtype: torch.dtype = torch.float32
 
     def with_tasks(self, *tasks: Task) -> FakeLoaded:

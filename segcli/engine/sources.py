@@ -12,9 +12,10 @@ from pathlib import Path
 from segcli.errors import InputError, UsageError
 
 # What a folder is searched for. A file that is named itself is opened whatever it is called.
-IMAGE_SUFFIXES = frozenset(
-    ".jpg .jpeg .jpe .jfif .png .webp .tif .tiff .bmp .gif .ppm .pgm .pbm .pnm .jp2 .avif".split()
-)
+IMAGE_SUFFIXES = frozenset({
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif",
+    ".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".avif",
+})  # fmt: skip
 STDIN = "-"
 
 
@@ -93,7 +94,7 @@ def _in_folder(folder: Path, recursive: bool, skip: Path | None) -> Iterator[Sou
 
 
 def _walk(folder: Path, recursive: bool, skip: Path | None, refuse: Callable[[OSError], None]) -> Iterator[Path]:
-    """Images below a folder in sorted order; hidden files (macOS leaves `._photo.jpg` beside photos) are passed over."""
+    """Images below a folder, sorted; hidden files (macOS leaves `._photo.jpg` beside photos) are passed over."""
     skipped = skip and _identity(skip)
     for place, folders, files in os.walk(folder, onerror=refuse):
         visible = sorted(name for name in folders if recursive and not name.startswith("."))

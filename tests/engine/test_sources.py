@@ -68,7 +68,7 @@ def test_missing_is_told_later_so_that_the_others_go_on(tree: Path, name: str, r
 
 def test_folder_without_images(tree: Path) -> None:
     (tree / "empty").mkdir()
-    with pytest.raises(UsageError, match="empty: no images in this folder; looked for .*jpg"):
+    with pytest.raises(UsageError, match=r"empty: no images in this folder; looked for .*jpg"):
         find_sources(["empty"])
     (tree / "empty" / "deep").mkdir()
     (tree / "empty" / "deep" / "a.jpg").write_bytes(b"")
