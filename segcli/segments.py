@@ -173,16 +173,16 @@ class Segments:
         return tuple(encode_map(self.map, len(self)))
 
     def to_coco(self, image_id: int | str) -> list[dict[str, Any]]:
-        """COCO results: image_id, category_id (the dataset's own), bbox xywh, segmentation (RLE), score.
+        """COCO results: image_id, category_id (the dataset's own), segmentation (RLE), score.
 
-        Semantic segments have no score and carry none, as in COCO's stuff results format.
+        There is no "bbox": where pycocotools finds one it takes the box's area for the mask's, which moves objects
+        between small, medium and large. Semantic segments have no score and carry none, as in COCO's stuff format.
         """
         results = []
         for category, score, rle in zip(self.category_ids(), self.scores, self.to_rles(), strict=True):
             result: dict[str, Any] = {
                 "image_id": image_id,
                 "category_id": category,
-                "bbox": list(rle.bbox),
                 "segmentation": rle.to_coco(),
             }
             if not np.isnan(score):

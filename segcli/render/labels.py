@@ -1,0 +1,227 @@
+"""Names and scores on the picture: what is labelled, where the label goes, how it is drawn.
+
+A label is a chip in its segment's colour with black or white text, so it reads on any background. It goes to the
+roomiest place inside its segment if that is large enough to carry it, otherwise next to it; it stays inside the
+picture, never covers another label, nor most of another segment. What finds no place, tiny segments beyond the first
+few, and whatever would turn the picture into text stay unlabelled: outlines still show them.
+"""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+
+from segcli.codecs.opencv import opencv
+from segcli.render.colours import text_colour
+from segcli.segments import Segments
+
+if TYPE_CHECKING:
+    from PIL.ImageFont import FreeTypeFont
+
+_TEXT = 0.021  # font size as a share of √(H·W)
+_SMALLEST = 10  # pixels; below, letters are no longer told apart
+_LONGEST = 28  # characters of a class name
+_TINY = 1.5  # a segment with fewer pixels than this many chips is tiny …
+_TINY_LABELS = 8  # … and only so many of those are named
+_BUDGET = 0.15  # labels together cover no more than this share of the picture
+_HIDDEN = 0.35  # a label may cover this share of a segment that is not its own
+_ROOMY = 4.0  # a segment with more pixels than this many chips carries its label inside
+
+Box = tuple[int, int, int, int]  # x0, y0, x1, y1, exclusive
+
+
+@dataclass(frozen=True)
+class _Chip:
+    text: str
+    font: FreeTypeFont
+    width: int
+    height: int
+    baseline: tuple[int, int]  # where the text is drawn inside the chip
+
+
+def draw_labels(image: np.ndarray, paint: np.ndarray, segments: Segments, colours: np.ndarray) -> None:
+    """Write labels into the picture, in place; large segments choose their place first."""
+    areas, boxes = segments.areas(), segments.boxes()
+    size = max(_SMALLEST, round(_TEXT * math.sqrt(paint.size)))
+    placed: list[Box] = []
+    tiny, budget = 0, _BUDGET * paint.size
+    for index in np.argsort(-areas, kind="stable").tolist():
+        if areas[index] == 0:
+            continue
+        chip = _chip(*_text(segments, index), size, image.shape[1], image.shape[0])
+        if chip is None:
+            continue
+        small = areas[index] < _TINY * chip.width * chip.height
+        if (small and tiny >= _TINY_LABELS) or chip.width * chip.height > budget:
+            continue
+        place = _place(chip, paint, index, boxes[index], areas, placed)
+        if place is None:
+            continue
+        tiny += small
+        budget -= chip.width * chip.height
+        placed.append((place[0], place[1], place[0] + chip.width, place[1] + chip.height))
+        _draw(image, chip, place, colours[index])
+
+
+def _text(segments: Segments, index: int) -> tuple[str | None, str]:
+    """(font file, text) of a segment's label."""
+    label = segments.label_set[int(segments.labels[index])]
+    file, name = _writable(label.name, f"class {label.id}")
+    if len(name) > _LONGEST:
+        name = name[: _LONGEST - 3].rstrip(" ,-") + "..."
+    score = float(segments.scores[index])
+    return file, name if math.isnan(score) else f"{name}  {score:.2f}"
+
+
+# ------------------------------------------------------------------------------------------------------ places
+
+
+def _place(
+    chip: _Chip, paint: np.ndarray, index: int, box: np.ndarray, areas: np.ndarray, placed: list[Box]
+) -> tuple[int, int] | None:
+    """Top left corner for a chip, or None if there is no free place in or beside its segment."""
+    height, width = paint.shape
+    candidates = _inside(chip, paint, index + 1, box, placed)
+    if areas[index] < _ROOMY * chip.width * chip.height:
+        candidates = [*_beside(chip, box), *candidates]
+    for x, y in candidates:
+        x = min(max(x, 0), width - chip.width)
+        if not 0 <= y <= height - chip.height:
+            continue
+        if any(_overlap((x, y, x + chip.width, y + chip.height), other) for other in placed):
+            continue
+        if not _hides_another(paint[y : y + chip.height, x : x + chip.width], index + 1, areas):
+            return x, y
+    return None
+
+
+def _hides_another(covered: np.ndarray, number: int, areas: np.ndarray) -> bool:
+    pixels = np.bincount(covered.ravel(), minlength=len(areas) + 1)
+    pixels[number] = 0
+    return bool((pixels[1:] > _HIDDEN * areas).any())
+
+
+def _beside(chip: _Chip, box: np.ndarray) -> Iterator[tuple[int, int]]:
+    """Above, below, right and left of a segment's box."""
+    x0, y0, x1, y1 = (int(v) for v in box)
+    yield (x0 + x1 - chip.width) // 2, y0 - chip.height
+    yield (x0 + x1 - chip.width) // 2, y1
+    yield x1, (y0 + y1 - chip.height) // 2
+    yield x0 - chip.width, (y0 + y1 - chip.height) // 2
+
+
+def _inside(chip: _Chip, paint: np.ndarray, number: int, box: np.ndarray, placed: list[Box]) -> list[tuple[int, int]]:
+    """The place with most room around it inside the segment: the peak of the distance to its border.
+
+    The mask is sampled in steps that are to a chip as width is to height, so that a chip is a square of samples and
+    the chessboard distance says whether it fits. Labels that lie there already count as outside.
+    """
+    cv2 = opencv()
+    x0, y0, x1, y1 = (int(v) for v in box)
+    step_x = max(1, min(chip.width // 8, (x1 - x0) // 48))
+    step_y = max(1, min(chip.height // 4, (y1 - y0) // 48))
+    free = np.pad((paint[y0:y1:step_y, x0:x1:step_x] == number).view(np.uint8), 1)
+    for left, top, right, bottom in placed:
+        columns = slice(max(0, (left - x0) // step_x + 1), max(0, (right - x0) // step_x + 2))
+        rows = slice(max(0, (top - y0) // step_y + 1), max(0, (bottom - y0) // step_y + 2))
+        free[rows, columns] = 0
+    distance = cv2.distanceTransform(free, cv2.DIST_C, 3)
+    row, column = np.unravel_index(int(distance.argmax()), distance.shape)
+    if not distance[row, column]:
+        return []
+    x = x0 + (int(column) - 1) * step_x + step_x // 2
+    y = y0 + (int(row) - 1) * step_y + step_y // 2
+    return [(x - chip.width // 2, min(max(y - chip.height // 2, 0), max(0, paint.shape[0] - chip.height)))]
+
+
+def _overlap(a: Box, b: Box) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+
+
+# ----------------------------------------------------------------------------------------------------- drawing
+
+
+def _chip(file: str | None, text: str, size: int, width: int, height: int) -> _Chip | None:
+    """Measure a label; shrink it to fit the picture, or None if it cannot be read any more."""
+    while True:
+        font = _font(file, size)
+        left, _, right, _ = font.getbbox(text)
+        ascent, descent = font.getmetrics()
+        pad_x, pad_y = max(2, round(0.35 * size)), max(1, round(0.12 * size))
+        chip = _Chip(
+            text,
+            font,
+            math.ceil(right - left) + 2 * pad_x,
+            ascent + descent + 2 * pad_y,
+            (pad_x - math.floor(left), pad_y),
+        )
+        if chip.width <= width and chip.height <= height:
+            return chip
+        if size <= _SMALLEST:
+            return None
+        size = max(_SMALLEST, int(size * 0.8))
+
+
+def _draw(image: np.ndarray, chip: _Chip, place: tuple[int, int], colour: np.ndarray) -> None:
+    from PIL import Image, ImageDraw
+
+    x, y = place
+    region = image[y : y + chip.height, x : x + chip.width]
+    card = Image.new("RGB", (chip.width, chip.height), tuple(colour.tolist()))
+    ImageDraw.Draw(card).text(chip.baseline, chip.text, font=chip.font, fill=text_colour(colour))
+    scale = 4  # Pillow's shapes have hard edges: corners are drawn larger and averaged
+    shape = Image.new("L", (chip.width * scale, chip.height * scale), 0)
+    ImageDraw.Draw(shape).rounded_rectangle(
+        (0, 0, shape.width - 1, shape.height - 1), radius=0.22 * shape.height, fill=255
+    )
+    below = Image.fromarray(region)
+    below.paste(card, mask=shape.reduce(scale))
+    region[:] = np.asarray(below)
+
+
+@lru_cache(maxsize=8)
+def _font(file: str | None, size: int) -> FreeTypeFont:
+    from PIL import ImageFont
+
+    return ImageFont.truetype(file, size) if file else cast("FreeTypeFont", ImageFont.load_default(size))
+
+
+@lru_cache(maxsize=1024)
+def _writable(name: str, otherwise: str) -> tuple[str | None, str]:
+    """(font file, text): a font that has every letter of the name, None for Pillow's own, which covers ASCII.
+
+    For other scripts the usual system fonts are asked; where none has the letters, accents are dropped, and a name
+    that still cannot be written is replaced by `otherwise`.
+    """
+    if name.isascii():
+        return None, name
+    for file in _SYSTEM_FONTS:
+        try:
+            font = _font(file, 16)
+        except OSError:
+            continue
+        missing = bytes(font.getmask("\U0010ffff"))
+        if all(c.isspace() or bytes(font.getmask(c)) != missing for c in name):
+            return file, name
+    plain = "".join(c for c in unicodedata.normalize("NFKD", name) if not unicodedata.combining(c))
+    return None, plain if plain.isascii() else otherwise
+
+
+_SYSTEM_FONTS = (
+    "DejaVuSans.ttf",
+    "NotoSans-Regular.ttf",
+    "NotoSansCJK-Regular.ttc",
+    "segoeui.ttf",
+    "arial.ttf",
+    "msyh.ttc",
+    "malgun.ttf",
+    "YuGothM.ttc",
+    "Arial Unicode.ttf",
+    "Hiragino Sans GB.ttc",
+)
