@@ -6,15 +6,14 @@ it leaves to its callers is here: patience with servers that fail for a moment, 
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import inspect
 import logging
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from time import sleep
 from typing import Any
 
 from segcli.errors import WeightsUnavailable
@@ -27,7 +26,6 @@ RETRY_DELAYS = (0.5, 1.0, 2.0, 4.0)  # seconds between attempts, where the serve
 LONGEST_WAIT = 60.0  # of what a server's Retry-After may ask for
 
 _HTTP_LIBRARIES = {"httpx", "httpx2", "httpcore", "httpcore2", "h11", "requests", "urllib3"}
-_CANNOT_WRITE = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS}
 
 
 class Unreachable(WeightsUnavailable):
@@ -40,11 +38,15 @@ class _Damaged(Exception):
 
 @dataclass(frozen=True)
 class _Failure:
-    """Why an attempt failed. transient: worth another one. answered: some server did speak to us."""
+    """Why an attempt failed.
+
+    transient: worth another one. answered: some server did speak to us. damaged: it sent something else than announced.
+    """
 
     reason: str
     transient: bool = False
     answered: bool = True
+    damaged: bool = False
     retry_after: float = 0.0
     unreachable: bool = False
 
@@ -57,11 +59,12 @@ def fetch(repo: str, name: str, revision: str, progress: Progress | None = None)
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
 
     facts: Any = None
+    start_afresh = False
     for attempt, delay in enumerate((*RETRY_DELAYS, None), start=1):
         try:
             with _quiet_library():
                 facts = get_hf_file_metadata(hf_hub_url(repo, name, revision=revision))
-                return _transfer(repo, name, revision, facts, progress)
+                return _transfer(repo, name, revision, facts, progress, start_afresh)
         except Exception as error:
             if _is_missing_file(error):
                 return None
@@ -70,8 +73,9 @@ def fetch(repo: str, name: str, revision: str, progress: Progress | None = None)
                 raise
             # Without any answer there is most likely no network: nobody should wait long to be told.
             hopeless = facts is None and not failure.answered and attempt == 2
+            start_afresh |= failure.damaged
             if failure.transient and delay is not None and not hopeless:
-                time.sleep(max(delay, failure.retry_after))
+                sleep(max(delay, failure.retry_after))
                 continue
             if failure.transient or failure.unreachable:
                 raise Unreachable(f"{failure.reason} ({name}, attempt {attempt})") from error
@@ -79,18 +83,21 @@ def fetch(repo: str, name: str, revision: str, progress: Progress | None = None)
     raise AssertionError("the last attempt returns or raises")
 
 
-def _transfer(repo: str, name: str, revision: str, facts: Any, progress: Progress | None) -> Path:
-    """Bring the file in and hold it against the size and SHA-256 that the Hub announced."""
+def _transfer(repo: str, name: str, revision: str, facts: Any, progress: Progress | None, start_afresh: bool) -> Path:
+    """Bring the file in and hold it against the size and SHA-256 that the Hub announced.
+
+    start_afresh: build on nothing that an earlier attempt left behind.
+    """
     from huggingface_hub import hf_hub_download
 
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = {"force_download": True} if start_afresh else {}
     # huggingface_hub before 1.0 takes no bar of ours and shows its own.
     if "tqdm_class" in inspect.signature(hf_hub_download).parameters:
         with progress(name, facts.size) if progress else _no_progress() as advance:
             options["tqdm_class"] = _bar_class(advance)
             path = Path(hf_hub_download(repo, name, revision=revision, **options))
     else:
-        path = Path(hf_hub_download(repo, name, revision=revision))
+        path = Path(hf_hub_download(repo, name, revision=revision, **options))
     damage = _damage(path, facts)
     if damage:
         blob = path.resolve()
@@ -123,8 +130,9 @@ def _explain(error: BaseException, repo: str, revision: str) -> _Failure | None:
     from huggingface_hub import constants, errors
 
     hub = constants.ENDPOINT
-    if isinstance(error, errors.LocalEntryNotFoundError) and error.__cause__ is not None:
-        return _explain(error.__cause__, repo, revision)  # "not in the cache either", which we knew
+    is_wrapper = isinstance(error, errors.LocalEntryNotFoundError) or type(error) is ValueError
+    if is_wrapper and error.__cause__ is not None:
+        return _explain(error.__cause__, repo, revision)  # "and it is not in the cache either", which we knew
     if isinstance(error, errors.GatedRepoError):
         return _Failure(f"{repo} is gated: accept its conditions at {hub}/{repo}, then `hf auth login` or set HF_TOKEN")
     if isinstance(error, errors.RepositoryNotFoundError):
@@ -138,13 +146,13 @@ def _explain(error: BaseException, repo: str, revision: str) -> _Failure | None:
     if isinstance(error, errors.FileMetadataError):
         return _Failure(f"what answers at {hub} is not a Hugging Face Hub (a proxy, a login page?)", unreachable=True)
     if isinstance(error, _Damaged):
-        return _Failure(f"{hub}: the download was damaged: {error}", transient=True)
-    if isinstance(error, OSError) and error.errno in _CANNOT_WRITE:
-        return _Failure(f"cannot write to the cache {constants.HF_HUB_CACHE}: {error.strerror} (HF_HOME moves it)")
+        return _Failure(f"{hub}: the download was damaged: {error}", transient=True, damaged=True)
     if isinstance(error, OSError) and "Consistency check failed" in str(error):
-        return _Failure(f"{hub}: the download was damaged: its size is not the one announced", transient=True)
+        return _Failure(f"{hub}: the download was damaged: not of the size announced", transient=True, damaged=True)
     if _is_network(error):
         return _Failure(f"{hub} cannot be reached: {_brief(error)}", transient=True, answered=False)
+    if isinstance(error, OSError) and error.errno is not None:  # what is left of the system's errors is the disk's
+        return _Failure(f"cannot write to the cache {constants.HF_HUB_CACHE}: {error.strerror} (HF_HOME moves it)")
     return None
 
 

@@ -1,0 +1,117 @@
+"""`segcli models`: what it prints, where, and how it ends."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from huggingface_hub import constants
+from typer.testing import CliRunner, Result
+
+from segcli.cli import app
+from segcli.weights import download, golden
+from segcli.weights.manifest import manifest
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(app, ["models", *arguments])
+
+
+@pytest.fixture(autouse=True)
+def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache, and no network to fill it."""
+    cache = tmp_path / "cache"
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(download, "RETRY_DELAYS", ())
+    return cache
+
+
+def cached(cache: Path, repo: str, revision: str) -> Path:
+    """A model in the cache's own layout, of one empty file each."""
+    root = cache / f"models--{repo.replace('/', '--')}"
+    commit = revision if len(revision) == 40 else "a" * 40
+    folder = root / "snapshots" / commit
+    folder.mkdir(parents=True)
+    (root / "refs").mkdir()
+    (root / "refs" / revision).write_text(commit)
+    for name in ("config.json", "model.safetensors"):
+        (folder / name).touch()
+    return folder
+
+
+def test_list_names_every_model_with_its_metric_and_licence() -> None:
+    lines = run("list").stdout.splitlines()
+    for entry in manifest().values():
+        (line,) = [line for line in lines if line.split()[:1] == [entry.name]]
+        assert all(part in line for part in (entry.headline, entry.licence, entry.status, entry.backbone))
+    assert sum("CC BY-NC 4.0" in line for line in lines) == 29
+    (line,) = [line for line in lines if " swin-tiny-ade-semantic " in line]
+    assert "semantic*" in line  # the default of its task
+
+
+def test_list_and_show_as_json(empty_cache: Path) -> None:
+    cached(empty_cache, "facebook/mask2former-swin-base-ade-semantic", "main")
+    rows = {row["name"]: row for row in json.loads(run("list", "--json").stdout)}
+    assert list(rows) == list(manifest())
+    row = rows["swin-base-ade-semantic"]
+    assert (row["here"], row["licence"], row["metrics"]["mIoU"]) == ("cached", "CC BY-NC 4.0", 52.4)
+    assert rows["swin-tiny-coco-panoptic"]["here"] is None
+    shown = json.loads(run("show", "mask2former-swin-base-ade-semantic", "--json").stdout)
+    assert shown.pop("classes")[0] == {"id": 1, "name": "wall", "isthing": False}
+    assert shown == row
+
+
+def test_show_says_what_is_uncertain() -> None:
+    text = run("show", "swin-base-coco-panoptic").stdout
+    for part in ("published", "PQ 55.1", "CC BY-NC 4.0", "80 things, 53 stuff", "short side 800", "ImageNet-21k"):
+        assert part in text
+
+
+def test_path_and_pull_of_what_is_here(empty_cache: Path) -> None:
+    folder = cached(empty_cache, "facebook/mask2former-swin-base-ade-semantic", "main")
+    assert run("path", "swin-base-ade-semantic").stdout.strip() == str(folder)
+    pulled = run("pull", "swin-base-ade-semantic")
+    assert pulled.stdout.strip() == str(folder)
+    assert "licence of the weights: CC BY-NC 4.0" in pulled.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "complaint"),
+    [
+        (("show", "swin-tiny-coco-panotpic"), 3, "Did you mean swin-tiny-coco-panoptic"),
+        (("path", "swin-tiny-coco-panoptic"), 3, "segcli models pull swin-tiny-coco-panoptic"),
+        (("pull", "swin-tiny-coco-panoptic"), 3, "HF_HUB_OFFLINE is set"),
+        (("pull", "nothing"), 3, "no model 'nothing'"),
+        (("verify", "swin-large-ade-semantic"), 2, "no outputs of swin-large-ade-semantic are published"),
+        (("verify", "swin-small-coco-instance"), 2, "--photo FILE"),
+        (("verify", "swin-small-coco-instance", "--photo", "nowhere.jpg"), 2, "no file nowhere.jpg"),
+        (("verify", "swin-small-coco-instance", "--photo", __file__), 2, "its SHA-256 is not"),
+        (("verify", "swin-small-coco-instance", "--data", str(Path(__file__).parent)), 2, "has no 000000039769.jpg"),
+    ],
+    ids=lambda value: " ".join(value[:2]) if isinstance(value, tuple) else None,
+)
+def test_what_cannot_be_done_ends_in_one_line(arguments: tuple[str, ...], code: int, complaint: str) -> None:
+    result = run(*arguments)
+    assert result.exit_code == code
+    assert not result.stdout
+    assert result.stderr.count("\n") == 1
+    assert complaint in result.stderr
+
+
+@pytest.mark.parametrize(("passed", "code"), [(True, 0), (False, 1)])
+def test_verify_reports_what_it_compared(
+    passed: bool, code: int, shared_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With another model in the place of the published one, and another photo in that of the cats."""
+    folder = shared_dir / "models" / "facade-reference"
+    monkeypatch.setattr("segcli.weights.hub._copied_from", lambda *_: manifest()["swin-tiny-coco-panoptic"])
+    monkeypatch.setattr(golden.GoldenPhoto, "is_in", lambda *_: True)
+    monkeypatch.setattr(golden, "check", lambda *_: [golden.Check("class logits", 1.5e-5, passed)])
+    monkeypatch.setattr("segcli.weights.checkpoint.load_model", lambda *_, **__: None)
+    result = run("verify", str(folder), "--photo", str(shared_dir / "data" / "photos" / "chelsea.png"))
+    assert result.exit_code == code
+    assert "class logits" in result.stdout
+    assert "1.5e-05" in result.stdout
+    assert "Not measured: the published metric (PQ 53.2)" in result.stdout
