@@ -1,0 +1,17 @@
+"""Results on disk: what `--save` names, planned before work begins, written whole or not at all.
+
+    photos = plan([(path, folder), …])
+    with Writer(out, ("overlay", "png", "json"), photos, task=…, labels=…, run=…, draw=overlay) as writer:
+        for photo in photos:
+            if not writer.is_complete(photo): writer.write(photo, image, segments, …)
+
+Importing this package imports numpy, not Pillow or OpenCV.
+"""
+
+from __future__ import annotations
+
+from segcli.results.plan import Photo, plan
+from segcli.results.record import image_record
+from segcli.results.writer import SAVE_KINDS, SaveKind, Writer
+
+__all__ = ["SAVE_KINDS", "Photo", "SaveKind", "Writer", "image_record", "plan"]

@@ -1,0 +1,194 @@
+"""One JSON file for all images, written a line an image, in memory that does not grow.
+
+While a run goes on each finished image is appended to a hidden file beside the result (`.predictions.jsonl`), as one
+line in one write. `close` merges an earlier result with these lines into the final file and removes them. So the
+final file is valid JSON at any time, Ctrl-C included; a run that was killed leaves its lines, and the next one with
+--skip-existing goes on from there. The final file holds one image a line too, by which it is read back.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from segcli.errors import OutputError
+from segcli.results.files import output_error, write_file
+from segcli.types import LabelSet
+
+_Entry = tuple[int | str, list[str]]  # image id, one JSON text per array of the final file
+
+
+def to_json(value: Any) -> str:
+    """JSON with letters as they are. Undecodable bytes of a file name stay escaped, as UTF-8 cannot hold them."""
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+class Ledger:
+    """Base of the two COCO files.
+
+    Args:
+        path: the final file.
+        overwrite: forget what is there.
+        resume: go on from what is there; with neither, an existing file is an OutputError.
+    """
+
+    def __init__(self, path: Path, *, overwrite: bool = False, resume: bool = False) -> None:
+        self.path = path
+        self.done: set[int | str] = set()
+        self._lines = path.with_name(f".{path.stem}.jsonl")
+        self._resumes = resume and not overwrite
+        if self._resumes:
+            self._take_up()
+        else:
+            if path.exists() and not overwrite:
+                raise OutputError(f"{path}: exists; replace it with --overwrite or go on with --skip-existing")
+            self._remove_lines()
+
+    def _take_up(self) -> None:
+        if self._lines.exists():
+            with open(self._lines, "rb") as file:
+                whole = sum(len(line) for line in file if line.endswith(b"\n"))
+            os.truncate(self._lines, whole)  # a killed run may leave half a line
+        self.done = {image_id for image_id, _ in self._entries()}
+
+    def check_ids(self, ids: Iterable[int | str]) -> None:
+        """Raise OutputError if the images to come are named by numbers and those there by text, or the reverse."""
+        kinds = {type(image_id) for image_id in (*self.done, *ids)}
+        if len(kinds) > 1:
+            raise OutputError(
+                f"{self.path}: holds image ids of another kind (numbers or file names) than these photos get; "
+                "choose another --out"
+            )
+
+    def _append(self, image_id: int | str, texts: list[str]) -> None:
+        line = "\t".join([to_json(image_id), *texts]).encode() + b"\n"
+        try:
+            self._lines.parent.mkdir(parents=True, exist_ok=True)
+            with open(self._lines, "ab", buffering=0) as file:
+                end = file.seek(0, os.SEEK_END)
+                try:
+                    written = file.write(line)
+                    while written < len(line):
+                        written += file.write(line[written:])
+                except OSError:
+                    file.truncate(end)
+                    raise
+        except OSError as error:
+            raise output_error(self.path, error) from error
+        self.done.add(image_id)
+
+    def close(self) -> Path:
+        """Merge everything into the final file and return its path."""
+        if self._lines.exists() or not self.path.exists() or not self._resumes:
+            write_file(self.path, (text.encode() for text in self._render()))
+        self._remove_lines()
+        return self.path
+
+    def _remove_lines(self) -> None:
+        try:
+            self._lines.unlink(missing_ok=True)
+        except OSError as error:
+            raise output_error(self._lines, error) from error
+
+    def _entries(self) -> Iterator[_Entry]:
+        """Everything so far: the earlier result, then this run's lines."""
+        if self._resumes and self.path.exists():
+            try:
+                yield from self._read_back()
+            except (ValueError, IndexError, OSError) as error:
+                raise OutputError(
+                    f"{self.path}: cannot be continued, segcli did not write it; "
+                    "replace it with --overwrite or choose another --out"
+                ) from error
+        if self._lines.exists():
+            with open(self._lines, encoding="utf-8", newline="\n") as file:
+                for line in file:
+                    image_id, *texts = line.rstrip("\n").split("\t")
+                    yield json.loads(image_id), texts
+
+    def _read_back(self) -> Iterator[_Entry]:
+        raise NotImplementedError
+
+    def _render(self) -> Iterator[str]:
+        raise NotImplementedError
+
+
+class CocoResults(Ledger):
+    """COCO results format: one array of {image_id, category_id, segmentation, score}."""
+
+    def add(self, image_id: int | str, results: list[dict[str, Any]]) -> None:
+        """Append one image's results; nothing found is remembered too."""
+        self._append(image_id, [",".join(to_json(result) for result in results)])
+
+    def _render(self) -> Iterator[str]:
+        yield "[\n"
+        yield from _joined(texts[0] for _, texts in self._entries() if texts[0])
+        yield "\n]\n"
+
+    def _read_back(self) -> Iterator[_Entry]:
+        with open(self.path, encoding="utf-8", newline="\n") as file:
+            for text in _array(file, "["):
+                yield _first_value(text, '{"image_id": '), [text]
+
+
+class CocoPanoptic(Ledger):
+    """COCO panoptic results: {categories, images, annotations}, the masks in a folder of PNGs beside it."""
+
+    def __init__(self, path: Path, labels: LabelSet, *, overwrite: bool = False, resume: bool = False) -> None:
+        self._labels = labels
+        super().__init__(path, overwrite=overwrite, resume=resume)
+
+    def add(self, image: dict[str, Any], annotation: dict[str, Any]) -> None:
+        """Append one image, `id` first, and its annotation."""
+        self._append(image["id"], [to_json(image), to_json(annotation)])
+
+    def _render(self) -> Iterator[str]:
+        categories = [
+            {"id": label.id, "name": label.name, "supercategory": label.name, "isthing": int(label.isthing)}
+            | ({"color": list(label.color)} if label.color else {})
+            for label in self._labels
+        ]
+        yield f'{{"categories": {to_json(categories)},\n"images": [\n'
+        yield from _joined(texts[0] for _, texts in self._entries())
+        yield '\n],\n"annotations": [\n'
+        yield from _joined(texts[1] for _, texts in self._entries())
+        yield "\n]}\n"
+
+    def _read_back(self) -> Iterator[_Entry]:
+        with (
+            open(self.path, encoding="utf-8", newline="\n") as images,
+            open(self.path, encoding="utf-8", newline="\n") as annotations,
+        ):
+            pairs = zip(_array(images, '"images": ['), _array(annotations, '"annotations": ['), strict=True)
+            for image, annotation in pairs:
+                yield _first_value(image, '{"id": '), [image, annotation]
+
+
+def _joined(texts: Iterable[str]) -> Iterator[str]:
+    for number, text in enumerate(texts):
+        yield f",\n{text}" if number else text
+
+
+def _array(lines: Iterator[str], opening: str) -> Iterator[str]:
+    """The elements of an array that begins after the line `opening`, one a line, without their commas."""
+    for line in lines:
+        if line.rstrip("\n") == opening:
+            break
+    else:
+        raise ValueError(f"no line {opening}")
+    for line in lines:
+        if line.startswith("]"):
+            return
+        if text := line.rstrip("\n").removesuffix(","):
+            yield text
+    raise ValueError("cut short")
+
+
+def _first_value(text: str, key: str) -> Any:
+    if not text.startswith(key):
+        raise ValueError(f"does not begin with {key}")
+    return json.JSONDecoder().raw_decode(text, len(key))[0]
