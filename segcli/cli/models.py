@@ -23,7 +23,9 @@ NameArgument = Annotated[
 RefArgument = Annotated[
     str,
     typer.Argument(
-        metavar="NAME", autocompletion=complete_model, help="A name from the list, or org/name[@revision] on the Hub."
+        metavar="NAME",
+        autocompletion=complete_model,
+        help="A name from the list or org/name on the Hub, either with @revision.",
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
