@@ -12,6 +12,16 @@ from __future__ import annotations
 
 from segcli.results.plan import Photo, plan
 from segcli.results.record import image_record
-from segcli.results.writer import SAVE_KINDS, SaveKind, Writer
+from segcli.results.writer import SAVE_KINDS, SaveKind, Writer, photo_targets, refuse_collisions, run_targets
 
-__all__ = ["SAVE_KINDS", "Photo", "SaveKind", "Writer", "image_record", "plan"]
+__all__ = [
+    "SAVE_KINDS",
+    "Photo",
+    "SaveKind",
+    "Writer",
+    "image_record",
+    "photo_targets",
+    "plan",
+    "refuse_collisions",
+    "run_targets",
+]

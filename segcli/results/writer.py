@@ -32,9 +32,38 @@ _SUFFIXES: dict[SaveKind, str] = {
     "overlay": ".overlay.jpg",
     "json": ".json",
 }
+_LEDGERS: dict[SaveKind, str] = {"coco": "predictions.json", "coco-panoptic": "panoptic.json"}
 _JPEG_QUALITY = 90
 _JPEG_SIDE = 65_500  # libjpeg's limit
 _NONE_8, _NONE_16 = 255, 65_535  # semantic maps: no class
+
+
+def photo_targets(out: Path, kinds: Collection[SaveKind], photo: Photo) -> dict[SaveKind, Path]:
+    """The files and folders below `out` that belong to one photo alone."""
+    beside = out / photo.stem.parent
+    targets = {kind: beside / f"{photo.stem.name}{suffix}" for kind, suffix in _SUFFIXES.items() if kind in kinds}
+    if "coco-panoptic" in kinds:
+        targets["coco-panoptic"] = out / "panoptic" / photo.stem.parent / f"{photo.stem.name}.png"
+    return targets
+
+
+def run_targets(out: Path, kinds: Collection[SaveKind]) -> dict[SaveKind, Path]:
+    """The files below `out` that cover all photos of a run."""
+    return {kind: out / name for kind, name in _LEDGERS.items() if kind in kinds}
+
+
+def refuse_collisions(out: Path, kinds: Collection[SaveKind], photos: Sequence[Photo]) -> None:
+    """Raise UsageError if a result would replace an input, or two photos would be written to one place."""
+    inputs = {os.path.normcase(os.path.abspath(photo.path)) for photo in photos}
+    seen: dict[str, Photo] = {}
+    for photo in photos:
+        for path in photo_targets(out, kinds, photo).values():
+            place = os.path.normcase(os.path.abspath(path))
+            if place in inputs:
+                raise UsageError(f"{path}: a result would replace this input; choose another --out")
+            if seen.setdefault(place, photo) is not photo:
+                other = seen[place].path
+                raise UsageError(f"{path}: {other} and {photo.path} would both be written here; run them apart")
 
 
 class Writer:
@@ -77,10 +106,11 @@ class Writer:
         self._overwrite, self._skip = overwrite, skip_existing
         # A data set's maps have one depth, whatever classes a photo shows.
         self._semantic_dtype: type = np.uint8 if max(labels.ids, default=0) < _NONE_8 else np.uint16
-        self._refuse_collisions(photos)
+        refuse_collisions(out, kinds, photos)
         how = {"overwrite": overwrite, "resume": skip_existing}
-        self._coco = CocoResults(out / "predictions.json", **how) if "coco" in kinds else None
-        self._panoptic = CocoPanoptic(out / "panoptic.json", labels, **how) if "coco-panoptic" in kinds else None
+        ledgers = run_targets(out, kinds)
+        self._coco = CocoResults(ledgers["coco"], **how) if "coco" in ledgers else None
+        self._panoptic = CocoPanoptic(ledgers["coco-panoptic"], labels, **how) if "coco-panoptic" in ledgers else None
         for ledger in (self._coco, self._panoptic):
             if ledger:
                 ledger.check_ids(photo.image_id for photo in photos)
@@ -101,13 +131,7 @@ class Writer:
 
     def targets(self, photo: Photo) -> dict[SaveKind, Path]:
         """The files and folders that belong to one photo alone."""
-        beside = self._out / photo.stem.parent
-        targets = {
-            kind: beside / f"{photo.stem.name}{suffix}" for kind, suffix in _SUFFIXES.items() if kind in self._kinds
-        }
-        if self._panoptic:
-            targets["coco-panoptic"] = self._out / "panoptic" / photo.stem.parent / f"{photo.stem.name}.png"
-        return targets
+        return photo_targets(self._out, self._kinds, photo)
 
     def existing(self, photo: Photo) -> list[Path]:
         """Those of a photo's targets that are there already."""
@@ -119,19 +143,6 @@ class Writer:
         return all(photo.image_id in ledger.done for ledger in ledgers) and all(
             path.exists() for path in self.targets(photo).values()
         )
-
-    def _refuse_collisions(self, photos: Sequence[Photo]) -> None:
-        out = self._out.absolute()
-        inputs = {os.path.normcase(os.path.abspath(photo.path)) for photo in photos}
-        seen: dict[str, Photo] = {}
-        for photo in photos:
-            for path in self.targets(photo).values():
-                place = os.path.normcase(os.path.abspath(out / path))
-                if place in inputs:
-                    raise UsageError(f"{path}: a result would replace this input; choose another --out")
-                if seen.setdefault(place, photo) is not photo:
-                    other = seen[place].path
-                    raise UsageError(f"{path}: {other} and {photo.path} would both be written here; run them apart")
 
     # ------------------------------------------------------------------------------------------------- write
 
