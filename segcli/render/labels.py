@@ -31,6 +31,7 @@ _TINY = 1.5  # a segment with fewer pixels than this many chips is tiny …
 _TINY_LABELS = 8  # … and only so many of those are named
 _BUDGET = 0.15  # labels together cover no more than this share of the picture
 _HIDDEN = 0.35  # a label may cover this share of a segment that is not its own
+_CONSIDERED = 200  # the largest segments; a tiled photo can have thousands
 _ROOMY = 4.0  # a segment with more pixels than this many chips carries its label inside
 
 Box = tuple[int, int, int, int]  # x0, y0, x1, y1, exclusive
@@ -51,7 +52,7 @@ def draw_labels(image: np.ndarray, paint: np.ndarray, segments: Segments, colour
     size = max(_SMALLEST, round(_TEXT * math.sqrt(paint.size)))
     placed: list[Box] = []
     tiny, budget = 0, _BUDGET * paint.size
-    for index in np.argsort(-areas, kind="stable").tolist():
+    for index in np.argsort(-areas, kind="stable")[:_CONSIDERED].tolist():
         if areas[index] == 0:
             continue
         chip = _chip(*_text(segments, index), size, image.shape[1], image.shape[0])

@@ -1,0 +1,177 @@
+"""Overlays: what they touch, what stays as it was, where labels go, and colours that can be relied on."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from segcli.codecs.rle import encode
+from segcli.errors import UsageError
+from segcli.render import labels as label_module
+from segcli.render import overlay
+from segcli.render.colours import segment_colours, text_colour
+from segcli.render.labels import draw_labels
+from segcli.segments import Segments
+from segcli.types import Label, LabelSet
+
+RED = (220, 20, 60)
+LABELS = LabelSet((Label(1, "person", True, RED), Label(2, "sky", False), Label(3, "日本語", True)))
+
+
+def photo(height: int, width: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (height, width, 3)).astype(np.uint8)
+
+
+def segments_of(ids: np.ndarray, labels: list[int], names: LabelSet = LABELS) -> Segments:
+    scores = np.linspace(0.99, 0.5, len(labels)).astype(np.float32)
+    return Segments("panoptic", ids.shape, names, np.array(labels, dtype=np.int64), scores, ids)
+
+
+def grid(height: int, width: int, rows: int, columns: int) -> np.ndarray:
+    """Numbered cells with gaps between them."""
+    y, x = np.ogrid[:height, :width]
+    cell = 1 + (y * rows // height) * columns + x * columns // width
+    gap = (y * rows % height < height // 10) | (x * columns % width < width // 10)
+    return np.where(gap, 0, cell).astype(np.uint16)
+
+
+def test_only_segments_are_touched_and_the_photo_is_left_alone() -> None:
+    image = photo(90, 120)
+    before = image.copy()
+    ids = grid(90, 120, 2, 2)
+    drawn = overlay(image, segments_of(ids, [0, 0, 1, 0]), labels=False)
+    np.testing.assert_array_equal(image, before)
+    np.testing.assert_array_equal(drawn[ids == 0], image[ids == 0])
+    assert (drawn[ids > 0] != image[ids > 0]).any(axis=1).mean() > 0.95
+    np.testing.assert_array_equal(overlay(image, segments_of(np.zeros_like(ids), [])), image)
+
+
+def test_the_tint_is_a_blend_and_the_outline_is_not() -> None:
+    image = np.full((40, 40, 3), 100, np.uint8)
+    ids = np.zeros((40, 40), np.uint16)
+    ids[10:30, 10:30] = 1
+    drawn = overlay(image, segments_of(ids, [0]), alpha=0.5, labels=False)
+    assert drawn[20, 20].tolist() == [160, 60, 80]
+    assert drawn[10, 15].tolist() == pytest.approx([0.7 * c + 0.3 * 255 for c in RED], abs=1)
+    assert drawn[9, 15].tolist() == [100, 100, 100]
+
+
+def test_strips_leave_no_seam() -> None:
+    """The same columns at any height: a tall picture is drawn in several strips."""
+    ids = np.zeros((700, 60), np.uint16)
+    ids[:, 20:40] = 1
+    drawn = overlay(np.full((700, 60, 3), 90, np.uint8), segments_of(ids, [0]), labels=False)
+    np.testing.assert_array_equal(drawn, np.broadcast_to(drawn[:1], drawn.shape))
+
+
+def test_smaller_instances_lie_on_larger_ones() -> None:
+    masks = np.zeros((2, 30, 30), bool)
+    masks[0, 5:25, 5:25] = True
+    masks[1, 12:18, 12:18] = True
+    for order in ([0, 1], [1, 0]):
+        rles = tuple(encode(masks[i]) for i in order)
+        both = Segments("instance", (30, 30), LABELS, np.array([0, 2]), np.array([0.9, 0.8], np.float32), rles=rles)
+        drawn = overlay(np.zeros((30, 30, 3), np.uint8), both, labels=False)
+        inner = segment_colours(both)[order.index(1)]
+        assert np.abs(drawn[15, 15].astype(int) - inner // 2).max() <= 1
+
+
+def test_colours() -> None:
+    ids = grid(40, 60, 2, 3)
+    segments = segments_of(ids, [0, 0, 0, 1, 1, 2])
+    colours = segment_colours(segments)
+    assert colours[0].tolist() == list(RED)
+    assert len({tuple(c) for c in colours[:3].tolist()}) == 3
+    np.testing.assert_array_equal(colours[3], colours[4])  # stuff is one thing
+    np.testing.assert_array_equal(colours, segment_colours(segments))
+    np.testing.assert_array_equal(segment_colours(segments.filter(np.arange(6) > 2))[0], colours[3])
+
+
+def test_every_class_and_instance_has_its_own_colour() -> None:
+    many = LabelSet(tuple(Label(i, str(i), True) for i in range(60)))
+    ids = np.zeros((1, 1), np.uint16)
+    assert len({tuple(c) for c in segment_colours(segments_of(ids, list(range(60)), many)).tolist()}) == 60
+    assert len({tuple(c) for c in segment_colours(segments_of(ids, [0] * 40, many)).tolist()}) >= 38
+
+
+def test_text_contrasts() -> None:
+    for colour, expected in (((255, 255, 0), 0), ((0, 0, 128), 255), ((255, 255, 255), 0), ((0, 0, 0), 255)):
+        assert text_colour(np.array(colour)) == (expected,) * 3
+
+
+@pytest.mark.parametrize("size", [(150, 200), (480, 640), (60, 3000), (900, 80), (1500, 2000)])
+@pytest.mark.parametrize("cells", [(1, 1), (3, 4), (12, 16)])
+def test_labels_stay_inside_apart_and_few(
+    size: tuple[int, int], cells: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    boxes: list[tuple[int, int, int, int]] = []
+    draw = label_module._draw
+
+    def record(image, chip, place, colour) -> None:
+        boxes.append((*place, place[0] + chip.width, place[1] + chip.height))
+        draw(image, chip, place, colour)
+
+    monkeypatch.setattr(label_module, "_draw", record)
+    ids = grid(*size, *cells)
+    n = cells[0] * cells[1]
+    overlay(photo(*size), segments_of(ids, [i % 3 for i in range(n)]))
+    for x0, y0, x1, y1 in boxes:
+        assert 0 <= x0 < x1 <= size[1]
+        assert 0 <= y0 < y1 <= size[0]
+    for i, a in enumerate(boxes):
+        for b in boxes[:i]:
+            assert a[0] >= b[2] or b[0] >= a[2] or a[1] >= b[3] or b[1] >= a[3]
+    assert sum((b[2] - b[0]) * (b[3] - b[1]) for b in boxes) <= 0.15 * size[0] * size[1] + 1
+    if n == 1 and min(size) >= 150:
+        assert boxes
+
+
+def test_text_grows_with_the_picture() -> None:
+    heights = []
+    for scale in (1, 4):
+        ids = np.ones((480 * scale, 640 * scale), np.uint16)
+        image = np.zeros((*ids.shape, 3), np.uint8)
+        draw_labels(image, ids, segments_of(ids, [0]), np.array([RED], np.uint8))
+        heights.append(int(image.any(axis=(1, 2)).sum()))
+    assert heights[1] == pytest.approx(4 * heights[0], rel=0.2)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 5000), (5000, 1), (8, 8)])
+def test_pictures_too_small_for_text_are_drawn_without(size: tuple[int, int]) -> None:
+    ids = np.ones(size, np.uint16)
+    assert overlay(photo(*size), segments_of(ids, [0])).shape == (*size, 3)
+
+
+def test_names_in_any_script_are_written() -> None:
+    ids = np.ones((200, 300), np.uint16)
+    for name in ("日本語", "café", "собака", "x" * 400, "", "a\nb"):
+        names = LabelSet((Label(12, name, True),))
+        assert overlay(photo(200, 300), segments_of(ids, [0], names)).shape == (200, 300, 3)
+
+
+def test_many_ids_and_wide_maps() -> None:
+    ids = np.arange(300 * 300, dtype=np.int32).reshape(300, 300)
+    assert overlay(photo(300, 300), segments_of(ids, [0] * 89_999)).shape == (300, 300, 3)
+
+
+def test_sizes_must_agree() -> None:
+    with pytest.raises(ValueError, match="photo is"):
+        overlay(photo(5, 5), segments_of(np.ones((5, 6), np.uint16), [0]))
+
+
+def test_a_missing_libgl_is_answered_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    with pytest.raises(UsageError, match="opencv-python-headless"):
+        overlay(photo(5, 5), segments_of(np.ones((5, 5), np.uint16), [0]))
+
+
+def test_twelve_megapixels_are_quick() -> None:
+    ids = grid(3000, 4000, 4, 5)
+    image, segments = photo(3000, 4000), segments_of(ids, [i % 3 for i in range(20)])
+    overlay(image[:100, :100], segments_of(ids[:100, :100], [0]))
+    start = time.process_time()
+    overlay(image, segments)
+    assert time.process_time() - start < 2  # 0.2 s on an idle machine; the bound leaves room for a busy one
