@@ -74,11 +74,13 @@ def _mask(coarse: Tensor, occupied: Tensor, grid: Grid, size: tuple[int, int]) -
         for column in columns.tolist():
             band = grid.columns[column]
             strip = band.weights @ tall[band.source]  # [columns, rows]
-            inside = torch.zeros(strip.shape[0], strip.shape[1] + 1, dtype=torch.bool)
-            torch.gt(strip, 0, out=inside[:, :-1])
-            total += float(strip.sigmoid_().mul_(inside[:, :-1]).sum(dtype=torch.float64))
+            inside = np.zeros((strip.shape[0], strip.shape[1] + 1), dtype=bool)
+            np.greater(strip.numpy(), 0, out=inside[:, :-1])  # numpy compares several times faster than torch
+            probability = strip.sigmoid_()
+            np.multiply(probability.numpy(), inside[:, :-1], out=probability.numpy())
+            total += float(probability.sum())
             # The spare last pixel ends every run at its column's foot, so edges alternate start, stop, start, …
-            flat = inside.numpy().ravel()
+            flat = inside.ravel()
             at = np.flatnonzero(flat[1:] != flat[:-1]) + 1
             if flat[0]:
                 at = np.concatenate([[0], at])

@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from segcli.layers.resample import extremes, resample
+from segcli.layers.resample import extremes
 from segcli.postprocess.tiles import (
     ID,
     Grid,
     class_probabilities,
     coarse_logits,
-    first_argmax,
+    first_true,
     mask_probabilities,
     probability_bounds,
     renumber,
@@ -68,47 +68,49 @@ class _Votes:
     """owners: [H, W], query + 1 or 0 = nobody; the rest: int64 [N] pixels of each query."""
 
     owners: np.ndarray
-    won: Tensor  # where it had the greatest score × probability
-    mask: Tensor  # where its own mask's probability reaches the minimum
-    seen: Tensor  # where both hold: what the id map shows of it
+    won: np.ndarray  # where it had the greatest score × probability
+    mask: np.ndarray  # where its own mask's probability reaches the minimum
+    seen: np.ndarray  # where both hold: what the id map shows of it
 
 
 def _vote(logits: Tensor, scores: Tensor, grid: Grid, rule: MergeRule) -> _Votes:
     """Who owns each pixel; coarse logits [N, h, w], scores [N]."""
     count = len(scores)
     least = 0.5 if rule.mask_min is None else rule.mask_min
-    nobody = torch.zeros(count, dtype=torch.int64)
+    everywhere = rule.mask_min is None
+    votes = _Votes(grid.paint(np.zeros(grid.pixels.shape)), *(np.zeros(count, dtype=np.int64) for _ in range(3)))
     if not count:
-        return _Votes(grid.paint(torch.zeros(grid.pixels.shape, dtype=torch.int64)), nobody, nobody, nobody)
-    weights = scores.view(-1, 1, 1) if rule.normalise == "sigmoid" else torch.ones(count, 1, 1)
+        return votes
+    weights = np.ones((count, 1, 1), np.float32) if rule.normalise == "softmax" else scores.view(-1, 1, 1).numpy()
 
     # Per tile: who can win (their best reaches everybody's worst), and whose mask covers it all, in part, or not.
-    low, high = probability_bounds(*extremes(logits, *grid.sources), rule)
-    rivals = weights * high >= (weights * low).amax(0)
+    low, high = (bound.numpy() for bound in probability_bounds(*extremes(logits, *grid.sources), rule))
+    rivals = weights * high >= (weights * low).max(0)
     covers = low >= least
     partly = (high >= least) & ~covers
     settled = (rivals.sum(0) == 1) & ~partly.any(0)
-    winner = first_argmax(rivals.byte()).long()
-    shown = covers.gather(0, winner.unsqueeze(0))[0] | (rule.mask_min is None)
+    winner = first_true(rivals)
+    shown = settled & (np.take_along_axis(covers, winner[None].astype(np.intp), 0)[0] | everywhere)
     computed = (rivals | partly) & ~settled
 
-    pixels = grid.pixels
-    owners = grid.paint(torch.where(settled & shown, winner + 1, 0))
-    won = nobody.index_add(0, winner[settled], pixels[settled])
-    seen = nobody.index_add(0, winner[settled & shown], pixels[settled & shown])
-    mask = (covers & ~computed).mul(pixels).sum((1, 2))
-    for row, column in (~settled).nonzero().tolist():
-        y, x = grid.rows[row], grid.columns[column]
-        who = computed[:, row, column].nonzero().squeeze(1)
-        probability = mask_probabilities(resample(logits[who, y.source, x.source], y, x), rule)
+    votes.owners = grid.paint(np.where(shown, winner.astype(ID) + 1, 0))
+    np.add.at(votes.won, winner[settled], grid.pixels[settled])
+    np.add.at(votes.seen, winner[shown], grid.pixels[shown])
+    votes.mask += ((covers & ~computed) * grid.pixels).sum((1, 2))
+    for row, column in np.argwhere(~settled):
+        cell = grid.cell(row, column)
+        who = np.flatnonzero(computed[:, row, column])
+        probability = mask_probabilities(cell.enlarge(logits, torch.from_numpy(who)), rule).numpy()
         inside = probability >= least
-        first = first_argmax(probability * weights[who]).long()
-        visible = inside.gather(0, first.unsqueeze(0))[0] | (rule.mask_min is None)
-        won[who] += first.flatten().bincount(minlength=len(who))
-        mask[who] += inside.sum((1, 2))
-        seen[who] += first[visible].bincount(minlength=len(who))
-        owners[y.out, x.out] = torch.where(visible, who[first] + 1, 0).numpy()
-    return _Votes(owners, won, mask, seen)
+        probability *= weights[who]
+        best = probability == probability.max(0)
+        first = first_true(best)
+        visible = np.ones_like(first, dtype=bool) if everywhere else first == first_true(best & inside)
+        votes.won[who] += np.bincount(first.ravel(), minlength=len(who))
+        votes.seen[who] += np.bincount(first[visible], minlength=len(who))
+        votes.mask[who] += [np.count_nonzero(mask) for mask in inside]
+        votes.owners[cell.y.out, cell.x.out] = np.where(visible, (who + 1).astype(ID)[first], ID(0))
+    return votes
 
 
 def _merge(votes: _Votes, classes: list[int], labels: LabelSet, rule: MergeRule) -> list[list[int]]:

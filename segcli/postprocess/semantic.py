@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from torch import Tensor
 
-from segcli.layers.resample import extremes, resample
+from segcli.layers.resample import extremes
 from segcli.postprocess.tiles import (
     ID,
+    Cell,
     Grid,
     class_probabilities,
     coarse_logits,
@@ -55,62 +58,71 @@ def semantic(
 def _classes(logits: Tensor, probabilities: Tensor, grid: Grid, rule: MergeRule) -> np.ndarray:
     """Class index of every pixel [H, W] from coarse logits [Q, h, w] and class probabilities [Q, K]."""
     low, high = probability_bounds(*extremes(logits, *grid.sources), rule)
-    upper, leader = _rivals(low.flatten(1), high.flatten(1), probabilities)
-    alone = (upper > 0).sum(0) == 0
-    result = grid.paint(leader.view(grid.pixels.shape))
-    columns = len(grid.columns)
-    for tile in (~alone).nonzero().flatten().tolist():
-        row, column = divmod(tile, columns)
-        result[grid.rows[row].out, grid.columns[column].out] = _tile(
-            logits, probabilities, upper[:, tile], grid, row, column, rule
-        ).numpy()
+    bounds = _Bounds.of(low.flatten(1), high.flatten(1), probabilities)
+    result = grid.paint(bounds.leader.view(grid.pixels.shape).numpy())
+    for tile in (bounds.upper > 0).any(0).nonzero().flatten().tolist():
+        row, column = divmod(tile, len(grid.columns))
+        classes = _tile(logits, probabilities, bounds, tile, grid.cell(row, column), rule)
+        result[grid.rows[row].out, grid.columns[column].out] = classes
     return result
 
 
-def _rivals(low: Tensor, high: Tensor, probabilities: Tensor) -> tuple[Tensor, Tensor]:
-    """Which classes can win in which tiles, from bounds of the mask probabilities [Q, T].
+@dataclass(frozen=True)
+class _Bounds:
+    """What the coarse logits say about each of T tiles.
 
-    Class c loses to class d all over a tile if Σ_q (P_qc − P_qd) m_q < 0 for every mask probability m between the
-    bounds; with m = middle ± half that sum is at most Σ_q (P_qc − P_qd) middle_q + |P_qc − P_qd| half_q.
-
-    Returns:
-        that bound + rounding for every class against the tile's leader [K, T], −inf for the leader itself, and the
-        leader [T], the class with the greatest score in the middle.
+    middle, half: [Q, T], every mask probability in the tile is middle ± half.
+    leader: [T], the class with the greatest score in the middle.
+    upper: [K, T], no pixel has a class ahead of the leader by more than this; −inf for the leader itself. Class c is
+        ahead of d by Σ_q (P_qc − P_qd) m_q, which is at most Σ_q (P_qc − P_qd) middle_q + |P_qc − P_qd| half_q.
     """
-    middle, half = (high + low) / 2, (high - low) / 2
-    score = probabilities.t() @ middle  # [K, T]
-    leader = first_argmax(score.unsqueeze(-1)).squeeze(-1).long()
-    upper = score - score.gather(0, leader.unsqueeze(0)) + _ROUNDING
-    for best in leader.unique().tolist():
-        tiles = leader == best
-        upper[:, tiles] += (probabilities - probabilities[:, best : best + 1]).abs().t() @ half[:, tiles]
-    return upper.scatter(0, leader.unsqueeze(0), -torch.inf), leader
+
+    middle: Tensor
+    half: Tensor
+    leader: Tensor
+    upper: Tensor
+
+    @classmethod
+    def of(cls, low: Tensor, high: Tensor, probabilities: Tensor) -> _Bounds:
+        middle, half = (high + low) / 2, (high - low) / 2
+        score = probabilities.t() @ middle  # [K, T]
+        leader = torch.from_numpy(first_argmax(score.numpy()).astype(np.int64))
+        upper = score - score.gather(0, leader.unsqueeze(0)) + _ROUNDING
+        for best in leader.unique().tolist():
+            tiles = leader == best
+            upper[:, tiles] += (probabilities - probabilities[:, best : best + 1]).abs().t() @ half[:, tiles]
+        return cls(middle, half, leader, upper.scatter(0, leader.unsqueeze(0), -torch.inf))
 
 
-def _tile(
-    logits: Tensor, probabilities: Tensor, upper: Tensor, grid: Grid, row: int, column: int, rule: MergeRule
-) -> Tensor:
-    """Class index of every pixel of one tile; `upper` [K]: the classes' bounds against the leader."""
-    y, x = grid.rows[row], grid.columns[column]
-    inner_y, inner_x = (grid.inner[0][row], grid.inner[1][column]) if grid.inner else (y, x)
-    block = logits[:, inner_y.source, inner_x.source]
-    masks = mask_probabilities(resample(block, inner_y, inner_x), rule)  # [Q, h, w]
-
-    def winners(weights: Tensor) -> Tensor:
-        scores = (weights.t() @ masks.flatten(1)).unflatten(1, masks.shape[1:])
-        return first_argmax(resample(scores, y, x) if grid.inner else scores).long()
-
+def _tile(logits: Tensor, probabilities: Tensor, bounds: _Bounds, tile: int, cell: Cell, rule: MergeRule) -> np.ndarray:
+    """Class index of every pixel of one tile."""
+    upper = bounds.upper[:, tile]
     rivals = ((upper > 0) | (upper == -torch.inf)).nonzero().squeeze(1)
-    if len(rivals) <= _AT_ONCE:
-        return rivals[winners(probabilities[:, rivals])]
-    # The sum over q of the greatest probability among the other classes bounds each of them at every pixel. It comes
-    # first, so that a tie with it counts as "not shown".
-    order = upper[rivals].nan_to_num(neginf=torch.inf).argsort(descending=True, stable=True)
-    some, others = rivals[order[:_AT_ONCE]].sort().values, rivals[order[_AT_ONCE:]]
-    won = winners(torch.cat([probabilities[:, others].amax(1, keepdim=True), probabilities[:, some]], 1))
-    if (won > 0).all():
-        return some[won - 1]
-    return rivals[winners(probabilities[:, rivals])]
+
+    # Queries that hardly vary here, or hardly tell the rivals apart, stand still: together they move no difference of
+    # two scores by more than rounding does.
+    spread = probabilities[:, rivals].amax(1) - probabilities[:, rivals].amin(1)
+    shift, order = (spread * bounds.half[:, tile]).sort()
+    moving = torch.arange(len(order))
+    if rule.normalise == "sigmoid":  # a softmax needs every query
+        moving = order[shift.cumsum(0) > _ROUNDING]
+    still = bounds.middle[:, tile].index_fill(0, moving, 0.0)
+    masks = mask_probabilities(cell.enlarge(logits, moving), rule)  # [moving, h, w]
+
+    def winners(weights: Tensor) -> np.ndarray:
+        constant = (still @ weights).unsqueeze(1)
+        scores = torch.addmm(constant, weights[moving].t(), masks.flatten(1)).unflatten(1, masks.shape[1:])
+        return first_argmax(cell.finish(scores).numpy())
+
+    if len(rivals) > _AT_ONCE:
+        # The sum over q of the greatest probability among the other classes bounds each of them at every pixel. It
+        # comes first, so that a tie with it counts as "not shown".
+        ranked = rivals[upper[rivals].nan_to_num(neginf=torch.inf).argsort(descending=True, stable=True)]
+        some, others = ranked[:_AT_ONCE].sort().values, ranked[_AT_ONCE:]
+        won = winners(torch.cat([probabilities[:, others].amax(1, keepdim=True), probabilities[:, some]], 1))
+        if won.all():
+            return some.numpy().astype(ID)[won - 1]
+    return rivals.numpy().astype(ID)[winners(probabilities[:, rivals])]
 
 
 def _histogram(ids: np.ndarray, count: int) -> np.ndarray:

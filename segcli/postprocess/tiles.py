@@ -9,14 +9,32 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from segcli.layers.resample import Band, axis_matrix, bands
+from segcli.layers.resample import Band, axis_matrix, bands, resample
 from segcli.types import Frame, MergeRule, QueryPredictions
 
 ID = np.uint16  # ids of segments, queries and classes in maps of the photo's size
 
 _CELLS = 8  # a tile spans about this many coarse cells a side, so that few tiles straddle a border …
-_SIDE = (48, 128)  # … but at least and at most so many pixels: fewer calls, but all in the second-level cache
+_SIDE = (48, 96)  # … but at least and at most so many pixels: fewer calls, but all in the second-level cache
 _STRIP = 1 << 20  # pixels of a map rewritten at once
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One tile of the photo: its bands, and those of the step before (see `Grid.inner`)."""
+
+    y: Band
+    x: Band
+    inner: tuple[Band, Band] | None
+
+    def enlarge(self, coarse: Tensor, queries: Tensor) -> Tensor:
+        """Some of coarse logits [Q, h, w] -> this tile's [N, ...], at the size where they become probabilities."""
+        y, x = self.inner or (self.y, self.x)
+        return resample(coarse[:, y.source, x.source][queries], y, x)
+
+    def finish(self, scores: Tensor) -> Tensor:
+        """Scores at that size -> this tile's pixels of the photo."""
+        return resample(scores, self.y, self.x) if self.inner else scores
 
 
 @dataclass(frozen=True)
@@ -39,7 +57,7 @@ class Grid:
             original, resized, padded = frame.original[axis], frame.resized[axis], frame.padded[axis]
             matrix = axis_matrix(size, (padded, resized), (original, original))
             axes.append(bands(matrix, _cuts(original, size * resized / padded)))
-        return cls(*axes)
+        return cls(axes[0], axes[1])
 
     @classmethod
     def in_two_steps(cls, frame: Frame, coarse: tuple[int, int]) -> Grid:
@@ -58,13 +76,18 @@ class Grid:
         return [band.source for band in rows], [band.source for band in columns]
 
     @cached_property
-    def pixels(self) -> Tensor:
+    def pixels(self) -> np.ndarray:
         """int64 [rows, columns]: how many pixels each tile has."""
-        return torch.tensor([[row.length * column.length for column in self.columns] for row in self.rows])
+        return np.outer([row.length for row in self.rows], [column.length for column in self.columns])
 
-    def paint(self, values: Tensor) -> np.ndarray:
+    def cell(self, row: int, column: int) -> Cell:
+        """The tile in that row and column."""
+        inner = (self.inner[0][row], self.inner[1][column]) if self.inner else None
+        return Cell(self.rows[row], self.columns[column], inner)
+
+    def paint(self, values: np.ndarray) -> np.ndarray:
         """One value a tile, [rows, columns] -> an id map [H, W]."""
-        wide = np.repeat(values.numpy().astype(ID), [band.length for band in self.columns], axis=1)
+        wide = np.repeat(values.astype(ID), [band.length for band in self.columns], axis=1)
         return np.repeat(wide, [band.length for band in self.rows], axis=0)
 
 
@@ -97,15 +120,21 @@ def probability_bounds(low: Tensor, high: Tensor, rule: MergeRule) -> tuple[Tens
     return torch.zeros_like(low), torch.ones_like(high)  # a share of a sum has no bound of its own
 
 
-def first_argmax(values: Tensor) -> Tensor:
-    """argmax over the first axis of values [N, h, w], ties to the lowest index -> integers [h, w].
+def first_argmax(values: np.ndarray) -> np.ndarray:
+    """argmax over the first axis of values [N, ...], ties to the lowest index -> small unsigned integers [...].
 
-    `Tensor.argmax` does the same, 10 to 100 times slower on a CPU because it does not vectorise over outer axes.
+    numpy's comparisons vectorise over the other axes; the built-in argmax of torch and numpy do not, and take 5 to
+    100 times longer on a CPU.
     """
-    count = values.shape[0]
-    dtype = torch.uint8 if count < 256 else torch.int32
-    rank = torch.arange(count, 0, -1, dtype=dtype).view(-1, 1, 1)
-    return count - ((values == values.amax(0)) * rank).amax(0)
+    return first_true(values == values.max(0))
+
+
+def first_true(flags: np.ndarray) -> np.ndarray:
+    """Index of the first True along the first axis of flags [N, ...], N where there is none."""
+    count = len(flags)
+    dtype = np.uint8 if count < 256 else np.uint16
+    rank = np.arange(count, 0, -1, dtype=dtype).reshape(-1, *[1] * (flags.ndim - 1))
+    return dtype(count) - np.multiply(flags.view(np.uint8), rank).max(0)
 
 
 def renumber(ids: np.ndarray, numbers: np.ndarray) -> np.ndarray:
