@@ -73,7 +73,7 @@ def draw_labels(image: np.ndarray, paint: np.ndarray, segments: Segments, colour
 def _text(segments: Segments, index: int) -> tuple[str | None, str]:
     """(font file, text) of a segment's label."""
     label = segments.label_set[int(segments.labels[index])]
-    file, name = _writable(label.name, f"class {label.id}")
+    file, name = _writable(" ".join(label.name.split()), f"class {label.id}")
     if len(name) > _LONGEST:
         name = name[: _LONGEST - 3].rstrip(" ,-") + "..."
     score = float(segments.scores[index])
