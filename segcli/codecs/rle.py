@@ -67,7 +67,7 @@ class RLE:
         starts, stops = self.runs()
         edges = np.stack([starts, stops], axis=1).ravel() - x * height
         lengths = np.diff(edges, prepend=0, append=w * height)
-        columns = np.repeat(np.arange(len(lengths)) & 1, lengths).astype(bool) if w else np.zeros(0, dtype=bool)
+        columns = np.repeat(np.arange(len(lengths)) % 2 == 1, lengths) if w else np.zeros(0, dtype=bool)
         return x, y, np.ascontiguousarray(columns.reshape(w, height if w else 0)[:, y : y + h].T)
 
     def to_coco(self) -> dict[str, Any]:
