@@ -52,6 +52,11 @@ def show_warnings() -> None:
     warnings.showwarning = show
 
 
+def detail(message: object) -> None:
+    """One line on stderr that belongs to the error before it."""
+    print(f"  {printable(message)}", file=sys.stderr, flush=True)
+
+
 def result(text: object = "") -> None:
     """One line on stdout."""
     print(printable(text))
@@ -75,18 +80,23 @@ class Column:
     numeric: bool = False
 
 
-def table(columns: Sequence[Column], rows: Sequence[Sequence[object]], title: str | None = None) -> None:
-    """A table on stdout."""
+def table(
+    columns: Sequence[Column], rows: Sequence[Sequence[object]], title: str | None = None, *, stderr: bool = False
+) -> None:
+    """A table on stdout, or on stderr if it is about the work."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    grid = Table(box=box.SIMPLE_HEAD, title=title and Text(printable(title)), title_justify="left", pad_edge=False)
+    grid = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for column in columns:
         grid.add_column(column.heading, justify="right" if column.numeric else "left")
     for row in rows:
         grid.add_row(*(Text(printable(cell)) for cell in row))
-    _rich(sys.stdout).print(grid)
+    stream = sys.stderr if stderr else sys.stdout
+    if title is not None:  # not the table's own title, which would be folded to the table's width
+        print(printable(title), file=stream)
+    _rich(stream).print(grid)
 
 
 def _rich(stream: Any) -> RichConsole:

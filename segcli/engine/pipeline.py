@@ -11,11 +11,11 @@ from __future__ import annotations
 import errno
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,66 +23,36 @@ from segcli.codecs.image import MAX_PIXELS, read_image
 from segcli.engine.predict import (
     OUT_OF_MEMORY,
     Settings,
+    Timings,
     forward,
     is_out_of_memory,
+    milliseconds_since,
     segment,
     segment_tiles,
 )
 from segcli.engine.preprocess import Prepared, prepare
 from segcli.engine.sources import Source
 from segcli.errors import InputError, OutputError, SegcliError
+from segcli.results import Photo, Writer, image_record
 from segcli.segments import Segments
 
 if TYPE_CHECKING:
     from segcli.weights.checkpoint import LoadedModel
 
 UNWRITTEN = 2  # finished images that may wait for the write thread
-HOPELESS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}  # a disk that fails one image fails all that follow
-
-
-@dataclass
-class Timings:
-    """Milliseconds spent on one image; those of a batch are shared equally by its images."""
-
-    decode: float = 0.0
-    model: float = 0.0
-    post: float = 0.0
-    write: float = 0.0
-
-
-@dataclass(frozen=True)
-class Found:
-    """One line of an image's report."""
-
-    name: str
-    score: float  # NaN for semantic results, which have none
-    share: float  # of the image's pixels
+# A disk or folder that refuses one image refuses all that follow.
+HOPELESS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
 @dataclass(frozen=True)
 class ImageReport:
-    """What became of one image."""
+    """What became of one image: its record (what `<stem>.json` says) and its files, or the error."""
 
     source: Source
-    error: str | None = None
-    size: tuple[int, int] = (0, 0)
-    found: tuple[Found, ...] = ()
-    best_score: float = float("nan")
+    record: dict[str, Any] = field(default_factory=dict)
     outputs: tuple[Path, ...] = ()
     timings: Timings = field(default_factory=Timings)
-
-    @property
-    def ok(self) -> bool:
-        return self.error is None
-
-
-class Sink(Protocol):
-    """Where results go."""
-
-    needs_image: bool  # whether `write` looks at the photo; if not it is let go early
-
-    def write(self, source: Source, image: np.ndarray | None, segments: Segments, timings: Timings) -> tuple[Path, ...]:
-        """Write everything for one image and return the files. Raises OutputError; leaves no half-written file."""
+    error: str | None = None
 
 
 @dataclass
@@ -98,6 +68,7 @@ class _Job:
     """One image on its way. `segments` or `error` is set once the network has been through with it."""
 
     source: Source
+    photo: Photo
     decoding: Future[_Decoded]
     segments: Segments | None = None
     error: SegcliError | None = None
@@ -120,41 +91,42 @@ class _Job:
 
 def predict_all(
     loaded: LoadedModel,
-    sources: Iterable[Source],
+    images: Iterable[tuple[Source, Photo]],
     settings: Settings,
-    sink: Sink,
+    writer: Writer,
     *,
     batch_size: int = 1,
     max_pixels: int = MAX_PIXELS,
-) -> Iterator[ImageReport]:
-    """Predict every source, write its results, and yield one report each, in order.
+) -> Generator[ImageReport, None, None]:
+    """Predict every image, write its results, and yield one report each, in order.
 
     An image that cannot be read or does not fit into memory is reported and the others go on. Raises OutputError if
     the disk is full or not writable, CheckpointError if the network's answers are not finite: both would end every
     other image too. Closing the generator (or Ctrl-C) lets the file being written be finished, and starts no other.
     """
     decoder = ThreadPoolExecutor(1, thread_name_prefix="segcli-decode")
-    writer = ThreadPoolExecutor(1, thread_name_prefix="segcli-write")
-    keep_image = sink.needs_image or settings.tile is not None
-    remaining = iter(sources)
-    ahead: deque[_Job] = deque()  # in the order of the sources: decoding, decoded, or finished out of turn
+    scribe = ThreadPoolExecutor(1, thread_name_prefix="segcli-write")
+    keep_image = writer.needs_image or settings.tile is not None
+    remaining = iter(images)
+    ahead: deque[_Job] = deque()  # in the order of the images: decoding, decoded, or finished out of turn
     writing: deque[Future[ImageReport]] = deque()
     try:
         while True:
-            while len(ahead) < 2 * batch_size and (source := next(remaining, None)) is not None:
-                ahead.append(_Job(source, decoder.submit(_decode, source, settings, keep_image, max_pixels)))
+            while len(ahead) < 2 * batch_size and (image := next(remaining, None)) is not None:
+                decoding = decoder.submit(_decode, image[0], settings, keep_image, max_pixels)
+                ahead.append(_Job(*image, decoding))
             if not ahead:
                 break
             _run(loaded, _same_size(ahead, batch_size), settings)
             while ahead and ahead[0].finished:
-                writing.append(writer.submit(_write, ahead.popleft(), settings, sink))
+                writing.append(scribe.submit(_write, ahead.popleft(), settings, writer))
             while writing and (len(writing) > UNWRITTEN or writing[0].done()):
                 yield writing.popleft().result()
         while writing:
             yield writing.popleft().result()
     finally:
         decoder.shutdown(cancel_futures=True)
-        writer.shutdown(cancel_futures=True)
+        scribe.shutdown(cancel_futures=True)
 
 
 def _decode(source: Source, settings: Settings, keep_image: bool, max_pixels: int) -> _Decoded:
@@ -162,7 +134,7 @@ def _decode(source: Source, settings: Settings, keep_image: bool, max_pixels: in
     image = read_image(source.open(), name=str(source), max_pixels=max_pixels)
     prepared = None if settings.tile else prepare(image, settings.spec)
     size = (image.shape[0], image.shape[1])
-    return _Decoded(size, image if keep_image else None, prepared, _since(start))
+    return _Decoded(size, image if keep_image else None, prepared, milliseconds_since(start))
 
 
 def _same_size(ahead: Iterable[_Job], batch_size: int) -> list[_Job]:
@@ -192,55 +164,44 @@ def _run(loaded: LoadedModel, group: list[_Job], settings: Settings) -> None:
     try:
         if settings.tile:
             assert images[0].image is not None
-            group[0].segments = segment_tiles(loaded, images[0].image, settings)
-            group[0].timings.model = _since(start)
+            group[0].segments = segment_tiles(loaded, images[0].image, settings, group[0].timings)
             return
         prepared = [image.prepared for image in images if image.prepared]
         prediction = forward(loaded, prepared)
-        milliseconds = _since(start) / len(group)
+        milliseconds = milliseconds_since(start) / len(group)
         for index, job in enumerate(group):
             start = time.perf_counter()
             job.segments = segment(prediction, index, prepared[index], settings)
-            job.timings.model, job.timings.post = milliseconds, _since(start)
+            job.timings.model, job.timings.post = milliseconds, milliseconds_since(start)
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
         for job in group:
-            job.error = None if job.segments else _as_input_error(job.source, error)
+            job.error = None if job.segments is not None else _as_input_error(job.source, error)
 
 
-def _write(job: _Job, settings: Settings, sink: Sink) -> ImageReport:
+def _write(job: _Job, settings: Settings, writer: Writer) -> ImageReport:
     if job.error is not None or job.segments is None:
-        return ImageReport(job.source, str(job.error))
-    decoded = job.decoding.result()
+        return ImageReport(job.source, error=str(job.error))
     start = time.perf_counter()
-    shown = job.segments
-    if settings.keep_all and settings.threshold is not None:
-        shown = shown.filter(shown.scores >= settings.threshold)
+    shown, unthresholded = job.segments, None
+    if settings.keep_all:
+        shown, unthresholded = shown.filter(shown.scores >= settings.threshold), shown
+    spent = asdict(job.timings)
+    del spent["write"]  # not known yet, as this is what is written
+    image = job.decoding.result().image
     try:
-        outputs = sink.write(job.source, decoded.image, job.segments, job.timings)
+        outputs = writer.write(job.photo, image, shown, unthresholded=unthresholded, timings=spent)
     except OutputError as error:
         if isinstance(error.__cause__, OSError) and error.__cause__.errno in HOPELESS:
             raise
-        return ImageReport(job.source, str(error))
+        return ImageReport(job.source, error=str(error))
     except MemoryError as error:
-        return ImageReport(job.source, str(_as_input_error(job.source, error)))
-    job.timings.write = _since(start)
-    pixels = decoded.size[0] * decoded.size[1]
-    found = zip(shown.names(), shown.scores, shown.areas(), strict=True)
-    return ImageReport(
-        job.source,
-        size=decoded.size,
-        found=tuple(Found(name, float(score), int(area) / pixels) for name, score, area in found),
-        best_score=job.segments.best_score,
-        outputs=outputs,
-        timings=job.timings,
-    )
+        return ImageReport(job.source, error=str(_as_input_error(job.source, error)))
+    job.timings.write = milliseconds_since(start)
+    record = image_record(job.photo.file_name, shown, writer.run, asdict(job.timings))
+    return ImageReport(job.source, record, tuple(outputs), job.timings)
 
 
 def _as_input_error(source: Source, error: Exception) -> SegcliError:
     return error if isinstance(error, SegcliError) else InputError(f"{source}: {OUT_OF_MEMORY}")
-
-
-def _since(start: float) -> float:
-    return (time.perf_counter() - start) * 1000

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ import torch
 from segcli import postprocess
 from segcli.codecs.image import MAX_PIXELS, read_image
 from segcli.engine.preprocess import Prepared, collate, prepare
+from segcli.engine.tiling import Merger, windows
 from segcli.errors import CheckpointError, InputError, UsageError
 from segcli.segments import Segments
 from segcli.types import TASKS, InferenceSpec, QueryPredictions, Task
@@ -28,6 +30,16 @@ OUT_OF_MEMORY = (
 )
 
 
+@dataclass
+class Timings:
+    """Milliseconds spent on one image; those of a batch are shared equally by its images."""
+
+    decode: float = 0.0
+    model: float = 0.0
+    post: float = 0.0
+    write: float = 0.0
+
+
 @dataclass(frozen=True)
 class Settings:
     """How to predict: the checkpoint's own protocol, with what the caller overrode.
@@ -35,7 +47,8 @@ class Settings:
     spec.rule and spec.size are the ones in force.
     tile: side of square tiles in pixels of the photo; None = the photo as a whole.
     tile_overlap: share of a tile that its neighbour covers too.
-    keep_all: keep instances below the threshold as well (files for evaluation are never thresholded).
+    keep_all: keep instances below the threshold as well (files for evaluation are never thresholded); False for the
+        other tasks.
     """
 
     task: Task
@@ -87,8 +100,10 @@ def resolve(
         raise UsageError(f"--tile-overlap {tile_overlap}: a share of the tile from 0 to 0.5")
 
     rule, size = spec.rule, spec.size
-    if threshold is not None:
-        rule = dataclasses.replace(rule, **{"score" if task == "panoptic" else "instance_score": threshold})
+    if threshold is not None and task == "panoptic":
+        rule = dataclasses.replace(rule, score=threshold)
+    if threshold is not None and task == "instance":
+        rule = dataclasses.replace(rule, instance_score=threshold)
     if mask_threshold is not None:
         rule = dataclasses.replace(rule, mask_min=mask_threshold)
     if overlap_threshold is not None:
@@ -99,7 +114,7 @@ def resolve(
         size = dataclasses.replace(size, short=short_side, long=max(short_side, size.long * short_side // size.short))
     if long_side is not None:
         size = dataclasses.replace(size, long=long_side)
-    return Settings(task, dataclasses.replace(spec, rule=rule, size=size), tile, tile_overlap, keep_all)
+    return Settings(task, dataclasses.replace(spec, rule=rule, size=size), tile, tile_overlap, keep_all and task == "instance")
 
 
 def choose_task(spec: InferenceSpec, task: Task | None) -> Task:
@@ -192,18 +207,31 @@ def segment(prediction: QueryPredictions, index: int, image: Prepared, settings:
     return postprocess.semantic(prediction, index, image.frame, labels, rule, combine_padded=combine_padded)
 
 
-def segment_tiles(loaded: LoadedModel, image: np.ndarray, settings: Settings) -> Segments:
+def segment_tiles(
+    loaded: LoadedModel, image: np.ndarray, settings: Settings, timings: Timings | None = None
+) -> Segments:
     """Predict a photo in overlapping tiles, one at a time, and merge what they found into one frame."""
-    from segcli.engine import tiling
-
     assert settings.tile is not None
-    size = (image.shape[0], image.shape[1])
-    merger = tiling.Merger(size, settings.task, settings.spec.labels, settings.spec.rule)
-    for box in tiling.windows(size, settings.tile, settings.tile_overlap):
-        x0, y0, x1, y1 = box
-        prepared = prepare(image[y0:y1, x0:x1], settings.spec)
-        merger.add(box, segment(forward(loaded, [prepared]), 0, prepared, settings))
-    return merger.result()
+    timings = timings or Timings()
+    boxes = windows((image.shape[0], image.shape[1]), settings.tile, settings.tile_overlap)
+    merger = Merger(boxes)
+    for box in boxes:
+        start = time.perf_counter()
+        tile = prepare(image[box.y0 : box.y1, box.x0 : box.x1], settings.spec)
+        prediction = forward(loaded, [tile])
+        timings.model += milliseconds_since(start)
+        start = time.perf_counter()
+        merger.add(box, segment(prediction, 0, tile, settings))
+        timings.post += milliseconds_since(start)
+    start = time.perf_counter()
+    merged = merger.result()
+    timings.post += milliseconds_since(start)
+    return merged
+
+
+def milliseconds_since(start: float) -> float:
+    """Milliseconds since a reading of `time.perf_counter`."""
+    return (time.perf_counter() - start) * 1000
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -26,21 +26,22 @@ class Source:
     path: where it is; for stdin a name without a place, so that its outputs are called `stdin.*`.
     folder: the folder it was found in, below which the outputs keep its tree; None if it was named itself.
     missing: why there is nothing to open, known before any work.
+    data: what came on stdin.
     """
 
     path: Path
     folder: Path | None = None
     missing: str | None = None
-    stdin: bool = False
+    data: bytes | None = None
 
     def __str__(self) -> str:
-        return STDIN if self.stdin else str(self.path)
+        return str(self.path)
 
     def open(self) -> Path | bytes:
         """What an image reader takes: the path, or the bytes of stdin."""
         if self.missing:
             raise InputError(self.missing)
-        return sys.stdin.buffer.read() if self.stdin else self.path
+        return self.path if self.data is None else self.data
 
 
 def find_sources(names: Sequence[str], *, recursive: bool = False, skip: Path | None = None) -> list[Source]:
@@ -54,7 +55,7 @@ def find_sources(names: Sequence[str], *, recursive: bool = False, skip: Path | 
     found: dict[Path | str, Source] = {}
     for name in names:
         for source in _expand(name, recursive, skip):
-            found.setdefault(STDIN if source.stdin else _identity(source.path), source)
+            found.setdefault(_identity(source.path) if source.data is None else STDIN, source)
     return list(found.values())
 
 
@@ -63,7 +64,7 @@ def _expand(name: str, recursive: bool, skip: Path | None) -> Iterator[Source]:
     if name == STDIN:
         if sys.stdin is None or sys.stdin.isatty():
             raise UsageError("-: nothing is piped into stdin; give files or folders, or pipe an image in")
-        yield Source(Path("stdin"), stdin=True)
+        yield Source(Path("stdin"), data=sys.stdin.buffer.read())
     elif path.is_dir():
         yield from _in_folder(path, recursive, skip)
     elif os.path.lexists(path):

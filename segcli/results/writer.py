@@ -102,7 +102,7 @@ class Writer:
         if "overlay" in kinds and draw is None:
             raise ValueError("overlays need a function that draws them")
         self.needs_image = "overlay" in kinds or "cutout" in kinds
-        self._out, self._kinds, self._run, self._draw = out, frozenset(kinds), run, draw
+        self._out, self._kinds, self.run, self._draw = out, frozenset(kinds), run, draw
         self._overwrite, self._skip = overwrite, skip_existing
         # A data set's maps have one depth, whatever classes a photo shows.
         self._semantic_dtype: type = np.uint8 if max(labels.ids, default=0) < _NONE_8 else np.uint16
@@ -207,7 +207,7 @@ class Writer:
         timings: Mapping[str, float],
     ) -> bytes:
         if kind == "json":
-            return record_text(image_record(photo.file_name, segments, self._run, timings)).encode()
+            return record_text(image_record(photo.file_name, segments, self.run, timings)).encode()
         if kind == "overlay":
             assert image is not None
             assert self._draw is not None

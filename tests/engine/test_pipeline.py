@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import threading
 import tracemalloc
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -11,26 +14,33 @@ import torch
 from PIL import Image
 
 from segcli.engine import pipeline
-from segcli.engine.pipeline import ImageReport, Timings, predict_all
+from segcli.engine.pipeline import ImageReport, predict_all
 from segcli.engine.predict import Settings, resolve
 from segcli.engine.sources import Source, find_sources
 from segcli.errors import CheckpointError, OutputError
+from segcli.results import Photo, plan
 from segcli.segments import Segments
 from segcli.types import Task
 from tests.fakes import ColourNetwork, FakeLoaded
 
 
 class Memory:
-    """A sink that keeps what it is given."""
+    """A writer that keeps what it is given."""
+
+    run: ClassVar[dict[str, Any]] = {}
 
     def __init__(self, needs_image: bool = False) -> None:
         self.needs_image = needs_image
         self.segments: dict[str, Segments] = {}
 
-    def write(self, source: Source, image: np.ndarray | None, segments: Segments, timings: Timings) -> tuple[Path, ...]:
+    def write(self, photo: Photo, image: np.ndarray | None, segments: Segments, **others: object) -> list[Path]:
         assert (image is not None) >= self.needs_image
-        self.segments[str(source)] = segments
-        return (Path(f"{source}.png"),)
+        self.segments[photo.file_name] = segments
+        return [Path(f"{photo.stem}.png")]
+
+
+def images(sources: Sequence[Source]) -> Iterator[tuple[Source, Photo]]:
+    return zip(sources, plan([(source.path, source.folder) for source in sources]), strict=True)
 
 
 def photo(path: Path, size: tuple[int, int], seed: int) -> Path:
@@ -57,7 +67,7 @@ def folder(tmp_path: Path) -> Path:
 def run(folder: Path, sink: Memory | None = None, task: Task = "panoptic", **options: int) -> list[ImageReport]:
     loaded = FakeLoaded()
     settings = resolve(loaded.spec, task, **{key: options.pop(key) for key in ("tile",) if key in options})
-    return list(predict_all(loaded, find_sources([str(folder)]), settings, sink or Memory(), **options))  # type: ignore[arg-type]
+    return list(predict_all(loaded, images(find_sources([str(folder)])), settings, sink or Memory(), **options))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("task", ["panoptic", "instance", "semantic"])
@@ -88,8 +98,8 @@ def test_bad_images_are_reported_in_their_place(folder: Path) -> None:
     (folder / "03.png").write_bytes(b"not a picture")
     (folder / "07.png").unlink()
     reports = run(folder, batch_size=2)
-    assert [report.ok for report in reports] == [index != 3 for index in range(12) if index != 7]
-    failed = next(report for report in reports if not report.ok)
+    assert [report.error is None for report in reports] == [index != 3 for index in range(12) if index != 7]
+    failed = next(report for report in reports if report.error)
     assert failed.error is not None
     assert "03.png" in failed.error
 
@@ -99,15 +109,17 @@ def test_what_is_found_and_how_large_it_is(tmp_path: Path) -> None:
     pixels[:32, :, 0] = 255
     Image.fromarray(pixels).save(tmp_path / "half.png")
     (report,) = run(tmp_path)
-    assert {(found.name, round(found.share, 1)) for found in report.found} == {("red", 0.5), ("dark", 0.5)}
-    assert report.size == (64, 64)
+    areas = {segment["category_name"]: segment["area"] / 64**2 for segment in report.record["segments"]}
+    assert areas == pytest.approx({"red": 0.5, "dark": 0.5}, abs=0.05)
+    assert report.record["size"] == {"width": 64, "height": 64}
     assert report.timings.decode > 0 < report.timings.model
 
 
 def test_tiles(folder: Path) -> None:
     reports = run(folder, tile=64, batch_size=2)
-    assert [report.ok for report in reports] == [True] * 12
-    assert {found.name for report in reports for found in report.found} == {"red", "green", "dark"}
+    assert not [report.error for report in reports if report.error]
+    names = {segment["category_name"] for report in reports for segment in report.record["segments"]}
+    assert names == {"red", "green", "dark"}
 
 
 def test_out_of_memory_names_the_flags_and_the_others_finish(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,7 +133,7 @@ def test_out_of_memory_names_the_flags_and_the_others_finish(folder: Path, monke
 
     monkeypatch.setattr(pipeline, "forward", fail_once)
     reports = run(folder)
-    (failed,) = [report for report in reports if not report.ok]
+    (failed,) = [report for report in reports if report.error]
     assert failed.error is not None
     assert str(failed.source) in failed.error
     for flag in ("--short-side", "--batch-size 1", "--tile", "--dtype bf16", "--device cpu"):
@@ -131,27 +143,27 @@ def test_out_of_memory_names_the_flags_and_the_others_finish(folder: Path, monke
 def test_weights_that_answer_nan_end_the_run(folder: Path) -> None:
     loaded = FakeLoaded(ColourNetwork(float("nan")))
     with pytest.raises(CheckpointError, match=r"fake.*NaN"):
-        list(predict_all(loaded, find_sources([str(folder)]), resolve(loaded.spec), Memory()))  # type: ignore[arg-type]
+        list(predict_all(loaded, images(find_sources([str(folder)])), resolve(loaded.spec), Memory()))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("code", "survivors"), [(errno.ENOSPC, None), (errno.ENAMETOOLONG, 11)])
 def test_full_disk_ends_the_run_but_one_bad_name_does_not(folder: Path, code: int, survivors: int | None) -> None:
     class Failing(Memory):
-        def write(self, source: Source, *args: object) -> tuple[Path, ...]:
-            if source.path.stem == "02":
-                raise OutputError(f"{source}: cannot write") from OSError(code, "no")
-            return ()
+        def write(self, photo: Photo, *args: object, **others: object) -> list[Path]:
+            if photo.file_name == "02.png":
+                raise OutputError(f"{photo.file_name}: cannot write") from OSError(code, "no")
+            return []
 
     if survivors is None:
         with pytest.raises(OutputError, match="cannot write"):
             run(folder, Failing())
     else:
-        assert sum(report.ok for report in run(folder, Failing())) == survivors
+        assert sum(report.error is None for report in run(folder, Failing())) == survivors
 
 
 def test_closing_stops_the_threads_and_starts_no_further_image(folder: Path) -> None:
     loaded, sink = FakeLoaded(), Memory()
-    stream = predict_all(loaded, find_sources([str(folder)]), resolve(loaded.spec), sink)  # type: ignore[arg-type]
+    stream = predict_all(loaded, images(find_sources([str(folder)])), resolve(loaded.spec), sink)  # type: ignore[arg-type]
     next(stream)
     stream.close()
     assert len(sink.segments) < 12
@@ -163,13 +175,13 @@ def test_memory_is_flat_over_many_images(tmp_path: Path) -> None:
     loaded = FakeLoaded()
 
     class Discard(Memory):
-        def write(self, source: Source, *args: object) -> tuple[Path, ...]:
-            return ()
+        def write(self, *args: object, **others: object) -> list[Path]:
+            return []
 
-    def peak(images: int) -> int:
-        sources = (Source(path) for _ in range(images))
+    def peak(count: int) -> int:
+        same = itertools.repeat((Source(path), Photo(path, "one.png", Path("one"), 1)), count)
         tracemalloc.reset_peak()
-        for _ in predict_all(loaded, sources, resolve(loaded.spec, "panoptic"), Discard(True)):  # type: ignore[arg-type]
+        for _ in predict_all(loaded, same, resolve(loaded.spec, "panoptic"), Discard(True)):  # type: ignore[arg-type]
             pass
         return tracemalloc.get_traced_memory()[1]
 
@@ -181,7 +193,7 @@ def test_memory_is_flat_over_many_images(tmp_path: Path) -> None:
         tracemalloc.stop()
 
 
-def test_settings_override_the_checkpoint(recwarn: pytest.WarningsRecorder) -> None:
+def test_settings_override_the_checkpoint() -> None:
     spec = FakeLoaded().spec
 
     def with_(task: Task, **options: float) -> Settings:

@@ -1,0 +1,58 @@
+"""The command line. Importing it imports neither torch nor an image library: `--help` answers at once.
+
+Each command is one module, which imports what it works with when it starts to work.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from segcli import console
+from segcli.cli.models import app as models_app
+from segcli.cli.predict import predict
+from segcli.errors import SegcliError
+
+
+class _Group(TyperGroup):
+    """Turns what a command raises into one line and an exit code, for every command alike."""
+
+    def invoke(self, ctx: Any) -> Any:
+        console.show_warnings()
+        try:
+            return super().invoke(ctx)
+        except SegcliError as error:
+            console.error(error)
+            raise typer.Exit(error.exit_code) from error
+        except KeyboardInterrupt:
+            raise typer.Exit(130) from None
+
+
+app = typer.Typer(
+    name="segcli",
+    cls=_Group,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command(name="predict")(predict)
+app.add_typer(models_app, name="models")
+
+
+def _print_version(value: bool) -> None:
+    if value:
+        import segcli
+
+        console.result(f"segcli {segcli.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def segcli_command(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Panoptic, instance and semantic image segmentation with Mask2Former, fast on a CPU."""

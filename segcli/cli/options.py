@@ -1,0 +1,151 @@
+"""Options that mean the same in every command that has them."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+MODEL = "Model (thresholds and sizes are the checkpoint's own unless given)"
+RESULTS = "Results"
+SPEED = "Speed and memory"
+TALK = "What is printed"
+
+
+class TaskName(StrEnum):
+    """The names in `segcli.types.Task`, as Typer wants them."""
+
+    panoptic = "panoptic"
+    instance = "instance"
+    semantic = "semantic"
+
+
+class DeviceName(StrEnum):
+    """Where to compute."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+    mps = "mps"
+
+
+class DtypeName(StrEnum):
+    """In which precision to compute."""
+
+    auto = "auto"
+    fp32 = "fp32"
+    bf16 = "bf16"
+    fp16 = "fp16"
+
+
+def complete_model(incomplete: str) -> list[str]:
+    """The names in the manifest that begin as typed, for shell completion."""
+    from segcli.weights.manifest import manifest
+
+    return [name for name in manifest() if name.startswith(incomplete)]
+
+
+TaskOption = Annotated[
+    TaskName | None,
+    typer.Option(
+        "--task",
+        "-t",
+        metavar="TASK",
+        show_default=False,
+        help="panoptic, instance or semantic; if not given, panoptic or the model's only task.",
+        rich_help_panel=MODEL,
+    ),
+]
+ModelOption = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        "-m",
+        metavar="REF",
+        autocompletion=complete_model,
+        show_default=False,
+        help="A folder, a name from `segcli models list`, or org/name[@revision] on the Hugging Face Hub; "
+        "if not given, the task's default.",
+        rich_help_panel=MODEL,
+    ),
+]
+DeviceOption = Annotated[
+    DeviceName,
+    typer.Option("--device", help="Where to compute. One that is named must be there.", rich_help_panel=SPEED),
+]
+DtypeOption = Annotated[
+    DtypeName,
+    typer.Option(
+        "--dtype",
+        help="Precision. auto: fp32, or bf16 where it is fast and the checkpoint is measured to lose nothing by it.",
+        rich_help_panel=SPEED,
+    ),
+]
+ThreadsOption = Annotated[
+    int | None,
+    typer.Option(
+        "--threads", min=1, show_default=False, help="CPU threads; all cores if not given.", rich_help_panel=SPEED
+    ),
+]
+ShortSideOption = Annotated[
+    int | None,
+    typer.Option(
+        "--short-side",
+        min=32,
+        metavar="PIXELS",
+        show_default=False,
+        help="Resize the image's short side to this for the network.",
+        rich_help_panel=MODEL,
+    ),
+]
+LongSideOption = Annotated[
+    int | None,
+    typer.Option(
+        "--long-side",
+        min=32,
+        metavar="PIXELS",
+        show_default=False,
+        help="But let the long side not exceed this; scaled along with --short-side if not given.",
+        rich_help_panel=MODEL,
+    ),
+]
+BatchSizeOption = Annotated[
+    int,
+    typer.Option("--batch-size", min=1, help="Images of equal network size that go together.", rich_help_panel=SPEED),
+]
+MaxPixelsOption = Annotated[
+    int | None,
+    typer.Option(
+        "--max-pixels",
+        min=1,
+        metavar="PIXELS",
+        show_default=False,
+        help="Refuse larger images before decoding them; 250 million if not given.",
+        rich_help_panel=SPEED,
+    ),
+]
+OutOption = Annotated[
+    Path,
+    typer.Option("--out", "-o", metavar="DIR", help="Folder for the results.", rich_help_panel=RESULTS),
+]
+OverwriteOption = Annotated[
+    bool, typer.Option("--overwrite", help="Replace results that are there already.", rich_help_panel=RESULTS)
+]
+SkipExistingOption = Annotated[
+    bool,
+    typer.Option(
+        "--skip-existing",
+        help="Pass over images whose results are all there: continues an interrupted run.",
+        rich_help_panel=RESULTS,
+    ),
+]
+RecursiveOption = Annotated[bool, typer.Option("--recursive", "-r", help="Look into the folders of folders.")]
+JsonOption = Annotated[
+    bool,
+    typer.Option("--json", help="One JSON line per image on stdout, and nothing else there.", rich_help_panel=TALK),
+]
+QuietOption = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Print errors and warnings only.", rich_help_panel=TALK)
+]

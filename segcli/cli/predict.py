@@ -1,0 +1,253 @@
+"""`segcli predict`: photos in, segments out."""
+
+from __future__ import annotations
+
+import time
+from contextlib import closing
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from segcli import console
+from segcli.cli import options
+from segcli.cli.report import TABLES_UP_TO, RunReport
+from segcli.console import Console
+
+if TYPE_CHECKING:
+    from segcli.engine.predict import Settings
+    from segcli.engine.work import Work
+    from segcli.weights.checkpoint import LoadedModel
+
+SourcesArgument = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="SOURCES...", show_default=False, help="Images, folders, globs, or - for an image on stdin."
+    ),
+]
+SaveOption = Annotated[
+    str,
+    typer.Option(
+        "--save",
+        "-s",
+        metavar="KINDS",
+        help="What to write, with commas between: overlay, png, json, coco, coco-panoptic, cutout, masks.",
+        rich_help_panel=options.RESULTS,
+    ),
+]
+ThresholdOption = Annotated[
+    float | None,
+    typer.Option(
+        "--threshold",
+        metavar="SCORE",
+        min=0,
+        max=1,
+        show_default=False,
+        help="Least score of what is shown and written (panoptic, instance).",
+        rich_help_panel=options.MODEL,
+    ),
+]
+MaskThresholdOption = Annotated[
+    float | None,
+    typer.Option(
+        "--mask-threshold",
+        metavar="SHARE",
+        min=0,
+        max=1,
+        show_default=False,
+        help="Least mask probability of a segment's pixels (panoptic).",
+        rich_help_panel=options.MODEL,
+    ),
+]
+OverlapThresholdOption = Annotated[
+    float | None,
+    typer.Option(
+        "--overlap-threshold",
+        metavar="SHARE",
+        min=0,
+        max=1,
+        show_default=False,
+        help="Least share of a segment's mask that no better one has taken (panoptic).",
+        rich_help_panel=options.MODEL,
+    ),
+]
+TopKOption = Annotated[
+    int | None,
+    typer.Option(
+        "--top-k",
+        metavar="N",
+        min=1,
+        show_default=False,
+        help="Most instances in an image.",
+        rich_help_panel=options.MODEL,
+    ),
+]
+TileOption = Annotated[
+    int | None,
+    typer.Option(
+        "--tile",
+        min=64,
+        metavar="PIXELS",
+        show_default=False,
+        help="Predict large photos in square tiles of this side: small objects are seen, memory stays flat.",
+        rich_help_panel=options.SPEED,
+    ),
+]
+TileOverlapOption = Annotated[
+    float,
+    typer.Option(
+        "--tile-overlap", min=0, max=0.5, help="Share of a tile its neighbour sees too.", rich_help_panel=options.SPEED
+    ),
+]
+ProfileOption = Annotated[
+    bool,
+    typer.Option("--profile", help="Print the milliseconds every stage took.", rich_help_panel=options.TALK),
+]
+
+
+def predict(
+    sources: SourcesArgument,
+    task: options.TaskOption = None,
+    model: options.ModelOption = None,
+    threshold: ThresholdOption = None,
+    mask_threshold: MaskThresholdOption = None,
+    overlap_threshold: OverlapThresholdOption = None,
+    top_k: TopKOption = None,
+    short_side: options.ShortSideOption = None,
+    long_side: options.LongSideOption = None,
+    recursive: options.RecursiveOption = False,
+    out: options.OutOption = Path("segcli-out"),
+    save: SaveOption = "overlay,png,json",
+    overwrite: options.OverwriteOption = False,
+    skip_existing: options.SkipExistingOption = False,
+    device: options.DeviceOption = options.DeviceName.auto,
+    dtype: options.DtypeOption = options.DtypeName.auto,
+    threads: options.ThreadsOption = None,
+    batch_size: options.BatchSizeOption = 1,
+    tile: TileOption = None,
+    tile_overlap: TileOverlapOption = 0.2,
+    max_pixels: options.MaxPixelsOption = None,
+    as_json: options.JsonOption = False,
+    quiet: options.QuietOption = False,
+    profile: ProfileOption = False,
+) -> None:
+    """Segment images: an overlay to look at, an id map and a JSON file to work with, for each.
+
+    segcli predict photo.jpg --task panoptic
+
+    segcli predict photos/ --recursive --task instance --save coco --out results
+    """
+    from segcli.engine.sources import find_sources
+    from segcli.engine.work import parse_kinds, plan_work
+
+    say = Console(quiet=quiet)
+    kinds = parse_kinds(save)
+    found = find_sources(sources, recursive=recursive, skip=out)
+    work = plan_work(found, out, kinds, overwrite=overwrite, skip_existing=skip_existing)
+    missing = [source.missing for source, _ in work.images if source.missing]
+    if len(missing) == len(work.images):  # nothing to load a model for
+        for reason in missing:
+            console.error(reason)
+        if not missing:
+            say.note("nothing left to do: all results are there")
+        raise typer.Exit(1 if missing else 0)
+
+    started = time.perf_counter()
+    loaded = _load(model, task, device, dtype, threads, say)
+    ready = time.perf_counter()
+
+    from segcli.engine.predict import resolve
+
+    settings = resolve(
+        loaded.spec,
+        task.value if task else None,
+        threshold=threshold,
+        mask_threshold=mask_threshold,
+        overlap_threshold=overlap_threshold,
+        top_k=top_k,
+        short_side=short_side,
+        long_side=long_side,
+        tile=tile,
+        tile_overlap=tile_overlap,
+        keep_all="coco" in work.kinds,
+    )
+    _introduce(loaded, settings, say)
+    report = RunReport(say, out, settings.threshold, many=len(work.images) > TABLES_UP_TO, json=as_json)
+    try:
+        _run(loaded, settings, work, report, batch_size, max_pixels, overwrite, skip_existing)
+    finally:
+        report.finish(time.perf_counter() - ready)
+        if profile:
+            report.profile(load=(ready - started) * 1000)
+    if report.failed:
+        raise typer.Exit(1)
+
+
+def _load(
+    model: str | None,
+    task: options.TaskName | None,
+    device: options.DeviceName,
+    dtype: options.DtypeName,
+    threads: int | None,
+    say: Console,
+) -> LoadedModel:
+    """The model asked for, or the task's default, ready on its device."""
+    import torch
+
+    from segcli.weights.checkpoint import load_model
+    from segcli.weights.manifest import default_for
+
+    if threads:
+        torch.set_num_threads(threads)
+    ref = default_for(task.value if task else "panoptic") if model is None else model
+    return load_model(ref, device.value, dtype.value, progress=lambda what, size: say.progress(what, size, bytes=True))
+
+
+def _introduce(loaded: LoadedModel, settings: Settings, say: Console) -> None:
+    """One line: which model, for what, where and why there."""
+    from segcli.weights.device import DTYPES
+
+    precision = next(name for name, dtype in DTYPES.items() if dtype == loaded.dtype)
+    facts = loaded.facts
+    say.note(f"{loaded.name} ({facts['source']}): {settings.task}, {precision}, {facts['device_reason']}")
+    if facts.get("things_unknown") and settings.task == "panoptic":
+        say.note("this checkpoint does not say which classes are stuff: each is treated as countable things")
+
+
+def _run(
+    loaded: LoadedModel,
+    settings: Settings,
+    work: Work,
+    report: RunReport,
+    batch_size: int,
+    max_pixels: int | None,
+    overwrite: bool,
+    skip_existing: bool,
+) -> None:
+    """Predict and write every image, showing each as it is done."""
+    from segcli.codecs.image import MAX_PIXELS
+    from segcli.engine.pipeline import predict_all
+    from segcli.render import overlay
+    from segcli.results import Writer
+
+    with Writer(
+        work.out,
+        work.kinds,
+        work.photos,
+        task=settings.task,
+        labels=settings.spec.labels,
+        run={"model": loaded.name, "rule": asdict(settings.spec.rule)},
+        draw=overlay,
+        overwrite=overwrite,
+        skip_existing=skip_existing,
+    ) as writer:
+        images = [image for image in work.images if not (skip_existing and writer.is_complete(image[1]))]
+        report.expect(len(images), skipped=len(work.photos) - len(images))
+        stream = predict_all(
+            loaded, images, settings, writer, batch_size=batch_size, max_pixels=max_pixels or MAX_PIXELS
+        )
+        with closing(stream), report.console.progress("predicting", len(images)) as advance:
+            for image in stream:
+                report.show(image)
+                advance(1)

@@ -1,0 +1,95 @@
+"""What a run will read and write, settled before a model is loaded (which may mean a download)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from segcli.engine.sources import Source
+from segcli.errors import OutputError, UsageError
+from segcli.results import SAVE_KINDS, Photo, SaveKind, photo_targets, plan, refuse_collisions, run_targets
+
+
+@dataclass(frozen=True)
+class Work:
+    """The images of a run and where their results go.
+
+    photos: every image named, done before or not: ids and names are given to all of them together.
+    images: those there is something left to do for.
+    """
+
+    out: Path
+    kinds: tuple[SaveKind, ...]
+    photos: list[Photo]
+    images: list[tuple[Source, Photo]]
+
+    @property
+    def skipped(self) -> int:
+        return len(self.photos) - len(self.images)
+
+
+def parse_kinds(text: str) -> tuple[SaveKind, ...]:
+    """The kinds in "overlay,png,json". Raises UsageError naming the ones there are."""
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    for name in names:
+        if name not in SAVE_KINDS:
+            raise UsageError(f"--save {name}: there is no such kind; choose from {', '.join(SAVE_KINDS)}")
+    if not names:
+        raise UsageError(f"--save names nothing to write; choose from {', '.join(SAVE_KINDS)}")
+    return tuple(kind for kind in SAVE_KINDS if kind in names)
+
+
+def plan_work(
+    sources: Sequence[Source],
+    out: Path,
+    kinds: tuple[SaveKind, ...],
+    *,
+    overwrite: bool = False,
+    skip_existing: bool = False,
+) -> Work:
+    """Decide where everything goes and which images need work.
+
+    Raises UsageError if a result is there already (and neither option says what to do about it), or would replace an
+    input; OutputError if `out` cannot be written to.
+    """
+    if overwrite and skip_existing:
+        raise UsageError("--overwrite and --skip-existing contradict each other; give one of them")
+    _check_writable(out)
+    photos = plan([(source.path, source.folder) for source in sources])
+    refuse_collisions(out, kinds, photos)
+    images = list(zip(sources, photos, strict=True))
+    if skip_existing and not run_targets(out, kinds):  # else only the Writer knows which images a file for all holds
+        images = [image for image in images if not _is_done(out, kinds, image[1])]
+    if not overwrite and not skip_existing:
+        _refuse_existing(out, kinds, photos)
+    return Work(out, kinds, photos, images)
+
+
+def _is_done(out: Path, kinds: tuple[SaveKind, ...], photo: Photo) -> bool:
+    return all(path.exists() for path in photo_targets(out, kinds, photo).values())
+
+
+def _refuse_existing(out: Path, kinds: tuple[SaveKind, ...], photos: Sequence[Photo]) -> None:
+    targets = [*run_targets(out, kinds).values()]
+    for photo in photos:
+        targets += photo_targets(out, kinds, photo).values()
+    existing = [path for path in targets if os.path.lexists(path)]
+    if existing:
+        others = f" (and {len(existing) - 1} more)" if len(existing) > 1 else ""
+        raise UsageError(
+            f"{existing[0]}{others} exists already: replace results with --overwrite, keep them with --skip-existing, "
+            "or choose another --out"
+        )
+
+
+def _check_writable(out: Path) -> None:
+    """Raise OutputError if `out` is there and cannot be written to, or cannot be made."""
+    place = out.absolute()
+    while not os.path.lexists(place):
+        place = place.parent
+    if not place.is_dir():
+        raise OutputError(f"--out {out}: {place} is a file, not a folder; choose another --out")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise OutputError(f"--out {out}: {place} is not writable; check its permissions or choose another --out")
