@@ -17,8 +17,9 @@ from torch import Tensor, nn
 
 from segcli.layers import trace
 
-# Queries per pass: their indices and weights (heads × 48 × 8 bytes each) then stay in the processor's caches.
-CHUNK = 1024
+# Queries per pass: their indices and factors (heads × 48 × 8 bytes each) should stay in the last cache, but few passes
+# mean few rendezvous of the threads, which cost most when other programs want the cores too.
+CHUNK = 4096
 
 
 @dataclass(frozen=True)
