@@ -16,6 +16,7 @@ from segcli.postprocess.tiles import (
     class_probabilities,
     coarse_logits,
     first_argmax,
+    histogram,
     mask_probabilities,
     probability_bounds,
     renumber,
@@ -41,7 +42,7 @@ def semantic(
     coarse = (logits.shape[1], logits.shape[2])
     grid = Grid.in_two_steps(frame, coarse) if combine_padded else Grid.of(frame, coarse)
     classes = _classes(logits, probabilities, grid, rule)
-    present = np.flatnonzero(_histogram(classes, probabilities.shape[1]))
+    present = np.flatnonzero(histogram(classes, probabilities.shape[1]))
     numbers = np.zeros(probabilities.shape[1], dtype=ID)
     numbers[present] = np.arange(1, len(present) + 1)
     return Segments(
@@ -123,8 +124,3 @@ def _tile(logits: Tensor, probabilities: Tensor, bounds: _Bounds, tile: int, cel
         if won.all():
             return some.numpy().astype(ID)[won - 1]
     return rivals.numpy().astype(ID)[winners(probabilities[:, rivals])]
-
-
-def _histogram(ids: np.ndarray, count: int) -> np.ndarray:
-    """Pixels of each id 0..count-1 of a map, int64 [count]."""
-    return sum((np.bincount(row, minlength=count) for row in ids), start=np.zeros(count, dtype=np.int64))

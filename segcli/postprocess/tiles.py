@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -139,7 +140,17 @@ def first_true(flags: np.ndarray) -> np.ndarray:
 
 def renumber(ids: np.ndarray, numbers: np.ndarray) -> np.ndarray:
     """Replace every id of a map by `numbers[id]`, in place and in strips; returns the map."""
-    rows = max(1, _STRIP // max(1, ids.shape[1]))
-    for start in range(0, ids.shape[0], rows):
-        ids[start : start + rows] = numbers[ids[start : start + rows]]
+    for strip in _strips(ids):
+        strip[:] = numbers[strip]
     return ids
+
+
+def histogram(ids: np.ndarray, count: int) -> np.ndarray:
+    """Pixels of each id 0..count-1 of a map, int64 [count]."""
+    return sum((np.bincount(strip.ravel(), minlength=count) for strip in _strips(ids)), start=np.zeros(count, np.int64))
+
+
+def _strips(ids: np.ndarray) -> Iterator[np.ndarray]:
+    """Views of a few rows each: indexing with a map makes 8 bytes of every id."""
+    rows = max(1, _STRIP // max(1, ids.shape[1]))
+    return (ids[start : start + rows] for start in range(0, ids.shape[0], rows))
