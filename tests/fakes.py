@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -49,6 +50,7 @@ class FakeLoaded:
     name: str = "fake"
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     dtype: torch.dtype = torch.float32
+    facts: dict[str, Any] = field(default_factory=lambda: {"source": "local", "device_reason": "cpu, as asked"})
 
     def with_tasks(self, *tasks: Task) -> FakeLoaded:
         """The same network, for other tasks."""

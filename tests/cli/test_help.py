@@ -39,7 +39,8 @@ try:
 except SystemExit as exit:
     print(json.dumps([exit.code, [name for name in {HEAVY!r} if name in sys.modules]]))
 """
-    answer = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, encoding="utf-8", check=True)
+    command = [sys.executable, "-c", script]
+    answer = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=True)
     assert "Usage: segcli" in answer.stdout
     assert json.loads(answer.stdout.splitlines()[-1]) == [0, []]
 

@@ -1,0 +1,298 @@
+"""What the command does with its options, and what it says."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import segcli
+from segcli.errors import InputError
+from tests.cli.conftest import Predict, photo
+from tests.fakes import FakeLoaded
+
+
+def names(folder: Path | str) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in Path(folder).rglob("*") if path.is_file())
+
+
+def test_a_photo_becomes_three_files_and_a_table(predict: Predict) -> None:
+    photo("a.png")
+    result = predict("a.png")
+    assert result.exit_code == 0, result.output
+    assert names("segcli-out") == ["a.json", "a.overlay.jpg", "a.png"]
+    lines = result.stdout.splitlines()
+    assert lines[0] == "a.png  64×48"
+    assert [line.split() for line in lines[3:6]] == [["red", "0.99", "34.4%"]] * 0 + [
+        line.split() for line in lines[3:6]
+    ]
+    assert {line.split()[0] for line in lines[3:6]} == {"red", "green", "dark"}
+    assert "1 image in" in result.stderr
+    assert "cpu, as asked" in result.stderr
+    record = json.loads(Path("segcli-out/a.json").read_text())
+    assert record["model"] == "fake"
+    assert record["rule"]["score"] == 0.8
+    assert {segment["category_id"] for segment in record["segments"]} == {3, 7, 9}
+
+
+def test_many_photos_get_a_line_each_and_keep_their_tree(predict: Predict) -> None:
+    for name in ("b.png", "a.png", "sub/a.png", "sub/c.png"):
+        photo(f"photos/{name}")
+    result = predict("photos", "--recursive", "--save", "png", "--out", "out")
+    assert result.exit_code == 0
+    lines = result.stdout.splitlines()
+    assert [Path(line.split("  ")[0]).as_posix() for line in lines] == [
+        "photos/a.png",
+        "photos/b.png",
+        "photos/sub/a.png",
+        "photos/sub/c.png",
+    ]
+    assert all("red, green" in line or "green, red" in line for line in lines)
+    assert names("out") == ["a.png", "b.png", "sub/a.png", "sub/c.png"]
+
+
+def test_json_is_one_line_an_image_and_nothing_else(predict: Predict) -> None:
+    photo("a.png")
+    Path("b.png").write_bytes(b"")
+    result = predict("a.png", "b.png", "--json", "--save", "png")
+    good, bad = (json.loads(line) for line in result.stdout.splitlines())
+    assert good["ok"] is True
+    assert good["outputs"] == [str(Path("segcli-out/a.png"))]
+    assert set(good["timings"]) == {"decode", "model", "post", "write"}
+    assert {segment["category_name"] for segment in good["segments"]} == {"red", "green", "dark"}
+    assert bad == {"path": "b.png", "ok": False, "error": bad["error"]}
+    assert result.exit_code == 1
+
+
+def test_quiet_prints_nothing(predict: Predict) -> None:
+    photo("a.png")
+    assert predict("a.png", "--quiet").output == ""
+
+
+def test_profile(predict: Predict) -> None:
+    photo("a.png")
+    stages = [line.split()[0] for line in predict("a.png", "--profile", "-q").stderr.splitlines()[2:]]
+    assert stages == ["load", "decode", "model", "post", "write"]
+
+
+def test_nothing_found_says_how_close_it_was(predict: Predict) -> None:
+    photo("a.png")
+    result = predict("a.png", "--threshold", "0.999", "--task", "panoptic")
+    assert result.exit_code == 0
+    assert "a.png  64×48  nothing found above --threshold 0.999; the best score was 0.99" in result.stdout
+
+
+def test_stdin_is_called_stdin(predict: Predict) -> None:
+    data = io.BytesIO()
+    Image.new("RGB", (32, 32), (255, 0, 0)).save(data, "JPEG")
+    result = predict("-", "--save", "png,json", input=data.getvalue())
+    assert result.exit_code == 0, result.output
+    assert names("segcli-out") == ["stdin.json", "stdin.png"]
+
+
+@pytest.mark.parametrize("task", ["panoptic", "instance", "semantic"])
+def test_python_and_the_command_agree(predict: Predict, fake: FakeLoaded, task: str) -> None:
+    photo("a.png")
+    predict("a.png", "--task", task, "--save", "json")
+    segments = segcli.predict(fake, "a.png", task=task)  # type: ignore[arg-type]
+    recorded = json.loads(Path("segcli-out/a.json").read_text())["segments"]
+    assert [segment["category_name"] for segment in recorded] == segments.names()
+    assert [segment["area"] for segment in recorded] == segments.areas().tolist()
+
+
+def test_predict_takes_an_array(fake: FakeLoaded) -> None:
+    image = np.zeros((40, 40, 3), dtype=np.uint8)
+    assert segcli.predict(fake, image).names() == ["dark"]  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"float32 \[40, 40, 3\].*uint8"):
+        segcli.predict(fake, image.astype(np.float32))  # type: ignore[arg-type]
+
+
+def test_coco_gets_what_the_threshold_hides(predict: Predict) -> None:
+    photo("a.png")
+    result = predict("a.png", "--task", "instance", "--threshold", "0.9", "--save", "coco,json")
+    assert result.exit_code == 0
+    shown = json.loads(Path("segcli-out/a.json").read_text())["segments"]
+    everything = json.loads(Path("segcli-out/predictions.json").read_text())
+    assert [segment["category_name"] for segment in shown] == ["red", "green"]
+    assert len(everything) > len(shown)
+    assert min(result["score"] for result in everything) < 0.9
+
+
+# ------------------------------------------------------------------------------------------------ which task
+
+
+def test_the_only_task_is_the_default(predict: Predict, fake: FakeLoaded) -> None:
+    photo("a.png")
+    fake.spec = fake.with_tasks("semantic").spec
+    assert "semantic" in predict("a.png").stderr
+    result = predict("a.png", "--task", "instance", "--overwrite")
+    assert result.exit_code == 2
+    assert "--task instance: this checkpoint is for semantic" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--save", "overlay,gif"], "--save gif: there is no such kind; choose from overlay, png"),
+        (["--save", "coco-panoptic", "--task", "semantic"], "--save coco-panoptic needs --task panoptic"),
+        (["--threshold", "0.5", "--task", "semantic"], "--threshold has no meaning for --task semantic"),
+        (["--top-k", "5", "--task", "panoptic"], "--top-k has no meaning for --task panoptic"),
+        (["--overwrite", "--skip-existing"], "contradict"),
+        (["--tile-overlap", "0.9"], "--tile-overlap"),
+        (["--task", "detection"], "detection"),
+        (["--batch-size", "0"], "--batch-size"),
+    ],
+)
+def test_wrong_use(predict: Predict, arguments: list[str], message: str) -> None:
+    photo("a.png")
+    result = predict("a.png", *arguments)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert "Traceback" not in result.output
+    assert not Path("segcli-out").exists()
+
+
+# ----------------------------------------------------------------------------------------- results that exist
+
+
+def test_existing_results_are_refused_before_any_work(predict: Predict, monkeypatch: pytest.MonkeyPatch) -> None:
+    photo("a.png")
+    photo("b.png")
+    assert predict("b.png").exit_code == 0
+    monkeypatch.setattr("segcli.weights.checkpoint.load_model", lambda *args, **options: pytest.fail("loaded a model"))
+    result = predict("a.png", "b.png")
+    assert result.exit_code == 2
+    assert "b.png" in result.stderr
+    assert "--overwrite" in result.stderr
+    assert "--skip-existing" in result.stderr
+    assert names("segcli-out") == ["b.json", "b.overlay.jpg", "b.png"]
+
+
+def test_overwrite_and_skip_existing(predict: Predict) -> None:
+    photo("a.png")
+    photo("b.png")
+    predict("a.png", "--save", "json")
+    before = Path("segcli-out/a.json").read_text()
+    result = predict("a.png", "b.png", "--save", "json", "--skip-existing")
+    assert result.exit_code == 0
+    assert Path("segcli-out/a.json").read_text() == before
+    assert names("segcli-out") == ["a.json", "b.json"]
+    assert "nothing left to do" in predict("a.png", "b.png", "--save", "json", "--skip-existing").stderr
+    predict("a.png", "--save", "json", "--overwrite", "--threshold", "0.99")
+    assert Path("segcli-out/a.json").read_text() != before
+
+
+def test_coco_run_is_continued(predict: Predict) -> None:
+    photo("1.png")
+    photo("2.png")
+    predict("1.png", "--task", "instance", "--save", "coco")
+    assert predict("1.png", "2.png", "--task", "instance", "--save", "coco").exit_code == 2
+    assert predict("1.png", "2.png", "--task", "instance", "--save", "coco", "--skip-existing").exit_code == 0
+    assert {entry["image_id"] for entry in json.loads(Path("segcli-out/predictions.json").read_text())} == {1, 2}
+
+
+def test_a_result_never_replaces_its_photo(predict: Predict) -> None:
+    before = photo("a.png").read_bytes()
+    result = predict("a.png", "--out", ".", "--overwrite")
+    assert result.exit_code == 2
+    assert "replace this input" in result.stderr
+    assert Path("a.png").read_bytes() == before
+
+
+# ------------------------------------------------------------------------------------- the real thing, outside
+
+
+def run(*arguments: object, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "segcli", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(Path(segcli.__file__).parents[1]), **environment},
+        timeout=120,
+        check=False,
+    )
+
+
+def test_real_checkpoint_end_to_end(shared_dir: Path, tmp_path: Path) -> None:
+    image = sorted((shared_dir / "data" / "facade" / "images").iterdir())[0]
+    model = shared_dir / "models" / "facade-reference"
+    result = run("predict", image, "--model", model, "--threshold", "0.5", "--json", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    record = json.loads(result.stdout)
+    assert "facade" in {segment["category_name"] for segment in record["segments"]}
+    assert len(record["outputs"]) == 3
+    with Image.open(tmp_path / record["outputs"][0]) as written:
+        assert written.size == (512, 512)
+
+
+def test_predicting_imports_only_what_it_needs(shared_dir: Path, tmp_path: Path) -> None:
+    image = sorted((shared_dir / "data" / "facade" / "images").iterdir())[0]
+    model = shared_dir / "models" / "facade-reference"
+    script = f"""
+import sys
+from segcli.cli import app
+try:
+    app(["predict", {str(image)!r}, "--model", {str(model)!r}, "--short-side", "64", "--quiet"])
+except SystemExit as exit:
+    assert not exit.code, exit.code
+unwanted = ["torchvision", "scipy", "huggingface_hub", "sympy", "torch._dynamo", "rich", "transformers", "timm"]
+print([name for name in unwanted if name in sys.modules])
+"""
+    answer = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(Path(segcli.__file__).parents[1])},
+        check=False,
+    )
+    assert answer.stdout.strip() == "[]", answer.stderr
+
+
+def test_without_network_and_cache_the_way_out_is_named(tmp_path: Path) -> None:
+    photo(tmp_path / "a.png")
+    result = run("predict", "a.png", cwd=tmp_path, HF_HOME=str(tmp_path / "hf"), HF_HUB_OFFLINE="1")
+    assert result.returncode == 3
+    assert result.stderr.count("\n") == 1
+    assert "facade" in result.stderr
+    assert not (tmp_path / "segcli-out").exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows sends no SIGINT to one process")
+def test_ctrl_c_leaves_whole_files(shared_dir: Path, tmp_path: Path) -> None:
+    model, images = shared_dir / "models" / "facade-reference", shared_dir / "data" / "facade" / "images"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "segcli", "predict", str(images), "--model", str(model), "--save", "png,json,coco"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(Path(segcli.__file__).parents[1])},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    out = tmp_path / "segcli-out"
+    deadline = time.monotonic() + 90
+    while len(list(out.glob("*.json"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert "Traceback" not in errors
+    assert "--skip-existing" in errors
+    written = [path for path in out.iterdir() if path.suffix == ".json" and path.name != "predictions.json"]
+    assert 2 <= len(written) < 462
+    for path in written:
+        assert json.loads(path.read_text())["segments"] is not None
+        Image.open(path.with_suffix(".png")).verify()
+    assert json.loads((out / "predictions.json").read_text())
+    assert not [path for path in out.iterdir() if path.name.startswith(".")]
