@@ -115,10 +115,7 @@ def _spec(
     files: CheckpointFiles,
 ) -> tuple[InferenceSpec, dict[str, Any]]:
     where = str(files.config)
-    if table is not None:
-        read = from_table(table, config.num_classes, where)
-        return read.spec, read.facts
-    if files.entry is not None:
+    if table is None and files.entry is not None:
         spec = files.entry.spec()
         if len(spec.labels) != config.num_classes:
             raise CheckpointError(
@@ -129,7 +126,8 @@ def _spec(
             "metrics": dict(files.entry.metrics),
             "status": files.entry.status,
         }
-    return guess_spec(raw, preprocessor, where), {"things_unknown": True}
+    read = guess_spec(raw, preprocessor, where) if table is None else from_table(table, config.num_classes, where)
+    return read.spec, read.facts
 
 
 class _NoInitialValues(TorchFunctionMode):

@@ -151,3 +151,13 @@ def label_table(name: str) -> LabelSet:
             for row in table["categories"]
         )
     )
+
+
+def table_of(names: list[str]) -> LabelSet | None:
+    """The label table whose classes have exactly these names in this order (upper or lower case), or None."""
+    wanted = [name.casefold() for name in names]
+    for path in sorted((_HERE / "labels").glob("*.json")):
+        table = label_table(path.stem)
+        if [name.casefold() for name in table.names] == wanted:
+            return table
+    return None

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from segcli.errors import CheckpointError
 from segcli.types import TASKS, InferenceSpec, InputSize, Label, LabelSet, MergeRule
+from segcli.weights.manifest import table_of
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
@@ -91,21 +92,24 @@ def _record(kind: type[_Record], values: dict[str, Any]) -> _Record:
     return kind(**values)
 
 
-def guess_spec(config: dict[str, Any], preprocessor: dict[str, Any] | None, where: str) -> InferenceSpec:
+def guess_spec(config: dict[str, Any], preprocessor: dict[str, Any] | None, where: str) -> SpecTable:
     """The protocol as far as Hugging Face files tell it.
 
-    They say nothing about things and stuff: every class counts as a thing, so stuff is not merged. A size that would
-    squash the image is taken as its short side, with the aspect ratio kept.
+    They say nothing about things and stuff. Where the class names are those of a data set known here, its table says
+    it; elsewhere every class counts as a thing, so stuff is not merged. A size that would squash the image is taken as
+    its short side, with the aspect ratio kept.
     """
-    names = config["id2label"]
+    id2label = config["id2label"]
     try:
-        labels = LabelSet(tuple(Label(i, str(names[str(i)]), isthing=True) for i in range(len(names))))
+        names = [str(id2label[str(i)]) for i in range(len(id2label))]
     except KeyError as error:
         raise CheckpointError(f"{where}: id2label has no entry {error}; it must number classes from 0") from error
+    known = table_of(names)
+    labels = known or LabelSet(tuple(Label(i, name, isthing=True) for i, name in enumerate(names)))
     preprocessor = preprocessor or {}
     scale = 1 / float(preprocessor.get("rescale_factor", 1 / 255))
     mean, std = preprocessor.get("image_mean"), preprocessor.get("image_std")
-    return InferenceSpec(
+    spec = InferenceSpec(
         tasks=TASKS,
         labels=labels,
         size=_input_size(preprocessor),
@@ -113,6 +117,7 @@ def guess_spec(config: dict[str, Any], preprocessor: dict[str, Any] | None, wher
         mean=tuple(float(v) * scale for v in mean) if mean else IMAGENET_MEAN,
         std=tuple(float(v) * scale for v in std) if std else IMAGENET_STD,
     )
+    return SpecTable(spec, {} if known else {"things_unknown": True})
 
 
 def _input_size(preprocessor: dict[str, Any]) -> InputSize:
