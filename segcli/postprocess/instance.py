@@ -8,7 +8,7 @@ from torch import Tensor
 
 from segcli.codecs.rle import RLE, from_runs
 from segcli.layers.resample import extremes
-from segcli.postprocess.tiles import Grid, class_probabilities, coarse_logits
+from segcli.postprocess.tiles import Grid, class_probabilities, coarse_logits, one_thread
 from segcli.segments import Segments
 from segcli.types import Frame, LabelSet, MergeRule, QueryPredictions
 
@@ -48,6 +48,7 @@ def instance(
     )
 
 
+@one_thread()
 def _masks(logits: Tensor, frame: Frame) -> tuple[list[RLE], list[float]]:
     """The mask of each of coarse logits [N, h, w], and the mean probability inside it (0 if it is empty)."""
     grid = Grid.of(frame, (logits.shape[1], logits.shape[2]))

@@ -16,6 +16,7 @@ from segcli.postprocess.tiles import (
     coarse_logits,
     first_true,
     mask_probabilities,
+    one_thread,
     probability_bounds,
     renumber,
 )
@@ -73,6 +74,7 @@ class _Votes:
     seen: np.ndarray  # where both hold: what the id map shows of it
 
 
+@one_thread()
 def _vote(logits: Tensor, scores: Tensor, grid: Grid, rule: MergeRule) -> _Votes:
     """Who owns each pixel; coarse logits [N, h, w], scores [N]."""
     count = len(scores)

@@ -18,6 +18,7 @@ from segcli.postprocess.tiles import (
     first_argmax,
     histogram,
     mask_probabilities,
+    one_thread,
     probability_bounds,
     renumber,
 )
@@ -56,6 +57,7 @@ def semantic(
     )
 
 
+@one_thread()
 def _classes(logits: Tensor, probabilities: Tensor, grid: Grid, rule: MergeRule) -> np.ndarray:
     """Class index of every pixel [H, W] from coarse logits [Q, h, w] and class probabilities [Q, K]."""
     low, high = probability_bounds(*extremes(logits, *grid.sources), rule)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -148,6 +149,21 @@ def renumber(ids: np.ndarray, numbers: np.ndarray) -> np.ndarray:
 def histogram(ids: np.ndarray, count: int) -> np.ndarray:
     """Pixels of each id 0..count-1 of a map, int64 [count]."""
     return sum((np.bincount(strip.ravel(), minlength=count) for strip in _strips(ids)), start=np.zeros(count, np.int64))
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute on one thread: a tile is too little work to share.
+
+    Two threads gain nothing on an idle machine, and on a busy one each of many short waits for the other costs more
+    than the work, ten times as much altogether.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _strips(ids: np.ndarray) -> Iterator[np.ndarray]:
