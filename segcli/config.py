@@ -109,7 +109,8 @@ def parse_config(raw: dict[str, Any], where: str) -> Mask2FormerConfig:
     )
     if config.hidden_dim % config.num_attention_heads:
         raise CheckpointError(
-            f"{where}: hidden_dim {config.hidden_dim} is not a multiple of num_attention_heads {config.num_attention_heads}"
+            f"{where}: hidden_dim {config.hidden_dim} is not a multiple of "
+            f"num_attention_heads {config.num_attention_heads}"
         )
     return config
 
@@ -141,7 +142,8 @@ def _parse_backbone(raw: Any, where: str) -> BackboneConfig:
         return EfficientNetLite0Config()
     name = f"timm's {raw.get('backbone')!r}" if kind == "timm_backbone" else repr(kind)
     raise CheckpointError(
-        f"{where}: backbone {name} is not supported; segcli has swin, resnet (bottleneck) and timm's 'tf_efficientnet_lite0'"
+        f"{where}: backbone {name} is not supported; "
+        "segcli has swin, resnet (bottleneck) and timm's 'tf_efficientnet_lite0'"
     )
 
 

@@ -98,7 +98,7 @@ def _locations(offsets: Tensor, geometry: Levels) -> Tensor:
 
 
 def _sample_grid(values: Tensor, offsets: Tensor, weights: Tensor, geometry: Levels) -> Tensor:
-    """The definition, with `grid_sample`: values [B, S, D], offsets [B, S, heads, L, P, 2], weights [B, S, heads, L·P]."""
+    """The definition: values [B, S, D], offsets [B, S, heads, L, P, 2], weights [B, S, heads, L·P] -> [B, S, D]."""
     batch, positions, heads = offsets.shape[:3]
     grid = 2 * _locations(offsets, geometry) - 1
     per_level = values.float().unflatten(-1, (heads, -1)).split([h * w for h, w in geometry.shapes], dim=1)

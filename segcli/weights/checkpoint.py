@@ -164,8 +164,8 @@ def _build(
         if name in ours and ours[name].shape != tensor.shape
     ]
     problems = [
-        f"{len(names)} {kind}: {'; '.join(names[:3])}{' …' if len(names) > 3 else ''}"
-        for kind, names in (("tensors missing", missing), ("tensors unexpected", extra), ("wrong shapes", wrong))
+        f"{len(names)} tensor{'s' * (len(names) > 1)} {kind}: {'; '.join(names[:3])}{' …' if len(names) > 3 else ''}"
+        for kind, names in (("missing", missing), ("unexpected", extra), ("of another shape", wrong))
         if names
     ]
     if problems:

@@ -22,7 +22,7 @@ STAGES = ["stage1", "stage2", "stage3", "stage4"]
 
 
 def backbone_config(name: str) -> Any:
-    """transformers' configuration of a backbone: swin-t, swin-b-like (its window of 12, fewer blocks), resnet50, lite0."""
+    """transformers' configuration of a backbone; swin-b-like has the window of Swin-B, 12, and fewer blocks."""
     if name == "swin-t":
         return transformers.SwinConfig(
             embed_dim=96, depths=[2, 2, 6, 2], num_heads=[3, 6, 12, 24], window_size=7, out_features=STAGES

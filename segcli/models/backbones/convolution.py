@@ -35,8 +35,11 @@ class ConvNorm(nn.Module):
         if norm.training:
             return norm(conv(x))
         # The fold is a pass over the weights, cheap beside one over the map, and leaves the stored tensors as they are.
-        scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
-        bias = norm.bias - norm.running_mean * scale
+        mean, variance = norm.running_mean, norm.running_var
+        assert mean is not None  # BatchNorm2d tracks its statistics unless told otherwise
+        assert variance is not None
+        scale = norm.weight * (variance + norm.eps).rsqrt()
+        bias = norm.bias - mean * scale
         return F.conv2d(x, conv.weight * scale[:, None, None, None], bias, conv.stride, conv.padding, 1, conv.groups)
 
 

@@ -172,6 +172,12 @@ class SwinStage(nn.Module):
         )
         self.downsample = None if last else PatchMerging(dim)
 
+    def forward(self, x: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+        """x [B, h·w, C] -> this stage's output, and the next one's input (the same if there is none)."""
+        for block in self.blocks:
+            x = block(x, height, width)
+        return x, x if self.downsample is None else self.downsample(x, height, width)
+
 
 class Swin(nn.Module):
     """Swin backbone: images [B, 3, H, W] -> four maps [B, C·2^i, h, w] at strides 4, 8, 16, 32 (channels last)."""
@@ -215,10 +221,7 @@ class Swin(nn.Module):
         x = self.patch_norm(x.flatten(2).transpose(1, 2))
         pyramid = []
         for stage, norm in zip(self.stages, self.norms, strict=True):
-            for block in stage.blocks:
-                x = block(x, height, width)
-            pyramid.append(norm(x).unflatten(1, (height, width)).permute(0, 3, 1, 2))
-            if stage.downsample is not None:
-                x = stage.downsample(x, height, width)
-                height, width = -(-height // 2), -(-width // 2)
+            out, x = stage(x, height, width)
+            pyramid.append(norm(out).unflatten(1, (height, width)).permute(0, 3, 1, 2))
+            height, width = -(-height // 2), -(-width // 2)
         return pyramid

@@ -6,6 +6,8 @@ X_l = softmax(M_{l-1} + Q Kᵀ) V + X_{l-1}.
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -77,7 +79,7 @@ class MaskedQueryDecoder(nn.Module):
             else:
                 embeddings = head.embeddings(x)
             mask = attention_mask(embeddings, pyramid[level])
-            trace.save("attention_mask", lambda mask=mask, size=sizes[level]: mask.unflatten(2, size))
+            trace.save("attention_mask", partial(mask.unflatten, 2, sizes[level]))
             x = layer(x, self.query_positions, keys[index], values[index], mask)
         classes, embeddings = head(x)
         predictions.append(QueryPredictions(classes, ProductMasks(embeddings, features)))
@@ -89,13 +91,14 @@ class MaskedQueryDecoder(nn.Module):
         values: list[Tensor | None] = [None] * len(self.layers)
         for level, m in enumerate(memory):
             users = range(level, len(self.layers), len(memory))
+            attentions: list[Attention] = [self.layers[i].cross for i in users]  # type: ignore[misc]  # untyped ModuleList
             dim, (h, w) = m.shape[1], m.shape[2:]
             value = m.flatten(2).transpose(1, 2) + self.level_embed[level]
             key = value + sine_positions(h, w, dim, m.device, m.dtype)
             for part, source, target in ((1, key, keys), (2, value, values)):
                 rows = slice(part * dim, (part + 1) * dim)
-                weight = torch.cat([self.layers[i].cross.in_proj_weight[rows] for i in users])
-                bias = torch.cat([self.layers[i].cross.in_proj_bias[rows] for i in users])
+                weight = torch.cat([attention.in_proj_weight[rows] for attention in attentions])
+                bias = torch.cat([attention.in_proj_bias[rows] for attention in attentions])
                 for i, projected in zip(users, F.linear(source, weight, bias).split(dim, dim=-1), strict=True):
                     target[i] = projected
         return keys, values  # type: ignore[return-value]  # every layer belongs to one level

@@ -1,0 +1,216 @@
+"""Model folders of every kind load, and those that cannot be used say why in one line that names the tensors."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from segcli.config import Mask2FormerConfig, SwinConfig, parse_config
+from segcli.errors import CheckpointError, UsageError
+from segcli.models.mask2former import build_mask2former
+from segcli.types import InputSize
+from segcli.weights.checkpoint import LoadedModel, load_model, save_model
+from segcli.weights.keymap import KeyMap
+from segcli.weights.manifest import label_table
+from segcli.weights.spec import guess_spec
+
+BUNDLED = Path(__file__).parents[2] / "segcli" / "bundled" / "facade"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A copy of the bundled model that a test may damage."""
+    return Path(shutil.copytree(BUNDLED, tmp_path / "model"))
+
+
+def load(folder: Path) -> LoadedModel:
+    return load_model(folder, device="cpu", dtype="fp32")
+
+
+def same_weights(a: LoadedModel, b: LoadedModel) -> bool:
+    first, second = a.model.state_dict(), b.model.state_dict()
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def edit_config(folder: Path, **changes: Any) -> None:
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def edit_weights(folder: Path, change: Callable[[dict[str, Tensor]], None]) -> None:
+    path = folder / "model.safetensors"
+    state = load_file(path)
+    change(state)
+    save_file(state, path)
+
+
+# ---------------------------------------------------------------------------------------------- what loads
+
+
+def test_sharded_safetensors(folder: Path) -> None:
+    state = load_file(folder / "model.safetensors")
+    names = sorted(state)
+    shards = {"model-00001-of-00002.safetensors": names[:200], "model-00002-of-00002.safetensors": names[200:]}
+    for shard, part in shards.items():
+        save_file({name: state[name] for name in part}, folder / shard)
+    index = {"weight_map": {name: shard for shard, part in shards.items() for name in part}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    (folder / "model.safetensors").unlink()
+    assert same_weights(load(folder), load(BUNDLED))
+
+
+def test_pytorch_bin(folder: Path) -> None:
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    assert same_weights(load(folder), load(BUNDLED))
+
+
+def test_a_pickle_that_runs_code_is_refused(folder: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return (print, ("executed",))
+
+    torch.save({"class_predictor.weight": Evil()}, folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(CheckpointError, match=r"pytorch_model\.bin: not a readable PyTorch weights file"):
+        load(folder)
+
+
+def test_the_hub_key_list_is_read_and_written_whole(shared_dir: Path) -> None:
+    listing = (shared_dir / "reference/hub_configs/mask2former-swin-tiny-coco-panoptic.keys.txt").read_text()
+    rows = re.findall(r"^(\S+) \(([\d, ]*)\) torch\.(\w+)$", listing, re.MULTILINE)
+    assert len(rows) == 566
+    state = {
+        name: torch.empty([int(n) for n in shape.split(",") if n.strip()], dtype=getattr(torch, dtype), device="meta")
+        for name, shape, dtype in rows
+    }
+    config = Mask2FormerConfig(SwinConfig(96, (2, 2, 6, 2), (3, 6, 12, 24), 7), num_classes=133)
+    keymap = KeyMap(config)
+    ours, unknown = keymap.read(state)
+    with torch.device("meta"):
+        wanted = build_mask2former(config).state_dict()
+    assert unknown == []
+    assert {name: t.shape for name, t in ours.items()} == {name: t.shape for name, t in wanted.items()}
+    written = keymap.write({name: torch.zeros(t.shape) for name, t in wanted.items()})
+    computed = {name for name in state if name.endswith("relative_position_index")}  # transformers ≥ 5 stores none
+    unused = {name for name in written if ".encoder.swin.layernorm." in name}  # and adds these, which nothing reads
+    assert written.keys() - unused == state.keys() - computed
+
+
+def test_save_then_load_keeps_everything(tmp_path: Path) -> None:
+    loaded = load(BUNDLED)
+    again = load(save_model(loaded, tmp_path / "saved"))
+    assert same_weights(loaded, again)
+    assert again.spec == loaded.spec
+    assert {p.name for p in (tmp_path / "saved").iterdir()} == {
+        "config.json", "model.safetensors", "preprocessor_config.json",
+    }  # fmt: skip
+
+
+def test_rounded_weights_are_not_saved(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="dtype='fp32'"):
+        save_model(load_model(BUNDLED, device="cpu", dtype="bf16"), tmp_path)
+
+
+# ---------------------------------------------------------------------------- what Hugging Face files tell
+
+
+def test_things_and_stuff_of_a_known_label_list() -> None:
+    coco = label_table("coco_panoptic")
+    config = {"id2label": {str(i): name.upper() for i, name in enumerate(coco.names)}}
+    read = guess_spec(config, None, "config.json")
+    assert read.spec.labels == coco
+    assert read.facts == {}
+
+
+def test_of_unknown_labels_all_are_things_and_it_is_said() -> None:
+    read = guess_spec({"id2label": {"0": "kiwi", "1": "lemon"}}, None, "config.json")
+    assert read.spec.labels.isthing == [True, True]
+    assert read.facts == {"things_unknown": True}
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        ({"shortest_edge": 512, "longest_edge": 2048}, InputSize(512, 2048)),
+        ({"height": 384, "width": 384}, InputSize(384, 639)),  # squashed there; here the aspect ratio is kept
+        (640, InputSize(640, 1066)),
+        (None, InputSize(800, 1333)),
+    ],
+)
+def test_test_size(size: Any, expected: InputSize) -> None:
+    assert guess_spec({"id2label": {"0": "a"}}, {"size": size}, "config.json").spec.size == expected
+
+
+# ------------------------------------------------------------------------------------- what does not load
+
+
+def drop(name: str) -> Callable[[Path], None]:
+    return lambda folder: edit_weights(folder, lambda state: state.__delitem__(name))
+
+
+def put(name: str, value: Tensor) -> Callable[[Path], None]:
+    return lambda folder: edit_weights(folder, lambda state: state.update({name: value}))
+
+
+def config(**changes: Any) -> Callable[[Path], None]:
+    return lambda folder: edit_config(folder, **changes)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (drop("class_predictor.bias"), r"model\.safetensors does not fit .* 1 tensor missing: class_predictor\.bias"),
+        (
+            drop("model.transformer_module.decoder.layers.0.self_attn.k_proj.weight"),
+            r"missing: model\.transformer_module\.decoder\.layers\.0\.self_attn\.k_proj\.weight",
+        ),
+        (put("head.extra", torch.ones(1)), r"1 tensor unexpected: head\.extra"),
+        (config(num_queries=50), r"queries_features\.weight is 100×128, config\.json means 50×128"),
+        (config(encoder_layers=4), r"tensors missing: .*encoder\.layers\.3"),
+        (put("class_predictor.bias", torch.full((11,), torch.nan)), r"class_predictor\.bias holds NaN"),
+        (lambda f: (f / "model.safetensors").write_text("hello"), r"not a readable safetensors file"),
+        (lambda f: (f / "config.json").write_text('{"a": 1,}'), r"config\.json: not JSON \(.*, line 1 column"),
+        (lambda f: (f / "config.json").unlink(), r"config\.json"),
+        (lambda f: (f / "model.safetensors").unlink(), r"model\.safetensors"),
+        (config(model_type="bert"), r"model_type is 'bert'"),
+        (config(backbone_config={"model_type": "convnext"}), r"backbone 'convnext' is not supported"),
+        (config(backbone_config={"model_type": "timm_backbone", "backbone": "vgg"}), r"timm's 'vgg' is not supported"),
+        (config(pre_norm=True), r"pre_norm is True; segcli supports False"),
+        (config(num_queries="many"), r"num_queries is 'many', not a positive whole number"),
+        (config(num_attention_heads=7), r"hidden_dim 128 is not a multiple of num_attention_heads 7"),
+        (config(id2label={}), r"id2label is missing"),
+        (config(segcli={"version": 1, "colour": 2}), r"'segcli' table has unknown entries: colour"),
+        (config(segcli={"version": 2}), r"'segcli' table is version 2, this segcli reads 1"),
+    ],
+)
+def test_one_line_says_what_is_wrong(folder: Path, damage: Callable[[Path], Any], message: str) -> None:
+    damage(folder)
+    with pytest.raises(CheckpointError, match=message) as caught:
+        load(folder)
+    assert "\n" not in str(caught.value)
+    assert caught.value.exit_code == 3
+
+
+def test_a_device_that_is_missing_is_not_replaced() -> None:
+    if torch.cuda.is_available():
+        pytest.skip("this machine has the device")
+    with pytest.raises(UsageError, match="--device cuda"):
+        load_model(BUNDLED, device="cuda")
+
+
+def test_config_of_the_hub(shared_dir: Path) -> None:
+    path = shared_dir / "reference/hub_configs/facebook__mask2former-swin-tiny-coco-panoptic/config.condensed.json"
+    parsed = parse_config(json.loads(path.read_text()), path.name)
+    assert parsed == Mask2FormerConfig(
+        SwinConfig(96, (2, 2, 6, 2), (3, 6, 12, 24), 7, drop_path_rate=0.3), num_classes=133
+    )
