@@ -3,7 +3,8 @@
 Small objects of a large photo vanish when it is shrunk to the network's input size; cut into windows they do not. What
 the windows say is merged in the photo's frame: the same thing seen by two windows is recognised by its part in the
 band they share, a stuff class is one segment, and in a band every pixel of an id map comes from the window whose
-centre is nearer. Beside the result's id map only the windows that still have neighbours to come are kept.
+centre is nearer, or from the other if that one says nothing. Beside the result's id map only the windows that still
+have neighbours to come are kept.
 """
 
 from __future__ import annotations
@@ -210,14 +211,16 @@ class Merger:
         return part
 
     def _paint(self, view: _View) -> None:
-        """Write what the window says of its own part of the photo."""
+        """Write what the window says: in its own part of the photo before others, elsewhere where nobody else has."""
         if len(self._parents) > np.iinfo(self._map.dtype).max:
             self._map = self._map.astype(np.int32)
         assert view.segments.map is not None
-        numbers = np.concatenate([[0], view.ids + 1]).astype(self._map.dtype)
-        x0, y0, x1, y1 = self._owned[view.box]
-        here = view.segments.map[y0 - view.box.y0 : y1 - view.box.y0, x0 - view.box.x0 : x1 - view.box.x0]
-        self._map[y0:y1, x0:x1] = numbers[here]
+        said = np.concatenate([[0], view.ids + 1]).astype(self._map.dtype)[view.segments.map]
+        box, own = view.box, self._owned[view.box]
+        there = self._map[box.y0 : box.y1, box.x0 : box.x1]
+        np.copyto(there, said, where=there == 0)
+        inner = np.s_[own.y0 - box.y0 : own.y1 - box.y0, own.x0 - box.x0 : own.x1 - box.x0]
+        np.copyto(there[inner], said[inner], where=said[inner] != 0)
 
     def _union(self, parts: np.ndarray) -> RLE:
         """One mask of the photo from the pieces that windows have of it."""

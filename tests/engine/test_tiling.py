@@ -131,6 +131,19 @@ def test_a_view_that_is_cut_short_is_still_the_same_thing() -> None:
     assert segments.scores.tolist() == [pytest.approx(0.9)]
 
 
+def test_what_only_one_window_sees_is_not_cut_at_the_middle_of_the_band() -> None:
+    boxes = windows((20, 50), 30, 0.33)
+    seen = np.zeros((20, 30), np.uint16)
+    seen[5:15, 18:30] = 1
+    for first in (0, 1):
+        merger = Merger(boxes)
+        for i in (first, 1 - first):
+            ids = seen if i == 0 else np.zeros_like(seen)
+            found = np.zeros(int(ids.max()), int)
+            merger.add(boxes[i], Segments("panoptic", (20, 30), LABELS, found, np.ones(len(found)), map=ids))
+        assert merger.result().boxes().tolist() == [[18, 5, 30, 15]]
+
+
 def test_one_blob_is_not_joined_to_both_of_its_persons() -> None:
     boxes = windows((20, 50), 30, 0.33)
     blob, person, other = (np.zeros((20, 30), bool) for _ in range(3))
