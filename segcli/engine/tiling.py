@@ -198,12 +198,18 @@ class Merger:
         band = one.box & other.box
         if not band.area:
             return
-        left, right = one.parts(band), other.parts(band)
-        common = np.array([[a.common(b) for b in right] for a in left]).reshape(len(left), len(right))
-        for i, j in np.argwhere(common):
-            best = common[i, j] == common[i].max() and common[i, j] == common[:, j].max()
-            if best and common[i, j] >= _SAME * min(left[i].area, right[j].area):
-                self._parents[self._root(right[j].id)] = self._root(left[i].id)
+        left, right = one.parts(band), other.parts(band)  # by descending score, which decides between equals
+        if not left or not right:
+            return
+        common = np.array([[a.common(b) for b in right] for a in left])
+        areas = np.array([a.area for a in left])[:, None], np.array([b.area for b in right])[None, :]
+        iou = common / (areas[0] + areas[1] - common)
+        partner = iou.argmax(1)
+        same = (iou.argmax(0)[partner] == np.arange(len(left))) & (common.max(1) > 0)
+        for i in np.flatnonzero(same).tolist():
+            a, b = left[i], right[partner[i]]
+            if common[i, partner[i]] >= _SAME * min(a.area, b.area):
+                self._parents[self._root(b.id)] = self._root(a.id)
 
     def _root(self, part: int) -> int:
         while self._parents[part] != part:

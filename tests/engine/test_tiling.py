@@ -155,6 +155,23 @@ def test_one_blob_is_not_joined_to_both_of_its_persons() -> None:
     assert len(merger.result()) == 2
 
 
+def test_a_shadow_of_low_score_does_not_take_the_partner() -> None:
+    """Files for evaluation hold every candidate, so one thing comes several times, each a little different."""
+    boxes = windows((20, 50), 30, 0.33)
+    thing, wide = np.zeros((20, 30), bool), np.zeros((20, 30), bool)
+    thing[5:15, 22:28], wide[3:17, 20:30] = True, True
+    merger = Merger(boxes)
+    rles = (encode(thing), encode(thing), encode(wide))
+    scores = np.array([0.9, 0.2, 0.1])
+    merger.add(boxes[0], Segments("instance", (20, 30), LABELS, np.zeros(3, int), scores, rles=rles))
+    thing, wide = np.roll(thing, -20, axis=1), np.roll(wide, -20, axis=1)
+    rles = (encode(thing), encode(wide))
+    merger.add(boxes[1], Segments("instance", (20, 30), LABELS, np.zeros(2, int), np.array([0.8, 0.05]), rles=rles))
+    segments = merger.result()
+    assert [round(float(score), 2) for score in segments.scores] == [0.9, 0.2, 0.1]
+    assert segments.areas().tolist() == [60, 60, 140]
+
+
 def test_more_segments_than_sixteen_bits_hold() -> None:
     ids = np.arange(1, 401, dtype=np.uint16).reshape(20, 20)
     boxes = windows((20, 20 * 165), 20, 0.0)
