@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from segcli.codecs.image import read_image
 from segcli.layers.masks import DenseMasks
 from segcli.postprocess import panoptic
 from segcli.types import Frame, QueryPredictions
-from segcli.weights.checkpoint import load_model
+from segcli.weights.checkpoint import load_model, save_model
 from tests.parity.hf import batch, injected_masks, recorded_masks, relative, transformers
 
 PHOTOS = 20
@@ -48,8 +49,6 @@ def test_twenty_photos(shared_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_round_trip_through_transformers(shared_dir: Path, tmp_path: Path) -> None:
-    from segcli.weights.checkpoint import save_model
-
     source = shared_dir / "models" / "facade-reference"
     loaded = load_model(source, device="cpu", dtype="fp32")
     saved = save_model(loaded, tmp_path / "saved")
@@ -65,14 +64,9 @@ def test_round_trip_through_transformers(shared_dir: Path, tmp_path: Path) -> No
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-@pytest.mark.parametrize("part", ["model.safetensors"])
-def test_saving_is_bit_exact(shared_dir: Path, tmp_path: Path, part: str) -> None:
-    from safetensors.torch import load_file
-
-    from segcli.weights.checkpoint import save_model
-
+def test_saving_is_bit_exact(shared_dir: Path, tmp_path: Path) -> None:
     source = shared_dir / "models" / "facade-reference"
     saved = save_model(load_model(source, device="cpu", dtype="fp32"), tmp_path)
-    before, after = load_file(source / part), load_file(saved / part)
+    before, after = load_file(source / "model.safetensors"), load_file(saved / "model.safetensors")
     assert before.keys() == after.keys()
     assert all(before[k].dtype == after[k].dtype and torch.equal(before[k], after[k]) for k in before)
