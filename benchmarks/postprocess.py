@@ -156,7 +156,7 @@ def runner(who: str, task: str, data: dict[str, Tensor], huge: bool) -> Callable
 
 def compare(folder: Path, options: argparse.Namespace) -> None:
     print(f"{PHOTO[0]}×{PHOTO[1]} photo, {options.threads} threads, median of {options.runs}, interleaved")
-    print(f"{'':32}{'transformers':>22}{'segcli':>22}{'faster':>9}{'memory':>8}")
+    print(f"{'':42}{'transformers':>21}{'segcli':>22}{'faster':>9}{'memory':>8}")
     for task in TASKS:
         data = torch.load(folder / f"{task}.pt")
         runs = {who: runner(who, task, data, huge=False) for who in ("transformers", "segcli")}

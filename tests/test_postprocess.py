@@ -25,6 +25,7 @@ FRAMES = {
     "larger photo, padded right": Frame((333, 500), (96, 144), (96, 160)),
     "larger photo, padded below": Frame((500, 333), (144, 96), (160, 96)),
     "smaller photo": Frame((37, 53), (64, 92), (64, 96)),
+    "tiny photo, large input": Frame((5, 7), (288, 400), (288, 416)),
     "one pixel": Frame((1, 1), (32, 32), (32, 32)),
     "one row": Frame((1, 300), (1, 60), (32, 64)),
     "unpadded, unresized": Frame((64, 64), (64, 64), (64, 64)),

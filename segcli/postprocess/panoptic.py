@@ -100,9 +100,9 @@ def _vote(logits: Tensor, scores: Tensor, grid: Grid, rule: MergeRule) -> _Votes
     np.add.at(votes.seen, winner[shown], grid.pixels[shown])
     votes.mask += ((covers & ~computed) * grid.pixels).sum((1, 2))
     for row, column in np.argwhere(~settled):
-        cell = grid.cell(row, column)
+        tile = grid.tile(row, column)
         who = np.flatnonzero(computed[:, row, column])
-        probability = mask_probabilities(cell.enlarge(logits, torch.from_numpy(who)), rule).numpy()
+        probability = mask_probabilities(tile.enlarge(logits, torch.from_numpy(who)), rule).numpy()
         inside = probability >= least
         probability *= weights[who]
         best = probability == probability.max(0)
@@ -111,7 +111,7 @@ def _vote(logits: Tensor, scores: Tensor, grid: Grid, rule: MergeRule) -> _Votes
         votes.won[who] += np.bincount(first.ravel(), minlength=len(who))
         votes.seen[who] += np.bincount(first[visible], minlength=len(who))
         votes.mask[who] += [np.count_nonzero(mask) for mask in inside]
-        votes.owners[cell.y.out, cell.x.out] = np.where(visible, (who + 1).astype(ID)[first], ID(0))
+        votes.owners[tile.y.out, tile.x.out] = np.where(visible, (who + 1).astype(ID)[first], ID(0))
     return votes
 
 

@@ -11,8 +11,8 @@ from torch import Tensor
 from segcli.layers.resample import extremes
 from segcli.postprocess.tiles import (
     ID,
-    Cell,
     Grid,
+    Tile,
     class_probabilities,
     coarse_logits,
     first_argmax,
@@ -63,10 +63,9 @@ def _classes(logits: Tensor, probabilities: Tensor, grid: Grid, rule: MergeRule)
     low, high = probability_bounds(*extremes(logits, *grid.sources), rule)
     bounds = _Bounds.of(low.flatten(1), high.flatten(1), probabilities)
     result = grid.paint(bounds.leader.view(grid.pixels.shape).numpy())
-    for tile in (bounds.upper > 0).any(0).nonzero().flatten().tolist():
-        row, column = divmod(tile, len(grid.columns))
-        classes = _tile(logits, probabilities, bounds, tile, grid.cell(row, column), rule)
-        result[grid.rows[row].out, grid.columns[column].out] = classes
+    for number in (bounds.upper > 0).any(0).nonzero().flatten().tolist():
+        tile = grid.tile(*divmod(number, len(grid.columns)))
+        result[tile.y.out, tile.x.out] = _tile(logits, probabilities, bounds, number, tile, rule)
     return result
 
 
@@ -97,25 +96,27 @@ class _Bounds:
         return cls(middle, half, leader, upper.scatter(0, leader.unsqueeze(0), -torch.inf))
 
 
-def _tile(logits: Tensor, probabilities: Tensor, bounds: _Bounds, tile: int, cell: Cell, rule: MergeRule) -> np.ndarray:
-    """Class index of every pixel of one tile."""
-    upper = bounds.upper[:, tile]
+def _tile(
+    logits: Tensor, probabilities: Tensor, bounds: _Bounds, number: int, tile: Tile, rule: MergeRule
+) -> np.ndarray:
+    """Class index of every pixel of tile `number`."""
+    upper = bounds.upper[:, number]
     rivals = ((upper > 0) | (upper == -torch.inf)).nonzero().squeeze(1)
 
     # Queries that hardly vary here, or hardly tell the rivals apart, stand still: together they move no difference of
     # two scores by more than rounding does.
     spread = probabilities[:, rivals].amax(1) - probabilities[:, rivals].amin(1)
-    shift, order = (spread * bounds.half[:, tile]).sort()
+    shift, order = (spread * bounds.half[:, number]).sort()
     moving = torch.arange(len(order))
     if rule.normalise == "sigmoid":  # a softmax needs every query
         moving = order[shift.cumsum(0) > _ROUNDING]
-    still = bounds.middle[:, tile].index_fill(0, moving, 0.0)
-    masks = mask_probabilities(cell.enlarge(logits, moving), rule)  # [moving, h, w]
+    still = bounds.middle[:, number].index_fill(0, moving, 0.0)
+    masks = mask_probabilities(tile.enlarge(logits, moving), rule)  # [moving, h, w]
 
     def winners(weights: Tensor) -> np.ndarray:
         constant = (still @ weights).unsqueeze(1)
         scores = torch.addmm(constant, weights[moving].t(), masks.flatten(1)).unflatten(1, masks.shape[1:])
-        return first_argmax(cell.finish(scores).numpy())
+        return first_argmax(tile.finish(scores).numpy())
 
     if len(rivals) > _AT_ONCE:
         # The sum over q of the greatest probability among the other classes bounds each of them at every pixel. It

@@ -18,11 +18,12 @@ ID = np.uint16  # ids of segments, queries and classes in maps of the photo's si
 
 _CELLS = 8  # a tile spans about this many coarse cells a side, so that few tiles straddle a border …
 _SIDE = (48, 96)  # … but at least and at most so many pixels: fewer calls, but all in the second-level cache
+_INNER = 256  # pixels of the network's input that a tile may read a side: every query has its masks there in memory
 _STRIP = 1 << 20  # pixels of a map rewritten at once
 
 
 @dataclass(frozen=True)
-class Cell:
+class Tile:
     """One tile of the photo: its bands, and those of the step before (see `Grid.inner`)."""
 
     y: Band
@@ -67,7 +68,8 @@ class Grid:
         outer, inner = [], []
         for axis, size in enumerate(coarse):
             original, resized, padded = frame.original[axis], frame.resized[axis], frame.padded[axis]
-            outer.append(bands(axis_matrix(resized, (original, original)), _cuts(original, size * resized / padded)))
+            cuts = _cuts(original, size * resized / padded, most=max(1, _INNER * original // resized))
+            outer.append(bands(axis_matrix(resized, (original, original)), cuts))
             inner.append(bands(axis_matrix(size, (padded, resized)), [band.source for band in outer[-1]]))
         return cls(outer[0], outer[1], (inner[0], inner[1]))
 
@@ -82,10 +84,10 @@ class Grid:
         """int64 [rows, columns]: how many pixels each tile has."""
         return np.outer([row.length for row in self.rows], [column.length for column in self.columns])
 
-    def cell(self, row: int, column: int) -> Cell:
+    def tile(self, row: int, column: int) -> Tile:
         """The tile in that row and column."""
         inner = (self.inner[0][row], self.inner[1][column]) if self.inner else None
-        return Cell(self.rows[row], self.columns[column], inner)
+        return Tile(self.rows[row], self.columns[column], inner)
 
     def paint(self, values: np.ndarray) -> np.ndarray:
         """One value a tile, [rows, columns] -> an id map [H, W]."""
@@ -93,8 +95,9 @@ class Grid:
         return np.repeat(wide, [band.length for band in self.rows], axis=0)
 
 
-def _cuts(length: int, cells: float) -> list[slice]:
-    side = round(min(max(_CELLS * length / cells, _SIDE[0]), _SIDE[1]))
+def _cuts(length: int, cells: float, most: int = _SIDE[1]) -> list[slice]:
+    """Tiles along one axis of `length` pixels that was `cells` coarse cells long, at most `most` pixels each."""
+    side = min(round(min(max(_CELLS * length / cells, _SIDE[0]), _SIDE[1])), most)
     return [slice(start, min(start + side, length)) for start in range(0, length, side)]
 
 
