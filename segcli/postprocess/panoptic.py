@@ -80,9 +80,9 @@ def _vote(logits: Tensor, scores: Tensor, grid: Grid, rule: MergeRule) -> _Votes
     count = len(scores)
     least = 0.5 if rule.mask_min is None else rule.mask_min
     everywhere = rule.mask_min is None
-    votes = _Votes(grid.paint(np.zeros(grid.pixels.shape)), *(np.zeros(count, dtype=np.int64) for _ in range(3)))
+    won, mask, seen = (np.zeros(count, dtype=np.int64) for _ in range(3))
     if not count:
-        return votes
+        return _Votes(grid.paint(np.zeros(grid.pixels.shape)), won, mask, seen)
     weights = np.ones((count, 1, 1), np.float32) if rule.normalise == "softmax" else scores.view(-1, 1, 1).numpy()
 
     # Per tile: who can win (their best reaches everybody's worst), and whose mask covers it all, in part, or not.
@@ -95,10 +95,10 @@ def _vote(logits: Tensor, scores: Tensor, grid: Grid, rule: MergeRule) -> _Votes
     shown = settled & (np.take_along_axis(covers, winner[None].astype(np.intp), 0)[0] | everywhere)
     computed = (rivals | partly) & ~settled
 
-    votes.owners = grid.paint(np.where(shown, winner.astype(ID) + 1, 0))
-    np.add.at(votes.won, winner[settled], grid.pixels[settled])
-    np.add.at(votes.seen, winner[shown], grid.pixels[shown])
-    votes.mask += ((covers & ~computed) * grid.pixels).sum((1, 2))
+    owners = grid.paint(np.where(shown, winner.astype(ID) + 1, 0))
+    np.add.at(won, winner[settled], grid.pixels[settled])
+    np.add.at(seen, winner[shown], grid.pixels[shown])
+    mask += ((covers & ~computed) * grid.pixels).sum((1, 2))
     for row, column in np.argwhere(~settled):
         tile = grid.tile(row, column)
         who = np.flatnonzero(computed[:, row, column])
@@ -108,11 +108,11 @@ def _vote(logits: Tensor, scores: Tensor, grid: Grid, rule: MergeRule) -> _Votes
         best = probability == probability.max(0)
         first = first_true(best)
         visible = np.ones_like(first, dtype=bool) if everywhere else first == first_true(best & inside)
-        votes.won[who] += np.bincount(first.ravel(), minlength=len(who))
-        votes.seen[who] += np.bincount(first[visible], minlength=len(who))
-        votes.mask[who] += [np.count_nonzero(mask) for mask in inside]
-        votes.owners[tile.y.out, tile.x.out] = np.where(visible, (who + 1).astype(ID)[first], ID(0))
-    return votes
+        won[who] += np.bincount(first.ravel(), minlength=len(who))
+        seen[who] += np.bincount(first[visible], minlength=len(who))
+        mask[who] += [np.count_nonzero(own) for own in inside]
+        owners[tile.y.out, tile.x.out] = np.where(visible, (who + 1).astype(ID)[first], ID(0))
+    return _Votes(owners, won, mask, seen)
 
 
 def _merge(votes: _Votes, classes: list[int], labels: LabelSet, rule: MergeRule) -> list[list[int]]:
