@@ -2,20 +2,22 @@
 
 Every query reads a few points of every level: bilinear samples of the value maps, weighted and summed. One sample is
 itself a weighted sum of four pixels, so the whole is one weighted sum of rows, which `F.embedding_bag` does in a
-single pass on a CPU (about ten times faster than `grid_sample`, which would write out every sample first).
-Elsewhere, and wherever a gradient is needed, `grid_sample` computes the same function.
+single pass on a CPU (about ten times faster than `grid_sample`, which would write out every sample first), with its own
+gradients (`layers/rows.py`). Elsewhere `grid_sample` computes the same function.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segcli.layers import trace
+from segcli.layers.rows import factors_gradient, rows_gradient, weighted_rows
 
 # Queries per pass: their indices and factors (heads × 48 × 8 bytes each) should stay in the last cache, but few passes
 # mean few rendezvous of the threads, which cost most when other programs want the cores too.
@@ -24,43 +26,55 @@ CHUNK = 4096
 
 @dataclass(frozen=True)
 class Levels:
-    """Geometry of the flattened levels, shared by all layers of a forward pass. L levels, S = Σ h·w positions."""
+    """Geometry of the flattened levels, shared by all layers of a forward pass. S = Σ h·w positions.
 
-    shapes: tuple[tuple[int, int], ...]  # L × (h, w)
-    x: Tensor  # [S, L] x of each position's reference point in pixels of each level (pixel centres at integers)
-    y: Tensor  # [S, L]
-    rows: int  # rows of the padded value map
-    width: Tensor  # [L] as float
-    height: Tensor  # [L]
-    start: Tensor  # [L] int32, first row of each level in the padded value map
-    stride: Tensor  # [L] int32, rows from one line of a level to the next
+    What differs between levels is spread over columns, C = heads · levels · points of them in this order: the
+    arithmetic over [S, C] sampling points then runs through memory in one straight line.
+    """
+
+    shapes: tuple[tuple[int, int], ...]  # levels × (h, w)
+    x: Tensor  # [S, C] x of each position's reference point in pixels of the column's level (pixel centres at integers)
+    y: Tensor  # [S, C]
+    width: Tensor  # [C]
+    height: Tensor  # [C]
+    first: Tensor  # [C] row of the column's head at the level's pixel (0, 0), in the padded value map
+    starts: tuple[int, ...]  # first line of each level in the padded value map, in positions
+    line: int  # positions from one line of the padded value map to the next, the same on all levels
+    positions: int  # of the padded value map
 
 
-@lru_cache(maxsize=16)
-def levels(shapes: tuple[tuple[int, int], ...], device: torch.device) -> Levels:
+@lru_cache(maxsize=2)  # a folder's photos mostly have one size; at 800 × 1088 this is 14 MB
+def levels(shapes: tuple[tuple[int, int], ...], heads: int, points: int, device: torch.device) -> Levels:
     """The geometry of levels of these (h, w), reference points at the pixel centres of each level.
 
     The padded value map gives each level a border of zeros, so that samples outside it need no test: one line above,
     two below, and one column left of each line, which is at once the column right of the line before.
     """
+
+    def columns(values: list[int]) -> Tensor:
+        return torch.tensor(values, dtype=torch.float32, device=device).repeat_interleave(points).repeat(heads)
+
     xs, ys = [], []
     for h, w in shapes:
         y = (torch.arange(h, device=device, dtype=torch.float32) + 0.5) / h
         x = (torch.arange(w, device=device, dtype=torch.float32) + 0.5) / w
-        ys.append(y[:, None].expand(h, w).reshape(-1))
-        xs.append(x[None].expand(h, w).reshape(-1))
-    width = torch.tensor([w for _, w in shapes], dtype=torch.float32, device=device)
-    height = torch.tensor([h for h, _ in shapes], dtype=torch.float32, device=device)
-    sizes = [(h + 3) * (w + 1) + 2 for h, w in shapes]
+        ys.append(y[:, None].expand(h, w).reshape(-1, 1))
+        xs.append(x[None].expand(h, w).reshape(-1, 1))
+    width, height = columns([w for _, w in shapes]), columns([h for h, _ in shapes])
+    line = max(w for _, w in shapes) + 1
+    sizes = [(h + 3) * line + 2 for h, _ in shapes]
+    starts = tuple(sum(sizes[:i]) for i in range(len(sizes)))
+    head = torch.arange(heads, dtype=torch.float32, device=device).repeat_interleave(len(shapes) * points)
     return Levels(
         shapes=shapes,
-        x=torch.cat(xs)[:, None] * width - 0.5,
-        y=torch.cat(ys)[:, None] * height - 0.5,
-        rows=sum(sizes),
+        x=torch.cat(xs) * width - 0.5,
+        y=torch.cat(ys) * height - 0.5,
         width=width,
         height=height,
-        start=torch.tensor([sum(sizes[:i]) for i in range(len(sizes))], dtype=torch.int32, device=device),
-        stride=torch.tensor([w + 1 for _, w in shapes], dtype=torch.int32, device=device),
+        first=(columns(list(starts)) + line + 1) * heads + head,
+        starts=starts,
+        line=line,
+        positions=sum(sizes),
     )
 
 
@@ -77,30 +91,41 @@ class DeformableAttention(nn.Module):
 
     def forward(self, query: Tensor, memory: Tensor, geometry: Levels) -> Tensor:
         """query [B, S, D] (with positions), memory [B, S, D] (without) -> [B, S, D]."""
-        heads, levels_, points = self.num_heads, self.num_levels, self.num_points
         values = self.value_proj(memory)
-        offsets = self.sampling_offsets(query).unflatten(-1, (heads, levels_, points, 2))
-        weights = self.attention_weights(query).unflatten(-1, (heads, levels_ * points))
+        x, y, logits = self._project(query)
         # Places and weights are fp32 whatever the model's dtype: bf16 has no fractions beyond 256 pixels.
-        trace.save("sampling", lambda: _locations(offsets.float(), geometry))
-        if values.device.type == "cpu" and not (torch.is_grad_enabled() and values.requires_grad):
-            sampled = _sample_rows(values, offsets, weights, geometry)
+        trace.save("sampling", lambda: _locations(x.float(), y.float(), geometry).unflatten(2, (self.num_heads, -1)))
+        if values.device.type == "cpu":
+            sampled = _SampleRows.apply(values, x, y, logits, self.num_heads, geometry)
         else:
-            sampled = _sample_grid(values, offsets.float(), weights.float().softmax(-1), geometry)
+            sampled = _sample_grid(values, x, y, logits, self.num_heads, geometry)
         return self.output_proj(sampled.to(values.dtype))
 
+    def _project(self, query: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """query -> x and y offsets in pixels, and weight logits, each [B, S, C]; one product for all three.
 
-def _locations(offsets: Tensor, geometry: Levels) -> Tensor:
-    """offsets [B, S, heads, L, P, 2] -> sampling points in [0, 1] of the image, same shape."""
-    x = (offsets[..., 0] + geometry.x[:, None, :, None] + 0.5) / geometry.width[:, None]
-    y = (offsets[..., 1] + geometry.y[:, None, :, None] + 0.5) / geometry.height[:, None]
+        The offsets' weights hold x and y in turn; sorted apart, both come out as columns.
+        """
+        offsets, weights = self.sampling_offsets, self.attention_weights
+        weight = torch.cat((offsets.weight[0::2], offsets.weight[1::2], weights.weight))
+        bias = torch.cat((offsets.bias[0::2], offsets.bias[1::2], weights.bias))
+        x, y, logits = F.linear(query, weight, bias).chunk(3, dim=-1)
+        return x, y, logits
+
+
+def _locations(x: Tensor, y: Tensor, geometry: Levels) -> Tensor:
+    """Offsets [B, S, C] -> sampling points in [0, 1] of the image [B, S, C, 2]."""
+    x = (x + geometry.x + 0.5) / geometry.width
+    y = (y + geometry.y + 0.5) / geometry.height
     return torch.stack((x, y), -1)
 
 
-def _sample_grid(values: Tensor, offsets: Tensor, weights: Tensor, geometry: Levels) -> Tensor:
-    """The definition: values [B, S, D], offsets [B, S, heads, L, P, 2], weights [B, S, heads, L·P] -> [B, S, D]."""
-    batch, positions, heads = offsets.shape[:3]
-    grid = 2 * _locations(offsets, geometry) - 1
+def _sample_grid(values: Tensor, x: Tensor, y: Tensor, logits: Tensor, heads: int, geometry: Levels) -> Tensor:
+    """The definition: values [B, S, D], offsets x and y and weight logits [B, S, C] -> [B, S, D] in fp32."""
+    batch, positions, _ = x.shape
+    weights = logits.float().unflatten(-1, (heads, -1)).softmax(-1)  # [B, S, heads, L·P]
+    grid = 2 * _locations(x.float(), y.float(), geometry) - 1
+    grid = grid.unflatten(2, (heads, len(geometry.shapes), -1))  # [B, S, heads, L, P, 2]
     per_level = values.float().unflatten(-1, (heads, -1)).split([h * w for h, w in geometry.shapes], dim=1)
     samples = []
     for level, (h, w) in enumerate(geometry.shapes):
@@ -112,64 +137,148 @@ def _sample_grid(values: Tensor, offsets: Tensor, weights: Tensor, geometry: Lev
     return out.unflatten(0, (batch, heads)).permute(0, 3, 1, 2).flatten(2)
 
 
-def _sample_rows(values: Tensor, offsets: Tensor, weights: Tensor, geometry: Levels) -> Tensor:
-    """The same function as a weighted sum of rows; CPU, no gradient. weights are logits [B, S, heads, L·P]."""
-    batch, positions, dim = values.shape
-    out = torch.empty(batch, positions, dim)
-    padded = torch.zeros(geometry.rows, dim)
-    for b in range(batch):
-        _pad_levels(values[b], padded, geometry)
-        for i in range(0, positions, CHUNK):
-            part = slice(i, i + CHUNK)
-            indices, factors = _corners(offsets[b, part].float(), weights[b, part].float(), geometry, part)
-            bags, size = indices.shape[0] * indices.shape[1], indices[0, 0].numel()
-            starts = torch.arange(0, bags * size, size, dtype=torch.int32)
-            rows = padded.view(-1, dim // offsets.shape[2])
-            summed = F.embedding_bag(indices.view(-1), rows, starts, mode="sum", per_sample_weights=factors.view(-1))
-            out[b, part] = summed.view(-1, dim)
-    return out
+class _SampleRows(torch.autograd.Function):
+    """The same function as a weighted sum of rows, on a CPU.
+
+    Nothing but the arguments is kept for the backward pass: indices and factors are 24 times as large as the output,
+    and making them again costs less than reading them back.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, x: Tensor, y: Tensor, logits: Tensor, heads: int, geometry: Levels) -> Tensor:
+        """-> [B, S, D] in fp32 (fp64 for fp64 values)."""
+        ctx.save_for_backward(values, x, y, logits)
+        ctx.heads, ctx.geometry = heads, geometry
+        batch, positions, dim = values.shape
+        out = torch.empty(batch, positions, dim, dtype=_precision(values))
+        padded = out.new_zeros(geometry.positions, dim)
+        rows = padded.view(-1, dim // heads)
+        for b in range(batch):
+            _pad_levels(values[b], padded, geometry)
+            for i in range(0, positions, CHUNK):
+                part = slice(i, i + CHUNK)
+                row, right, bottom = _places(x[b, part].to(out.dtype), y[b, part].to(out.dtype), heads, geometry, part)
+                indices = _corner_indices(row, heads, geometry)
+                factors = _corner_factors(_weights(logits[b, part], heads, out.dtype), right, bottom, heads)
+                out[b, part] = weighted_rows(rows, indices.flatten(1), factors.flatten(1)).view(-1, dim)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, None, None]:
+        """grad [B, S, D] -> gradients of values, x, y and logits, each in its own dtype."""
+        values, x, y, logits = ctx.saved_tensors
+        heads: int = ctx.heads
+        geometry: Levels = ctx.geometry
+        batch, positions, dim = values.shape
+        whole = slice(0, positions)
+        padded = grad.new_zeros(geometry.positions, dim)
+        rows = padded.view(-1, dim // heads)
+        grads = tuple(torch.empty_like(t, memory_format=torch.contiguous_format) for t in (values, x, y, logits))
+        for b in range(batch):
+            _pad_levels(values[b], padded, geometry)
+            row, right, bottom = _places(x[b].to(grad.dtype), y[b].to(grad.dtype), heads, geometry, whole)
+            weights = _weights(logits[b], heads, grad.dtype)
+            indices = _corner_indices(row, heads, geometry).flatten(1)
+            factors = _corner_factors(weights, right, bottom, heads).flatten(1)
+            by_head = grad[b].reshape(indices.shape[0], -1)
+            summed = rows_gradient(by_head, rows.shape[0], indices, factors)
+            _unpad_levels(summed.view_as(padded), grads[0][b], geometry)
+            by_corner = factors_gradient(by_head, rows, indices).view(positions, heads, 4, -1)
+            grad_weights, grad_x, grad_y = _corner_gradients(by_corner, weights, right, bottom)
+            grads[1][b] = grad_x.mul_(_inside(x[b], geometry.x, geometry.width))
+            grads[2][b] = grad_y.mul_(_inside(y[b], geometry.y, geometry.height))
+            shares, grad_weights = (t.view(positions, heads, -1) for t in (weights, grad_weights))
+            grads[3][b] = (shares * (grad_weights - (shares * grad_weights).sum(-1, keepdim=True))).flatten(
+                1
+            )  # softmax
+        return *grads, None, None  # type: ignore[return-value]
+
+
+def _precision(values: Tensor) -> torch.dtype:
+    """Sums, places and weights are fp32 behind a bf16 network; fp64 is for checking gradients."""
+    return torch.promote_types(values.dtype, torch.float32)
+
+
+def _level_lines(padded: Tensor, geometry: Levels) -> list[Tensor]:
+    """Views of a bordered map [positions, D], one [h, w, D] a level."""
+    views = []
+    for (h, w), start in zip(geometry.shapes, geometry.starts, strict=True):
+        lines = padded[start : start + (h + 1) * geometry.line].view(h + 1, geometry.line, -1)
+        views.append(lines[1:, 1 : w + 1])
+    return views
 
 
 def _pad_levels(values: Tensor, padded: Tensor, geometry: Levels) -> None:
-    """Write values [S, D] into the bordered map [rows, D]; the border stays zero."""
-    first = 0
-    for (h, w), start in zip(geometry.shapes, geometry.start.tolist(), strict=True):
-        lines = padded[start : start + (h + 1) * (w + 1)].view(h + 1, w + 1, -1)
-        lines[1:, 1:] = values[first : first + h * w].view(h, w, -1)
-        first += h * w
+    """Write values [S, D] into the bordered map; the border stays zero."""
+    levels_ = values.split([h * w for h, w in geometry.shapes])
+    for view, level in zip(_level_lines(padded, geometry), levels_, strict=True):
+        view.copy_(level.view(view.shape))
 
 
-def _corners(offsets: Tensor, logits: Tensor, geometry: Levels, part: slice) -> tuple[Tensor, Tensor]:
-    """Row numbers and factors of the four pixels around every sampling point, both [N, heads, L, P, 4].
+def _unpad_levels(padded: Tensor, values: Tensor, geometry: Levels) -> None:
+    """The reverse: a bordered map into values [S, D]."""
+    levels_ = values.split([h * w for h, w in geometry.shapes])
+    for view, level in zip(_level_lines(padded, geometry), levels_, strict=True):
+        level.view(view.shape).copy_(view)
 
-    Points farther outside than one pixel are moved to where both their neighbours are border: their sum stays zero.
+
+def _places(x: Tensor, y: Tensor, heads: int, geometry: Levels, part: slice) -> tuple[Tensor, Tensor, Tensor]:
+    """Where sampling points lie: row of the pixel left above, and how far right and below it they are in [0, 1).
+
+    Offsets [N, C] of the positions `part` -> rows int32 and two shares, each [N, C]. Points farther outside than one
+    pixel are moved to where all their neighbours are border or have no share: their sum stays zero.
     """
-    heads = offsets.shape[1]
-    x = (offsets[..., 0] + geometry.x[part, None, :, None]).clamp_(min=-1)
-    y = (offsets[..., 1] + geometry.y[part, None, :, None]).clamp_(min=-1)
-    torch.minimum(x, geometry.width[:, None], out=x)
-    torch.minimum(y, geometry.height[:, None], out=y)
+    x = (x + geometry.x[part]).clamp_(min=-1)
+    y = (y + geometry.y[part]).clamp_(min=-1)
+    torch.minimum(x, geometry.width.to(x.dtype), out=x)
+    torch.minimum(y, geometry.height.to(y.dtype), out=y)
     left, top = x.floor(), y.floor()
-    right_share, bottom_share = x.sub_(left), y.sub_(top)
-
-    stride = geometry.stride[:, None]
-    row = top.int().add_(1).mul_(stride).add_(left.int()).add_(geometry.start[:, None] + 1)
-    row = row.mul_(heads).add_(torch.arange(heads, dtype=torch.int32)[:, None, None])
-    corner = torch.stack((torch.zeros_like(stride), torch.ones_like(stride), stride, stride + 1), dim=-1) * heads
-    indices = row[..., None] + corner
-
-    weight = _softmax(logits).view_as(row)
-    bottom = weight * bottom_share
-    top_ = weight.sub_(bottom)
-    factors = torch.empty(indices.shape)
-    torch.mul(bottom, right_share, out=factors[..., 3])
-    torch.sub(bottom, factors[..., 3], out=factors[..., 2])
-    torch.mul(top_, right_share, out=factors[..., 1])
-    torch.sub(top_, factors[..., 1], out=factors[..., 0])
-    return indices, factors
+    # Rows are counted in floats like all the rest: exact below 2^24, so for inputs up to 8,000 pixels a side.
+    exact = x.dtype if geometry.positions * heads < 1 << 24 else torch.float64
+    row = torch.add(geometry.first.to(exact), left, alpha=heads).add_(top, alpha=geometry.line * heads)
+    return row.int(), x.sub_(left), y.sub_(top)
 
 
-def _softmax(logits: Tensor) -> Tensor:
-    """softmax over the last dimension; torch's own is slow over a dozen elements, the deformable attention's number."""
+def _inside(offsets: Tensor, base: Tensor, size: Tensor) -> Tensor:
+    """Which coordinates [S, C] `_places` leaves as they are, and so pass a gradient on."""
+    at = offsets + base
+    return (at > -1) & (at < size)
+
+
+def _corner_indices(row: Tensor, heads: int, geometry: Levels) -> Tensor:
+    """Rows of the pixels left above, right above, left below, right below each point -> [N·heads, 4, L·P]."""
+    row = row.view(row.shape[0] * heads, -1)
+    indices = row.new_empty(row.shape[0], 4, row.shape[1])
+    for corner, positions in enumerate((0, 1, geometry.line, geometry.line + 1)):
+        torch.add(row, positions * heads, out=indices[:, corner])
+    return indices
+
+
+def _weights(logits: Tensor, heads: int, dtype: torch.dtype) -> Tensor:
+    """logits [N, C] -> softmax over each head's columns. torch's own is slow over a dozen elements."""
+    logits = logits.to(dtype).unflatten(-1, (heads, -1))
     shares = (logits - logits.amax(-1, keepdim=True)).exp_()
-    return shares.div_(shares.sum(-1, keepdim=True))
+    return shares.div_(shares.sum(-1, keepdim=True)).flatten(1)
+
+
+def _corner_factors(weights: Tensor, right: Tensor, bottom: Tensor, heads: int) -> Tensor:
+    """Attention weight × bilinear weight of the four pixels -> [N·heads, 4, L·P]."""
+    below = weights * bottom
+    above = weights - below
+    below, above, right = (t.view(t.shape[0] * heads, -1) for t in (below, above, right))
+    factors = right.new_empty(right.shape[0], 4, right.shape[1])
+    torch.mul(below, right, out=factors[:, 3])
+    torch.sub(below, factors[:, 3], out=factors[:, 2])
+    torch.mul(above, right, out=factors[:, 1])
+    torch.sub(above, factors[:, 1], out=factors[:, 0])
+    return factors
+
+
+def _corner_gradients(by_corner: Tensor, weights: Tensor, right: Tensor, bottom: Tensor) -> tuple[Tensor, ...]:
+    """Gradients of the four factors [N, heads, 4, L·P] -> of the attention weight, of x and of y, each [N, C]."""
+    left_above, right_above, left_below, right_below = (t.flatten(1) for t in by_corner.unbind(2))
+    across_above, across_below = right_above - left_above, right_below - left_below
+    above = torch.addcmul(left_above, across_above, right)
+    down = torch.addcmul(left_below, across_below, right).sub_(above)
+    across = across_below.sub_(across_above).mul_(bottom).add_(across_above)
+    return torch.addcmul(above, down, bottom), across.mul_(weights), down.mul_(weights)

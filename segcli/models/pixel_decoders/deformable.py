@@ -79,7 +79,8 @@ class DeformablePixelDecoder(nn.Module):
                 for i, (h, w) in enumerate(shapes)
             ]
         )
-        geometry = levels(shapes, tokens.device)
+        attention: DeformableAttention = self.layers[0].attention  # type: ignore[assignment]  # untyped ModuleList
+        geometry = levels(shapes, attention.num_heads, attention.num_points, tokens.device)
         for layer in self.layers:
             tokens = layer(tokens, positions, geometry)
         memory = [
