@@ -114,7 +114,8 @@ def resolve(
         size = dataclasses.replace(size, short=short_side, long=max(short_side, size.long * short_side // size.short))
     if long_side is not None:
         size = dataclasses.replace(size, long=long_side)
-    return Settings(task, dataclasses.replace(spec, rule=rule, size=size), tile, tile_overlap, keep_all and task == "instance")
+    spec = dataclasses.replace(spec, rule=rule, size=size)
+    return Settings(task, spec, tile, tile_overlap, keep_all and task == "instance")
 
 
 def choose_task(spec: InferenceSpec, task: Task | None) -> Task:
