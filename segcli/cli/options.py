@@ -66,7 +66,7 @@ ModelOption = Annotated[
         metavar="REF",
         autocompletion=complete_model,
         show_default=False,
-        help="A folder, a name from `segcli models list`, or org/name[@revision] on the Hugging Face Hub; "
+        help="A folder, a name from `segcli models list`, or org/name (or org/name@revision) on the Hugging Face Hub; "
         "if not given, the task's default.",
         rich_help_panel=MODEL,
     ),

@@ -211,6 +211,10 @@ def _introduce(loaded: LoadedModel, settings: Settings, say: Console) -> None:
     precision = next(name for name, dtype in DTYPES.items() if dtype == loaded.dtype)
     facts = loaded.facts
     say.note(f"{loaded.name} ({facts['source']}): {settings.task}, {precision}, {facts['device_reason']}")
+    if loaded.dtype == DTYPES["fp16"] and loaded.device.type == "cpu":
+        console.warning(
+            "--dtype fp16 is emulated on a CPU and several times slower than fp32; bf16 is the small one here"
+        )
     if facts.get("things_unknown") and settings.task == "panoptic":
         say.note("this checkpoint does not say which classes are stuff: each is treated as countable things")
 

@@ -251,7 +251,7 @@ def _hub_files(
 def _how_to_go_on(place: _Place, error: Exception) -> str:
     from huggingface_hub import constants
 
-    ready = [name for name in manifest() if is_here(name)]
+    ready = [f"--model {name}" for name in manifest() if is_here(name)]
     return (
         f"{place.name} is not in the cache ({constants.HF_HUB_CACHE}) and cannot be downloaded now: {error}. "
         f"Where there is a network, run `segcli models pull {place.name}`, copy the folder that "

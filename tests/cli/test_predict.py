@@ -265,7 +265,7 @@ def test_without_network_and_cache_the_way_out_is_named(tmp_path: Path) -> None:
     result = run("predict", "a.png", cwd=tmp_path, HF_HOME=str(tmp_path / "hf"), HF_HUB_OFFLINE="1")
     assert result.returncode == 3
     assert result.stderr.count("\n") == 1
-    assert "facade" in result.stderr
+    assert "Ready without a download: --model facade" in result.stderr
     assert not (tmp_path / "segcli-out").exists()
 
 
