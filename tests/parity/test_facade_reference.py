@@ -21,8 +21,14 @@ PHOTOS = 20
 
 
 def test_twenty_photos(shared_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """segcli in fp32 against transformers in fp64, which no rounding of its own sends astray.
+
+    (A pixel on the threshold of an attention mask falls to either side in fp32, and what follows differs: transformers'
+    fp32 masks differ from its fp64 masks in 9 of a million bits on these photographs, segcli's in 3.)
+    """
     folder = shared_dir / "models" / "facade-reference"
-    theirs = transformers.Mask2FormerForUniversalSegmentation.from_pretrained(folder, dtype=torch.float32).eval()
+    theirs = transformers.Mask2FormerForUniversalSegmentation.from_pretrained(folder, dtype=torch.float32)
+    theirs = theirs.double().eval()
     loaded = load_model(folder, device="cpu", dtype="fp32")
     names = [i["file_name"] for i in json.loads((shared_dir / "data/facade/panoptic_val.json").read_text())["images"]]
     bits, flipped, agree = 0, 0, []
@@ -30,7 +36,7 @@ def test_twenty_photos(shared_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         image = read_image(shared_dir / "data/facade/images" / name)
         pixels = (torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float() - 127) / 128
         with torch.inference_mode(), recorded_masks(theirs) as masks:
-            reference = theirs(pixel_values=pixels)
+            reference = theirs(pixel_values=pixels.double())
             mine = loaded.model(batch(pixels))[-1]
             with injected_masks(monkeypatch, masks):
                 injected = loaded.model(batch(pixels))[-1]
@@ -41,8 +47,8 @@ def test_twenty_photos(shared_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         bits += dense.numel()
         size = (pixels.shape[2], pixels.shape[3])
         frame = Frame(size, size, size)
-        other = QueryPredictions(reference.class_queries_logits, DenseMasks(reference.masks_queries_logits))
-        maps = [panoptic(p, 0, frame, loaded.labels, loaded.spec.rule).map for p in (mine, other)]
+        exact = QueryPredictions(reference.class_queries_logits.float(), DenseMasks(reference.masks_queries_logits))
+        maps = [panoptic(p, 0, frame, loaded.labels, loaded.spec.rule).map for p in (mine, exact)]
         agree.append(float(np.mean(maps[0] == maps[1])))
     assert flipped / bits <= 1e-5
     assert min(agree) >= 0.999
