@@ -135,9 +135,9 @@ class Console:
     def progress(self, what: str, total: int | None, *, bytes: bool = False) -> Iterator[Callable[[int], None]]:
         """A bar on stderr while the block runs; yields the function that advances it. Absent in pipes and when quiet.
 
-        total: how many steps (or bytes) there are, if known.
+        total: how many steps (or bytes) there are, if known; a single step has no bar.
         """
-        if self.quiet or self._bar is not None or not sys.stderr.isatty():
+        if self.quiet or self._bar is not None or total == 1 or not sys.stderr.isatty():
             yield lambda steps: None
             return
         from rich import progress as bars
