@@ -77,7 +77,6 @@ def runner(kind: str, case: str) -> Callable[[], Any]:
     state, _ = KeyMap(config).read(theirs.state_dict())
     ours = build_mask2former(config)
     ours.load_state_dict(state, strict=True)
-    del theirs, state
     ours = ours.eval().requires_grad_(False).to(torch.bfloat16 if kind == "segcli-bf16" else torch.float32)
     images = images.to(next(ours.parameters()).dtype)
     batch = Batch(images, torch.zeros(1, *CASES[case], dtype=torch.bool), [CASES[case]])
