@@ -187,10 +187,10 @@ class _SampleRows(torch.autograd.Function):
             grad_weights, grad_x, grad_y = _corner_gradients(by_corner, weights, right, bottom)
             grads[1][b] = grad_x.mul_(_inside(x[b], geometry.x, geometry.width))
             grads[2][b] = grad_y.mul_(_inside(y[b], geometry.y, geometry.height))
+            # Of the softmax: each weight's own gradient, less what all weights of its head share.
             shares, grad_weights = (t.view(positions, heads, -1) for t in (weights, grad_weights))
-            grads[3][b] = (shares * (grad_weights - (shares * grad_weights).sum(-1, keepdim=True))).flatten(
-                1
-            )  # softmax
+            common = (shares * grad_weights).sum(-1, keepdim=True)
+            grads[3][b] = (shares * (grad_weights - common)).flatten(1)
         return *grads, None, None  # type: ignore[return-value]
 
 
