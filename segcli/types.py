@@ -30,6 +30,17 @@ class Batch:
     sizes: list[tuple[int, int]]  # B × (h, w) before padding
 
 
+@dataclass
+class Target:
+    """The truth of one image of a batch, in the padded frame."""
+
+    labels: Tensor  # [N] int64, class indices (positions in the LabelSet)
+    masks: Tensor  # [N, H, W] bool, H × W as `Batch.images`; nothing is set where there is padding
+    boxes: Tensor  # [N, 4] cxcywh, relative to the unpadded image
+    crowd: Tensor  # [N] bool, regions of many objects that were not told apart
+    image_id: str = ""  # names the image in every random draw and every message
+
+
 class Masks(Protocol):
     """Mask logits of B × Q queries in the padded frame, kept in whatever form is cheapest until pixels are needed."""
 
