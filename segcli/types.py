@@ -47,6 +47,9 @@ class Masks(Protocol):
     def select(self, batch: int, queries: Tensor) -> Masks:
         """Some queries of one image -> [1, N, ...]."""
 
+    def images(self) -> Sequence[Masks]:
+        """The masks of each image by themselves -> B × [1, Q, ...]."""
+
     def at(self, points: Tensor) -> Tensor:
         """Bilinear logits at points [B, P, 2], xy in [0, 1] of the padded frame -> [B, Q, P]."""
 
@@ -73,6 +76,19 @@ class QueryPredictions:
     classes: Tensor  # [B, Q, K + 1] logits, the last is "no object"
     masks: Masks | None
     boxes: Tensor | None = None  # [B, Q, 4] cxcywh in [0, 1]
+    piloted: QueryPredictions | None = None  # [B, G, ...], what the queries of `Pilots` became; training only
+
+
+@dataclass
+class Pilots:
+    """Extra queries of a training step that are shown where their objects are (mask-piloted, arXiv 2303.07336).
+
+    Query g of an image is to become object g. Images with fewer objects than G have queries to spare.
+    """
+
+    content: Tensor  # [B, G, D] query features
+    allowed: list[Tensor]  # L levels, coarse -> fine, each [B, G, h·w] bool: noised true masks, True = may be looked at
+    real: Tensor  # [B, G] bool, False for those to spare
 
 
 # ---------------------------------------------------------------------------------------------------- labels

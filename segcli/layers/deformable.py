@@ -2,8 +2,8 @@
 
 Every query reads a few points of every level: bilinear samples of the value maps, weighted and summed. One sample is
 itself a weighted sum of four pixels, so the whole is one weighted sum of rows, which `F.embedding_bag` does in a
-single pass on a CPU (about ten times faster than `grid_sample`, which would write out every sample first), with gradients
-of its own (`layers/rows.py`). Elsewhere `grid_sample` computes the same function.
+single pass on a CPU (about ten times faster than `grid_sample`, which would write out every sample first), with its own
+gradients (`layers/rows.py`). Elsewhere `grid_sample` computes the same function.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def _locations(offsets: Tensor, geometry: Levels) -> Tensor:
 
 
 def _sample_grid(values: Tensor, offsets: Tensor, weights: Tensor, geometry: Levels) -> Tensor:
-    """The definition, with `grid_sample`: values [B, S, D], offsets [B, S, heads, L, P, 2], weights [B, S, heads, L·P]."""
+    """The definition: values [B, S, D], offsets [B, S, heads, L, P, 2], weights [B, S, heads, L·P]."""
     batch, positions, heads = offsets.shape[:3]
     grid = 2 * _locations(offsets, geometry) - 1
     per_level = values.float().unflatten(-1, (heads, -1)).split([h * w for h, w in geometry.shapes], dim=1)
@@ -141,7 +141,7 @@ class _SampleRows(torch.autograd.Function):
         return out
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         """grad [B, S, D] -> gradients of values, offsets and logits, each in its own dtype."""
         values, offsets, logits = ctx.saved_tensors
         geometry: Levels = ctx.geometry
