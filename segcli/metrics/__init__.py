@@ -30,10 +30,13 @@ __all__ = [
 ]
 
 
-def metric_for(task: Task, labels: LabelSet) -> Metric:
-    """The metric of a task, over the truth's classes: AP for instances, PQ for panoptic, mIoU for semantic."""
+def metric_for(task: Task, labels: LabelSet, *, max_dets: int = 100) -> Metric:
+    """The metric of a task, over the truth's classes: AP for instances, PQ for panoptic, mIoU for semantic.
+
+    max_dets: the most instances of a class and image that AP counts; COCO's 100, more where images hold more objects.
+    """
     if task == "instance":
-        return InstanceMetric(labels)
+        return InstanceMetric(labels, max_dets=max_dets)
     if task == "panoptic":
         return PanopticMetric(labels)
     return SemanticMetric(labels)

@@ -120,8 +120,8 @@ def row_of(labels: LabelSet, index: int) -> dict[str, Any]:
 
 def check_size(segments: Segments, truth: ImageTruth) -> None:
     """Raises InputError unless both sides are of one size."""
-    if tuple(segments.size) != truth.masks.shape[1:]:
-        (height, width), (rows, columns) = segments.size, truth.masks.shape[1:]
+    (height, width), (rows, columns) = segments.size, truth.masks.shape[1:]
+    if (height, width) != (rows, columns):
         raise InputError(f"{truth.image_id}: the prediction is {width}×{height} pixels, the truth {columns}×{rows}")
 
 
@@ -130,11 +130,12 @@ def paint(truth: ImageTruth) -> np.ndarray:
 
     Where masks overlap, as polygons may, the later one is on top, but a crowd region never covers an object.
     """
-    ids = np.zeros(truth.masks.shape[1:], dtype=np.uint16)
+    masks, void = truth.masks, truth.void
+    ids = np.zeros(masks.shape[1:], dtype=np.uint16)
     for index in np.argsort(~np.asarray(truth.crowd, dtype=bool), kind="stable").tolist():
-        np.copyto(ids, index + 1, where=truth.masks[index])
-    if truth.void is not None:
-        ids[truth.void] = 0
+        np.copyto(ids, index + 1, where=masks[index])
+    if void is not None:
+        ids[void] = 0
     return ids
 
 

@@ -48,11 +48,11 @@ class InstanceMetric:
     def update(self, segments: Segments, truth: ImageTruth) -> None:
         """Count one image. Stuff does not count on either side; an object's area and box are those of its mask."""
         check_size(segments, truth)
-        number, isthing = _number(truth.image_id), self.labels.isthing
+        number, masks, isthing = _number(truth.image_id), truth.masks, self.labels.isthing
         annotations = []
         for index, (label, crowd) in enumerate(zip(truth.labels.tolist(), truth.crowd.tolist(), strict=True)):
             if isthing[label]:
-                rle = encode(truth.masks[index])
+                rle = encode(masks[index])
                 mask = {"segmentation": rle.to_coco(), "area": rle.area, "bbox": list(rle.bbox)}
                 object_ = {"id": index + 1, "image_id": number, "category_id": self.labels[label].id}
                 annotations.append(object_ | mask | {"iscrowd": int(crowd)})
