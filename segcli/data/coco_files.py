@@ -37,8 +37,8 @@ def kind_of(file: Path) -> Kind | None:
     """What sort of COCO file this is, by its keys; None if it is no COCO segmentation file."""
     if file.name.startswith(_OTHER_TASKS):
         return None
-    keys = keys_in(file, ("images", "annotations", "categories", "segments_info"))
-    if not {"images", "annotations", "categories"} <= keys:
+    keys = keys_in(file, ("images", "annotations", "segments_info"))
+    if not {"images", "annotations"} <= keys:
         return None
     return "panoptic" if "segments_info" in keys else "instance"
 
@@ -81,8 +81,8 @@ def image_folder(root: Path, settings: Settings, split: str, file: Path, names: 
         folders_below(root, depth=3),
         key=lambda folder: (
             _other_split(folder, root, split),
+            _speaks_of_truth(folder, root),
             folder != file.parent and split_of(folder.name) != split,
-            any(word in folder.name.lower() for word in _TRUTH_WORDS),
         ),
     )
     found = locate(names, ranked) if names else root
@@ -105,7 +105,7 @@ def truth_folder(root: Path, settings: Settings, split: str, file: Path, names: 
         key=lambda folder: (
             folder != file.with_suffix(""),
             _other_split(folder, root, split),
-            not any(word in folder.name.lower() for word in _TRUTH_WORDS) and split_of(folder.name) != split,
+            not _speaks_of_truth(folder, root) and split_of(folder.name) != split,
         ),
     )
     found = locate(names, ranked) if names else root
@@ -115,6 +115,11 @@ def truth_folder(root: Path, settings: Settings, split: str, file: Path, names: 
             f"{file.with_suffix('').name}/ beside it"
         )
     return found
+
+
+def _speaks_of_truth(folder: Path, root: Path) -> bool:
+    """Whether a folder's path says that label files are in it: images and id maps may have the same names."""
+    return any(word in part.lower() for part in folder.relative_to(root).parts for word in _TRUTH_WORDS)
 
 
 def _other_split(folder: Path, root: Path, split: str) -> bool:

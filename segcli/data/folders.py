@@ -81,8 +81,8 @@ def named(folder: Path, names: Iterable[str]) -> Path | None:
 
 
 def locate(names: list[str], folders: Iterable[Path]) -> Path | None:
-    """The first folder that holds all of some files (relative names, of which a few are tried), else the one with most
-    of them: some files may simply be missing. None if no folder holds any.
+    """The first folder that holds most of some files (relative names, of which a few are tried), else the one with the
+    largest part of them: some files may simply be missing. None if no folder holds any.
     """
     tried = names[:: max(1, len(names) // 20)][:20]
     best, most = None, 0
@@ -90,7 +90,7 @@ def locate(names: list[str], folders: Iterable[Path]) -> Path | None:
         count = sum((folder / name).is_file() for name in tried)
         if count > most:
             best, most = folder, count
-        if most == len(tried):
+        if 2 * most >= len(tried):
             break
     return best
 

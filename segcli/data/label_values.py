@@ -53,7 +53,8 @@ def colours_to_ids(picture: np.ndarray, labels: Sequence[Label], file: Path) -> 
         if not any(label.color for label in labels):
             raise UsageError(
                 f"{file}: a label map of colours ({shown}, …) and no declaration of what they mean; "
-                "give each class its color in dataset.toml ([[classes]] id, name, color), or a class_dict.csv (name, r, g, b)"
+                "give each class its color in dataset.toml ([[classes]] id, name, color), or a class_dict.csv "
+                "(name, r, g, b)"
             )
         raise UsageError(
             f"{file}: colour {shown} belongs to no class ({sum(bool(label.color) for label in labels)} colours are "

@@ -216,7 +216,7 @@ def cut_image(image: np.ndarray, window: Window) -> np.ndarray:
     box = (left - x0, top - y0, min(right - x0, part.shape[1]), min(bottom - y0, part.shape[0]))
     picture = Image.fromarray(np.ascontiguousarray(part))
     pixels = np.asarray(picture.resize(window.size[::-1], Image.Resampling.BILINEAR, box=box))
-    return pixels[:, ::-1].copy() if window.flip else pixels
+    return (pixels[:, ::-1] if window.flip else pixels).copy()
 
 
 def boxes_of(masks: np.ndarray) -> np.ndarray:
@@ -224,8 +224,7 @@ def boxes_of(masks: np.ndarray) -> np.ndarray:
     count, height, width = masks.shape
     if not count:
         return np.zeros((0, 4), dtype=np.float32)
-    columns: np.ndarray = masks.any(axis=1)
-    rows: np.ndarray = masks.any(axis=2)
+    columns, rows = np.asarray(masks.any(axis=1)), np.asarray(masks.any(axis=2))
     x0, y0 = columns.argmax(axis=1), rows.argmax(axis=1)
     x1, y1 = width - columns[:, ::-1].argmax(axis=1), height - rows[:, ::-1].argmax(axis=1)
     boxes = np.stack([(x0 + x1) / 2 / width, (y0 + y1) / 2 / height, (x1 - x0) / width, (y1 - y0) / height], axis=1)

@@ -1,4 +1,4 @@
-"""YOLO segmentation: data.yaml, and a text file an image; each line is a class and a polygon in fractions of the image."""
+"""YOLO segmentation: data.yaml, and a text file an image with a class and a polygon in fractions of it on each line."""
 
 from __future__ import annotations
 
