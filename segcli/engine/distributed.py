@@ -60,10 +60,10 @@ class Ranks:
             for gradient, summed in zip(piece, flat.split([g.numel() for g in piece]), strict=True):
                 gradient.copy_(summed.view_as(gradient))
 
-    def share_weights(self, model: nn.Module) -> None:
+    def share_weights(self, *modules: nn.Module) -> None:
         """Every rank takes the first one's weights and buffers."""
         if self.size > 1:
-            for tensor in model.state_dict().values():
+            for tensor in (t for module in modules for t in module.state_dict().values()):
                 dist.broadcast(tensor, 0)
 
     def gather(self, value: Any) -> list[Any]:

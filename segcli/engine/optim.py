@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -50,20 +50,25 @@ def scaled_lr(lr: float, reference_batch: int, batch: int) -> float:
     """The learning rate for another batch size: with the square root of their ratio, the rule for Adam's family.
 
     Adam divides by the gradient's standard deviation, which shrinks with the root of the batch (arXiv 2205.10287);
-    the linear rule of SGD would overshoot.
+    the linear rule of SGD would overshoot. reference_batch 0: the rate is meant as it is.
     """
+    if not reference_batch:
+        return lr
     return lr * math.sqrt(batch / reference_batch)
 
 
-def build_optimizer(model: nn.Module, lr: float, backbone_factor: float, weight_decay: float) -> AdamW:
+def build_optimizer(modules: Mapping[str, nn.Module], lr: float, backbone_factor: float, weight_decay: float) -> AdamW:
     """AdamW over the parameters that want a gradient; every group keeps its own base rate as `base_lr`.
 
+    modules: the network as "model", and what else is trained along.
     Norms, biases and embeddings are not decayed; the backbone learns `backbone_factor` times as fast.
     """
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
-    for name, parameter, decays in _parameters(model):
-        groups.setdefault((name.startswith("backbone."), decays), []).append(parameter)
-    options = []
+    for prefix, module in modules.items():
+        for name, parameter, decays in _parameters(module):
+            in_backbone = prefix == "model" and name.startswith("backbone.")
+            groups.setdefault((in_backbone, decays), []).append(parameter)
+    options: list[dict[str, Any]] = []
     for (in_backbone, decays), parameters in sorted(groups.items(), key=lambda item: item[0]):
         base = lr * backbone_factor if in_backbone else lr
         options.append(
@@ -106,5 +111,5 @@ def _parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter, bool]]:
         for name, parameter in module.named_parameters(recurse=False):
             if not parameter.requires_grad:
                 continue
-            plain = isinstance(module, _NORMS) or name.endswith("bias") or name in _EMBEDDINGS
-            yield f"{prefix}.{name}", parameter, not plain
+            plain = isinstance(module, (*_NORMS, nn.Embedding)) or name.endswith("bias") or name in _EMBEDDINGS
+            yield f"{prefix}.{name}".lstrip("."), parameter, not plain

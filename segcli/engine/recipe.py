@@ -54,11 +54,12 @@ class DataTable:
 
 @dataclass(frozen=True)
 class AugmentTable:
-    """kind: "jitter" scales the whole image by `scale` and crops (COCO), "short-side" crops with at most
-    `max_class_share` of one class (semantic). scale: relative to the size in prediction. crop: height, width in pixels
-    (None: from that size). flip: probability."""
+    """kind: what `scale`, a range of random factors, is relative to: "jitter" to the size in prediction, "fit" to the
+    size that just fits the crop (COCO's recipe), "native" to the image's own; "short-side" takes 16 fixed sizes in
+    `scale` × the size in prediction, and crops again while one class fills more than `max_class_share` (ADE20K's).
+    crop: height, width in pixels (None: from the size in prediction). flip: probability."""
 
-    kind: Literal["jitter", "short-side"]
+    kind: Literal["jitter", "fit", "native", "short-side"]
     scale: tuple[float, float]
     crop: tuple[int, int] | None = None
     max_class_share: float = 1.0
@@ -68,8 +69,9 @@ class AugmentTable:
 
 @dataclass(frozen=True)
 class ScheduleTable:
-    """steps or epochs: the length, one of them. batch: images a device and micro-batch; 0 finds what fits.
-    reference_batch: images a step `lr` is for; another number scales it. milestones: shares of the run (step)."""
+    """steps or epochs: the length, one of them; epochs make at least `least_steps`. batch: images a device and
+    micro-batch; 0 finds what fits. reference_batch: images a step that `lr` is for; another number scales it, unless
+    this is 0. milestones: shares of the run (step)."""
 
     batch: int
     accumulate: int
@@ -83,13 +85,15 @@ class ScheduleTable:
     warmup: int
     steps: int | None = None
     epochs: float | None = None
+    least_steps: int = 0
     power: float = 0.9
     milestones: tuple[float, ...] = (0.889, 0.963)
 
 
 @dataclass(frozen=True)
 class LossTable:
-    """The objective (arXiv 2112.01527, §3.3). points: where masks are compared, and where losses are taken."""
+    """The objective (arXiv 2112.01527, §3.3). points: where masks are compared, and where losses are taken.
+    pilots: mask-piloted queries beside the learnable ones (arXiv 2303.07336)."""
 
     points: int
     oversample: float
@@ -98,6 +102,7 @@ class LossTable:
     mask_weight: float
     dice_weight: float
     no_object_weight: float
+    pilots: bool = False
 
 
 @dataclass(frozen=True)
@@ -139,7 +144,7 @@ class Recipe:
     preset: str = "small"
 
 
-_TABLES: dict[str, type] = {
+_TABLES: dict[str, Any] = {
     name: hint for name, hint in get_type_hints(Recipe).items() if dataclasses.is_dataclass(hint)
 }
 _OPTIONAL_BASE: Tables = {"validate": {"every": None}, "run": {"checkpoint_every": None}}
@@ -212,7 +217,6 @@ def _check_values(recipe: Recipe) -> None:
     positive = {
         "[schedule] lr": s.lr,
         "[schedule] accumulate": s.accumulate,
-        "[schedule] reference_batch": s.reference_batch,
         "[schedule] steps": s.steps,
         "[schedule] epochs": s.epochs,
         "[loss] points": recipe.loss.points,
@@ -245,7 +249,10 @@ def _fits(value: Any, hint: Any) -> bool:
         return (
             isinstance(value, list | tuple)
             and (is_open or len(value) == len(parts))
-            and all(_fits(item, parts[0] if is_open else part) for item, part in zip(value, parts * len(value)))
+            and all(
+                _fits(item, parts[0] if is_open else part)
+                for item, part in zip(value, parts * len(value), strict=False)
+            )
         )
     if hint is float:
         return isinstance(value, int | float) and not isinstance(value, bool)
