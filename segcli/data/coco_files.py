@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
+from segcli.data.cache import signature
 from segcli.data.folders import folders_below, locate, split_of, subfolders
 from segcli.data.packs import Pack, PackedImage, keys_in
 from segcli.data.records import Record
@@ -37,6 +39,12 @@ def kind_of(file: Path) -> Kind | None:
     """What sort of COCO file this is, by its keys; None if it is no COCO segmentation file."""
     if file.name.startswith(_OTHER_TASKS):
         return None
+    return _kind_by_keys(file, signature([file]))
+
+
+@lru_cache(maxsize=256)
+def _kind_by_keys(file: Path, state: str) -> Kind | None:
+    """Kept as long as the file's `state` is the same: the files are large and asked about several times."""
     keys = keys_in(file, ("images", "annotations", "segments_info"))
     if not {"images", "annotations"} <= keys:
         return None

@@ -14,6 +14,7 @@ from segcli.data import (
     voc,
     yolo_seg,
 )
+from segcli.data.folders import subfolders
 from segcli.data.records import DatasetInfo, Found
 from segcli.data.settings import FILE_NAME, Settings, read_settings
 from segcli.errors import UsageError
@@ -23,6 +24,7 @@ FORMATS: dict[str, ModuleType] = {
     module.FORMAT: module
     for module in (coco_panoptic, coco_instance, voc, yolo_seg, labelme, semantic_png, instance_png)
 }
+_MAX_CHILDREN = 20
 _LABEL_MAPS = (semantic_png.FORMAT, instance_png.FORMAT)
 
 
@@ -53,14 +55,14 @@ def detect(path: Path | str, *, format: str | None = None, task: str | None = No
 
 
 def _choose(root: Path, settings: Settings, task: str | None, notes: list[str]) -> str:
-    hits = {name: what for name, module in FORMATS.items() if (what := module.probe(root, settings)) is not None}
+    hits = _hits(root, settings)
     structured = {name: what for name, what in hits.items() if name not in _LABEL_MAPS}
     if set(structured) == {coco_panoptic.FORMAT, coco_instance.FORMAT}:
         # COCO publishes both for the same images. Panoptic serves every task; for instances alone the instance file is
         # the fuller truth: objects may overlap there.
         chosen = coco_instance.FORMAT if task == "instance" else coco_panoptic.FORMAT
         other = next(name for name in structured if name != chosen)
-        notes.append(f"{structured[other]} is not used; --format {other} takes it instead")
+        notes.append(f"also here, not used: {structured[other]} (--format {other})")
         return chosen
     if len(structured) > 1:
         listed = "; ".join(f"{name} ({what})" for name, what in structured.items())
@@ -69,10 +71,18 @@ def _choose(root: Path, settings: Settings, task: str | None, notes: list[str]) 
         return next(iter(structured))
     if hits:
         return _kind_of_label_maps(root, settings)
+    inside = [child.name for child in subfolders(root)[:_MAX_CHILDREN] if _hits(child, read_settings(child))]
+    if inside:
+        raise UsageError(f"{root}: no dataset here, but in the folder {', '.join(inside)}; give that one")
     raise UsageError(
         f"{root}: no dataset recognised; looked for COCO JSON, Pascal VOC, data.yaml, labelme JSON, and images beside "
         f"label maps (images/ and labels/, with train/ and val/ inside or outside); {FILE_NAME} can name the folders"
     )
+
+
+def _hits(root: Path, settings: Settings) -> dict[str, str]:
+    """format -> what speaks for it."""
+    return {name: what for name, module in FORMATS.items() if (what := module.probe(root, settings)) is not None}
 
 
 def _kind_of_label_maps(root: Path, settings: Settings) -> str:

@@ -23,8 +23,15 @@ _SLACK = 0.01  # how far outside of the image a coordinate may be by rounding
 
 def _yaml_file(root: Path) -> Path | None:
     usual = [root / name for name in _FILES if (root / name).is_file()]
-    others = [file for file in sorted(root.glob("*.y*ml")) if _parsed(file).keys() >= {"names", "train"}]
-    return next(iter([*usual, *others]), None)
+    return next(iter(usual), None) or next((f for f in sorted(root.glob("*.y*ml")) if _names_and_train(f)), None)
+
+
+def _names_and_train(file: Path) -> bool:
+    """Whether a file of another name is one of YOLO's; a broken one is somebody else's business."""
+    try:
+        return _parsed(file).keys() >= {"names", "train"}
+    except UsageError:
+        return False
 
 
 def _parsed(file: Path) -> dict[str, Any]:

@@ -121,6 +121,7 @@ CASES = [
     # nothing there, or too much
     Bad("no folder", lambda root: None, ["no such folder"]),
     Bad("empty folder", lambda root: (root / "x").mkdir(parents=True), ["no dataset recognised", "dataset.toml"]),
+    Bad("one folder too high", lambda root: coco()(root / "unzipped"), ["no dataset here", "folder unzipped"]),
     Bad("two formats", lambda root: (coco()(root), yolo("")(root)), ["--format coco-instance", "--format yolo-seg"]),
     Bad("objects or classes", both_kinds, ["--format instance-png", "--format semantic-png"]),
     Bad("0 and 255 only", lambda root: (binary_255(root), write("dataset.toml", 'format = "semantic-png"')(root)), ["only 0 and 255", "ignore = []"]),

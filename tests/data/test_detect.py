@@ -104,6 +104,16 @@ def test_dataset_toml_overrides_what_is_found(tmp_path: Path) -> None:
     assert detect(tmp_path / "dataset.toml").found == info.found
 
 
+def test_dataset_toml_places_coco_files(tmp_path: Path) -> None:
+    layouts.coco_instance(tmp_path, things_only(scenes()), THINGS, place=lambda s: (f"p/{s}_x", f"j/a{s}.json"))
+    (tmp_path / "dataset.toml").write_text(
+        '[train]\nimages = "p/train_x"\nannotations = "j/atrain.json"\n[val]\nannotations = "j/aval.json"\n'
+    )
+    info = detect(tmp_path)
+    assert {split: len(records) for split, records in info.splits.items()} == {"train": 4, "val": 2}
+    assert scan(info).problems == []
+
+
 def test_things_can_be_declared_for_panoptic_data_that_does_not_say(tmp_path: Path) -> None:
     layouts.coco_panoptic(tmp_path, scenes(), LABELS)
     for file in tmp_path.glob("*.json"):
