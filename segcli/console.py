@@ -161,3 +161,25 @@ class Console:
                 yield lambda steps: bar.advance(task, steps)
         finally:
             self._bar = None
+
+    @contextmanager
+    def panel(self) -> Iterator[Callable[[Sequence[tuple[str, str]]], None] | None]:
+        """A few lines on stderr that stay at the foot of the terminal while the block runs; yields the function that
+        renews them from (name, value) pairs. None in pipes and when quiet: there, single lines must do (`note`).
+        """
+        if self.quiet or self._bar is not None or not sys.stderr.isatty():
+            yield None
+            return
+        from rich.live import Live
+        from rich.table import Table
+        from rich.text import Text
+
+        with Live(console=_rich(sys.stderr), transient=True, refresh_per_second=4) as live:
+
+            def renew(rows: Sequence[tuple[str, str]]) -> None:
+                grid = Table.grid(padding=(0, 2))
+                for name, value in rows:
+                    grid.add_row(Text(name, style="dim"), Text(printable(value)))
+                live.update(grid)
+
+            yield renew

@@ -30,11 +30,25 @@ class Batch:
     sizes: list[tuple[int, int]]  # B × (h, w) before padding
 
 
+@dataclass
+class Target:
+    """The truth of one image of a batch, in the padded frame."""
+
+    labels: Tensor  # [N] int64, class indices (positions in the LabelSet)
+    masks: Tensor  # [N, H, W] bool, H × W as `Batch.images`; nothing is set where there is padding
+    boxes: Tensor  # [N, 4] cxcywh, relative to the unpadded image
+    crowd: Tensor  # [N] bool, regions of many objects that were not told apart
+    image_id: str = ""  # names the image in every random draw and every message
+
+
 class Masks(Protocol):
     """Mask logits of B × Q queries in the padded frame, kept in whatever form is cheapest until pixels are needed."""
 
     def select(self, batch: int, queries: Tensor) -> Masks:
         """Some queries of one image -> [1, N, ...]."""
+
+    def images(self) -> Sequence[Masks]:
+        """The masks of each image by themselves -> B × [1, Q, ...]."""
 
     def at(self, points: Tensor) -> Tensor:
         """Bilinear logits at points [B, P, 2], xy in [0, 1] of the padded frame -> [B, Q, P]."""
@@ -62,6 +76,19 @@ class QueryPredictions:
     classes: Tensor  # [B, Q, K + 1] logits, the last is "no object"
     masks: Masks | None
     boxes: Tensor | None = None  # [B, Q, 4] cxcywh in [0, 1]
+    piloted: QueryPredictions | None = None  # [B, G, ...], what the queries of `Pilots` became; training only
+
+
+@dataclass
+class Pilots:
+    """Extra queries of a training step that are shown where their objects are (mask-piloted, arXiv 2303.07336).
+
+    Query g of an image is to become object g. Images with fewer objects than G have queries to spare.
+    """
+
+    content: Tensor  # [B, G, D] query features
+    allowed: list[Tensor]  # L levels, coarse -> fine, each [B, G, h·w] bool: noised true masks, True = may be looked at
+    real: Tensor  # [B, G] bool, False for those to spare
 
 
 # ---------------------------------------------------------------------------------------------------- labels

@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 from segcli import console
 from segcli.cli.models import app as models_app
 from segcli.cli.predict import predict
+from segcli.cli.train import train
 from segcli.errors import SegcliError
 
 
@@ -38,6 +39,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command(name="predict")(predict)
+app.command(name="train")(train)
 app.add_typer(models_app, name="models")
 
 

@@ -7,11 +7,15 @@ over the few numbers somebody asked for.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from segcli.layers.points import sample
+from segcli.types import Masks
 
 _BILINEAR_TAPS = 4  # values read for each value written by a bilinear resize
 
@@ -32,9 +36,15 @@ class ProductMasks:
 
         What is selected is about to become pixels or losses, and those are float32 also behind a bf16 network.
         """
-        return ProductMasks(
-            self.embeddings[batch, queries].float().unsqueeze(0), self.features[batch : batch + 1].float()
-        )
+        features = self.features if self.features.shape[0] == 1 else self.features[batch : batch + 1]
+        return ProductMasks(self.embeddings[batch, queries].float().unsqueeze(0), features.float())
+
+    def images(self) -> list[ProductMasks]:
+        """One [1, Q, ...] an image. To be used instead of `select` in a loop over images that is differentiated: every
+        index into a batch makes a gradient of the size of the whole batch.
+        """
+        parts = zip(self.embeddings.split(1), self.features.split(1), strict=True)
+        return [ProductMasks(embeddings, features) for embeddings, features in parts]
 
     def at(self, points: Tensor) -> Tensor:
         """Bilinear logits at points [B, P, 2], xy in [0, 1] of the padded frame -> [B, Q, P]; 0 beyond the border.
@@ -72,6 +82,10 @@ class DenseMasks:
         """Queries `queries` (indices or a bool mask, [N]) of image `batch`, in float32 -> [1, N, h, w]."""
         return DenseMasks(self.logits[batch, queries].float().unsqueeze(0))
 
+    def images(self) -> list[DenseMasks]:
+        """One [1, Q, h, w] an image."""
+        return [DenseMasks(logits) for logits in self.logits.split(1)]
+
     def at(self, points: Tensor) -> Tensor:
         """Bilinear logits at points [B, P, 2], xy in [0, 1] of the padded frame -> [B, Q, P]; 0 beyond the border."""
         return sample(self.logits, points)
@@ -85,13 +99,15 @@ class DenseMasks:
         return self.logits
 
 
-def sample(maps: Tensor, points: Tensor) -> Tensor:
-    """Bilinear values of maps [B, C, h, w] at points [B, P, 2], xy in [0, 1] -> float32 [B, C, P]; 0 outside.
+def concatenate(masks: Sequence[Masks]) -> Masks:
+    """The queries of several predictions of one batch after each other -> [B, ΣQ, ...].
 
-    float32 because the coordinates need it: bf16 has 8 bits, less than the index of a pixel in a 512-wide map.
+    Products of the same features stay a product.
     """
-    grid = 2.0 * points.float().unsqueeze(2) - 1.0  # [B, P, 1, 2]
-    return F.grid_sample(maps.float(), grid, mode="bilinear", padding_mode="zeros", align_corners=False).squeeze(3)
+    products = [m for m in masks if isinstance(m, ProductMasks)]
+    if len(products) == len(masks) and all(m.features is products[0].features for m in products):
+        return ProductMasks(torch.cat([m.embeddings for m in products], dim=1), products[0].features)
+    return DenseMasks(torch.cat([m.dense() for m in masks], dim=1))
 
 
 def _product(embeddings: Tensor, columns: Tensor) -> Tensor:

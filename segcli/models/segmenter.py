@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from segcli.types import Batch, QueryPredictions
+from segcli.types import Batch, Pilots, QueryPredictions
 
 
 class Segmenter(nn.Module):
@@ -19,9 +19,12 @@ class Segmenter(nn.Module):
         self.query_decoder = query_decoder
         self.head = head
 
-    def forward(self, batch: Batch, every_layer: bool = False) -> list[QueryPredictions]:
-        """-> predictions of every layer (training, views) or of the last alone; the last is the answer."""
+    def forward(self, batch: Batch, every_layer: bool = False, pilots: Pilots | None = None) -> list[QueryPredictions]:
+        """-> predictions of every layer (training, views) or of the last alone; the last is the answer.
+
+        `pilots` are extra queries of a training step; their predictions are `QueryPredictions.piloted`.
+        """
         pyramid: list[Tensor] = self.backbone(batch.images)
         pixels = self.pixel_decoder(pyramid, batch.padding)
         del pyramid  # as large as the rest together; not needed while the queries are decoded
-        return self.query_decoder(pixels, self.head, every_layer)
+        return self.query_decoder(pixels, self.head, every_layer, pilots)

@@ -32,17 +32,18 @@ class _Row:
     def read(self, name: str) -> tuple[str, int] | None:
         """Their name -> our name and which part of it this is."""
         for part, pattern in enumerate(self.theirs):
-            if (found := _translate(name, pattern, self.ours)) is not None:
+            if (found := translate(name, pattern, self.ours)) is not None:
                 return found, part
         return None
 
     def write(self, name: str) -> list[str] | None:
         """Our name -> their names, in order."""
-        found = [_translate(name, self.ours, pattern) for pattern in self.theirs]
+        found = [translate(name, self.ours, pattern) for pattern in self.theirs]
         return None if found[0] is None else [f for f in found if f is not None]
 
 
-def _translate(name: str, source: str, target: str) -> str | None:
+def translate(name: str, source: str, target: str) -> str | None:
+    """`name` under the pattern `target` if it fits the pattern `source`, else None."""
     match = re.fullmatch(re.escape(source).replace(r"\*", r"(\d+)") + _SUFFIX, name)
     if match is None:
         return None

@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from segcli.layers.stochastic import drop_path
+
 # Bytes of attention logits handled at once: they are written and read three times, so they should stay in the cache.
 ATTENTION_BYTES = 3 << 20
 # Tokens per pass through an MLP, for the same reason.
@@ -131,18 +133,15 @@ class SwinBlock(nn.Module):
         cut = self.norm1(x).index_select(1, layout.gather)
         if layout.padding is not None:
             cut = cut.index_fill(1, layout.padding, 0)
-        x = x + self._drop(self.attention(cut, layout).index_select(1, layout.scatter))
-        return torch.cat([t + self._drop(self._mlp(t)) for t in x.split(MLP_TOKENS, dim=1)], dim=1)
+        attended = self.attention(cut, layout).index_select(1, layout.scatter)
+        if self.training and self.drop_path:
+            x = x + drop_path(attended, self.drop_path)
+            return x + drop_path(self._mlp(x), self.drop_path)
+        x = x + attended
+        return torch.cat([t + self._mlp(t) for t in x.split(MLP_TOKENS, dim=1)], dim=1)
 
     def _mlp(self, x: Tensor) -> Tensor:
         return self.fc2(F.gelu(self.fc1(self.norm2(x))))
-
-    def _drop(self, x: Tensor) -> Tensor:
-        """Stochastic depth: in training, the branch of a sample is left out with probability `drop_path`."""
-        if not (self.training and self.drop_path):
-            return x
-        keep = 1 - self.drop_path
-        return x * (torch.rand(x.shape[0], 1, 1, device=x.device) < keep).to(x.dtype) / keep
 
 
 class PatchMerging(nn.Module):

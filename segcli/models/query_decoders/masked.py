@@ -17,7 +17,10 @@ from segcli.layers.attention import Attention
 from segcli.layers.masks import ProductMasks
 from segcli.layers.positions import sine_positions
 from segcli.models.heads import MaskClassificationHead
-from segcli.types import PixelFeatures, QueryPredictions
+from segcli.types import Pilots, PixelFeatures, QueryPredictions
+
+# Layers in which pilots are shown noised true masks; after one round of the levels they stand on their own.
+PILOTED_LAYERS = 3
 
 
 class MaskedLayer(nn.Module):
@@ -33,12 +36,15 @@ class MaskedLayer(nn.Module):
         self.fc2 = nn.Linear(feedforward, dim)
         self.norm = nn.LayerNorm(dim)
 
-    def forward(self, x: Tensor, positions: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
-        """x [B, Q, D], positions [Q, D], key and value [B, N, D] projected, mask [B, Q, N] True = look -> [B, Q, D]."""
+    def forward(
+        self, x: Tensor, positions: Tensor, key: Tensor, value: Tensor, mask: Tensor, among: Tensor | None = None
+    ) -> Tensor:
+        """x [B, Q, D], positions [Q, D], key and value [B, N, D] projected, mask [B, Q, N] and, for attention among the
+        queries, `among` [B, Q, Q], both True = look -> [B, Q, D]."""
         q = self.cross.project(x + positions, "q")
         x = self.cross_norm(x + self.cross.attend(q, key, value, mask))
         q, k = self.self_attention.project(x + positions, "qk").chunk(2, dim=-1)
-        x = self.self_norm(x + self.self_attention.attend(q, k, self.self_attention.project(x, "v")))
+        x = self.self_norm(x + self.self_attention.attend(q, k, self.self_attention.project(x, "v"), among))
         return self.norm(x + self.fc2(self.fc1(x).relu_()))
 
 
@@ -57,7 +63,11 @@ class MaskedQueryDecoder(nn.Module):
         self.layers = nn.ModuleList(MaskedLayer(dim, num_heads, feedforward) for _ in range(num_layers))
 
     def forward(
-        self, pixels: PixelFeatures, head: MaskClassificationHead, every_layer: bool = False
+        self,
+        pixels: PixelFeatures,
+        head: MaskClassificationHead,
+        every_layer: bool = False,
+        pilots: Pilots | None = None,
     ) -> list[QueryPredictions]:
         """-> the predictions of the learnable queries and of every layer, or of the last layer alone."""
         features = pixels.mask_features
@@ -70,20 +80,48 @@ class MaskedQueryDecoder(nn.Module):
             ]
         keys, values = self._project_memory(pixels.memory)
         x = self.query_features.expand(features.shape[0], -1, -1)
+        positions: Tensor = self.query_positions
+        among = None
+        if pilots is not None:
+            x = torch.cat((x, pilots.content), dim=1)
+            positions = torch.cat((positions, torch.zeros_like(pilots.content[0])))  # a pilot is told its place
+            among = self._among(pilots)
         predictions = []
         for index, layer in enumerate(self.layers):
             level = index % len(sizes)
             if every_layer:
                 classes, embeddings = head(x)
-                predictions.append(QueryPredictions(classes, ProductMasks(embeddings, features)))
+                predictions.append(self._predictions(classes, embeddings, features))
             else:
                 embeddings = head.embeddings(x)
             mask = attention_mask(embeddings, pyramid[level])
+            if pilots is not None and index < PILOTED_LAYERS:
+                mask[:, -pilots.content.shape[1] :] = pilots.allowed[level]
             trace.save("attention_mask", partial(mask.unflatten, 2, sizes[level]))
-            x = layer(x, self.query_positions, keys[index], values[index], mask)
+            x = layer(x, positions, keys[index], values[index], mask, among)
         classes, embeddings = head(x)
-        predictions.append(QueryPredictions(classes, ProductMasks(embeddings, features)))
+        predictions.append(self._predictions(classes, embeddings, features))
         return predictions
+
+    def _predictions(self, classes: Tensor, embeddings: Tensor, features: Tensor) -> QueryPredictions:
+        """Of the learnable queries, and beside them of the pilots that may follow these."""
+        count = len(self.query_features)
+        if classes.shape[1] == count:
+            return QueryPredictions(classes, ProductMasks(embeddings, features))
+        sizes = [count, classes.shape[1] - count]
+        (classes, pilot_classes), (embeddings, pilot_embeddings) = classes.split(sizes, 1), embeddings.split(sizes, 1)
+        piloted = QueryPredictions(pilot_classes, ProductMasks(pilot_embeddings, features))
+        return QueryPredictions(classes, ProductMasks(embeddings, features), piloted=piloted)
+
+    def _among(self, pilots: Pilots) -> Tensor:
+        """Which query may look at which, [B, Q + G, Q + G]: nobody looks at a spare pilot, and the learnable queries at
+        no pilot at all, for pilots know the truth.
+        """
+        queries = self.query_features.shape[0]
+        real = torch.cat((pilots.real.new_ones(len(pilots.real), queries), pilots.real), dim=1)
+        among = real[:, None].repeat(1, real.shape[1], 1)
+        among[:, :queries, queries:] = False
+        return among
 
     def _project_memory(self, memory: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """Keys and values of every layer, those of one level in a single wide product -> L × [B, N, D] each."""

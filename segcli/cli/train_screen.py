@@ -1,0 +1,148 @@
+"""What `segcli train` shows while it works: a panel in a terminal, single lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from segcli import console
+from segcli.console import Console
+
+if TYPE_CHECKING:
+    from segcli.engine.reports import EndReport, Report, SkipReport, StepReport, SweepReport, ValidationReport
+
+SECONDS_BETWEEN_LINES = 10.0  # outside a terminal
+FIRST_LINES = 5  # steps that are always worth a line there
+
+
+class TrainScreen:
+    """Shows reports as they come. why: how the run ended, once it has."""
+
+    def __init__(self, say: Console, out: Path, tensorboard: bool = False) -> None:
+        self.say, self.out, self.why = say, out, ""
+        self._stack = ExitStack()
+        self._renew: Any = None
+        self._metric = "none yet"
+        self._shown, self._last_line = 0, 0.0
+        self._board: Any = None
+        self._wants_board = tensorboard
+
+    def __enter__(self) -> TrainScreen:
+        self._renew = self._stack.enter_context(self.say.panel())
+        if self._wants_board:
+            from segcli.engine.tensorboard import Board
+
+            self._board = Board(self.out)
+            self._stack.callback(self._board.close)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def show(self, report: Report) -> None:
+        """One report, in the way of its kind."""
+        from segcli.engine import reports
+
+        if self._board is not None:
+            self._board.write(report)
+        match report:
+            case reports.StepReport():
+                self._step(report)
+            case reports.SkipReport():
+                self._skip(report)
+            case reports.ValidationReport():
+                self._validation(report)
+            case reports.SweepReport():
+                self._sweep(report)
+            case reports.Note():
+                self.say.note(report.text)
+            case reports.EndReport():
+                self._end(report)
+
+    def _step(self, report: StepReport) -> None:
+        if self._renew is not None:
+            self._renew(
+                [
+                    ("step", f"{report.step} / {report.steps}"),
+                    ("loss", f"{report.loss:.2f}   {_terms(report)}"),
+                    ("learning rate", f"{report.lr:.2e}   gradient {report.gradient:.1f}"),
+                    ("speed", f"{report.images_per_second:.1f} images/s   {duration(report.eta)} left"),
+                    ("memory", _gigabytes(report.memory)),
+                    ("last metric", self._metric),
+                ]
+            )
+            return
+        self._shown += 1
+        now = time.monotonic()
+        if self._shown <= FIRST_LINES or report.step == report.steps or now - self._last_line > SECONDS_BETWEEN_LINES:
+            self._last_line = now
+            self.say.note(
+                f"step {report.step}/{report.steps}  loss {report.loss:.2f} ({_terms(report)})  lr {report.lr:.2e}  "
+                f"{report.images_per_second:.1f} images/s  {duration(report.eta)} left  {_gigabytes(report.memory)}"
+            )
+
+    def _skip(self, report: SkipReport) -> None:
+        if not self.say.quiet:
+            console.warning(
+                f"step {report.step}: {report.reason}, nothing learnt from {', '.join(report.files)}"
+                + (f" ({report.in_a_row} in a row)" if report.in_a_row > 1 else "")
+            )
+
+    def _validation(self, report: ValidationReport) -> None:
+        metric = report.metric
+        self._metric = f"{metric.name} {percent(metric.value)} at step {report.step}"
+        star = " (best so far)" if report.is_best else ""
+        others = [f"{name} {percent(value)}" for name, value in list(metric.summary.items())[1:6]]
+        self.say.note(
+            f"validation at step {report.step}: {metric.name} {percent(metric.value)}{star} on {report.images} images "
+            f"({report.thresholds}); {', '.join(others)}; {duration(report.seconds)}"
+        )
+        bars = " ".join(str(count) for count in report.histogram)
+        self.say.note(f"  best class probability by image, 0 … 1: {bars}; {percent(report.empty)} % of images empty")
+        if report.empty == 1:
+            self.say.note(f"  no query above the threshold in any image; the best has {report.best_score:.2f}")
+
+    def _sweep(self, report: SweepReport) -> None:
+        self.say.note(
+            f"thresholds: {report.thresholds} gives {report.measure} {percent(report.value)}, the best of "
+            f"{len(report.tried)} tried; stored in best/"
+        )
+
+    def _end(self, report: EndReport) -> None:
+        self.why = report.why
+        if report.why.startswith("SIG"):
+            self.say.note(
+                f"stopped by {report.why} after step {report.step}; go on with: segcli train --resume --out {self.out}"
+            )
+            return
+        early = " early, as nothing got better" if report.why == "patience" else ""
+        best = f", best {report.best}" if report.best else ""
+        self.say.note(f"done{early} after {report.step} steps{best}")
+        self.say.say(f"{self.out / 'best'}")
+        self.say.note(f"try it: segcli predict photo.jpg --model {self.out / 'best'}")
+
+
+def _terms(report: StepReport) -> str:
+    return "  ".join(f"{name} {value:.3f}" for name, value in report.terms.items())
+
+
+def _gigabytes(memory: int | None) -> str:
+    return "memory unknown" if memory is None else f"{memory / 2**30:.1f} GB"
+
+
+def percent(value: float) -> str:
+    """A fraction as people write metrics: 53.2."""
+    return "-" if value != value else f"{100 * value:.1f}"
+
+
+def duration(seconds: float) -> str:
+    """90 -> 1 min, 5400 -> 1 h 30 min."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min"

@@ -1,0 +1,41 @@
+"""Label maps: one value a pixel. Palette files give their indices, never their colours."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from segcli.errors import InputError
+
+
+def read_label_map(file: Path) -> np.ndarray:
+    """A label picture -> int32 values [H, W], or uint8 [H, W, 3] if it holds colours.
+
+    Palette → indices; grey of 1, 8, 16 or 32 bits → its values; grey stored in three equal channels → that channel;
+    transparency is dropped. Orientation tags are not looked at: labels are drawn on the upright picture.
+
+    Raises:
+        InputError: missing, empty, damaged, truncated, not a picture, or lossy (JPEG smears labels into each other).
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(file) as image:
+            if image.format == "JPEG":
+                raise InputError(f"{file}: a label map in JPEG, whose compression changes labels; export it as PNG")
+            image.load()
+            pixels = np.asarray(image.convert("RGB") if image.mode in ("RGBA", "RGBX") else image)
+    except FileNotFoundError:
+        raise InputError(f"{file}: no such file (label map)") from None
+    except InputError:
+        raise
+    except Exception as error:  # Pillow's decoders raise nearly anything on malformed data
+        raise InputError(f"{file}: label map cannot be read ({error}); export it again") from error
+    if pixels.dtype.kind == "f":
+        raise InputError(f"{file}: label map of fractions (mode F); export it as whole numbers")
+    if pixels.ndim == 3 and pixels.shape[2] == 2:  # grey and alpha
+        pixels = pixels[..., 0]
+    if pixels.ndim == 3 and (pixels[..., 0] == pixels[..., 1]).all() and (pixels[..., 0] == pixels[..., 2]).all():
+        pixels = pixels[..., 0]
+    return pixels if pixels.ndim == 3 else pixels.astype(np.int32)

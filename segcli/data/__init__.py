@@ -1,0 +1,1 @@
+"""Datasets as they lie on disk: detection, one file a format, checks, augmentation, batches."""

@@ -1,0 +1,77 @@
+"""Where segcli keeps what it learnt about a dataset: derived files that can be deleted at any time."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+VARIABLE = "SEGCLI_CACHE"
+
+
+def cache_dir() -> Path:
+    """$SEGCLI_CACHE, else the platform's cache folder, else (not writable) a folder among the temporary files."""
+    if os.environ.get(VARIABLE):
+        place = Path(os.environ[VARIABLE])
+    elif sys.platform == "win32":
+        place = Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")) / "segcli" / "cache"
+    elif sys.platform == "darwin":
+        place = Path.home() / "Library" / "Caches" / "segcli"
+    else:
+        place = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "segcli"
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        if os.access(place, os.W_OK):
+            return place
+    except OSError:
+        pass
+    place = Path(tempfile.gettempdir()) / f"segcli-cache-{os.getuid() if hasattr(os, 'getuid') else 'user'}"
+    place.mkdir(parents=True, exist_ok=True)
+    return place
+
+
+def signature(files: Iterable[Path]) -> str:
+    """Size and time of change of some files, in one string; "-" for a file that is not there."""
+    parts = []
+    for file in files:
+        try:
+            state = file.stat()
+            parts.append(f"{state.st_size}:{state.st_mtime_ns}")
+        except OSError:
+            parts.append("-")
+    return " ".join(parts)
+
+
+def digest(*values: object) -> str:
+    """A short stable name for some values."""
+    return hashlib.blake2b("\0".join(str(value) for value in values).encode(), digest_size=12).hexdigest()
+
+
+def read_json(file: Path) -> Any:
+    """The cached value, or None if there is none that can be read."""
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def write_json(file: Path, value: Any) -> None:
+    """Keep a value, written beside and renamed. A full or read-only disk costs the speed of the next start only."""
+    write_bytes(file, json.dumps(value, separators=(",", ":")).encode())
+
+
+def write_bytes(file: Path, data: bytes) -> bool:
+    """Keep bytes, written beside and renamed; False if the disk would not have them."""
+    part = file.with_name(f".{file.name}.part-{os.getpid()}")
+    try:
+        part.write_bytes(data)
+        os.replace(part, file)
+    except OSError:
+        part.unlink(missing_ok=True)
+        return False
+    return True

@@ -1,0 +1,155 @@
+"""COCO's JSON files and what they name: which file is which split, and where its images lie."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+from segcli.data.cache import signature
+from segcli.data.folders import folders_below, locate, split_of, subfolders
+from segcli.data.packs import Pack, PackedImage, keys_in
+from segcli.data.records import Record
+from segcli.data.settings import Settings
+from segcli.errors import UsageError
+
+Kind = Literal["panoptic", "instance"]
+_OTHER_TASKS = ("person_keypoints", "captions", "stuff_", "image_info")  # of the official annotation archives
+_USUAL = {"panoptic": ("panoptic",), "instance": ("instances", "_annotations", "annotations")}
+_TRUTH_WORDS = ("panoptic", "annotation", "label", "mask", "segment", "gt")
+
+
+def annotation_files(root: Path, settings: Settings, kind: Kind) -> dict[str, Path]:
+    """split (or "all") -> the COCO file of this kind. Empty if there is none.
+
+    Raises UsageError if two files of one kind claim the same split.
+    """
+    declared = {split: place.annotations for split, place in settings.places.items() if place.annotations}
+    if declared:
+        return {split: file for split, file in declared.items() if kind_of(file) == kind}
+    found: dict[str, list[Path]] = {}
+    for file in _json_files(root):
+        if kind_of(file) == kind:
+            split = split_of(file.stem) or (split_of(file.parent.name) if file.parent != root else None) or "all"
+            found.setdefault(split, []).append(file)
+    return {split: _one(files, split, kind) for split, files in found.items()}
+
+
+def kind_of(file: Path) -> Kind | None:
+    """What sort of COCO file this is, by its keys; None if it is no COCO segmentation file."""
+    if file.name.startswith(_OTHER_TASKS):
+        return None
+    return _kind_by_keys(file, signature([file]))
+
+
+@lru_cache(maxsize=256)
+def _kind_by_keys(file: Path, state: str) -> Kind | None:
+    """Kept as long as the file's `state` is the same: the files are large and asked about several times."""
+    keys = keys_in(file, ("images", "annotations", "segments_info"))
+    if not {"images", "annotations"} <= keys:
+        return None
+    return "panoptic" if "segments_info" in keys else "instance"
+
+
+def _json_files(root: Path) -> list[Path]:
+    folders = [root]
+    for child in subfolders(root):
+        if child.name.lower() == "annotations":
+            folders += [child, *(f for f in subfolders(child) if split_of(f.name))]
+        elif split_of(child.name):
+            folders.append(child)
+    return [file for folder in folders for file in sorted(folder.glob("*.json"))[:_MAX_FILES] if file.is_file()]
+
+
+_MAX_FILES = 40  # a folder with more is one JSON an image (labelme): reading a few says so
+
+
+def _one(files: list[Path], split: str, kind: Kind) -> Path:
+    usual = [file for file in files if file.name.startswith(_USUAL[kind])]
+    choice = usual or files
+    if len(choice) > 1:
+        names = ", ".join(file.name for file in choice[:4])
+        of = f"the {split} split" if split != "all" else "no split by their names"
+        raise UsageError(
+            f"{choice[0].parent}: {len(choice)} COCO {kind} files for {of} ({names}); "
+            'say which under [train] annotations = "…" in dataset.toml'
+        )
+    return choice[0]
+
+
+def image_folder(root: Path, settings: Settings, split: str, file: Path, names: list[str]) -> Path:
+    """Where the images lie that an annotation file names.
+
+    Raises UsageError if none of them is anywhere below the dataset's folder.
+    """
+    place = settings.places.get(split)
+    if place and place.images:
+        return place.images
+    ranked = sorted(
+        folders_below(root, depth=3),
+        key=lambda folder: (
+            _other_split(folder, root, split),
+            _speaks_of_truth(folder, root),
+            folder != file.parent and split_of(folder.name) != split,
+        ),
+    )
+    found = locate(names, ranked) if names else root
+    if found is None:
+        raise UsageError(
+            f"{file}: names images such as {names[0]}, which are not below {root}; "
+            f'put them there, or name their folder under [{split if split != "all" else "train"}] images = "…" '
+            "in dataset.toml"
+        )
+    return found
+
+
+def truth_folder(root: Path, settings: Settings, split: str, file: Path, names: list[str]) -> Path:
+    """Where the id PNGs lie that a panoptic file names. Raises UsageError if they are nowhere."""
+    place = settings.places.get(split)
+    if place and place.labels:
+        return place.labels
+    ranked = sorted(
+        folders_below(root, depth=3),
+        key=lambda folder: (
+            folder != file.with_suffix(""),
+            _other_split(folder, root, split),
+            not _speaks_of_truth(folder, root) and split_of(folder.name) != split,
+        ),
+    )
+    found = locate(names, ranked) if names else root
+    if found is None:
+        raise UsageError(
+            f"{file}: names id maps such as {names[0]}, which are not below {root}; they belong in "
+            f"{file.with_suffix('').name}/ beside it"
+        )
+    return found
+
+
+def _speaks_of_truth(folder: Path, root: Path) -> bool:
+    """Whether a folder's path says that label files are in it: images and id maps may have the same names."""
+    return any(word in part.lower() for part in folder.relative_to(root).parts for word in _TRUTH_WORDS)
+
+
+def _other_split(folder: Path, root: Path, split: str) -> bool:
+    """Whether a folder belongs to another split: train and val may hold files of the same names."""
+    splits = {split_of(part) for part in folder.relative_to(root).parts} - {None}
+    return split != "all" and bool(splits) and split not in splits
+
+
+def records(pack: Pack, number: int, folder: Path, images: list[PackedImage]) -> list[Record]:
+    """Records for images of a pack, which is the reader's `number`-th."""
+    return [Record(image.image_id, str(folder / image.file_name), (number, *image.place)) for image in images]
+
+
+def merged_categories(packs: dict[str, Pack]) -> list[dict[str, Any]]:
+    """The categories of all splits, which must agree on the name of an id."""
+    merged: dict[int, dict[str, Any]] = {}
+    for pack in packs.values():
+        for category in pack.categories:
+            known = merged.setdefault(category["id"], category)
+            if known["name"] != category["name"]:
+                raise UsageError(
+                    f"{pack.source}: category {category['id']} is {category['name']!r} here and {known['name']!r} in "
+                    "another split; the splits must share one list of categories"
+                )
+    return list(merged.values())

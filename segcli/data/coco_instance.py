@@ -1,0 +1,142 @@
+"""COCO instances: polygons and run-length masks in one JSON file a split, also as Roboflow and labelme export them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from segcli.codecs.rle import RLE
+from segcli.data.coco_files import annotation_files, image_folder, merged_categories, records
+from segcli.data.folders import with_validation
+from segcli.data.packs import Pack, pack, read_piece
+from segcli.data.records import Found, Record
+from segcli.data.settings import Settings
+from segcli.data.truth import Polygons, ShapeTruth
+from segcli.errors import InputError, UsageError
+from segcli.types import Label
+
+FORMAT = "coco-instance"
+_BACKGROUND = {"background", "_background_", "__background__"}
+
+
+def probe(root: Path, settings: Settings) -> str | None:
+    """The annotation files, in a few words; None if there are none."""
+    files = annotation_files(root, settings, "instance")
+    return ", ".join(_short(file, root) for file in files.values()) or None
+
+
+def _short(file: Path, root: Path) -> str:
+    return file.name if file.parent in (root, root / "annotations") else f"{file.parent.name}/{file.name}"
+
+
+def load(root: Path, settings: Settings) -> Found:
+    """The dataset. Raises UsageError for broken annotations, and for boxes without masks."""
+    files = annotation_files(root, settings, "instance")
+    packs = {split: pack(file, "instance", _piece) for split, file in files.items()}
+    splits: dict[str, list[Record]] = {}
+    notes: list[str] = []
+    for number, (split, packed) in enumerate(packs.items()):
+        if packed.unmasked and not packed.used:
+            raise UsageError(
+                f"{packed.source}: {packed.unmasked} boxes and no masks; segmentation needs polygons "
+                "or run-length masks"
+            )
+        if packed.unmasked:
+            notes.append(f"{packed.source.name}: {packed.unmasked} annotations have no mask and are left out")
+        photos = image_folder(root, settings, split, packed.source, [image.file_name for image in packed.images])
+        splits[split] = records(packed, number, photos, packed.images)
+    categories, placeholder = _without_placeholder(merged_categories(packs), packs)
+    if placeholder:
+        notes.append(f"category {placeholder} has no objects and only stands for the group or the background: left out")
+    labels = settings.label_set([Label(row["id"], row["name"], isthing=True) for row in categories])
+    complete, held_out = with_validation(splits)
+    reader = InstanceReader(tuple(packed.data for packed in packs.values()), tuple(map(str, files.values())))
+    what = f"COCO instances: {probe(root, settings)}"
+    return Found(FORMAT, what, complete, labels, ("instance",), reader, notes=(*notes, *held_out))
+
+
+def _without_placeholder(rows: list[dict[str, Any]], packs: dict[str, Pack]) -> tuple[list[dict[str, Any]], str | None]:
+    """Exporters put an unused category 0 first: the background (labelme), or the group of the others (Roboflow)."""
+    used = frozenset().union(*(packed.used for packed in packs.values()))
+    first = min(rows, key=lambda row: row["id"], default=None)
+    if first is None or first["id"] != 0 or 0 in used or len(rows) == 1:
+        return rows, None
+    groups = {row.get("supercategory") for row in rows if row is not first}
+    if first["name"].lower() in _BACKGROUND or groups == {first["name"]}:
+        return [row for row in rows if row is not first], f"0 ({first['name']!r})"
+    return rows, None
+
+
+def _piece(annotation: dict[str, Any]) -> dict[str, Any] | None:
+    """What a mask is made of; None for an annotation that has only a box."""
+    shape = annotation.get("segmentation")
+    if isinstance(shape, dict):
+        shape = {"size": [int(side) for side in shape["size"]], "counts": shape["counts"]}
+    elif isinstance(shape, list):
+        polygons = [shape] if shape and isinstance(shape[0], int | float) else shape  # one polygon, not nested
+        shape = [[round(float(value), 3) for value in polygon] for polygon in polygons if len(polygon) >= 6]
+        if any(len(polygon) % 2 for polygon in shape):
+            raise ValueError("a polygon has an odd number of coordinates")
+        if not np.isfinite([value for polygon in shape for value in polygon]).all():
+            raise ValueError("a polygon has a coordinate that is not a number")
+    if not shape:
+        return None
+    return {
+        "category_id": int(annotation["category_id"]),
+        "iscrowd": int(annotation.get("iscrowd", 0)),
+        "segmentation": shape,
+    }
+
+
+@dataclass(frozen=True)
+class InstanceReader:
+    """Reads an image's shapes from a pack. One pack a split; `sources` are the files they came from."""
+
+    packs: tuple[Path, ...]
+    sources: tuple[str, ...]
+
+    def files(self, record: Record) -> list[Path]:
+        """None: the annotations of all images are in one file."""
+        return []
+
+    def read(self, record: Record, size: tuple[int, int]) -> ShapeTruth:
+        """The objects, each as polygons or a run-length mask."""
+        assert isinstance(record.truth, tuple)
+        number, offset, length = record.truth
+        stated, rows = read_piece(self.packs[number], offset, length)
+        if stated and stated != size:
+            raise _other_size(record, size, self.sources[number], stated)
+        shapes: list[RLE | Polygons] = []
+        for row in rows:
+            shape = row["segmentation"]
+            if isinstance(shape, dict):
+                shapes.append(_run_lengths(shape, size, self.sources[number], record))
+            else:
+                shapes.append([np.array(polygon, dtype=np.float64).reshape(-1, 2) for polygon in shape])
+        return ShapeTruth(
+            size,
+            shapes,
+            np.array([row["category_id"] for row in rows], dtype=np.int64),
+            np.array([row["iscrowd"] for row in rows], dtype=bool),
+        )
+
+
+def _run_lengths(shape: dict[str, Any], size: tuple[int, int], source: str, record: Record) -> RLE:
+    try:
+        rle = RLE.from_coco(shape)
+    except InputError as error:
+        raise InputError(f"{source}: image {record.image_id}: {error}") from error
+    if tuple(rle.size) != size:
+        raise _other_size(record, size, source, rle.size)
+    return rle
+
+
+def _other_size(record: Record, size: tuple[int, int], source: str, stated: tuple[int, int]) -> InputError:
+    turned = " (the picture has a rotation tag that its annotations ignore)" if stated == size[::-1] else ""
+    return InputError(
+        f"{record.image}: {size[1]}×{size[0]} pixels, but {stated[1]}×{stated[0]} in {Path(source).name}{turned}; "
+        "annotations must be of the picture as it is"
+    )

@@ -1,0 +1,127 @@
+"""One split of a dataset: the i-th image and its truth, decoded and rasterised when asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from segcli.codecs.image import read_image
+from segcli.data.records import DatasetInfo, Reader, Record
+from segcli.data.truth import NOTHING, VOID, Truth, Window
+from segcli.errors import UsageError
+from segcli.types import LabelSet, Task
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """An image and its N objects.
+
+    image: uint8 [H, W, 3] RGB, upright. truth: the objects, rasterised by the properties below or, in part and at
+    another size, by `truth.crop(window)`. image_id: unique within the split (in COCO data the id of the file).
+    """
+
+    image: np.ndarray
+    truth: Truth
+    file: Path
+    image_id: str
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W)."""
+        return (int(self.image.shape[0]), int(self.image.shape[1]))
+
+    @property
+    def labels(self) -> np.ndarray:
+        """int64 [N], class indices."""
+        return self.truth.labels
+
+    @property
+    def crowd(self) -> np.ndarray:
+        """bool [N], regions of many objects that were not told apart."""
+        return self.truth.crowd
+
+    @cached_property
+    def masks(self) -> np.ndarray:
+        """bool [N, H, W]; an object without pixels has an empty mask."""
+        index, masks = self.truth.crop(Window.whole(self.size))
+        if len(index) == len(self.labels):
+            return masks
+        all_masks = np.zeros((len(self.labels), *self.size), dtype=bool)
+        all_masks[index] = masks
+        return all_masks
+
+    @cached_property
+    def void(self) -> np.ndarray | None:
+        """bool [H, W], pixels whose truth is unknown; None if the format has none."""
+        return self.truth.void(Window.whole(self.size))
+
+    def id_map(self) -> np.ndarray:
+        """int32 [H, W]: i + 1 = object i, 0 = none of them, -1 = void; where objects overlap the last one wins."""
+        ids = np.full(self.size, NOTHING, dtype=np.int32)
+        for number, mask in enumerate(self.masks, start=1):
+            ids[mask] = number
+        if self.void is not None:
+            ids[self.void] = VOID
+        return ids
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A split. Picklable and without open files, so that worker processes get it whole."""
+
+    records: list[Record]
+    reader: Reader
+    labels: LabelSet
+    source_labels: LabelSet
+    task: Task
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __iter__(self) -> Iterator[Sample]:
+        return (self[index] for index in range(len(self)))
+
+    def __getitem__(self, index: int) -> Sample:
+        """Decode an image and read its truth. Raises InputError or UsageError naming the file."""
+        record = self.records[index]
+        image = read_image(record.image)
+        return Sample(image, self.truth(index, image.shape[:2]), Path(record.image), record.image_id)
+
+    def truth(self, index: int, size: tuple[int, ...]) -> Truth:
+        """The objects of an image that is `size` = (H, W), for this dataset's task, labels as class indices."""
+        truth = self.reader.read(self.records[index], (int(size[0]), int(size[1])))
+        return for_task(truth, self.task, self.labels)
+
+
+def open_split(info: DatasetInfo, split: str) -> Dataset:
+    """One split of what was found. Raises UsageError if there is no such split."""
+    if split not in info.splits:
+        raise UsageError(f"{info.root}: no {split!r} split; there are {', '.join(info.splits)}")
+    return Dataset(info.splits[split], info.reader, info.labels, info.source_labels, info.task)
+
+
+def for_task(truth: Truth, task: Task, labels: LabelSet) -> Truth:
+    """Dataset ids -> class indices, and the objects as the task has them: stuff of one class is one object (and in
+    semantic segmentation everything is); classes the task does not have are left out.
+    """
+    index_of = {label.id: index for index, label in enumerate(labels)}
+    joined: dict[int, int] = {}  # class -> the object that collects it
+    new_labels: list[int] = []
+    segment = np.full(len(truth.labels), -1, dtype=np.int64)
+    for position, label_id in enumerate(truth.labels.tolist()):
+        index = index_of.get(label_id)
+        if index is None:
+            continue
+        collected = task == "semantic" or (task == "panoptic" and not labels[index].isthing)
+        if collected and index in joined:
+            segment[position] = joined[index]
+            continue
+        segment[position] = len(new_labels)
+        if collected:
+            joined[index] = len(new_labels)
+        new_labels.append(index)
+    return truth.relabelled(np.array(new_labels, dtype=np.int64), segment)

@@ -1,0 +1,135 @@
+"""What lies in a folder? Finds the format, the splits, the classes and the task, and says so in one line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import ModuleType
+
+from segcli.data import (
+    coco_instance,
+    coco_panoptic,
+    instance_png,
+    labelme,
+    semantic_png,
+    voc,
+    yolo_seg,
+)
+from segcli.data.folders import subfolders
+from segcli.data.records import DatasetInfo, Found
+from segcli.data.settings import FILE_NAME, Settings, read_settings
+from segcli.errors import UsageError
+from segcli.types import TASKS, LabelSet, Task
+
+FORMATS: dict[str, ModuleType] = {
+    module.FORMAT: module
+    for module in (coco_panoptic, coco_instance, voc, yolo_seg, labelme, semantic_png, instance_png)
+}
+_MAX_CHILDREN = 20
+_LABEL_MAPS = (semantic_png.FORMAT, instance_png.FORMAT)
+
+
+def detect(path: Path | str, *, format: str | None = None, task: str | None = None) -> DatasetInfo:
+    """Find out what a folder holds. `format` (one of FORMATS) and `task` override what is found and `dataset.toml`.
+
+    Raises:
+        UsageError: no such folder, nothing recognised, more than one possibility (the message names --format), a task
+            that the data cannot serve, or data that contradicts itself.
+    """
+    root = Path(path)
+    if root.is_file() and root.suffix in (".yaml", ".yml", ".toml", ".json"):
+        root = root.parent
+    if not root.is_dir():
+        raise UsageError(f"{path}: no such folder; give the folder that holds the images and their annotations")
+    settings = read_settings(root)
+    wanted, wanted_task = format or settings.format, task or settings.task
+    if wanted is not None and wanted not in FORMATS:
+        raise UsageError(f"--format {wanted}: unknown format; known are {', '.join(FORMATS)}")
+    if wanted_task is not None and wanted_task not in TASKS:
+        raise UsageError(f"--task {wanted_task}: unknown task; known are {', '.join(TASKS)}")
+    notes: list[str] = []
+    name = wanted or _choose(root, settings, wanted_task, notes)
+    if FORMATS[name].probe(root, settings) is None:
+        raise UsageError(f"{root}: holds no data in the format {name}; leave out --format to see what is found")
+    found: Found = FORMATS[name].load(root, settings)
+    return _info(root, found, _task(root, found, wanted_task), notes)
+
+
+def _choose(root: Path, settings: Settings, task: str | None, notes: list[str]) -> str:
+    hits = _hits(root, settings)
+    structured = {name: what for name, what in hits.items() if name not in _LABEL_MAPS}
+    if set(structured) == {coco_panoptic.FORMAT, coco_instance.FORMAT}:
+        # COCO publishes both for the same images. Panoptic serves every task; for instances alone the instance file is
+        # the fuller truth: objects may overlap there.
+        chosen = coco_instance.FORMAT if task == "instance" else coco_panoptic.FORMAT
+        other = next(name for name in structured if name != chosen)
+        notes.append(f"also here, not used: {structured[other]} (--format {other})")
+        return chosen
+    if len(structured) > 1:
+        listed = "; ".join(f"{name} ({what})" for name, what in structured.items())
+        raise UsageError(f"{root}: could be {listed}; choose with --format {' or --format '.join(structured)}")
+    if structured:
+        return next(iter(structured))
+    if hits:
+        return _kind_of_label_maps(root, settings)
+    inside = [child.name for child in subfolders(root)[:_MAX_CHILDREN] if _hits(child, read_settings(child))]
+    if inside:
+        raise UsageError(f"{root}: no dataset here, but in the folder {', '.join(inside)}; give that one")
+    raise UsageError(
+        f"{root}: no dataset recognised; looked for COCO JSON, Pascal VOC, data.yaml, labelme JSON, and images beside "
+        f"label maps (images/ and labels/, with train/ and val/ inside or outside); {FILE_NAME} can name the folders"
+    )
+
+
+def _hits(root: Path, settings: Settings) -> dict[str, str]:
+    """format -> what speaks for it."""
+    return {name: what for name, module in FORMATS.items() if (what := module.probe(root, settings)) is not None}
+
+
+def _kind_of_label_maps(root: Path, settings: Settings) -> str:
+    objects = instance_png.values_are_objects(root, settings)
+    if objects is None:
+        raise UsageError(
+            f"{root}: the label maps could number objects or classes; say which: --format instance-png (every value is "
+            "one object) or --format semantic-png (every value is a class)"
+        )
+    return instance_png.FORMAT if objects else semantic_png.FORMAT
+
+
+def _task(root: Path, found: Found, wanted: str | None) -> Task:
+    if wanted is None:
+        return found.tasks[0]
+    for task in found.tasks:
+        if task == wanted:
+            return task
+    raise UsageError(
+        f"{root}: --task {wanted} needs annotations that {found.format} data does not have; "
+        f"possible here: {', '.join(found.tasks)}"
+    )
+
+
+def _info(root: Path, found: Found, task: Task, notes: list[str]) -> DatasetInfo:
+    labels = found.labels
+    if task == "instance":
+        labels = LabelSet(tuple(label for label in labels if label.isthing))
+    if not len(labels):
+        raise UsageError(f"{root}: no class for the task {task}; instances need things (see things in {FILE_NAME})")
+    counts = ", ".join(f"{len(records)} {split}" for split, records in found.splits.items())
+    kinds = _kinds(labels) if task == "panoptic" else f"{len(labels)} class" + "es" * (len(labels) != 1)
+    return DatasetInfo(
+        root=root,
+        format=found.format,
+        found=f"{found.what}; {counts} images; {kinds}; task {task}",
+        task=task,
+        tasks=found.tasks,
+        labels=labels,
+        source_labels=found.labels,
+        splits=found.splits,
+        reader=found.reader,
+        ignore=found.ignore,
+        notes=(*notes, *found.notes),
+    )
+
+
+def _kinds(labels: LabelSet) -> str:
+    things = sum(labels.isthing)
+    return f"{len(labels)} classes ({things} things, {len(labels) - things} stuff)"

@@ -1,0 +1,101 @@
+"""Label maps as numbers: which values a map holds, colours as class ids, ids as positions. Each is one pass."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from segcli.codecs.label_png import read_label_map
+from segcli.data.cache import cache_dir, digest, read_json, signature, write_json
+from segcli.data.truth import VOID
+from segcli.errors import InputError, UsageError
+from segcli.types import Label
+
+_DENSE = 1 << 24  # values below are counted in a table, larger ones by sorting
+
+
+def values_of(label_map: np.ndarray) -> np.ndarray:
+    """The distinct values of an integer map, ascending, int64."""
+    if label_map.size and (label_map.min() < 0 or label_map.max() >= _DENSE):
+        return np.unique(label_map).astype(np.int64)
+    return np.flatnonzero(np.bincount(label_map.ravel()))
+
+
+def numbered(label_map: np.ndarray, present: np.ndarray, void: Sequence[int]) -> np.ndarray:
+    """Values of a map -> their positions in `present` plus 1, int32; `void` values -> -1, all others -> 0."""
+    top = int(present.max(initial=0))
+    if int(label_map.min(initial=0)) < 0 or max(top, int(label_map.max(initial=0))) >= _DENSE:
+        places = np.searchsorted(present, label_map).clip(0, max(0, len(present) - 1))
+        result = np.where(present[places] == label_map, places + 1, 0) if len(present) else np.zeros_like(label_map)
+        return np.where(np.isin(label_map, void), VOID, result).astype(np.int32)
+    table = np.zeros(int(label_map.max(initial=0)) + 1, dtype=np.int32)
+    fitting = present < len(table)
+    table[present[fitting]] = np.flatnonzero(fitting) + 1
+    table[[value for value in void if 0 <= value < len(table)]] = VOID
+    return table[label_map]
+
+
+def colours_to_ids(picture: np.ndarray, labels: Sequence[Label], file: Path) -> np.ndarray:
+    """uint8 [H, W, 3] -> int32 class ids [H, W], by the colours the classes declare.
+
+    Raises UsageError for a picture of colours where none are declared, or with other colours.
+    """
+    table = _colour_table(tuple((label.id, label.color) for label in labels if label.color))
+    codes = (picture[..., 0].astype(np.int32) << 16) | (picture[..., 1].astype(np.int32) << 8) | picture[..., 2]
+    places = table[codes]
+    if not places.all():
+        strange = np.unique(codes[places == 0])
+        shown = ", ".join(f"({c >> 16}, {(c >> 8) & 255}, {c & 255})" for c in strange[:4].tolist())
+        if not any(label.color for label in labels):
+            raise UsageError(
+                f"{file}: a label map of colours ({shown}, …) and no declaration of what they mean; "
+                "give each class its color in dataset.toml ([[classes]] id, name, color), or a class_dict.csv "
+                "(name, r, g, b)"
+            )
+        raise UsageError(
+            f"{file}: colour {shown} belongs to no class ({sum(bool(label.color) for label in labels)} colours are "
+            "declared); declare it, or export the label map without smoothing"
+        )
+    ids = np.array([0] + [label.id for label in labels if label.color], dtype=np.int32)
+    return ids[places]
+
+
+@lru_cache(maxsize=2)
+def _colour_table(colours: tuple[tuple[int, tuple[int, int, int]], ...]) -> np.ndarray:
+    """24-bit colour -> position plus 1. 32 MB that are never touched, but for the pages of a few colours."""
+    table = np.zeros(1 << 24, dtype=np.int16)
+    for position, (_, (red, green, blue)) in enumerate(colours):
+        table[(red << 16) | (green << 8) | blue] = position + 1
+    return table
+
+
+def survey(files: Sequence[Path]) -> dict[int, str]:
+    """value -> one file that holds it, over all label maps; read in threads, remembered as long as no file changes.
+
+    Unreadable files are passed over here: the scan names them. Raises UsageError for a map of colours.
+    """
+    kept = cache_dir() / f"values-{digest(*files[:1], len(files), signature(files))}.json"
+    known = read_json(kept)
+    if known is None:
+        found: dict[int, str] = {}
+        with ThreadPoolExecutor() as pool:
+            for file, values in zip(files, pool.map(_values_in, files), strict=True):
+                for value in values:
+                    found.setdefault(value, str(file))
+        known = {str(value): file for value, file in found.items()}
+        write_json(kept, known)
+    return {int(value): file for value, file in sorted(known.items(), key=lambda item: int(item[0]))}
+
+
+def _values_in(file: Path) -> list[int]:
+    try:
+        label_map = read_label_map(file)
+    except InputError:
+        return []
+    if label_map.ndim == 3:
+        colours_to_ids(label_map, (), file)
+    return [int(value) for value in values_of(label_map)]

@@ -1,0 +1,179 @@
+"""labelme: one JSON an image, with named polygons, rectangles, circles and masks."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from segcli.codecs.rle import RLE, encode
+from segcli.data.folders import named, split_folders, with_validation
+from segcli.data.packs import keys_in
+from segcli.data.records import Found, Record
+from segcli.data.settings import Settings
+from segcli.data.truth import Polygons, ShapeTruth
+from segcli.errors import InputError, UsageError
+from segcli.types import Label
+
+FORMAT = "labelme"
+_SKIPPED = {"__ignore__", "_background_"}
+_CIRCLE = np.stack([np.cos(np.linspace(0, 2 * np.pi, 64, endpoint=False)),
+                    np.sin(np.linspace(0, 2 * np.pi, 64, endpoint=False))], axis=1)  # fmt: skip
+_AREAS = ("polygon", "rectangle", "circle", "mask")
+
+
+def _folders(root: Path) -> dict[str, Path]:
+    """split (or "all") -> the folder of its JSON files."""
+    splits = {
+        split: named(folder, ("annotations", "labels")) or folder for split, folder in split_folders(root).items()
+    }
+    candidates = {**splits, "all": named(root, ("annotations", "labels", "json")) or root}
+    found = {split: folder for split, folder in candidates.items() if _is_labelme(folder)}
+    if not found and _is_labelme(root):
+        found = {"all": root}
+    return found
+
+
+def _is_labelme(folder: Path) -> bool:
+    file = next(iter(sorted(folder.glob("*.json"))), None)
+    return file is not None and keys_in(file, ("shapes", "imagePath")) == {"shapes", "imagePath"}
+
+
+def probe(root: Path, settings: Settings) -> str | None:
+    """Where the JSON files are, in a few words; None if there are none."""
+    folders = _folders(root)
+    return ", ".join(f"{len(list(f.glob('*.json')))} JSON files in {f.name}/" for f in folders.values()) or None
+
+
+def load(root: Path, settings: Settings) -> Found:
+    """The dataset; its classes are the names in use, numbered from 1 in alphabetical order."""
+    splits: dict[str, list[Record]] = {}
+    names: set[str] = set()
+    without_area = 0
+    for split, folder in _folders(root).items():
+        splits[split] = []
+        for file in sorted(folder.glob("*.json")):
+            raw = _parsed(file)
+            splits[split].append(Record(file.stem, str(_image(file, raw)), str(file)))
+            areas = [shape for shape in raw["shapes"] if shape.get("shape_type", "polygon") in _AREAS]
+            without_area += len(raw["shapes"]) - len(areas)
+            names |= {str(shape["label"]) for shape in areas} - _SKIPPED
+    notes = [f"{without_area} lines and points enclose no area and are left out"] if without_area else []
+    if settings.classes:
+        labels = [Label(label.id, label.name, isthing=True, color=label.color) for label in settings.classes]
+    else:
+        labels = [Label(i, name, isthing=True) for i, name in enumerate(sorted(names), start=1)]
+    if not labels:
+        raise UsageError(f"{root}: the labelme files hold no polygons, rectangles, circles or masks")
+    label_set = settings.label_set(labels)
+    complete, held_out = with_validation(splits)
+    reader = LabelmeReader(tuple((label.name, label.id) for label in label_set))
+    what = f"labelme: {probe(root, settings)}"
+    return Found(FORMAT, what, complete, label_set, ("instance",), reader, notes=(*notes, *held_out))
+
+
+def _parsed(file: Path) -> dict[str, Any]:
+    try:
+        raw = json.loads(file.read_bytes())
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read ({error.strerror or error})") from error
+    except ValueError as error:
+        raise UsageError(f"{file}: not valid JSON ({error}); save it again in labelme") from error
+    if not isinstance(raw, dict) or not isinstance(raw.get("shapes"), list) or "imagePath" not in raw:
+        raise UsageError(f"{file}: not a labelme file (shapes or imagePath is missing)")
+    return raw
+
+
+def _image(file: Path, raw: dict[str, Any]) -> Path:
+    """The image a file speaks of: by its path, or by its name beside the file or in images/."""
+    name = str(raw["imagePath"]).replace("\\", "/")
+    folders = (file.parent, file.parent.parent / "images", file.parent.parent)
+    tried = [file.parent / name, *(folder / Path(name).name for folder in folders)]
+    return next((path for path in tried if path.is_file()), tried[0])
+
+
+@dataclass(frozen=True)
+class LabelmeReader:
+    """Reads one JSON file an image. ids: (name, class id) pairs."""
+
+    ids: tuple[tuple[str, int], ...]
+
+    def files(self, record: Record) -> list[Path]:
+        """The JSON file."""
+        return [Path(str(record.truth))]
+
+    def read(self, record: Record, size: tuple[int, int]) -> ShapeTruth:
+        """The objects; shapes of one name and one group_id are one object."""
+        file = Path(str(record.truth))
+        raw = _parsed(file)
+        stated = (raw.get("imageHeight"), raw.get("imageWidth"))
+        if all(stated) and stated != size:
+            raise InputError(
+                f"{record.image}: {size[1]}×{size[0]} pixels, but {stated[1]}×{stated[0]} in {file.name}; "
+                "annotations must be of the picture as it is"
+            )
+        ids = dict(self.ids)
+        groups: dict[object, tuple[int, list[RLE | Polygons]]] = {}
+        for position, shape in enumerate(raw["shapes"]):
+            if shape.get("shape_type", "polygon") not in _AREAS or shape["label"] in _SKIPPED:
+                continue
+            if shape["label"] not in ids:
+                raise UsageError(
+                    f"{file}: label {shape['label']!r} is no class of this dataset (allowed: {', '.join(ids)}); "
+                    "rename it, or declare the class in dataset.toml"
+                )
+            group = shape.get("group_id")
+            key = position if group is None else (shape["label"], group)
+            groups.setdefault(key, (ids[shape["label"]], []))[1].append(_shape(shape, size, file))
+        labels = np.array([label for label, _ in groups.values()], dtype=np.int64)
+        shapes = [_joined(parts, size) for _, parts in groups.values()]
+        return ShapeTruth(size, shapes, labels, np.zeros(len(labels), dtype=bool))
+
+
+def _shape(shape: dict[str, Any], size: tuple[int, int], file: Path) -> RLE | Polygons:
+    kind = shape.get("shape_type", "polygon")
+    try:
+        points = np.array(shape["points"], dtype=np.float64).reshape(-1, 2)
+        if not np.isfinite(points).all() or len(points) < (3 if kind == "polygon" else 2):
+            raise ValueError(f"{len(points)} points")
+        if kind == "polygon":
+            return [points]
+        if kind == "circle":  # centre and a point on the rim
+            return [points[0] + _CIRCLE * np.hypot(*(points[1] - points[0]))]
+        if kind == "rectangle":
+            (x0, y0), (x1, y1) = points[:2]
+            return [np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)])]
+        return _mask(shape["mask"], points, size)
+    except (KeyError, TypeError, ValueError, OSError) as error:
+        raise UsageError(f"{file}: a {kind} of {shape.get('label')!r} is malformed ({error})") from error
+
+
+def _mask(text: str, points: np.ndarray, size: tuple[int, int]) -> RLE:
+    """labelme's mask: a PNG in base64 whose top left pixel is at the first point."""
+    from PIL import Image
+
+    with Image.open(io.BytesIO(base64.b64decode(text))) as image:
+        pixels = np.asarray(image) > 0
+    x, y = (round(float(value)) for value in points[0])
+    pixels = pixels[max(0, -y) : size[0] - y, max(0, -x) : size[1] - x]
+    return encode(pixels, size, (max(0, x), max(0, y)))
+
+
+def _joined(parts: list[RLE | Polygons], size: tuple[int, int]) -> RLE | Polygons:
+    polygons = [part for part in parts if not isinstance(part, RLE)]
+    if len(polygons) == len(parts):
+        return [polygon for part in polygons for polygon in part]
+    if len(parts) == 1:
+        return parts[0]
+    from segcli.codecs.polygons import fill
+
+    mask = fill([polygon for part in polygons for polygon in part], size)
+    for part in parts:
+        if isinstance(part, RLE):
+            mask |= part.decode()
+    return encode(mask)

@@ -1,0 +1,102 @@
+"""What detection hands on: where things lie and what the classes are. No pixels, no masks, no open files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Protocol
+
+from segcli.data.truth import Truth
+from segcli.errors import UsageError
+from segcli.types import LabelSet, Task
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One image of a split.
+
+    image_id: unique within its split. truth: the label file, or (number, offset, length) of a piece in one of the
+    reader's packs, or None for an image that is known to hold no objects.
+    """
+
+    image_id: str
+    image: str
+    truth: str | tuple[int, int, int] | None
+
+
+class Reader(Protocol):
+    """Turns a record into its truth. Small, picklable, without open files: it goes to every worker."""
+
+    def read(self, record: Record, size: tuple[int, int]) -> Truth:
+        """The truth of an image that is `size` = (H, W) as decoded, its labels the dataset's own ids.
+
+        Raises:
+            InputError: the label file is missing, damaged or of another size.
+            UsageError: a label outside of the declared classes.
+        """
+
+    def files(self, record: Record) -> list[Path]:
+        """The label files that are read for this record alone."""
+
+
+@dataclass(frozen=True)
+class DatasetInfo:
+    """A dataset that was found.
+
+    found: one line for a person. notes: what else should be said aloud (held-out images, classes left out, …).
+    ignore: label values that mean "void". source_labels: every class of the dataset, before `task` selects.
+    """
+
+    root: Path
+    format: str
+    found: str
+    task: Task
+    tasks: tuple[Task, ...]
+    labels: LabelSet
+    source_labels: LabelSet
+    splits: dict[str, list[Record]]
+    reader: Reader
+    ignore: tuple[int, ...] = ()
+    notes: tuple[str, ...] = field(default=())
+
+    def without(self, files: Iterable[str]) -> DatasetInfo:
+        """The same dataset with some images, named by their files, left out."""
+        dropped = set(files)
+        splits = {name: [r for r in records if r.image not in dropped] for name, records in self.splits.items()}
+        return replace(self, splits=splits)
+
+
+@dataclass(frozen=True)
+class Found:
+    """A format's answer: everything that does not depend on the wanted task. The first of `tasks` is the default."""
+
+    format: str
+    what: str
+    splits: dict[str, list[Record]]
+    labels: LabelSet
+    tasks: tuple[Task, ...]
+    reader: Reader
+    ignore: tuple[int, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def out_of_range(file: object, values: Sequence[object], allowed: Sequence[int], ignore: Sequence[int]) -> UsageError:
+    """The error for labels that no class has: file, value, allowed range, remedy."""
+    shown = ", ".join(str(value) for value in values[:5]) + (", …" if len(values) > 5 else "")
+    ignored = f"; ignored: {as_ranges(ignore)}" if ignore else ""
+    return UsageError(
+        f"{file}: label {shown} is no class of this dataset (allowed: {as_ranges(allowed)}{ignored}); "
+        "correct the file, or declare the class or the ignored value in dataset.toml"
+    )
+
+
+def as_ranges(values: Sequence[int]) -> str:
+    """[1, 2, 3, 7] -> "1–3, 7"."""
+    parts: list[list[int]] = []
+    for value in sorted(set(values)):
+        if parts and value == parts[-1][1] + 1:
+            parts[-1][1] = value
+        else:
+            parts.append([value, value])
+    return ", ".join(str(low) if low == high else f"{low}–{high}" for low, high in parts)

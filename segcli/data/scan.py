@@ -1,0 +1,249 @@
+"""Reads every image and every label once before training: what is there, and what is broken.
+
+A second scan reads only what changed since: rows are kept in the cache under the size and time of change of their
+files. Work is divided among threads, as decoding releases Python's lock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from segcli.data.cache import cache_dir, digest, read_json, signature, write_json
+from segcli.data.dataset import Dataset, open_split
+from segcli.data.records import DatasetInfo, Record
+from segcli.data.truth import Window
+from segcli.errors import InputError, UsageError
+from segcli.types import Label
+
+_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Row:
+    """One image. Keys are dataset ids as text (it is kept as JSON). objects: id -> count; pixels: id -> count."""
+
+    size: tuple[int, int]
+    objects: dict[str, int]
+    pixels: dict[str, int]
+    void: int = 0
+    problem: str | None = None  # a file that is missing or damaged
+    misuse: str | None = None  # a label that no class has
+
+
+@dataclass(frozen=True)
+class ClassCount:
+    """One class in one split. share: of all pixels of the split."""
+
+    label: Label
+    images: int
+    objects: int
+    share: float
+
+
+@dataclass(frozen=True)
+class SplitReport:
+    """One split. objects: of the task, that is with stuff (or, in semantic data, everything) counted once a class.
+
+    empty: images without objects. most: (file, objects) of the fullest image. counts: objects of every image.
+    """
+
+    name: str
+    images: int
+    objects: int
+    empty: int
+    void_share: float
+    classes: list[ClassCount]
+    most: tuple[str, int]
+    counts: np.ndarray = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """An image that cannot be used, and why (the message names the file)."""
+
+    file: str
+    message: str
+
+
+@dataclass(frozen=True)
+class ScanReport:
+    """What is in a dataset."""
+
+    splits: list[SplitReport]
+    problems: list[Problem]
+
+    def crowded(self, queries: int) -> str | None:
+        """A warning if images hold more objects than the model has queries; None if all fit."""
+        over = sum(int((split.counts > queries).sum()) for split in self.splits)
+        if not over:
+            return None
+        file, most = max((split.most for split in self.splits), key=lambda item: item[1])
+        return (
+            f"{over} images hold more objects than the model's {queries} queries (most: {most} in {file}); "
+            "the surplus cannot be found unless crops are smaller or queries more"
+        )
+
+    def unseen(self) -> list[Label]:
+        """Classes without a pixel in the training split."""
+        train = next(split for split in self.splits if split.name == "train")
+        return [count.label for count in train.classes if not count.images]
+
+
+def scan(
+    info: DatasetInfo,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+    threads: int | None = None,
+) -> ScanReport:
+    """Read every image and label of every split. `progress(done, total)` is called after each image.
+
+    Missing and damaged files are listed in the report, to be said aloud and left out (`DatasetInfo.without`).
+
+    Raises:
+        UsageError: labels that no class has (file, value, allowed range), or nothing usable to train on.
+    """
+    total = sum(len(records) for records in info.splits.values())
+    done = 0
+    reports, problems = [], []
+    for name in info.splits:
+        dataset = open_split(info, name)
+        rows: list[Row] = []
+        for row in _rows(info, dataset, name, threads):
+            rows.append(row)
+            done += 1
+            if progress:
+                progress(done, total)
+        for record, row in zip(dataset.records, rows, strict=True):
+            if row.problem:
+                problems.append(Problem(record.image, row.problem))
+        _refuse_misuse(rows)
+        reports.append(_report(info, dataset.records, name, rows))
+    if not next(report for report in reports if report.name == "train").images:
+        raise UsageError(f"{info.root}: no image to train on can be read; the first: {problems[0].message}")
+    return ScanReport(reports, problems)
+
+
+def _refuse_misuse(rows: list[Row]) -> None:
+    misuses = [row.misuse for row in rows if row.misuse]
+    if misuses:
+        more = f" ({len(misuses) - 1} more files have such labels)" if len(misuses) > 1 else ""
+        raise UsageError(misuses[0] + more)
+
+
+def _rows(info: DatasetInfo, dataset: Dataset, split: str, threads: int | None) -> Iterator[Row]:
+    kept = cache_dir() / f"scan-{digest(_VERSION, info.root.resolve(), split, repr(info.reader))}.json"
+    known: dict[str, list[object]] = read_json(kept) or {}
+    fresh: dict[str, list[object]] = {}
+    with ThreadPoolExecutor(threads) as pool:
+        tasks = []
+        for record in dataset.records:
+            state = signature([Path(record.image), *_label_files(dataset, record)]) + f" {record.truth}"
+            entry = known.get(record.image)
+            old = _restored(entry[1]) if entry and entry[0] == state else None
+            tasks.append((record, state, old, None if old else pool.submit(_read, dataset, record)))
+        for record, state, old, task in tasks:
+            row = old or task.result()  # type: ignore[union-attr]
+            fresh[record.image] = [state, asdict(row)]
+            yield row
+    if fresh != known:
+        write_json(kept, fresh)
+
+
+def _restored(value: object) -> Row | None:
+    try:
+        row = Row(**value)  # type: ignore[arg-type]
+        return Row((row.size[0], row.size[1]), row.objects, row.pixels, row.void, row.problem, row.misuse)
+    except TypeError:
+        return None
+
+
+def _label_files(dataset: Dataset, record: Record) -> list[Path]:
+    try:
+        return dataset.reader.files(record)
+    except InputError:
+        return []
+
+
+def _read(dataset: Dataset, record: Record) -> Row:
+    """Everything about one image; its faults are part of the answer."""
+    size = (0, 0)
+    try:
+        size = decoded_size(Path(record.image))
+        truth = dataset.reader.read(record, size)
+        areas = truth.areas(Window.whole(size))
+        void = truth.void(Window.whole(size))
+    except InputError as error:
+        return Row(size, {}, {}, problem=str(error))
+    except UsageError as error:
+        return Row(size, {}, {}, misuse=str(error))
+    objects: dict[str, int] = {}
+    pixels: dict[str, int] = {}
+    for label, area in zip(truth.labels.tolist(), areas.tolist(), strict=True):
+        if area:
+            objects[str(label)] = objects.get(str(label), 0) + 1
+            pixels[str(label)] = pixels.get(str(label), 0) + area
+    return Row(size, objects, pixels, 0 if void is None else int(np.count_nonzero(void)))
+
+
+def decoded_size(file: Path) -> tuple[int, int]:
+    """(H, W) of an upright image, having decoded all of it: only that shows that a file is whole.
+
+    JPEGs are decoded at an eighth of their size, which reads every byte and costs a third.
+    Raises InputError, worded as when the image is read for training.
+    """
+    from PIL import Image
+
+    from segcli.codecs.image import read_image
+
+    try:
+        with Image.open(file) as image:
+            width, height = image.size
+            if image.format != "JPEG":
+                raise ValueError("decoded below")
+            turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+            image.draft(None, (max(1, width // 8), max(1, height // 8)))
+            image.load()
+            return (width, height) if turned else (height, width)
+    except Exception:  # not a JPEG, or a broken one: the reader of images has the right words
+        shape = read_image(file).shape
+        return (shape[0], shape[1])
+
+
+def _report(info: DatasetInfo, records: list[Record], name: str, rows: list[Row]) -> SplitReport:
+    labels = {str(label.id): label for label in info.labels}
+    once = {
+        key
+        for key, label in labels.items()
+        if info.task == "semantic" or (info.task == "panoptic" and not label.isthing)
+    }
+    usable = [(record, row) for record, row in zip(records, rows, strict=True) if not row.problem]
+    counts = np.array(
+        [sum(1 if key in once else n for key, n in row.objects.items() if key in labels) for _, row in usable],
+        dtype=np.int64,
+    )
+    pixels = sum(row.size[0] * row.size[1] for _, row in usable)
+    classes = [
+        ClassCount(
+            label,
+            sum(key in row.objects for _, row in usable),
+            sum(row.objects.get(key, 0) for _, row in usable),
+            sum(row.pixels.get(key, 0) for _, row in usable) / max(1, pixels),
+        )
+        for key, label in labels.items()
+    ]
+    fullest = int(counts.argmax()) if len(counts) else -1
+    return SplitReport(
+        name=name,
+        images=len(usable),
+        objects=int(counts.sum()),
+        empty=int((counts == 0).sum()),
+        void_share=sum(row.void for _, row in usable) / max(1, pixels),
+        classes=classes,
+        most=(usable[fullest][0].image, int(counts[fullest])) if fullest >= 0 else ("", 0),
+        counts=counts,
+    )

@@ -1,0 +1,300 @@
+"""How to train, as data: flat TOML tables that a preset fills, a file may change and options override.
+
+The tables of `presets/small.toml` are the defaults and name every key; another preset or a `--config` file names what
+it changes. What a run really used is written into its folder in the same form and can be given back. Torch-free.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from segcli.errors import UsageError
+
+PRESETS = ("small", "coco-50ep", "ade-160k", "cityscapes-90k")
+Tables = dict[str, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class ModelTable:
+    """What is trained: a checkpoint (`start`) or a network around an ImageNet backbone (`backbone`), exactly one.
+
+    The sizes hold for a new network; None is what goes with the backbone. queries holds for both.
+    """
+
+    start: str | None = None
+    backbone: str | None = None
+    freeze_backbone: bool = False
+    queries: int | None = None
+    hidden_dim: int | None = None
+    encoder_layers: int | None = None
+    encoder_feedforward_dim: int | None = None
+    decoder_layers: int | None = None
+    dim_feedforward: int | None = None
+
+
+@dataclass(frozen=True)
+class DataTable:
+    """path, format, task: as detected unless given. short, long: size in prediction and validation (None: from the
+    images)."""
+
+    path: str | None = None
+    format: str | None = None
+    task: Literal["panoptic", "instance", "semantic"] | None = None
+    short: int | None = None
+    long: int | None = None
+
+
+@dataclass(frozen=True)
+class AugmentTable:
+    """kind: what `scale`, a range of random factors, is relative to: "jitter" to the size in prediction, "fit" to the
+    size that just fits the crop (COCO's recipe), "native" to the image's own; "short-side" takes 16 fixed sizes in
+    `scale` × the size in prediction, and crops again while one class fills more than `max_class_share` (ADE20K's).
+    crop: height, width in pixels (None: from the size in prediction). flip: probability."""
+
+    kind: Literal["jitter", "fit", "native", "short-side"]
+    scale: tuple[float, float]
+    crop: tuple[int, int] | None = None
+    max_class_share: float = 1.0
+    flip: float = 0.5
+    colour: bool = True
+
+
+@dataclass(frozen=True)
+class ScheduleTable:
+    """steps or epochs: the length, one of them; epochs make at least `least_steps`. batch: images a device and
+    micro-batch; 0 finds what fits. reference_batch: images a step that `lr` is for; another number scales it, unless
+    this is 0. milestones: shares of the run (step)."""
+
+    batch: int
+    accumulate: int
+    lr: float
+    backbone_lr: float
+    reference_batch: int
+    weight_decay: float
+    clip: float
+    ema: float
+    schedule: Literal["poly", "step", "constant"]
+    warmup: int
+    steps: int | None = None
+    epochs: float | None = None
+    least_steps: int = 0
+    power: float = 0.9
+    milestones: tuple[float, ...] = (0.889, 0.963)
+
+
+@dataclass(frozen=True)
+class LossTable:
+    """The objective (arXiv 2112.01527, §3.3). points: where masks are compared, and where losses are taken.
+    pilots: mask-piloted queries beside the learnable ones (arXiv 2303.07336)."""
+
+    points: int
+    oversample: float
+    importance: float
+    class_weight: float
+    mask_weight: float
+    dice_weight: float
+    no_object_weight: float
+    pilots: bool = False
+
+
+@dataclass(frozen=True)
+class ValidateTable:
+    """every: steps between validations (None: about ten in a run). patience: validations without a better metric
+    before stopping; 0 never. images: use only the first so many; 0 all. score: a query's least score in the PQ."""
+
+    every: int | None
+    patience: int
+    images: int
+    score: float
+
+
+@dataclass(frozen=True)
+class RunTable:
+    """seed; precision of the network; steps between checkpoints (None: at every validation, and at least every five
+    minutes); bad batches in a row that end the run."""
+
+    seed: int
+    precision: Literal["fp32", "bf16", "fp16", "auto"]
+    device: Literal["auto", "cpu", "cuda", "mps"]
+    workers: int
+    checkpoint_every: int | None
+    give_up_after: int
+    tensorboard: bool
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All tables."""
+
+    model: ModelTable
+    data: DataTable
+    augment: AugmentTable
+    schedule: ScheduleTable
+    loss: LossTable
+    validate: ValidateTable
+    run: RunTable
+    preset: str = "small"
+
+
+_TABLES: dict[str, Any] = {
+    name: hint for name, hint in get_type_hints(Recipe).items() if dataclasses.is_dataclass(hint)
+}
+_OPTIONAL_BASE: Tables = {"validate": {"every": None}, "run": {"checkpoint_every": None}}
+
+
+def read_preset(name: str) -> Tables:
+    """The tables of a preset. Raises UsageError listing the presets there are."""
+    if name not in PRESETS:
+        raise UsageError(f"--preset {name}: choose one of {', '.join(PRESETS)}")
+    text = resources.files("segcli.engine").joinpath(f"presets/{name}.toml").read_text(encoding="utf-8")
+    return tomllib.loads(text)
+
+
+def read_tables(path: Path) -> Tables:
+    """The tables of a `--config` file. Raises UsageError for what is not TOML."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"--config {path}: cannot be read ({error.strerror})") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: not valid TOML ({error})") from error
+
+
+def resolve(preset: str | None, config: Path | None, options: Tables) -> Recipe:
+    """small ← preset ← config file ← options, later ones winning. Unknown keys and wrong types are UsageErrors."""
+    given = read_tables(config) if config else {}
+    chosen = preset or given.get("preset") or "small"
+    if not isinstance(chosen, str):
+        raise UsageError(f"{config}: preset is {chosen!r}; expected a name")
+    layers = [
+        ("presets/small.toml", read_preset("small")),
+        (f"presets/{chosen}.toml", read_preset(chosen)),
+        (str(config), {key: value for key, value in given.items() if key != "preset"}),
+        ("options", options),
+    ]
+    merged: Tables = {name: dict(_OPTIONAL_BASE.get(name, {})) for name in _TABLES}
+    for where, tables in layers:
+        check_tables(tables, where)
+        for name, table in tables.items():
+            merged[name] |= {key: _tuple(value) for key, value in table.items()}
+            _settle_rivals(merged[name], name, table)
+    recipe = Recipe(**{name: kind(**merged[name]) for name, kind in _TABLES.items()}, preset=chosen)
+    _check_values(recipe)
+    return recipe
+
+
+def _settle_rivals(merged: dict[str, Any], name: str, layer: Mapping[str, Any]) -> None:
+    """Of two keys that exclude each other the one named last holds."""
+    for one, other in {"model": [("start", "backbone")], "schedule": [("steps", "epochs")]}.get(name, []):
+        for key, rival in ((one, other), (other, one)):
+            if layer.get(key) is not None and layer.get(rival) is None:
+                merged[rival] = None
+
+
+def check_tables(tables: Mapping[str, Any], where: str) -> None:
+    """Raises UsageError for an unknown table or key, or a value of another type than the key's."""
+    for name, table in tables.items():
+        if name not in _TABLES or not isinstance(table, Mapping):
+            raise UsageError(f"{where}: unknown table or key {name!r}; the tables are {', '.join(_TABLES)}")
+        hints = get_type_hints(_TABLES[name])
+        for key, value in table.items():
+            if key not in hints:
+                raise UsageError(f"{where}: [{name}] has no key {key!r}; it has {', '.join(hints)}")
+            if not _fits(value, hints[key]):
+                raise UsageError(f"{where}: [{name}] {key} = {value!r}; expected {_describe(hints[key])}")
+
+
+def _check_values(recipe: Recipe) -> None:
+    s, v, r = recipe.schedule, recipe.validate, recipe.run
+    positive = {
+        "[schedule] lr": s.lr,
+        "[schedule] accumulate": s.accumulate,
+        "[schedule] steps": s.steps,
+        "[schedule] epochs": s.epochs,
+        "[loss] points": recipe.loss.points,
+        "[validate] every": v.every,
+        "[run] checkpoint_every": r.checkpoint_every,
+        "[run] give_up_after": r.give_up_after,
+        "[model] queries": recipe.model.queries,
+        "[data] short": recipe.data.short,
+    }
+    for key, value in positive.items():
+        if value is not None and value <= 0:
+            raise UsageError(f"{key} = {value}; it must be above 0")
+    if s.batch < 0 or r.workers < -1 or not 0 <= s.ema < 1 or not 0 <= v.score <= 1:
+        raise UsageError("batch and workers cannot be negative, ema lies in [0, 1), score in [0, 1]")
+    low, high = recipe.augment.scale
+    if not 0 < low <= high:
+        raise UsageError(f"[augment] scale = [{low}, {high}]; expected two factors, the smaller first")
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    if value is None:
+        return type(None) in get_args(hint)
+    if get_origin(hint) in (types.UnionType, typing.Union):
+        return any(_fits(value, part) for part in get_args(hint) if part is not type(None))
+    if get_origin(hint) is Literal:
+        return value in get_args(hint)
+    if get_origin(hint) is tuple:
+        parts = get_args(hint)
+        is_open = parts[-1] is Ellipsis
+        return (
+            isinstance(value, list | tuple)
+            and (is_open or len(value) == len(parts))
+            and all(
+                _fits(item, parts[0] if is_open else part)
+                for item, part in zip(value, parts * len(value), strict=False)
+            )
+        )
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
+
+
+def _describe(hint: Any) -> str:
+    if get_origin(hint) in (types.UnionType, typing.Union):
+        return " or ".join(_describe(part) for part in get_args(hint) if part is not type(None))
+    if get_origin(hint) is Literal:
+        return "one of " + ", ".join(map(str, get_args(hint)))
+    if get_origin(hint) is tuple:
+        return "a list of " + " and ".join(_describe(part) for part in get_args(hint) if part is not Ellipsis)
+    return {int: "a whole number", float: "a number", bool: "true or false", str: "a string"}[hint]
+
+
+def _tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def to_tables(recipe: Recipe) -> Tables:
+    """The recipe as plain tables, without what is None."""
+    return {
+        name: {key: value for key, value in dataclasses.asdict(getattr(recipe, name)).items() if value is not None}
+        for name in _TABLES
+    }
+
+
+def to_toml(recipe: Recipe) -> str:
+    """The recipe as a `--config` file."""
+    lines = [f"preset = {_toml(recipe.preset)}"]
+    for name, table in to_tables(recipe).items():
+        lines += ["", f"[{name}]", *(f"{key} = {_toml(value)}" for key, value in table.items())]
+    return "\n".join(lines) + "\n"
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        escaped = "".join(f"\\u{ord(c):04x}" if ord(c) < 32 or c in '"\\\x7f' else c for c in value)
+        return f'"{escaped}"'
+    if isinstance(value, tuple | list):
+        return f"[{', '.join(map(_toml, value))}]"
+    return repr(value)

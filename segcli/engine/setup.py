@@ -1,0 +1,262 @@
+"""From a recipe and a folder to what a run needs: data that was looked at, a model that fits it, numbers filled in."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import math
+import os
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from segcli.data.collate import Layout
+from segcli.data.dataset import Dataset, open_split
+from segcli.data.detect import detect
+from segcli.data.loader import Loader, Share, make_loader
+from segcli.data.records import DatasetInfo
+from segcli.data.scan import ScanReport, decoded_size, scan
+from segcli.data.transforms import ColorJitter, Geometry, JitterCrop, ShortSideCrop, TrainTransform
+from segcli.engine.distributed import Ranks
+from segcli.engine.optim import Schedule, scaled_lr
+from segcli.engine.recipe import Recipe
+from segcli.errors import UsageError
+from segcli.types import InferenceSpec, InputSize, MergeRule, Task
+from segcli.weights.adapt import Beginning, from_backbone, from_checkpoint
+from segcli.weights.device import choose_device, has_native_bf16
+from segcli.weights.download import Progress
+from segcli.weights.manifest import manifest
+from segcli.weights.pretrained import lite0_is_here
+
+Say = Callable[[str], None]
+DEFAULT_START = "everyday"  # ships with segcli: a start that needs neither network nor extra package
+LOOKED_AT = 64  # images whose sizes decide the size in prediction
+VALIDATIONS = 10  # in a run, where nothing else is said
+_SHORT = {"cpu": 512, "mps": 640, "cuda": 800}  # the largest size in prediction that is chosen by itself
+_CROP = {"cpu": 384, "mps": 512, "cuda": 640}
+
+
+@dataclass(frozen=True)
+class Material:
+    """A dataset that was scanned, without what cannot be read."""
+
+    info: DatasetInfo
+    scan: ScanReport
+    train: Dataset
+    val: Dataset
+
+
+def gather(recipe: Recipe, ranks: Ranks, say: Say, progress: Callable[[int, int], None] | None = None) -> Material:
+    """Find and scan the data; what was found and what is wrong with it is said aloud.
+
+    Raises UsageError for data that cannot be used as it is.
+    """
+    if recipe.data.path is None:
+        raise UsageError("which data? give its folder: segcli train DATA")
+    info = detect(recipe.data.path, format=recipe.data.format, task=recipe.data.task)
+    say(f"data: {info.found}")
+    for note in info.notes:
+        say(note)
+    report = scan(info, progress=progress) if ranks.is_first else None
+    report = ranks.broadcast(report)
+    assert report is not None
+    for problem in report.problems[:5]:
+        say(f"left out: {problem.message}")
+    if len(report.problems) > 5:
+        say(f"left out: {len(report.problems) - 5} more files that cannot be read")
+    unreadable = {problem.file for problem in report.problems}
+    ids = {r.image_id for records in info.splits.values() for r in records if r.image in unreadable}
+    info = info.without(ids) if ids else info
+    if "val" not in info.splits or not info.splits["val"]:
+        raise UsageError(f"{info.root}: no image to validate on; there must be at least two images")
+    return Material(info, report, open_split(info, "train"), open_split(info, "val"))
+
+
+def fill_in(recipe: Recipe, material: Material, device: torch.device) -> Recipe:
+    """The recipe with sizes, precision, start and path decided; what was given stays."""
+    data, augment, run, model = recipe.data, recipe.augment, recipe.run, recipe.model
+    short = data.short or _typical_short(material.train, _SHORT[device.type])
+    data = dataclasses.replace(
+        data,
+        path=str(Path(material.info.root).resolve()),
+        format=material.info.format,
+        task=material.info.task,
+        short=short,
+        long=data.long or short * 5 // 3,
+    )
+    if augment.crop is None:
+        side = max(64, min(_CROP[device.type], round(0.75 * short / 32) * 32))
+        augment = dataclasses.replace(augment, crop=(side, side))
+    if run.precision == "auto":
+        run = dataclasses.replace(run, precision="bf16" if has_native_bf16(device) else "fp32")
+    if run.workers < 0:
+        cores = os.cpu_count() or 1
+        run = dataclasses.replace(run, workers=min(8, cores) if device.type == "cuda" else int(cores > 1))
+    if model.start is None and model.backbone is None:
+        bundled = next((n for n in (DEFAULT_START, "facade") if n in manifest() and manifest()[n].bundled), None)
+        if DEFAULT_START in manifest() or not lite0_is_here():
+            model = dataclasses.replace(model, start=bundled)
+        else:
+            model = dataclasses.replace(model, backbone="lite0")
+    return dataclasses.replace(recipe, data=data, augment=augment, run=run, model=model)
+
+
+def _typical_short(dataset: Dataset, most: int) -> int:
+    """The median short side of some images, within reason."""
+    step = max(1, len(dataset) // LOOKED_AT)
+    sides = [min(decoded_size(Path(record.image))) for record in dataset.records[::step][:LOOKED_AT]]
+    return int(np.clip(round(statistics.median(sides)), 64, most))
+
+
+def begin(recipe: Recipe, material: Material, progress: Progress | None = None) -> Beginning:
+    """The model to train, on the CPU, its random parts drawn from the recipe's seed."""
+    torch.manual_seed(recipe.run.seed)
+    data, model, labels = recipe.data, recipe.model, material.info.labels
+    assert data.short is not None
+    assert data.long is not None
+    spec = InferenceSpec(
+        tasks=tasks_of(material.info.task),
+        labels=labels,
+        size=InputSize(data.short, data.long),
+        rule=MergeRule(score=recipe.validate.score, top_k=max(100, model.queries or 0)),
+    )
+    if model.backbone is None:
+        assert model.start is not None
+        sizes = [key for key in _SIZES if getattr(model, key) is not None]
+        if sizes:
+            raise UsageError(f"[model] {', '.join(sizes)}: a checkpoint has its own; only --backbone takes these")
+        return from_checkpoint(model.start, spec, model.queries, progress)
+    sizes_given = {_SIZES[key]: getattr(model, key) for key in _SIZES if getattr(model, key) is not None}
+    if "hidden_dim" in sizes_given:
+        sizes_given |= dict.fromkeys(("feature_size", "mask_feature_size"), sizes_given["hidden_dim"])
+    if "decoder_layers" in sizes_given:
+        sizes_given["decoder_layers"] += 1  # the configuration counts predictions
+    if model.queries is not None:
+        sizes_given["num_queries"] = model.queries
+    return from_backbone(model.backbone, spec, sizes_given, progress)
+
+
+_SIZES = {
+    key: key for key in ("hidden_dim", "encoder_layers", "encoder_feedforward_dim", "decoder_layers", "dim_feedforward")
+}
+
+
+def tasks_of(task: Task) -> tuple[Task, ...]:
+    """What a model trained for a task can be asked for: panoptic ones answer all three."""
+    return ("panoptic", "instance", "semantic") if task == "panoptic" else (task,)
+
+
+def plan_schedule(
+    recipe: Recipe, images: int, val_images: int, ranks: Ranks, say: Say
+) -> tuple[Recipe, Schedule, float]:
+    """The recipe with its length in steps, the schedule, and the learning rate for the batch it really has."""
+    table, validate = recipe.schedule, recipe.validate
+    batch = table.batch * table.accumulate * ranks.size
+    if table.steps is not None:
+        steps = table.steps
+    elif table.epochs is not None:
+        steps = max(math.ceil(table.epochs * images / batch), table.least_steps)
+    else:
+        raise UsageError("how long? give --max-steps or --epochs")
+    lr = scaled_lr(table.lr, table.reference_batch, batch)
+    parts = f"{table.batch} × {table.accumulate} accumulated × {ranks.size} devices"
+    say(f"batch: {batch} images a step ({parts}); {steps} steps, {steps * batch / images:.1f} epochs")
+    changed = (
+        f", scaled from {table.lr:g} at {table.reference_batch} images with the square root" if lr != table.lr else ""
+    )
+    say(f"learning rate: {lr:.3g} (backbone {lr * table.backbone_lr:.3g}){changed}")
+    table = dataclasses.replace(table, steps=steps, epochs=None, warmup=min(table.warmup, max(1, steps // 5)))
+    if validate.every is None:
+        # Ten in a run, but at least four images learnt from for every one measured.
+        seldom = math.ceil(4 * min(validate.images or val_images, val_images) / batch)
+        validate = dataclasses.replace(validate, every=min(steps, max(1, math.ceil(steps / VALIDATIONS), seldom)))
+    schedule = Schedule(table.schedule, steps, table.warmup, power=table.power, milestones=tuple(table.milestones))
+    return dataclasses.replace(recipe, schedule=table, validate=validate), schedule, lr
+
+
+def transform_of(recipe: Recipe) -> TrainTransform:
+    """The augmentation of a filled-in recipe."""
+    augment, data = recipe.augment, recipe.data
+    assert augment.crop is not None
+    assert data.short is not None
+    assert data.long is not None
+    geometry: Geometry
+    if augment.kind == "short-side":
+        low, high = augment.scale
+        shorts = tuple(int(data.short * (low + (high - low) * i / 15)) for i in range(16))
+        geometry = ShortSideCrop(
+            augment.crop, shorts, long=max(data.long, 4 * data.short), class_limit=augment.max_class_share
+        )
+    else:
+        geometry = JitterCrop(
+            augment.crop,
+            (augment.scale[0], augment.scale[1]),
+            native=augment.kind == "native",
+            short=data.short if augment.kind == "jitter" else None,
+        )
+    return TrainTransform(geometry, augment.flip, ColorJitter() if augment.colour else None)
+
+
+def loader_of(recipe: Recipe, material: Material, spec: InferenceSpec, ranks: Ranks, start: int) -> Loader:
+    """The training stream of this rank from step `start` on."""
+    table = recipe.schedule
+    assert recipe.augment.crop is not None
+    return make_loader(
+        material.train,
+        transform_of(recipe),
+        seed=recipe.run.seed,
+        share=Share(table.batch, table.accumulate, ranks.rank, ranks.size),
+        layout=Layout(recipe.augment.crop, spec.size.divisor, spec.mean, spec.std),
+        workers=recipe.run.workers,
+        start_step=start,
+    )
+
+
+def pick_device(name: str) -> torch.device:
+    """The device of this process; among several on one machine each rank has its own GPU."""
+    device = choose_device(name).device
+    return torch.device("cuda", torch.cuda.current_device()) if device.type == "cuda" else device
+
+
+def fingerprint(recipe: Recipe, material: Material, raw_config: dict[str, Any]) -> dict[str, Any]:
+    """What a run is about: a resumed one must agree with it, entry by entry."""
+    splits = {name: sorted(r.image_id for r in records) for name, records in material.info.splits.items()}
+    keys = ("backbone_config", "hidden_dim", "encoder_layers", "decoder_layers", "num_queries", "dim_feedforward")
+    return {
+        "classes": [[x.id, x.name, "thing" if x.isthing else "stuff"] for x in material.info.labels],
+        "task": material.info.task,
+        "data": {
+            "folder": str(Path(material.info.root).resolve()),
+            **{f"{name} images": len(ids) for name, ids in splits.items()},
+            **{
+                f"{name} names": hashlib.sha256("\0".join(ids).encode()).hexdigest()[:12]
+                for name, ids in splits.items()
+            },
+        },
+        "model": {"start": recipe.model.start or recipe.model.backbone}
+        | {key: raw_config[key] for key in keys if key in raw_config},
+    }
+
+
+def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """What two fingerprints disagree in, in words."""
+    found = []
+    for key in sorted(set(old) | set(new)):
+        before, now = old.get(key), new.get(key)
+        if before == now:
+            continue
+        if isinstance(before, list) and isinstance(now, list):
+            gone = [str(x[1]) for x in before if x not in now]
+            come = [str(x[1]) for x in now if x not in before]
+            parts = [f"{word} {', '.join(names[:6])}" for word, names in (("without", gone), ("with", come)) if names]
+            found.append(f"{key}: {' and '.join(parts) or 'in another order'}")
+        elif isinstance(before, dict) and isinstance(now, dict):
+            found += [f"{key}, {line}" for line in differences(before, now)]
+        else:
+            found.append(f"{key}: was {before}, now {now}")
+    return found

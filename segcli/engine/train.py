@@ -1,0 +1,313 @@
+"""The training loop: steps, validations, checkpoints, and what ends a run early.
+
+    for report in train(recipe, folder, ranks): show(report)
+
+A run is a function of its recipe and its data. Where it was interrupted leaves no trace in the result: the loop has no
+state but the learner's and `Progress`, both in every checkpoint, and every draw is a function of (seed, step, image).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+
+from segcli.engine.card import model_card
+from segcli.engine.distributed import Ranks
+from segcli.engine.learner import Learner, Outcome
+from segcli.engine.memory import OUT_OF_MEMORY, peak_memory
+from segcli.engine.predict import is_out_of_memory
+from segcli.engine.recipe import Recipe
+from segcli.engine.reports import (
+    EndReport,
+    Report,
+    SavedReport,
+    SkipReport,
+    StepReport,
+    SweepReport,
+    ValidationReport,
+)
+from segcli.engine.run_folder import Checkpoint, RunFolder
+from segcli.engine.setup import Material, loader_of
+from segcli.engine.stopping import Interrupts
+from segcli.engine.validate import Finding, candidates, in_words, validate
+from segcli.errors import SegcliError
+from segcli.types import MergeRule, Task
+from segcli.weights.checkpoint import LoadedModel, load_model
+
+CHECKPOINT_SECONDS = 300.0  # at most this much work is lost, where no number of steps is given
+RECENT = 50  # steps whose speed makes the forecast
+
+
+@dataclass
+class Progress:
+    """What a run has come to, beside its weights. best: the metric's best value and its step. worse: validations
+    since then. bad: batches in a row that were not finite."""
+
+    best: float | None = None
+    best_step: int | None = None
+    worse: int = 0
+    bad: int = 0
+
+
+@dataclass
+class Run:
+    """One run and the files it keeps."""
+
+    recipe: Recipe
+    material: Material
+    learner: Learner
+    folder: RunFolder
+    ranks: Ranks
+    about: dict[str, Any]  # the fingerprint
+    progress: Progress = field(default_factory=Progress)
+    _findings: list[Finding] = field(default_factory=list)  # of the last step, if it is the best
+
+    # ------------------------------------------------------------------------------------------------------- the loop
+
+    def train(self) -> Iterator[Report]:
+        """Until the last step, a signal, or patience runs out. Raises SegcliError where going on makes no sense."""
+        learner, steps = self.learner, self._steps
+        with Interrupts() as interrupts:
+            self._tick = time.monotonic()
+            durations: deque[float] = deque(maxlen=RECENT)
+            stream = iter(loader_of(self.recipe, self.material, learner.loaded.spec, self.ranks, learner.step))
+            with closing(stream):  # type: ignore[type-var]  # a generator
+                while learner.step < steps:
+                    stop = self._agreed(interrupts.name)
+                    if stop or self._is_out_of_patience():
+                        yield from self._end(stop or "patience")
+                        return
+                    begun = time.perf_counter()
+                    batch = next(stream)
+                    outcome = self._update(batch.batches)
+                    durations.append(time.perf_counter() - begun)
+                    if outcome.problem:
+                        yield self._skipped(outcome.problem, batch.files)
+                    else:
+                        self.progress.bad = 0
+                        yield self._stepped(outcome, durations)
+                    if learner.step % self._every == 0 or learner.step == steps:
+                        yield self._validate()
+                        yield self._save()
+                    elif self._is_checkpoint_due():
+                        yield self._save()
+            yield from self._end("finished")
+
+    @property
+    def _steps(self) -> int:
+        return self.learner.schedule.steps
+
+    @property
+    def _every(self) -> int:
+        every = self.recipe.validate.every
+        assert every is not None  # filled in with the schedule
+        return every
+
+    def _agreed(self, signal: str | None) -> str | None:
+        """Whether any rank was told to stop: all stop after the same step."""
+        if self.ranks.size == 1:
+            return signal
+        return next((name for name in self.ranks.gather(signal) if name), None)
+
+    def _is_out_of_patience(self) -> bool:
+        patience = self.recipe.validate.patience
+        return bool(patience) and self.progress.worse >= patience
+
+    def _update(self, parts: Any) -> Outcome:
+        try:
+            return self.learner.update(parts)
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise SegcliError(f"step {self.learner.step + 1}: {OUT_OF_MEMORY}") from error
+
+    # -------------------------------------------------------------------------------------------------------- reports
+
+    def _stepped(self, outcome: Outcome, durations: deque[float]) -> StepReport:
+        learner, table = self.learner, self.recipe.schedule
+        seconds = sum(durations) / len(durations)
+        report = StepReport(
+            step=learner.step,
+            steps=self._steps,
+            loss=outcome.loss,
+            terms=outcome.terms,
+            lr=learner.lr * learner.schedule.factor(learner.step - 1),
+            gradient=outcome.gradient,
+            seconds=durations[-1],
+            images_per_second=table.batch * table.accumulate * self.ranks.size / seconds,
+            eta=(self._steps - learner.step) * seconds,
+            memory=peak_memory(learner.loaded.device),
+        )
+        self.folder.append(report.record())
+        return report
+
+    def _skipped(self, problem: str, files: list[str]) -> SkipReport:
+        """Count a bad batch; enough of them in a row end the run, with the likely cause."""
+        self.progress.bad += 1
+        everybody = tuple(name for names in self.ranks.gather(files) for name in names)
+        report = SkipReport(self.learner.step, problem, everybody, self.progress.bad)
+        self.folder.append(report.record())
+        if self.progress.bad >= self.recipe.run.give_up_after:
+            lr = self.learner.lr * self.learner.schedule.factor(self.learner.step - 1)
+            half = ", or --precision fp32" if self.learner.autocast is not None else ""
+            raise SegcliError(
+                f"step {self.learner.step}: {problem} for {self.progress.bad} batches in a row, most likely because "
+                f"the learning rate {lr:.2g} is too high: try --lr {self.recipe.schedule.lr / 5:.1g}{half}; "
+                f"the last batch held {', '.join(everybody[:4])}"
+            )
+        return report
+
+    def _validate(self) -> ValidationReport:
+        """Measure, keep the best and the last model. After the last step the sweep's rules are measured too."""
+        learner, started = self.learner, time.perf_counter()
+        rule, is_last = learner.loaded.spec.rule, learner.step == self._steps
+        rules = [rule, *candidates(self._task, rule)] if is_last else [rule]
+        show = self.folder.write_picture if self.ranks.is_first else None
+        with learner.average.applied():
+            findings = self._measure(learner.loaded, rules, show)
+            value = findings[0].metric.value
+            is_best = self._is_best(value)
+            report = _report(learner.step, findings[0], self._task, time.perf_counter() - started, is_best)
+            if is_best:
+                self._publish("best", learner.loaded, report)
+                self._findings = findings if is_last else []
+            self._publish("last", learner.loaded, report)
+        self.folder.append(report.record())
+        return report
+
+    def _measure(self, loaded: LoadedModel, rules: list[MergeRule], show: Any = None) -> list[Finding]:
+        learner = self.learner
+        return validate(
+            loaded,
+            self.material.val,
+            self._task,
+            self.ranks,
+            rules,
+            step=learner.step,
+            images=self.recipe.validate.images,
+            autocast=learner.autocast,
+            show=show,
+        )
+
+    def _is_best(self, value: float) -> bool:
+        """Count a validation. An equal value is the best too (the later model has seen more), but no progress."""
+        best = self.progress.best
+        if math.isfinite(value) and (best is None or value > best):
+            self.progress.worse = 0
+        else:
+            self.progress.worse += 1
+        if best is not None and not value >= best:
+            return False
+        self.progress.best = value if math.isfinite(value) else None
+        self.progress.best_step = self.learner.step
+        return True
+
+    @property
+    def _task(self) -> Task:
+        return self.material.info.task
+
+    # ---------------------------------------------------------------------------------------------------------- files
+
+    def _is_checkpoint_due(self) -> bool:
+        every = self.recipe.run.checkpoint_every
+        if every is not None:
+            return self.learner.step % every == 0
+        return time.monotonic() - self._tick > CHECKPOINT_SECONDS
+
+    def _save(self) -> SavedReport:
+        self._tick = time.monotonic()
+        self.folder.save(self.checkpoint())
+        return SavedReport(self.learner.step, self.folder.path)
+
+    def checkpoint(self) -> Checkpoint:
+        """Everything the rest of the run depends on."""
+        state = self.learner.numbers() | {"progress": asdict(self.progress), "about": self.about}
+        return Checkpoint(self.learner.tensors(), state)
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Go on where a checkpoint was taken."""
+        self.learner.restore(checkpoint.tensors, checkpoint.state)
+        self.progress = Progress(**checkpoint.state["progress"])
+        self.folder.rewind(self.learner.step)
+
+    def _publish(self, name: str, loaded: LoadedModel, report: ValidationReport) -> None:
+        value = report.metric.value
+        measured = {report.metric.name: round(100 * value, 2)} if math.isfinite(value) else {}
+        facts = loaded.facts | {"metrics": measured, "thresholds": report.thresholds, "step": report.step}
+        published = dataclasses.replace(loaded, facts=facts)
+        self.folder.publish(name, published, model_card(published, self.recipe, self.material, report))
+
+    def _end(self, why: str) -> Iterator[Report]:
+        """A last checkpoint, and the thresholds that serve the validation split best."""
+        if why not in ("finished", "patience"):
+            yield self._save()
+        else:
+            yield from self._sweep()
+        best = self.progress.best
+        text = None if best is None else f"{_NAMES[self._task]} {100 * best:.1f} at step {self.progress.best_step}"
+        yield EndReport(self.learner.step, self._steps, why, self.folder.path, text)
+
+    def _sweep(self) -> Iterator[Report]:
+        """Take up the thresholds that serve the validation split best in best/, which is what they are measured on."""
+        loaded = self._best_model()
+        rules = candidates(self._task, loaded.spec.rule)
+        if not rules:
+            return
+        findings = self._findings or self._measure(loaded, [loaded.spec.rule, *rules])
+        best = max(findings, key=lambda finding: finding.measure)  # the first of equals: the rule in force
+        loaded = dataclasses.replace(loaded, spec=dataclasses.replace(loaded.spec, rule=best.rule))
+        self._publish("best", loaded, _report(self.progress.best_step or 0, best, self._task, 0.0, True))
+        found = SweepReport(
+            measure="PQ" if self._task == "panoptic" else "F1 at IoU 0.5",
+            value=best.measure,
+            thresholds=_swept(self._task, best.rule),
+            tried=tuple((_swept(self._task, finding.rule), finding.measure) for finding in findings),
+        )
+        self.folder.append(
+            {"kind": "sweep", "step": self.learner.step, "measure": found.measure, "value": found.value}
+            | {"thresholds": found.thresholds, "tried": [list(item) for item in found.tried]}
+        )
+        yield found
+
+    def _best_model(self) -> LoadedModel:
+        """best/, on the learner's device."""
+        self.ranks.gather(None)  # best/ is there when the first rank has come this far
+        loaded = load_model(self.folder.path / "best", "cpu", "fp32")
+        device = self.learner.loaded.device
+        loaded.model.to(device)
+        return dataclasses.replace(loaded, device=device, stored_dtype=torch.float32)
+
+
+def _report(step: int, finding: Finding, task: Task, seconds: float, is_best: bool) -> ValidationReport:
+    tally = finding.tally
+    return ValidationReport(
+        step=step,
+        metric=finding.metric,
+        thresholds=in_words(task, finding.rule),
+        histogram=tuple(tally.histogram.tolist()),
+        empty=tally.empty / max(1, tally.images),
+        best_score=tally.best,
+        images=tally.images,
+        seconds=seconds,
+        is_best=is_best,
+    )
+
+
+_NAMES = {"panoptic": "PQ", "instance": "AP", "semantic": "mIoU"}
+
+
+def _swept(task: Task, rule: MergeRule) -> str:
+    return in_words(task, rule) if task == "panoptic" else f"score ≥ {rule.instance_score:g}"
+
+
+def autocast_of(recipe: Recipe, device: torch.device) -> torch.dtype | None:
+    """The half precision of a recipe; None is fp32."""
+    return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(recipe.run.precision)

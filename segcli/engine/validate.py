@@ -1,0 +1,211 @@
+"""The validation split through the model under training: the task's metric, sanity figures, three pictures."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from segcli.codecs.rle import encode
+from segcli.data.dataset import Dataset, Sample
+from segcli.engine.distributed import Ranks
+from segcli.engine.predict import Settings, segment
+from segcli.engine.preprocess import Prepared, collate, prepare
+from segcli.metrics import MetricReport, metric_for
+from segcli.render import overlay
+from segcli.segments import Segments
+from segcli.types import InferenceSpec, LabelSet, MergeRule, QueryPredictions, Task
+from segcli.weights.checkpoint import LoadedModel
+
+PICTURES = 3
+_BINS = 10
+_GAP = 8  # white pixels between truth and prediction
+
+
+@dataclass
+class Tally:
+    """Sanity figures. histogram: images by their best class probability, in ten equal parts of [0, 1]. empty: images
+    without a segment. best: the best class probability of all. Those of several ranks add up."""
+
+    histogram: np.ndarray
+    empty: int = 0
+    images: int = 0
+    best: float = 0.0
+
+    @classmethod
+    def nothing(cls) -> Tally:
+        return cls(np.zeros(_BINS, dtype=np.int64))
+
+    def count(self, segments: Segments) -> None:
+        score = segments.best_score if np.isfinite(segments.best_score) else 0.0
+        self.histogram[min(int(score * _BINS), _BINS - 1)] += 1
+        self.empty += len(segments) == 0
+        self.images += 1
+        self.best = max(self.best, score)
+
+    def add(self, other: Tally) -> None:
+        self.histogram += other.histogram
+        self.empty += other.empty
+        self.images += other.images
+        self.best = max(self.best, other.best)
+
+
+@dataclass
+class Finding:
+    """What one rule makes of the validation split. measure: what a sweep compares rules by: PQ, or F1 at IoU 0.5."""
+
+    rule: MergeRule
+    metric: MetricReport
+    tally: Tally
+    measure: float
+
+
+def validate(
+    loaded: LoadedModel,
+    dataset: Dataset,
+    task: Task,
+    ranks: Ranks,
+    rules: Sequence[MergeRule],
+    *,
+    step: int = 0,
+    images: int = 0,
+    autocast: torch.dtype | None = None,
+    show: Callable[[str, np.ndarray], None] | None = None,
+) -> list[Finding]:
+    """Measure the model with each rule, every rank its share of the images; the answer is the same on all ranks.
+
+    images: only the first so many; 0 all. show(name, picture) gets truth beside prediction, by the first rule, for the
+    first three images.
+    """
+    labels = loaded.spec.labels
+    metrics = [metric_for(task, labels) for _ in (rules if task == "panoptic" else rules[:1])]
+    tallies = [Tally.nothing() for _ in rules]
+    hits = np.zeros((len(rules), 3), dtype=np.int64)
+    for number, sample, image, prediction in _answers(loaded, dataset, images, ranks, autocast):
+        results = _results(prediction, image, loaded.spec, task, rules)
+        for metric, segments in zip(metrics, results, strict=False):  # instances: unthresholded, one metric for all
+            metric.update(segments, sample)
+        shown = [_shown(segments, task, rule) for segments, rule in zip(results, rules, strict=True)]
+        for tally, segments in zip(tallies, shown, strict=True):
+            tally.count(segments)
+        if task == "instance":
+            hits += _hits(results[0], sample, np.array([rule.instance_score for rule in rules]))
+        if show is not None and number < PICTURES:
+            show(picture_name(step, sample), side_by_side(sample, shown[0], labels))
+    for index, (others, figures, counts) in enumerate(ranks.gather((metrics, tallies, hits.copy()))):
+        if index != ranks.rank:
+            for metric, other in zip(metrics, others, strict=True):
+                metric.merge(other)
+            for tally, figure in zip(tallies, figures, strict=True):
+                tally.add(figure)
+            hits += counts
+    reports = [metric.compute() for metric in metrics] * (1 if task == "panoptic" else len(rules))
+    f1 = 2 * hits[:, 0] / np.maximum(hits[:, 1] + hits[:, 2], 1)
+    return [
+        Finding(rule, report, tally, float(f1[index]) if task == "instance" else _finite(report))
+        for index, (rule, report, tally) in enumerate(zip(rules, reports, tallies, strict=True))
+    ]
+
+
+def _results(
+    prediction: QueryPredictions, image: Prepared, spec: InferenceSpec, task: Task, rules: Sequence[MergeRule]
+) -> list[Segments]:
+    """One image by every rule; only panoptic results depend on it before they are shown."""
+    if task == "panoptic":
+        return [segment(prediction, 0, image, Settings(task, dataclasses.replace(spec, rule=rule))) for rule in rules]
+    return [segment(prediction, 0, image, Settings(task, spec, keep_all=task == "instance"))] * len(rules)
+
+
+def _shown(segments: Segments, task: Task, rule: MergeRule) -> Segments:
+    return segments.filter(segments.scores >= rule.instance_score) if task == "instance" else segments
+
+
+def _answers(
+    loaded: LoadedModel, dataset: Dataset, images: int, ranks: Ranks, autocast: torch.dtype | None
+) -> Iterator[tuple[int, Sample, Prepared, QueryPredictions]]:
+    """This rank's images with the network's answers. Those that become pictures are the first rank's, which writes."""
+    loaded.model.eval()
+    for number in range(min(images or len(dataset), len(dataset))):
+        if ranks.rank != (0 if number < PICTURES else number % ranks.size):
+            continue
+        sample = dataset[number]
+        image = prepare(sample.image, loaded.spec)
+        batch = collate([image], loaded.device)
+        # Not inference_mode: what layers cache of their geometry would be useless to the next training step.
+        with torch.no_grad(), torch.autocast(loaded.device.type, autocast, enabled=autocast is not None):
+            prediction = loaded.model(batch)[-1]
+        yield number, sample, image, prediction
+
+
+def candidates(task: Task, rule: MergeRule) -> list[MergeRule]:
+    """The rules a sweep tries."""
+    if task == "panoptic":
+        scores, overlaps = (0.3, 0.5, 0.65, 0.8), (0.6, 0.8)
+        return [dataclasses.replace(rule, score=s, overlap=o) for o in overlaps for s in scores]
+    if task == "instance":
+        return [dataclasses.replace(rule, instance_score=round(0.1 + 0.05 * i, 2)) for i in range(17)]
+    return []
+
+
+def _hits(segments: Segments, sample: Sample, thresholds: np.ndarray) -> np.ndarray:
+    """Matched, shown and true objects of one image at each threshold -> int64 [T, 3].
+
+    Greedy by score, as COCO matches, so that the matches above a threshold do not depend on what lies below it.
+    A prediction that is mostly inside a crowd region does not count.
+    """
+    true = np.flatnonzero(~sample.crowd)
+    masks = sample.masks.reshape(len(sample.labels), -1)
+    areas = masks.sum(1)
+    free = np.ones(len(areas), dtype=bool)
+    hit, counted = np.zeros(len(segments), dtype=bool), np.ones(len(segments), dtype=bool)
+    for index in range(len(segments)):  # in descending order of score
+        mask = segments.mask(index).ravel()
+        size = int(mask.sum())
+        common = masks[:, mask].sum(1)
+        alike = sample.labels == segments.labels[index]
+        iou = np.where(alike & free & ~sample.crowd, common / np.maximum(areas + size - common, 1), 0)
+        best = int(iou.argmax()) if len(iou) else 0
+        if len(iou) and iou[best] > 0.5:
+            hit[index], free[best] = True, False
+        elif bool((alike & sample.crowd & (common > size / 2)).any()):
+            counted[index] = False
+    shown = (segments.scores[None] >= thresholds[:, None]) & counted
+    return np.stack([(shown & hit).sum(1), shown.sum(1), np.full(len(thresholds), len(true))], axis=1)
+
+
+def _finite(report: MetricReport) -> float:
+    return report.value if np.isfinite(report.value) else 0.0
+
+
+def in_words(task: Task, rule: MergeRule) -> str:
+    """The thresholds a number was taken at."""
+    if task == "panoptic":
+        return f"score > {rule.score:g}, overlap ≥ {rule.overlap:g}, mask ≥ {rule.mask_min:g}"
+    return f"at most {rule.top_k} instances, no threshold" if task == "instance" else "none"
+
+
+# ------------------------------------------------------------------------------------------------------------ pictures
+
+
+def picture_name(step: int, sample: Sample) -> str:
+    """A file name that sorts by image, then by step."""
+    safe = "".join(c if c.isalnum() or c in "-_" else "_" for c in sample.image_id)[-60:]
+    return f"{safe}-{step:07d}"
+
+
+def side_by_side(sample: Sample, segments: Segments, labels: LabelSet) -> np.ndarray:
+    """Truth, a white line, prediction -> uint8 RGB [H, 2 W + 8, 3]."""
+    truth = overlay(sample.image, truth_segments(sample, segments.task, labels))
+    gap = np.full((truth.shape[0], _GAP, 3), 255, dtype=np.uint8)
+    return np.concatenate([truth, gap, overlay(sample.image, segments)], axis=1)
+
+
+def truth_segments(sample: Sample, task: Task, labels: LabelSet) -> Segments:
+    """A sample's truth in the form of a prediction, without scores."""
+    scores = np.full(len(sample.labels), np.nan, dtype=np.float32)
+    if task == "instance":
+        return Segments(task, sample.size, labels, sample.labels, scores, rles=tuple(encode(m) for m in sample.masks))
+    return Segments(task, sample.size, labels, sample.labels, scores, map=np.maximum(sample.id_map(), 0))

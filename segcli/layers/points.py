@@ -1,0 +1,59 @@
+"""Bilinear values of maps at points that all their channels share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from segcli.layers.rows import rows_gradient, weighted_rows
+
+
+def sample(maps: Tensor, points: Tensor) -> Tensor:
+    """Bilinear values of maps [B, C, h, w] at points [B, P, 2], xy in [0, 1] -> float32 [B, C, P]; 0 outside.
+
+    Equal to `F.grid_sample(..., padding_mode="zeros", align_corners=False)`; float32 because the coordinates need it:
+    bf16 has 8 bits, less than the index of a pixel in a 512-wide map. On a CPU each value is a weighted sum of four
+    rows of a pixels × channels matrix, an order of magnitude faster than `grid_sample` where there are many channels.
+    """
+    if maps.device.type == "cpu" and maps.shape[1] >= 8 and maps.numel():
+        return torch.stack([_SamplePoints.apply(m, p) for m, p in zip(maps.unbind(), points.unbind(), strict=True)])
+    grid = 2.0 * points.float().unsqueeze(2) - 1.0  # [B, P, 1, 2]
+    return F.grid_sample(maps.float(), grid, mode="bilinear", padding_mode="zeros", align_corners=False).squeeze(3)
+
+
+class _SamplePoints(torch.autograd.Function):
+    """map [C, h, w], points [P, 2] -> [C, P]; differentiable by the map only, points are drawn at random."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, points: Tensor) -> Tensor:
+        rows = values.flatten(1).t().to(torch.float32).contiguous()  # [h·w, C]
+        indices, factors = _corners(points.float(), values.shape[1], values.shape[2])
+        ctx.save_for_backward(indices, factors)
+        ctx.shape, ctx.dtype = values.shape, values.dtype
+        return weighted_rows(rows, indices, factors).t().contiguous()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        channels, height, width = ctx.shape
+        indices, factors = ctx.saved_tensors
+        rows = rows_gradient(grad.t(), height * width, indices, factors)
+        return rows.to(ctx.dtype).t().view(channels, height, width), None
+
+
+def _corners(points: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+    """Pixel numbers (int32) and bilinear weights of the four pixels around points [P, 2] -> two [P, 4].
+
+    Pixels outside the map have weight zero, and any number.
+    """
+    size = points.new_tensor([width, height])
+    at = points * size - 0.5
+    first = at.floor()
+    pixels = torch.stack((first, first + 1))  # [2, P, 2]: left and right, above and below
+    weights = torch.stack((first + 1 - at, at - first)) * ((pixels >= 0) & (pixels < size))
+    pixels = pixels.clamp_(min=0).minimum(size - 1).int()
+    indices = pixels[:, None, :, 1] * width + pixels[None, :, :, 0]  # [2 above/below, 2 left/right, P]
+    factors = weights[:, None, :, 1] * weights[None, :, :, 0]
+    return indices.flatten(0, 1).t().contiguous(), factors.flatten(0, 1).t().contiguous()

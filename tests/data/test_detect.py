@@ -1,0 +1,158 @@
+"""Which format, which split, which kind of label map: the decisions, and what is said about them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from segcli.data.dataset import open_split
+from segcli.data.detect import detect
+from segcli.data.folders import hold_out, split_of
+from segcli.data.records import Record, as_ranges
+from segcli.data.scan import scan
+from segcli.errors import UsageError
+from tests.data import layouts
+from tests.data.layouts import LABELS, THINGS, scenes, things_only
+
+
+def test_a_tenth_is_held_out_by_name_and_said_aloud(tmp_path: Path) -> None:
+    info = detect(layouts.coco_panoptic(tmp_path, {"train": scenes(train=20)["train"]}, LABELS))
+    assert set(info.splits) == {"train", "val"}
+    held = len(info.splits["val"])
+    assert f"{held} of 20 images" in info.notes[0]
+    assert "held out" in info.notes[0]
+
+
+def test_held_out_images_stay_held_out() -> None:
+    records = [Record(f"image{i}", f"{i}.png", None) for i in range(1000)]
+    train, held = hold_out(records)
+    assert len(train) + len(held) == 1000
+    assert 70 < len(held) < 130
+    more = [*records[::-1], *(Record(f"new{i}", f"n{i}.png", None) for i in range(500))]
+    assert {r.image_id for r in held} <= {r.image_id for r in hold_out(more)[1]}
+    for count in (2, 3, 5):
+        train, held = hold_out(records[:count])
+        assert len(train) + len(held) == count
+        assert train
+        assert held
+
+
+def test_a_single_image_is_trained_and_validated_on(tmp_path: Path) -> None:
+    info = detect(layouts.coco_instance(tmp_path, {"train": things_only(scenes())["train"][:1]}, THINGS))
+    assert info.splits["train"] == info.splits["val"]
+    assert "one image only" in info.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [("train", "train"), ("instances_train2017", "train"), ("valid", "val"), ("Validation", "val"), ("val2017", "val"),
+     ("test-dev", "test"), ("evaluation", None), ("training_images", "train"), ("annotations", None)],
+)  # fmt: skip
+def test_words_that_name_a_split(name: str, split: str | None) -> None:
+    assert split_of(name) == split
+
+
+def test_objects_and_classes_are_told_apart(tmp_path: Path) -> None:
+    objects = detect(layouts.instance_maps(tmp_path / "objects", scenes(train=6)))
+    assert (objects.format, objects.task) == ("instance-png", "instance")
+    classes = detect(layouts.semantic(tmp_path / "classes", scenes(train=6)))
+    assert (classes.format, classes.task) == ("semantic-png", "semantic")
+    assert any("no names" in note for note in classes.notes)
+    asked = detect(tmp_path / "objects", format="semantic-png")
+    assert (asked.task, asked.labels.ids) == ("semantic", [0, 1, 2, 3, 4])
+
+
+def test_many_pieces_of_one_value_are_a_class(tmp_path: Path) -> None:
+    """Binary masks of many blobs: gapless 1 … 1, but in pieces."""
+    rng = np.random.default_rng(0)
+    for split in ("train", "val"):
+        for i in range(3):
+            layouts.save(tmp_path / split / "images" / f"{i}.png", rng.integers(0, 255, (32, 32, 3)).astype(np.uint8))
+            layouts.save(tmp_path / split / "labels" / f"{i}.png", (rng.random((32, 32)) > 0.8).astype(np.uint8))
+    info = detect(tmp_path)
+    assert (info.format, info.labels.ids) == ("semantic-png", [0, 1])
+
+
+def test_coco_publishes_both_kinds_for_the_same_images(tmp_path: Path) -> None:
+    layouts.coco_panoptic(tmp_path, scenes(), LABELS)
+    layouts.coco_instance(tmp_path, things_only(scenes()), THINGS, place=lambda s: ("images", f"instances_{s}.json"))
+    info = detect(tmp_path)
+    assert (info.format, info.task) == ("coco-panoptic", "panoptic")
+    assert "instances_train.json" in info.notes[0]
+    assert detect(tmp_path, task="instance").format == "coco-instance"
+    assert detect(tmp_path, format="coco-panoptic", task="instance").format == "coco-panoptic"
+
+
+def test_dataset_toml_overrides_what_is_found(tmp_path: Path) -> None:
+    layouts.semantic(tmp_path, scenes(), place=lambda split: (f"photos/{split}", f"truth/{split}"), nothing=3)
+    with pytest.raises(UsageError, match=r"dataset\.toml"):
+        detect(tmp_path)
+    (tmp_path / "dataset.toml").write_text(
+        'format = "semantic-png"\nignore = 3\nthings = ["rounded"]\n'
+        '[train]\nimages = "photos/train"\nlabels = "truth/train"\n[val]\nimages = "photos/val"\nlabels = "truth/val"\n'
+        '[[classes]]\nid = 1\nname = "rounded"\n[[classes]]\nid = 7\nname = "box"\n[[classes]]\nid = 90\nname = "sky"\n'
+    )
+    info = detect(tmp_path)
+    assert (info.labels.names, info.labels.isthing, info.ignore) == (
+        ["rounded", "box", "sky"],
+        [True, False, False],
+        (3,),
+    )
+    assert scan(info).problems == []
+    assert detect(tmp_path / "dataset.toml").found == info.found
+
+
+def test_dataset_toml_places_coco_files(tmp_path: Path) -> None:
+    layouts.coco_instance(tmp_path, things_only(scenes()), THINGS, place=lambda s: (f"p/{s}_x", f"j/a{s}.json"))
+    (tmp_path / "dataset.toml").write_text(
+        '[train]\nimages = "p/train_x"\nannotations = "j/atrain.json"\n[val]\nannotations = "j/aval.json"\n'
+    )
+    info = detect(tmp_path)
+    assert {split: len(records) for split, records in info.splits.items()} == {"train": 4, "val": 2}
+    assert scan(info).problems == []
+
+
+def test_things_can_be_declared_for_panoptic_data_that_does_not_say(tmp_path: Path) -> None:
+    layouts.coco_panoptic(tmp_path, scenes(), LABELS)
+    for file in tmp_path.glob("*.json"):
+        file.write_text(file.read_text().replace('"isthing"', '"was_thing"'))
+    (tmp_path / "dataset.toml").write_text('things = ["disc", "box"]\n')
+    assert detect(tmp_path).labels.isthing == [True, True, False]
+
+
+def test_placeholder_categories_are_left_out_but_only_those(tmp_path: Path) -> None:
+    roboflow = detect(layouts.roboflow(tmp_path / "a", things_only(scenes()), THINGS))
+    assert roboflow.labels.ids == [1, 7]
+    assert any("category 0" in note for note in roboflow.notes)
+
+
+def test_images_without_objects_are_negatives(tmp_path: Path) -> None:
+    splits = things_only(scenes())
+    splits["train"][0] = layouts.Shot("blank", splits["train"][0].image, np.zeros((0, 40, 56), bool), [])
+    roots = [
+        layouts.coco_instance(tmp_path / "coco", splits, THINGS),
+        layouts.yolo(tmp_path / "yolo", splits, THINGS),
+        layouts.instance_maps(tmp_path / "maps", splits),
+        layouts.labelme(tmp_path / "labelme", splits, THINGS),
+    ]
+    for root in roots:
+        info = detect(root)
+        assert len(info.splits["train"]) == 4
+        assert min(len(sample.labels) for sample in open_split(info, "train")) == 0
+        assert scan(info).splits[0].empty == 1
+
+
+def test_an_all_void_map_is_an_image_without_objects(tmp_path: Path) -> None:
+    layouts.semantic(tmp_path, scenes())
+    layouts.save(tmp_path / "train" / "labels" / "shot0.png", np.full((40, 56), 255, np.uint8))
+    info = detect(tmp_path)
+    sample = open_split(info, "train")[0]
+    assert sample.masks.shape == (0, 40, 56)
+    assert scan(info).splits[0].empty == 1
+
+
+def test_ranges_are_short() -> None:
+    assert as_ranges([1, 2, 3, 7, 90, 91]) == "1–3, 7, 90–91"
+    assert as_ranges([]) == ""

@@ -1,0 +1,278 @@
+"""Every layout is recognised without being named, and gives back the pixels, classes and ids that were written."""
+
+# ruff: noqa: E501 (a table of cases reads better with one case a line)
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from segcli.data.dataset import open_split
+from segcli.data.detect import detect
+from segcli.data.scan import scan
+from segcli.types import Label, LabelSet
+from tests.data import layouts
+from tests.data.layouts import LABELS, THINGS, Shot, Splits, scene, scenes, things_only
+
+
+@dataclass
+class Case:
+    """name, how to write it, and what must be found. ids: a class id as written -> as found."""
+
+    name: str
+    write: Callable[[Path, Splits], Path]
+    format: str
+    task: str
+    names: list[str]
+    found_ids: list[int]
+    only_things: bool = False
+    ids: dict[int, int] = field(default_factory=dict)
+
+
+def _classes(root: Path) -> Path:
+    rows = [f'[[classes]]\nid = {x.id}\nname = "{x.name}"\n' for x in LABELS]
+    (root / "dataset.toml").write_text("\n".join(rows))
+    return root
+
+
+NAMES = ["disc", "box", "sky"]
+TRANSPOSED = lambda split: (f"images/{split}", f"masks/{split}")  # noqa: E731
+FORMATS = [
+    Case("panoptic", lambda r, s: layouts.coco_panoptic(r, s, LABELS), "coco-panoptic", "panoptic", NAMES, [1, 7, 90]),
+    Case("panoptic-inside", lambda r, s: layouts.coco_panoptic(r, s, LABELS, inside=True), "coco-panoptic", "panoptic", NAMES, [1, 7, 90]),
+    Case("coco", lambda r, s: layouts.coco_instance(r, s, THINGS), "coco-instance", "instance", NAMES[:2], [1, 7], True),
+    Case("coco-rle", lambda r, s: layouts.coco_instance(r, s, THINGS, form="rle"), "coco-instance", "instance", NAMES[:2], [1, 7], True),
+    Case("coco-counts", lambda r, s: layouts.coco_instance(r, s, THINGS, form="counts"), "coco-instance", "instance", NAMES[:2], [1, 7], True),
+    Case("roboflow", lambda r, s: layouts.roboflow(r, s, THINGS), "coco-instance", "instance", NAMES[:2], [1, 7], True),
+    Case("semantic", lambda r, s: _classes(layouts.semantic(r, s)), "semantic-png", "semantic", NAMES, [1, 7, 90]),
+    Case("semantic-palette", lambda r, s: _classes(layouts.semantic(r, s, palette=True)), "semantic-png", "semantic", NAMES, [1, 7, 90]),
+    Case("semantic-transposed", lambda r, s: _classes(layouts.semantic(r, s, place=TRANSPOSED)), "semantic-png", "semantic", NAMES, [1, 7, 90]),
+    Case("semantic-nameless", layouts.semantic, "semantic-png", "semantic", ["class 1", "class 7", "class 90"], [1, 7, 90]),
+    Case("instance-maps", layouts.instance_maps, "instance-png", "instance", ["object"], [1], True, {7: 1}),
+    Case("yolo", lambda r, s: layouts.yolo(r, s, THINGS), "yolo-seg", "instance", NAMES[:2], [0, 1], True, {1: 0, 7: 1}),
+    Case("labelme", lambda r, s: layouts.labelme(r, s, THINGS), "labelme", "instance", ["box", "disc"], [1, 2], True, {7: 1, 1: 2}),
+    Case("camvid", lambda r, s: layouts.camvid(r, s, LABELS), "semantic-png", "semantic", NAMES, [0, 1, 2], False, {1: 0, 7: 1, 90: 2}),
+]  # fmt: skip
+
+
+def masks_of(shot: Shot, case: Case) -> list[tuple[int, bytes]]:
+    """(class id, mask) of a shot as the case's task has it, in an order of its own."""
+    pairs: dict[object, tuple[int, np.ndarray]] = {}
+    for number, (mask, label) in enumerate(zip(shot.masks, shot.ids, strict=True)):
+        key = label if case.task == "semantic" else number
+        before = pairs[key][1] if key in pairs else False
+        pairs[key] = (case.ids.get(label, label), mask | before)
+    return sorted((label, mask.tobytes()) for label, mask in pairs.values())
+
+
+@pytest.mark.parametrize("case", FORMATS, ids=[case.name for case in FORMATS])
+def test_every_layout_is_found_and_read_exactly(tmp_path: Path, case: Case) -> None:
+    splits = things_only(scenes()) if case.only_things else scenes()
+    case.write(tmp_path, splits)
+    info = detect(tmp_path)
+    assert (info.format, info.task) == (case.format, case.task)
+    assert (info.labels.names, info.labels.ids) == (case.names, case.found_ids)
+    assert {split: len(records) for split, records in info.splits.items()} == {"train": 4, "val": 2}
+    assert "\n" not in info.found
+    for split, shots in splits.items():
+        dataset = pickle.loads(pickle.dumps(open_split(info, split)))
+        samples = {Path(sample.file).stem: sample for sample in dataset}
+        for shot in shots:
+            sample = samples[shot.name]
+            np.testing.assert_array_equal(sample.image, shot.image)
+            found = sorted(
+                (info.labels[int(label)].id, mask.tobytes())
+                for label, mask in zip(sample.labels, sample.masks, strict=True)
+            )
+            assert found == masks_of(shot, case)
+    report = scan(info)
+    assert report.problems == []
+    assert [split.images for split in report.splits] == [4, 2]
+
+
+def test_pixels_of_no_class_are_void_where_the_format_means_it(tmp_path: Path) -> None:
+    nothing = ~scene(0).masks.any(axis=0)
+    panoptic = open_split(detect(layouts.coco_panoptic(tmp_path / "a", scenes(), LABELS)), "train")[0]
+    np.testing.assert_array_equal(panoptic.void, nothing)
+    semantic = open_split(detect(_classes(layouts.semantic(tmp_path / "b", scenes()))), "train")[0]
+    np.testing.assert_array_equal(semantic.void, nothing)
+    np.testing.assert_array_equal(semantic.id_map() == -1, nothing)
+    assert not np.any(open_split(detect(layouts.instance_maps(tmp_path / "c", scenes())), "train")[0].void)
+
+
+def test_pascal_voc_is_panoptic_with_the_background_as_stuff(tmp_path: Path) -> None:
+    labels = LabelSet((Label(1, "disc", True), Label(7, "box", True)))
+    info = detect(layouts.voc(tmp_path, things_only(scenes()), labels))
+    assert (info.format, info.task, info.labels.names[:2]) == ("voc", "panoptic", ["background", "disc"])
+    shot, sample = things_only(scenes())["train"][2], open_split(info, "train")[2]
+    assert [info.labels[int(i)].id for i in sample.labels] == [*shot.ids, 0]
+    np.testing.assert_array_equal(sample.masks[:-1], shot.masks)
+    np.testing.assert_array_equal(sample.masks[-1], ~shot.masks.any(axis=0))
+    instances = open_split(detect(tmp_path, task="instance"), "train")[2]
+    np.testing.assert_array_equal(instances.masks, shot.masks)
+    # An outline of 255 is void, in the class map as in the object map.
+    layouts.save_palette(tmp_path / "SegmentationClass" / "shot2.png", np.full(shot.image.shape[:2], 255))
+    blank = open_split(info, "train")[2]
+    assert blank.void is not None
+    assert blank.void.all()
+    assert not blank.masks.any()
+
+
+def test_cityscapes_maps_its_ids_to_the_nineteen(tmp_path: Path) -> None:
+    as_city = {1: 7, 7: 26, 90: 23}
+    splits = {k: [Shot(s.name, s.image, s.masks, [as_city[i] for i in s.ids]) for s in v] for k, v in scenes().items()}
+    info = detect(layouts.cityscapes(tmp_path, splits))
+    assert (info.format, info.task, len(info.labels), info.labels[13].name) == ("semantic-png", "semantic", 19, "car")
+    assert "Cityscapes" in info.found
+    sample = open_split(info, "train")[1]
+    assert {info.labels[int(i)].id for i in sample.labels} == set(splits["train"][1].ids)
+    np.testing.assert_array_equal(sample.void, ~splits["train"][1].masks.any(axis=0))
+
+
+def test_ade20k_counts_from_one_and_zero_is_void(tmp_path: Path) -> None:
+    info = detect(layouts.ade20k(tmp_path, scenes()))
+    assert ("ADE20K" in info.found, len(info.labels), info.labels[0].id, info.ignore) == (True, 150, 1, (0,))
+    sample, shot = open_split(info, "val")[0], scenes()["val"][0]
+    assert sorted(info.labels[int(i)].id for i in sample.labels) == sorted(set(shot.ids))
+    np.testing.assert_array_equal(sample.void, ~shot.masks.any(axis=0))
+
+
+@pytest.mark.parametrize("ids", [(1, 7, 90), (0, 1), tuple(range(10, 20))])
+def test_ids_come_through_unchanged(tmp_path: Path, ids: tuple[int, ...]) -> None:
+    labels = LabelSet(tuple(Label(i, f"name{i}", isthing=True) for i in ids))
+    shot = scene(2)
+    shots = [Shot(f"a{n}", shot.image, shot.masks[:1], [i]) for n, i in enumerate(ids)]
+    writers = {
+        "instance": layouts.coco_instance(tmp_path / "instance", {"train": shots, "val": shots}, labels),
+        "panoptic": layouts.coco_panoptic(tmp_path / "panoptic", {"train": shots, "val": shots}, labels),
+        "semantic": layouts.semantic(tmp_path / "semantic", {"train": shots, "val": shots}),
+    }
+    for task, root in writers.items():
+        info = detect(root, format="semantic-png" if task == "semantic" else None)
+        assert (info.task, info.labels.ids) == (task, list(ids))
+        found = [info.labels[int(sample.labels[0])].id for sample in open_split(info, "val")]
+        assert found == list(ids)
+
+
+def test_panoptic_data_serves_the_other_tasks(tmp_path: Path) -> None:
+    layouts.coco_panoptic(tmp_path, scenes(), LABELS)
+    shot = scenes()["train"][2]
+    instance = detect(tmp_path, task="instance")
+    assert (instance.labels.ids, instance.source_labels.ids) == ([1, 7], [1, 7, 90])
+    np.testing.assert_array_equal(open_split(instance, "train")[2].masks, shot.masks[1:])
+    semantic = open_split(detect(tmp_path, task="semantic"), "train")[2]
+    assert len(semantic.labels) == len(set(shot.ids))
+
+
+def test_crowds_are_marked_and_stay_apart(tmp_path: Path) -> None:
+    layouts.coco_instance(tmp_path, things_only(scenes()), THINGS, form="counts")
+    file = tmp_path / "annotations" / "instances_train2017.json"
+    raw = json.loads(file.read_text())
+    raw["annotations"][0]["iscrowd"] = 1
+    layouts.save_json(file, raw)
+    assert open_split(detect(tmp_path), "train")[0].crowd.tolist() == [True]
+
+
+def test_objects_may_overlap_in_coco(tmp_path: Path) -> None:
+    shot = scene(0)
+    twice = Shot("twice", shot.image, np.stack([shot.masks[1], shot.masks[1:].any(axis=0)]), [1, 7])
+    sample = open_split(detect(layouts.coco_instance(tmp_path, {"train": [twice], "val": [twice]}, THINGS)), "train")[0]
+    np.testing.assert_array_equal(sample.masks, twice.masks)
+
+
+def test_labelme_masks_circles_rectangles_and_groups(tmp_path: Path) -> None:
+    import base64
+    import io
+
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(np.full((4, 5), 255, dtype=np.uint8)).save(buffer, "PNG")
+    shapes = [
+        {"label": "a", "shape_type": "mask", "points": [[3, 2], [7, 5]], "mask": base64.b64encode(buffer.getvalue()).decode()},
+        {"label": "a", "shape_type": "circle", "points": [[20, 20], [25, 20]]},
+        {"label": "b", "shape_type": "rectangle", "points": [[40, 30], [30, 36]], "group_id": 1},
+        {"label": "b", "shape_type": "rectangle", "points": [[0, 30], [5, 36]], "group_id": 1},
+        {"label": "b", "shape_type": "point", "points": [[0, 0]]},
+        {"label": "__ignore__", "shape_type": "rectangle", "points": [[0, 0], [5, 6]]},
+    ]  # fmt: skip
+    for name in ("x", "y"):
+        layouts.save(tmp_path / f"{name}.png", np.zeros((40, 56, 3), dtype=np.uint8))
+        layouts.save_json(tmp_path / f"{name}.json", {"shapes": shapes, "imagePath": f"..\\in\\{name}.png", "imageHeight": 40, "imageWidth": 56})  # fmt: skip
+    info = detect(tmp_path)
+    assert info.labels.names == ["a", "b"]
+    assert any("2 lines and points" in note for note in info.notes)
+    masks = open_split(info, "train")[0].masks
+    assert masks.shape == (3, 40, 56)
+    assert masks[0].sum() == masks[0][2:6, 3:8].sum() == 20
+    assert abs(masks[1].sum() - np.pi * 25) < 4
+    assert masks[2].sum() == masks[2][30:36, 30:40].sum() + masks[2][30:36, :5].sum() == 90
+
+
+REAL = {
+    "facade": ("coco-panoptic", "panoptic", 10, {"train": 357, "val": 105}),
+    "everyday": ("coco-panoptic", "panoptic", 21, {"train": 3373, "val": 299}),
+    "nuclei": ("instance-png", "instance", 1, {"train": 320, "val": 94}),
+    "coco": ("coco-instance", "instance", 80, {"train": 60, "val": 60}),
+    "coco_panoptic/sample_data": ("coco-panoptic", "panoptic", 133, {"train": 1, "val": 1}),
+    "formats/voc": ("voc", "panoptic", 21, {"train": 2, "val": 1}),
+    "formats/labelme": ("labelme", "instance", 6, {"train": 2, "val": 1}),
+    "formats/coco_polygons": ("coco-instance", "instance", 20, {"train": 2, "val": 1}),
+}
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_real_datasets_are_found_as_they_lie(shared_dir: Path, name: str) -> None:
+    info = detect(shared_dir / "data" / name)
+    counts = {split: len(records) for split, records in info.splits.items()}
+    assert (info.format, info.task, len(info.labels), counts) == REAL[name]
+    sample = open_split(info, "val")[0]
+    assert sample.masks.shape == (len(sample.labels), *sample.size)
+    assert sample.masks.any(axis=(1, 2)).all()
+
+
+def test_the_three_forms_of_one_annotation_agree(shared_dir: Path) -> None:
+    """VOC, labelme and COCO files of the same photographs hold the same objects."""
+    formats = {
+        n: detect(shared_dir / "data" / "formats" / n, task="instance") for n in ("voc", "labelme", "coco_polygons")
+    }
+    samples = {
+        name: {s.file.stem: s for split in ("train", "val") for s in open_split(info, split)}
+        for name, info in formats.items()
+    }
+    for stem, polygons in samples["labelme"].items():
+        union = polygons.masks.any(axis=0)
+        coco = samples["coco_polygons"][stem]
+        np.testing.assert_array_equal(coco.masks.any(axis=0), union)
+        voc = samples["voc"][stem]
+        assert voc.void is not None
+        known = ~voc.void
+        mixed = (voc.masks.any(axis=0) != union) & known
+        assert mixed.mean() < 0.01  # VOC's rasteriser paints outlines
+
+
+@pytest.mark.parametrize("layout", ["yolo", "roboflow", "camvid", "cityscapes", "ade20k"])
+def test_layouts_made_from_real_photographs(shared_dir: Path, tmp_path: Path, layout: str) -> None:
+    info = detect(shared_dir / "data" / "everyday")
+    shots = {split: layouts.shots_of(open_split(info, split), 3) for split in ("train", "val")}
+    if layout in ("yolo", "roboflow"):
+        shots = things_only(shots, tuple(range(1, 21)))
+        found = detect(
+            getattr(layouts, layout)(tmp_path, shots, detect(shared_dir / "data" / "everyday", task="instance").labels)
+        )
+        for shot, sample in zip(shots["train"], open_split(found, "train"), strict=True):
+            ours, theirs = sample.masks.any(axis=0), shot.masks.any(axis=0)
+            assert (ours & theirs).sum() / (ours | theirs).sum() > 0.97  # outlines lose holes
+    elif layout == "camvid":
+        found = detect(layouts.camvid(tmp_path, shots, info.labels))
+        assert found.labels.names == info.labels.names
+    else:
+        few = {k: [Shot(s.name, s.image, s.masks, [7 + i % 2 for i in s.ids]) for s in v] for k, v in shots.items()}
+        found = detect(getattr(layouts, layout)(tmp_path, few))
+    assert scan(found).problems == []
+    assert len(found.splits["train"]) == len(found.splits["val"]) == 3

@@ -1,0 +1,80 @@
+"""The scan counts what is there, and reads a file again only if it changed."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from segcli.data import scan as scan_module
+from segcli.data.detect import detect
+from segcli.data.scan import decoded_size, scan
+from tests.data import layouts
+from tests.data.layouts import LABELS, scenes
+
+
+def test_counts_are_those_of_the_scenes(tmp_path: Path) -> None:
+    splits = scenes()
+    calls: list[tuple[int, int]] = []
+    report = scan(detect(layouts.coco_panoptic(tmp_path, splits, LABELS)), progress=lambda *c: calls.append(c))
+    assert calls == [(i, 6) for i in range(1, 7)]
+    for split, shots in zip(report.splits, splits.values(), strict=True):
+        assert split.images == len(shots)
+        assert split.objects == sum(len(shot.ids) for shot in shots)
+        assert split.most[1] == max(len(shot.ids) for shot in shots)
+        pixels = 40 * 56 * len(shots)
+        for count, label in zip(split.classes, LABELS, strict=True):
+            assert (count.label.id, count.label.name, count.label.isthing) == (label.id, label.name, label.isthing)
+            assert count.objects == sum(shot.ids.count(label.id) for shot in shots)
+            assert count.images == sum(label.id in shot.ids for shot in shots)
+            area = sum(
+                int(m.sum()) for shot in shots for m, i in zip(shot.masks, shot.ids, strict=True) if i == label.id
+            )
+            assert count.share == pytest.approx(area / pixels)
+        assert split.void_share == pytest.approx(1 - sum(count.share for count in split.classes))
+    assert report.crowded(100) is None
+    warning = report.crowded(1)
+    assert warning is not None
+    assert "6 images hold more objects than the model's 1 queries" in warning
+
+
+def test_semantic_data_counts_a_class_once_an_image(tmp_path: Path) -> None:
+    info = detect(layouts.semantic(tmp_path, scenes()))
+    assert [split.objects for split in scan(info).splits] == [
+        sum(len(set(shot.ids)) for shot in shots) for shots in scenes().values()
+    ]
+
+
+def test_only_changed_files_are_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    info = detect(layouts.coco_panoptic(tmp_path, scenes(), LABELS))
+    first = scan(info)
+    read: list[str] = []
+    real = scan_module._read
+    monkeypatch.setattr(scan_module, "_read", lambda d, r: read.append(r.image) or real(d, r))
+    assert scan(info).splits[0].classes == first.splits[0].classes
+    assert read == []
+    changed = tmp_path / "panoptic_train" / "shot1.png"
+    os.utime(changed, ns=(0, 0))
+    scan(info)
+    assert [Path(file).stem for file in read] == ["shot1"]
+
+
+def test_a_damaged_cache_is_no_cache(tmp_path: Path, cache: Path) -> None:
+    info = detect(layouts.coco_panoptic(tmp_path, scenes(), LABELS))
+    first = scan(info)
+    for file in cache.glob("scan-*.json"):
+        file.write_text("{" + file.read_text())
+    assert scan(info).splits[1].objects == first.splits[1].objects
+
+
+def test_size_is_of_the_upright_picture(tmp_path: Path) -> None:
+    from PIL import Image
+
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(np.zeros((20, 30, 3), np.uint8)).save(tmp_path / "a.jpg", exif=exif)
+    Image.fromarray(np.zeros((20, 30), np.uint8)).save(tmp_path / "b.png")
+    assert decoded_size(tmp_path / "a.jpg") == (30, 20)
+    assert decoded_size(tmp_path / "b.png") == (20, 30)

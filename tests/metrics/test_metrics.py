@@ -1,0 +1,202 @@
+"""What the metrics do beside agreeing with the official tools: merge, travel between ranks, refuse, name the empty."""
+
+from __future__ import annotations
+
+import json
+import math
+import pickle
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from segcli.codecs.rle import encode
+from segcli.errors import InputError
+from segcli.metrics import ImageTruth, InstanceMetric, Metric, PanopticMetric, SemanticMetric, metric_for
+from segcli.segments import Segments
+from segcli.types import TASKS, Label, LabelSet, Task
+
+LABELS = LabelSet((Label(7, "cat", True), Label(90, "sky", False), Label(18, "dog", True)))
+SIZE = (6, 9)
+
+
+@dataclass
+class Picture:
+    """The truth of one image: what a data reader yields."""
+
+    image_id: str
+    masks: np.ndarray
+    labels: np.ndarray
+    crowd: np.ndarray
+    void: np.ndarray | None = None
+
+
+def truth(image_id: str = "a", **changes: Any) -> Picture:
+    """Three columns side by side: cat, sky, dog."""
+    masks = np.zeros((3, *SIZE), dtype=bool)
+    for index in range(3):
+        masks[index, :, 3 * index : 3 * index + 3] = True
+    return replace(Picture(image_id, masks, np.arange(3), np.zeros(3, dtype=bool)), **changes)
+
+
+def found(task: Task, keep: tuple[int, ...] = (0, 1, 2), labels: LabelSet = LABELS, shift: int = 0) -> Segments:
+    """Some of the same columns, moved to the right."""
+    masks = np.roll(truth().masks, shift, axis=2)[list(keep)]
+    scores = np.linspace(0.9, 0.5, len(keep)).astype(np.float32)
+    if task == "instance":
+        rles = tuple(encode(mask) for mask in masks)
+        return Segments(task, SIZE, labels, np.array(keep, dtype=np.int64), scores, rles=rles)
+    ids = (masks * np.arange(1, len(keep) + 1, dtype=np.uint16)[:, None, None]).max(axis=0, initial=0)
+    return Segments(task, SIZE, labels, np.array(keep, dtype=np.int64), scores, ids)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_perfect_copy(task: Task) -> None:
+    metric = metric_for(task, LABELS)
+    metric.update(found(task), truth())
+    report = metric.compute()
+    assert report.value == pytest.approx(1)
+    assert (report.task, report.name) == (task, {"panoptic": "PQ", "instance": "AP", "semantic": "mIoU"}[task])
+    assert [row["name"] for row in report.table] == (["cat", "dog"] if task == "instance" else ["cat", "sky", "dog"])
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_ranks_give_what_one_process_gives(task: Task) -> None:
+    """Metrics that were pickled and merged: with an image that is empty on both sides, and a rank without images."""
+    nothing = truth("c", masks=np.zeros((0, *SIZE), dtype=bool), labels=np.zeros(0, int), crowd=np.zeros(0, bool))
+    images = [(found(task, shift=1), truth("a")), (found(task, (0,)), truth("b")), (found(task, ()), nothing)]
+    whole, ranks = metric_for(task, LABELS), [metric_for(task, LABELS) for _ in range(3)]
+    for number, (segments, true) in enumerate(images):
+        whole.update(segments, true)
+        ranks[number % 2].update(segments, true)
+    gathered: list[Metric] = [pickle.loads(pickle.dumps(rank)) for rank in ranks]
+    gathered[0].merge(gathered[1])
+    gathered[0].merge(gathered[2])
+    assert repr(gathered[0].compute()) == repr(whole.compute())
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_counting_goes_on_after_a_report(task: Task) -> None:
+    metric = metric_for(task, LABELS)
+    metric.update(found(task, (0,)), truth("a"))
+    first = metric.compute()
+    assert repr(metric.compute()) == repr(first)
+    metric.update(found(task), truth("b"))
+    assert metric.compute().value > first.value
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_nothing_to_measure_is_not_zero(task: Task) -> None:
+    report = metric_for(task, LABELS).compute()
+    assert all(math.isnan(value) for value in report.summary.values())
+    written = json.loads(json.dumps(report.to_json(), allow_nan=False))
+    assert written["value"] is None
+    assert [row["id"] for row in written["per_class"]] == [row["id"] for row in report.table]
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_classes_meet_by_the_id_of_the_dataset(task: Task) -> None:
+    """A model with the same classes in another order; one with a class that the truth lacks."""
+    metric = metric_for(task, LABELS)
+    turned = LabelSet((LABELS[2], LABELS[1], LABELS[0]))
+    metric.update(replace(found(task), label_set=turned, labels=np.array([2, 1, 0])), truth())
+    assert metric.compute().value == pytest.approx(1)
+    foreign = LabelSet((LABELS[0], LABELS[1], Label(19, "horse", True)))
+    with pytest.raises(InputError, match="a: predicted category id 19 is not among the truth's 3"):
+        metric.update(found(task, labels=foreign), truth())
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_sizes_must_agree(task: Task) -> None:
+    true = truth(masks=np.zeros((3, 5, 9), dtype=bool))
+    with pytest.raises(InputError, match="a: the prediction is 9×6 pixels, the truth 9×5"):
+        metric_for(task, LABELS).update(found(task), true)
+
+
+def test_void_and_crowd_of_panoptic_truth() -> None:
+    """A dog where nothing is known is forgiven, and one on a crowd of dogs; a cat there is not."""
+    void, crowd = truth().masks[2], np.array([False, False, True])
+    for true in (truth(void=void), truth(crowd=crowd)):
+        metric = PanopticMetric(LABELS)
+        metric.update(found("panoptic"), true)
+        assert metric.counts.tolist() == [[1, 0, 0], [1, 0, 0], [0, 0, 0]]
+    metric = PanopticMetric(LABELS)
+    metric.update(replace(found("panoptic"), labels=np.array([0, 1, 0])), truth(crowd=crowd))
+    assert metric.counts.tolist() == [[1, 1, 0], [1, 0, 0], [0, 0, 0]]
+
+
+def test_a_crowd_region_never_covers_an_object() -> None:
+    masks = truth().masks.copy()
+    masks[2] = True
+    metric = PanopticMetric(LABELS)
+    metric.update(found("panoptic"), truth(masks=masks, crowd=np.array([False, False, True])))
+    assert metric.counts[:, 0].tolist() == [1, 1, 0]
+
+
+def test_what_a_panoptic_result_leaves_open_is_a_miss() -> None:
+    metric = SemanticMetric(LABELS)
+    metric.update(found("panoptic", (0, 1)), truth())
+    summary = metric.compute().summary
+    assert summary["pAcc"] == pytest.approx(2 / 3)
+    assert summary["mIoU"] == pytest.approx(2 / 3)
+
+
+def test_label_maps_out_of_range() -> None:
+    metric, good = SemanticMetric(LABELS), np.zeros((2, 2), dtype=np.uint8)
+    for side, pair in (("prediction", (good + 3, good)), ("truth", (good, good + 3))):
+        with pytest.raises(InputError, match=f"a.png: the {side} has value 3; allowed are 0 to 2 or 255 for ignore"):
+            metric.update_maps(*pair, "a.png")
+    with pytest.raises(InputError, match=r"a.png: the prediction is \(2, 2\)"):
+        metric.update_maps(good, good[:1], "a.png")
+    assert not metric.confusion.any()
+
+
+def coco_image() -> tuple[dict[str, Any], list[dict[str, Any]], dict[str, Any]]:
+    mask = encode(truth().masks[0])
+    image = {"id": "a", "file_name": "a.jpg", "height": 6, "width": 9}
+    shape = {"segmentation": mask.to_coco(), "area": mask.area, "bbox": list(mask.bbox)}
+    annotation = {"id": 1, "image_id": "a", "category_id": 7, "iscrowd": 0} | shape
+    return image, [annotation], {"image_id": "a", "category_id": 7, "score": 0.5, "segmentation": mask.to_coco()}
+
+
+def test_coco_entries_with_named_images() -> None:
+    image, annotations, result = coco_image()
+    metric = InstanceMetric(LABELS)
+    metric.update_coco(image, annotations, [result])
+    assert metric.compute().value == pytest.approx(1)
+    assert [row["instances"] for row in metric.compute().table] == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"category_id": 90}, "a.jpg: result with category id 90, which is not among the truth's 2 things"),
+        ({"score": math.nan}, "a.jpg: .*NaN score"),
+        ({"segmentation": {"size": [9, 6], "counts": [54]}}, "a.jpg: result with a mask of 9×6 pixels, .* has 6×9"),
+    ],
+)
+def test_bad_results(change: dict[str, Any], message: str) -> None:
+    image, annotations, result = coco_image()
+    metric = InstanceMetric(LABELS)
+    with pytest.raises(InputError, match=message):
+        metric.update_coco(image, annotations, [result | change])
+    metric.update_coco(image, annotations, [result])
+    assert metric.compute().value == pytest.approx(1)
+
+
+def test_memory_does_not_follow_the_pixels() -> None:
+    """A thousand times the pixels, the same few kilobytes kept of an image."""
+    kept = []
+    for side in (8, 256):
+        masks = np.zeros((2, side, side), dtype=bool)
+        masks[0, : side // 2], masks[1, side // 2 :] = True, True
+        true: ImageTruth = Picture("a", masks, np.array([0, 2]), np.zeros(2, dtype=bool))
+        segments = Segments(
+            "instance", (side, side), LABELS, np.array([0, 2]), np.ones(2, np.float32), rles=tuple(map(encode, masks))
+        )
+        metric = InstanceMetric(LABELS)
+        metric.update(segments, true)
+        kept.append(len(pickle.dumps(metric)))
+    assert abs(kept[1] - kept[0]) < 100
+    assert kept[1] < 20_000

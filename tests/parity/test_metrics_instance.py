@@ -1,0 +1,152 @@
+"""AP of masks and boxes is pycocotools', on made-up cases, on COCO's annotations and on real predictions."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import io
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+
+from segcli.metrics import InstanceMetric
+from segcli.types import Label, LabelSet
+from tests.parity import official
+from tests.parity.official import LABELS, Case, cases, coco_evaluation, coco_files, coco_numbers, same
+
+coco_mask = pytest.importorskip("pycocotools.mask")
+
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools' own
+
+
+def check(metric: InstanceMetric, dataset: dict[str, Any], results: list[dict[str, Any]]) -> None:
+    """Every number over all classes and of each class."""
+    report = metric.compute()
+    for kind, prefix in (("segm", ""), ("bbox", "box ")):
+        theirs = coco_numbers(coco_evaluation(dataset, results, kind))
+        same(report.summary, {prefix + name: value for name, value in theirs.items()})
+        for row in report.table:
+            theirs = coco_numbers(coco_evaluation(dataset, results, kind, category=row["id"]))
+            same(row, {prefix + name: value for name, value in theirs.items()})
+
+
+def counted(case: Case, **options: int) -> InstanceMetric:
+    metric = InstanceMetric(LABELS, **options)
+    for segments, truth in case:
+        metric.update(segments, truth)
+    return metric
+
+
+@settings(max_examples=40)
+@given(cases("instance", side=6))
+def test_tiny_images(case: Case) -> None:
+    check(counted(case), *coco_files(case, LABELS))
+
+
+@settings(max_examples=15)
+@given(cases("instance", side=130))
+def test_small_medium_and_large(case: Case) -> None:
+    check(counted(case), *coco_files(case, LABELS))
+
+
+@settings(max_examples=20)
+@given(cases("instance", side=6))
+def test_max_dets(case: Case) -> None:
+    """pycocotools prints −1 for any limit but 100; its precision and recall arrays hold the answer."""
+    dataset, results = coco_files(case, LABELS)
+    summary = counted(case, max_dets=2).compute().summary
+    evaluation = coco_evaluation(dataset, results, "segm", max_dets=2)
+    precision, recall = evaluation.eval["precision"][:, :, :, 0, -1], evaluation.eval["recall"][:, :, 0, -1]
+    for name, array in (("AP", precision), ("AP50", precision[0]), ("AR@2", recall)):
+        same(summary, {name: float(array[array > -1].mean()) if (array > -1).any() else math.nan})
+
+
+def test_more_than_100_instances() -> None:
+    """Only the last 60 of 160 predictions are right: invisible at 100, and AP is nowhere −1 at 500."""
+    masks = [np.zeros((40, 40), dtype=bool) for _ in range(160)]
+    for index, mask in enumerate(masks):
+        mask[(index // 20) * 4 : (index // 20) * 4 + 3, (index % 20) * 2 : (index % 20) * 2 + 2] = True
+    segments = official.prediction("instance", (40, 40), masks, [0] * 160, [1 - index / 200 for index in range(160)])
+    truth = official.Picture("1", np.array(masks[100:]), np.zeros(60, dtype=np.int64), np.zeros(60, dtype=bool))
+    case = [(segments, truth)]
+    assert counted(case).compute().value == 0
+    report = counted(case, max_dets=500).compute()
+    evaluation = coco_evaluation(*coco_files(case, LABELS), "segm", max_dets=500)
+    same(report.summary, {"AP": float(evaluation.eval["precision"][:, :, 1, 0, -1].mean())})  # dog, cat
+    assert 0.2 < report.value < 0.4
+    assert report.summary["AR@500"] == 1
+    with contextlib.redirect_stdout(io.StringIO()):
+        evaluation.summarize()
+    assert evaluation.stats[0] == -1
+
+
+def test_annotation_id_zero() -> None:
+    """pycocotools never credits annotation 0, hotcoco does: the number is that of annotations numbered from 1."""
+    mask = np.zeros((8, 8), dtype=bool)
+    mask[2:6, 2:6] = True
+    segments = official.prediction("instance", (8, 8), [mask], [0], [0.9])
+    truth = official.Picture("1", mask[None], np.zeros(1, dtype=np.int64), np.zeros(1, dtype=bool))
+    dataset, results = coco_files([(segments, truth)], LABELS)
+    from_zero = copy.deepcopy(dataset)
+    from_zero["annotations"][0]["id"] = 0
+    metric = InstanceMetric(LABELS)
+    metric.update_coco(from_zero["images"][0], from_zero["annotations"], results)
+    assert coco_numbers(coco_evaluation(from_zero, results, "segm"))["AP"] == 0
+    check(metric, dataset, results)
+    assert metric.compute().value == pytest.approx(1)
+
+
+def coco_sample(shared_dir: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """60 COCO images with polygons and crowd regions; results made from them: shifted, missed, doubled, confused."""
+    from pycocotools.coco import COCO
+
+    file = shared_dir / "data/coco/instances_val.json"
+    dataset = json.loads(file.read_text())
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco = COCO(str(file))
+    rng, ids, results = np.random.default_rng(0), [entry["id"] for entry in dataset["categories"]], []
+    for annotation in dataset["annotations"]:
+        for _ in range(rng.integers(0, 3)):
+            mask = np.roll(coco.annToMask(annotation), int(rng.integers(-4, 5)), axis=1)
+            rle = coco_mask.encode(np.asfortranarray(mask))
+            category = annotation["category_id"] if rng.random() < 0.8 else int(rng.choice(ids))
+            entry = {"image_id": annotation["image_id"], "category_id": category, "score": float(rng.random())}
+            results.append(entry | {"segmentation": {"size": rle["size"], "counts": rle["counts"].decode()}})
+    return dataset, results
+
+
+@pytest.mark.parametrize("boxes", [False, True])
+def test_coco_annotations(shared_dir: Path, boxes: bool) -> None:
+    """The files as they are; results with a box beside the mask are of the box's area, as in pycocotools."""
+    dataset, results = coco_sample(shared_dir)
+    if boxes:
+        for entry in results:
+            entry["bbox"] = (coco_mask.toBbox(entry["segmentation"]) + np.array([0, 0, 9, 9])).tolist()
+    labels = LabelSet(tuple(Label(entry["id"], entry["name"], True) for entry in dataset["categories"]))
+    parts = [InstanceMetric(labels), InstanceMetric(labels)]
+    for number, image in enumerate(dataset["images"]):
+        here = [
+            [entry for entry in part if entry["image_id"] == image["id"]] for part in (dataset["annotations"], results)
+        ]
+        parts[number % 2].update_coco(image, *here)
+    parts[0].merge(parts[1])
+    report = parts[0].compute()
+    for kind, prefix in (("segm", ""), ("bbox", "box ")):
+        theirs = coco_numbers(coco_evaluation(dataset, results, kind))
+        same(report.summary, {prefix + name: value for name, value in theirs.items()})
+    assert 0.1 < report.value < 0.9
+
+
+def test_real_predictions(facade: tuple[LabelSet, list[dict[str, Any]]]) -> None:
+    labels, pictures = facade
+    case = [(picture["instance"], picture["truth"]) for picture in pictures]
+    metric = InstanceMetric(labels)
+    for segments, truth in case:
+        metric.update(segments, truth)
+    check(metric, *coco_files(case, labels))
+    assert metric.compute().value > 0
