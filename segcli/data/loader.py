@@ -156,12 +156,15 @@ def _as_list(answers: Sequence[object]) -> list[object]:
 
 
 def _quiet_worker(worker: int) -> None:
-    """Workers compete with the step for cores: one thread each, and Ctrl-C is the main process's business."""
+    """Workers compete with the step for cores: one thread each. Signals, which a terminal or a service manager sends to
+    every process of a run, are the main process's business: it needs the workers to finish its step.
+    """
     import signal
 
     from segcli.codecs.opencv import opencv
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     torch.set_num_threads(1)
     opencv().setNumThreads(0)
 
