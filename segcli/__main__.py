@@ -17,9 +17,6 @@ def main() -> None:
         # File names may hold bytes, and tables signs, that the terminal's encoding lacks.
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-    # Before torch is loaded: its idle workers are to sleep, not to spin. Spinning takes the cores from the threads that
-    # decode and write beside the network, and on a busy machine makes the network itself several times slower.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
         from segcli.cli import app
 
