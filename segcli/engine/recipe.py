@@ -231,6 +231,10 @@ def _check_values(recipe: Recipe) -> None:
             raise UsageError(f"{key} = {value}; it must be above 0")
     if s.batch < 0 or r.workers < -1 or not 0 <= s.ema < 1 or not 0 <= v.score <= 1:
         raise UsageError("batch and workers cannot be negative, ema lies in [0, 1), score in [0, 1]")
+    if recipe.model.decoder_layers is not None and recipe.model.decoder_layers < 3:
+        raise UsageError("[model] decoder_layers: at least 3, one for each level of the pixel decoder")
+    if recipe.model.hidden_dim is not None and recipe.model.hidden_dim % 32:
+        raise UsageError("[model] hidden_dim: a multiple of 32, which is shared among heads and norm groups")
     low, high = recipe.augment.scale
     if not 0 < low <= high:
         raise UsageError(f"[augment] scale = [{low}, {high}]; expected two factors, the smaller first")

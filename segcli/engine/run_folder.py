@@ -123,13 +123,16 @@ class RunFolder:
         with self._writing(self.path / CHECKPOINT, "the checkpoint", size):
             _replace(self.path / CHECKPOINT, lambda part: save_file(tensors, part, metadata=metadata))
 
+    @property
+    def has_checkpoint(self) -> bool:
+        """Whether something was saved."""
+        return (self.path / CHECKPOINT).is_file()
+
     def load(self) -> Checkpoint:
-        """The checkpoint. Raises CheckpointError or UsageError if there is none that can be read."""
+        """The checkpoint. Raises CheckpointError if there is none that can be read."""
         from safetensors import SafetensorError, safe_open
 
         path = self.path / CHECKPOINT
-        if not path.is_file():
-            raise UsageError(f"{self.path} has no {CHECKPOINT}: there is nothing to resume; leave out --resume")
         try:
             with safe_open(path, "pt") as file:
                 state = json.loads(file.metadata()["segcli"])

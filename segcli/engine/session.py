@@ -59,9 +59,11 @@ def open_run(
     """
     folder = RunFolder(out, silent=not ranks.is_first)
     device = pick_device(recipe.run.device)
-    saved = folder.load() if resume else None
+    saved = folder.load() if resume and folder.has_checkpoint else None
     if not resume:
         folder.create()
+    elif saved is None:
+        say("the run was interrupted before its first checkpoint: it begins anew")
     material = gather(recipe, ranks, say, scanned)
     recipe = fill_in(recipe, material, device)
     start = begin(recipe, material, progress)
@@ -82,6 +84,7 @@ def open_run(
         say(f"warning: {crowded}")
     if unseen := material.scan.unseen():
         say(f"warning: no training image shows {', '.join(label.name for label in unseen[:8])}")
+    folder.tidy()
     learner = Learner(loaded, recipe, schedule, lr, ranks, autocast_of(recipe, device))
     run = Run(recipe, material, learner, folder, ranks, about)
     say(
@@ -90,12 +93,12 @@ def open_run(
         f"{'×'.join(map(str, recipe.augment.crop or ()))}, short side in prediction {recipe.data.short}"
     )
     if saved is None:
+        folder.rewind(-1)
         folder.write_config(to_toml(recipe), _facts(run))
     else:
-        folder.tidy()
         run.restore(saved)
         say(f"resumed at step {learner.step} of {schedule.steps}")
-        threads = saved.state.get("threads", torch.get_num_threads())
+        threads = saved.state["threads"]
         if threads != torch.get_num_threads():
             say(f"warning: {threads} threads before, {torch.get_num_threads()} now: sums are rounded differently")
     return run

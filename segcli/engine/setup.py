@@ -98,12 +98,16 @@ def fill_in(recipe: Recipe, material: Material, device: torch.device) -> Recipe:
         cores = os.cpu_count() or 1
         run = dataclasses.replace(run, workers=min(8, cores) if device.type == "cuda" else int(cores > 1))
     if model.start is None and model.backbone is None:
-        bundled = next((n for n in (DEFAULT_START, "facade") if n in manifest() and manifest()[n].bundled), None)
-        if DEFAULT_START in manifest() or not lite0_is_here():
-            model = dataclasses.replace(model, start=bundled)
-        else:
-            model = dataclasses.replace(model, backbone="lite0")
+        model = dataclasses.replace(model, **_default_start())
     return dataclasses.replace(recipe, data=data, augment=augment, run=run, model=model)
+
+
+def _default_start() -> dict[str, str]:
+    """The best start that needs no network: the general model that ships with segcli, lite0, or what else ships."""
+    shipped = [name for name, entry in manifest().items() if entry.bundled]
+    if DEFAULT_START in shipped or (shipped and not lite0_is_here()):
+        return {"start": DEFAULT_START if DEFAULT_START in shipped else shipped[0]}
+    return {"backbone": "lite0"}
 
 
 def _typical_short(dataset: Dataset, most: int) -> int:

@@ -230,6 +230,7 @@ class Run:
     def checkpoint(self) -> Checkpoint:
         """Everything the rest of the run depends on."""
         state = self.learner.numbers() | {"progress": asdict(self.progress), "about": self.about}
+        state["threads"] = torch.get_num_threads()
         return Checkpoint(self.learner.tensors(), state)
 
     def restore(self, checkpoint: Checkpoint) -> None:

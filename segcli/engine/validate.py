@@ -81,7 +81,8 @@ def validate(
     first three images.
     """
     labels = loaded.spec.labels
-    metrics = [metric_for(task, labels) for _ in (rules if task == "panoptic" else rules[:1])]
+    most = loaded.spec.rule.top_k
+    metrics = [metric_for(task, labels, max_dets=most) for _ in (rules if task == "panoptic" else rules[:1])]
     tallies = [Tally.nothing() for _ in rules]
     hits = np.zeros((len(rules), 3), dtype=np.int64)
     for number, sample, image, prediction in _answers(loaded, dataset, images, ranks, autocast):

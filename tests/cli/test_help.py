@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import pytest
 
 HEAVY = ["torch", "torchvision", "numpy", "scipy", "cv2", "PIL", "huggingface_hub", "safetensors"]
-HELP = [["--help"], ["predict", "--help"], ["models", "--help"]]
+HELP = [["--help"], ["predict", "--help"], ["models", "--help"], ["train", "--help"]]
 HELP += [["models", command, "--help"] for command in ("list", "show", "pull", "path", "verify")]
 SECONDS = 0.35
 

@@ -1,0 +1,168 @@
+"""Never lose work: killed runs end as if they had not been, checkpoints are whole, and another run is refused."""
+
+from __future__ import annotations
+
+import errno
+import json
+import random
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from segcli.engine.session import resumed_recipe
+from segcli.errors import OutputError, UsageError
+from segcli.weights.pretrained import LITE0_PACKAGE
+from tests.engine.shapes import write_shapes
+from tests.engine.training import command, environment, losses, open_tiny, run_command, state, tiny_config
+
+pytest.importorskip(LITE0_PACKAGE)
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_shapes(tmp_path_factory.mktemp("shapes") / "shapes", images=6, side=64)
+
+
+def _interrupt(arguments: list[object], out: Path, step: int, number: signal.Signals, wait: float) -> int:
+    """Start a run and send it a signal some time after it has begun `step`; -> its exit code."""
+    process = subprocess.Popen(command(*arguments), env=environment(), stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 90
+    while process.poll() is None and time.monotonic() < deadline and _last_step(out) < step:
+        time.sleep(0.01)
+    time.sleep(wait)
+    process.send_signal(number)
+    return process.wait(60)
+
+
+def _last_step(out: Path) -> int:
+    try:
+        return losses(out)[-1][0]
+    except (OSError, IndexError, json.JSONDecodeError):
+        return 0
+
+
+def _interrupted_run_equals_another(
+    shapes: Path, folder: Path, signals: list[signal.Signals], steps: int, seed: int
+) -> None:
+    config = tiny_config(folder)
+    options = ["--config", config, "--max-steps", steps, "--checkpoint-every", 2]
+    whole, broken = folder / "whole", folder / "broken"
+    finished = run_command(shapes, "--out", whole, *options)
+    assert finished.returncode == 0, finished.stderr
+    draw = random.Random(seed)
+    start: list[object] = [shapes, "--out", broken, *options]
+    for count, number in enumerate(signals, start=1):
+        step = max(1, steps * count // (len(signals) + 1))
+        # Half of the killings hit the writing of a checkpoint or a validation, which take longest.
+        code = _interrupt(start, broken, step, number, draw.uniform(0, 0.3))
+        assert code in (-number, 128 + number, 0)  # killed, stopped in order, or it was done already
+        if (broken / "config.toml").exists():
+            # Workers load ahead of the step that is lost, and make no difference.
+            start = ["--resume", "--out", broken, "--workers", int(count % 3 == 1)]
+    finished = run_command(*start)
+    assert finished.returncode == 0, finished.stderr
+    assert losses(broken) == losses(whole)
+    mine, theirs = state(broken), state(whole)
+    assert mine.keys() == theirs.keys()
+    assert all(torch.equal(mine[name], theirs[name]) for name in mine)
+    for name in ("best", "last"):
+        files = [(folder / run / name / "model.safetensors").read_bytes() for run in ("broken", "whole")]
+        assert files[0] == files[1]
+    assert not list(broken.glob(".*.part-*"))
+
+
+def test_a_killed_run_ends_bit_identical(shapes: Path, tmp_path: Path) -> None:
+    _interrupted_run_equals_another(shapes, tmp_path, [signal.SIGKILL] * 3, steps=12, seed=1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [2, 3])
+def test_a_run_killed_twenty_times_ends_bit_identical(shapes: Path, tmp_path: Path, seed: int) -> None:
+    _interrupted_run_equals_another(shapes, tmp_path, [signal.SIGKILL] * 20, steps=60, seed=seed)
+
+
+def test_a_signal_saves_and_says_how_to_go_on(shapes: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    process = subprocess.Popen(
+        command(shapes, "--config", tiny_config(tmp_path), "--max-steps", 500, "--out", out),
+        env=environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while process.poll() is None and _last_step(out) < 2:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, messages = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert f"go on with: segcli train --resume --out {out}" in messages
+    assert state(out)
+    assert len(losses(out)) < 500
+
+
+@pytest.mark.parametrize("how", ["announced", "write", "library"])
+def test_a_full_disk_leaves_the_last_good_checkpoint(
+    shapes: Path, tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "run"
+    run = open_tiny(shapes, out, {"schedule": {"steps": 4}, "validate": {"every": 2}})
+    reports = run.train()
+    while run.learner.step < 2 or not (out / "checkpoint.safetensors").exists():
+        next(reports)
+    before = (out / "checkpoint.safetensors").read_bytes()
+
+    def full(*_: Any, **__: Any) -> None:
+        if how == "write":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        from safetensors import SafetensorError
+
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    if how == "announced":
+        usage = type("usage", (), {"free": 10})
+        monkeypatch.setattr("segcli.engine.run_folder.shutil.disk_usage", lambda path: usage)
+    else:
+        monkeypatch.setattr("safetensors.torch.save_file", full)
+    with pytest.raises(OutputError, match=r"the disk is full.*checkpoint of step 2 is untouched.*--resume"):
+        list(reports)
+    assert (out / "checkpoint.safetensors").read_bytes() == before
+    assert not list(out.glob(".*"))
+
+
+def test_another_run_is_refused_with_the_difference(shapes: Path, tmp_path: Path) -> None:
+    data, out = tmp_path / "data", tmp_path / "run"
+    write_shapes(data, images=6, side=64)
+    list(open_tiny(data, out, {"schedule": {"steps": 1}, "validate": {"every": 1}}).train())
+
+    def resume(change: dict[str, Any]) -> None:
+        recipe = resumed_recipe(out, None, None, change)
+        tables = {"data": {"path": recipe.data.path}, "schedule": {"steps": recipe.schedule.steps}}
+        open_tiny(data, out, tables | {"validate": {"every": 1}}, resume=True)
+
+    resume({"data": {"path": str(data)}})  # the same
+    with pytest.raises(UsageError, match=r"lr was 0.001, now 0.1"):
+        resume({"schedule": {"lr": 0.1}})
+    with pytest.raises(UsageError, match=r"path was .*data, now .*shapes"):
+        resume({"data": {"path": str(shapes)}})
+    with pytest.raises(UsageError, match=r"backbone was lite0, now swin-tiny"):
+        resume({"model": {"backbone": "swin-tiny"}})
+    for split in ("train", "val"):
+        path = data / f"panoptic_{split}.json"
+        path.write_text(path.read_text(encoding="utf-8").replace('"disc"', '"ball"'), encoding="utf-8")
+    with pytest.raises(UsageError, match=r"classes: without disc and with ball"):
+        resume({})
+
+
+def test_resuming_what_never_was_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="there is no run to resume"):
+        resumed_recipe(tmp_path, None, None, {})
+
+
+def test_a_run_does_not_overwrite_another(shapes: Path, tmp_path: Path) -> None:
+    open_tiny(shapes, tmp_path / "run")
+    with pytest.raises(UsageError, match="holds a run already"):
+        open_tiny(shapes, tmp_path / "run")

@@ -1,0 +1,221 @@
+"""Training as a whole: it learns, accumulation and ranks change nothing, and what goes wrong is said."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import segcli
+from segcli.engine.learner import Learner
+from segcli.engine.reports import EndReport, Report, SkipReport, StepReport, SweepReport, ValidationReport
+from segcli.errors import SegcliError
+from segcli.weights.pretrained import LITE0_PACKAGE
+from tests.engine.shapes import CATEGORIES, write_shapes
+from tests.engine.training import losses, open_tiny, run_command, state, tiny_config
+
+pytest.importorskip(LITE0_PACKAGE)
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_shapes(tmp_path_factory.mktemp("shapes") / "shapes", images=8, side=64)
+
+
+def _of(kind: type[Any], reports: list[Report]) -> list[Any]:
+    return [report for report in reports if isinstance(report, kind)]
+
+
+def test_it_learns_sixteen_images_by_heart(tmp_path: Path) -> None:
+    """PQ ≥ 60 of things and stuff together, and the folder it leaves is a model for segcli and a record for people."""
+    data, out = write_shapes(tmp_path / "shapes", images=16, side=96), tmp_path / "run"
+    sizes = {"queries": 12, "hidden_dim": 64, "encoder_feedforward_dim": 128, "dim_feedforward": 128}
+    steps = {"steps": 100, "batch": 4, "warmup": 10, "ema": 0.95}
+    changes = {"model": sizes, "schedule": steps, "augment": {"crop": [96, 96]}, "loss": {"points": 512}}
+    reports = list(open_tiny(data, out, changes | {"validate": {"every": 50, "images": 16}}).train())
+    updates = _of(StepReport, reports)
+    assert np.mean([r.loss for r in updates[-10:]]) < 0.4 * np.mean([r.loss for r in updates[:5]])
+    last = _of(ValidationReport, reports)[-1]
+    assert last.metric.name == "PQ"
+    assert last.metric.value >= 0.60
+    assert "score > 0.5" in last.thresholds
+    assert sum(last.histogram) == last.images == 16
+    assert last.empty == 0
+    (sweep,) = _of(SweepReport, reports)
+    assert sweep.value >= last.metric.value
+    assert _of(EndReport, reports)[0].why == "finished"
+
+    loaded = segcli.load_model(out / "best", dtype="fp32")
+    assert [label.id for label in loaded.labels] == [c["id"] for c in CATEGORIES]
+    assert [label.isthing for label in loaded.labels] == [True, True, False, False]
+    assert f"score > {loaded.spec.rule.score:g}" in sweep.thresholds
+    segments = segcli.predict(loaded, data / "images" / "000.png")
+    assert {"sky", "ground"} <= set(segments.names())
+    card = (out / "best" / "README.md").read_text(encoding="utf-8")
+    assert f"PQ {100 * sweep.value:.1f} on 16 validation images" in card
+    assert "| disc | 1 |" in card
+    assert len(list((out / "pictures").glob("*.png"))) == 3 * 2
+    assert np.asarray(Image.open(next((out / "pictures").glob("*.png")))).shape == (96, 200, 3)
+    facts = json.loads((out / "run.json").read_text(encoding="utf-8"))
+    assert facts["packages"]["torch"] == torch.__version__.partition("+")[0]
+    assert facts["data"]["splits"][0]["images"] == 16
+
+
+def test_transformers_loads_what_was_trained(shapes: Path, tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    list(open_tiny(shapes, tmp_path / "run", {"schedule": {"steps": 1}, "validate": {"every": 1}}).train())
+    theirs, found = transformers.Mask2FormerForUniversalSegmentation.from_pretrained(
+        tmp_path / "run" / "best", output_loading_info=True
+    )
+    assert not any(found[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    assert theirs.config.id2label == {0: "disc", 1: "square", 2: "sky", 3: "ground"}
+
+
+def _gradient(out: Path) -> dict[str, torch.Tensor]:
+    """Adam's first moment; after one step that is a tenth of the (clipped) gradient."""
+    prefix = "optimizer.exp_avg."
+    return {name: tensor for name, tensor in state(out).items() if name.startswith(prefix)}
+
+
+def _assert_same_gradient(one: Path, other: Path) -> None:
+    mine, theirs = _gradient(one), _gradient(other)
+    assert mine.keys() == theirs.keys()
+    scale = max(float(tensor.abs().max()) for tensor in mine.values())
+    for name, tensor in mine.items():
+        torch.testing.assert_close(theirs[name], tensor, rtol=0, atol=1e-5 * scale, msg=name)
+
+
+def test_two_ranks_and_accumulation_equal_one_batch(shapes: Path, tmp_path: Path) -> None:
+    """Loss and gradient are compared, not the weights: Adam divides by the gradient's own size, so where that is near
+    nothing the last bit of a sum decides whether a weight goes up or down.
+    """
+    schedule, validate = {"steps": 1, "ema": 0.0}, {"validate": {"every": 1}}
+    one, two, ranks = (tmp_path / name for name in ("one", "two", "ranks"))
+    list(open_tiny(shapes, one, {"schedule": schedule | {"batch": 4}} | validate).train())
+    list(open_tiny(shapes, two, {"schedule": schedule | {"accumulate": 2}} | validate).train())
+    options = ["--max-steps", 1, "--ema", 0, "--validate-every", 1, "--batch", 2, "--devices", 2]
+    answer = run_command(shapes, "--config", tiny_config(tmp_path), "--out", ranks, *options)
+    assert answer.returncode == 0, answer.stderr
+    assert answer.stderr.count("step 1/1") == 1  # only the first rank talks
+    for other in (two, ranks):
+        assert losses(other)[0][1] == pytest.approx(losses(one)[0][1], rel=1e-5)
+        _assert_same_gradient(one, other)
+    measured = [_validations(folder)[0] for folder in (one, ranks)]
+    assert measured[0]["images"] == measured[1]["images"]
+    assert measured[0]["value"] == pytest.approx(measured[1]["value"], abs=1e-6)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_accumulation_stays_with_one_batch_for_some_steps(shapes: Path, tmp_path: Path, seed: int) -> None:
+    for name, batch, accumulate in (("one", 4, 1), ("two", 2, 2)):
+        schedule = {"steps": 2, "batch": batch, "accumulate": accumulate}
+        changes = {"schedule": schedule, "run": {"seed": seed}, "validate": {"every": 2, "images": 1}}
+        list(open_tiny(shapes, tmp_path / name, changes).train())
+    for (_, mine), (_, theirs) in zip(losses(tmp_path / "one"), losses(tmp_path / "two"), strict=True):
+        assert theirs == pytest.approx(mine, rel=1e-5)
+
+
+def _validations(out: Path) -> list[dict[str, Any]]:
+    lines = (out / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    return [record for line in lines if (record := json.loads(line))["kind"] == "validation"]
+
+
+def _poison(monkeypatch: pytest.MonkeyPatch, steps: set[int]) -> None:
+    """The loss of these steps is NaN."""
+    honest = Learner._loss
+
+    def loss(self: Learner, *arguments: Any) -> Any:
+        total, terms, good = honest(self, *arguments)
+        bad = self.step in steps
+        return (total * math.nan, terms, False) if bad else (total, terms, good)
+
+    monkeypatch.setattr(Learner, "_loss", loss)
+
+
+def test_a_bad_batch_is_skipped_and_named(shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _poison(monkeypatch, {1})
+    run = open_tiny(shapes, tmp_path / "run", {"schedule": {"steps": 3}, "validate": {"every": 3}})
+    before: dict[str, torch.Tensor] = {}
+    reports = []
+    for report in run.train():
+        if isinstance(report, SkipReport):
+            assert all(torch.equal(before[n], t) for n, t in run.learner.loaded.model.state_dict().items())
+        before = {name: tensor.clone() for name, tensor in run.learner.loaded.model.state_dict().items()}
+        reports.append(report)
+    (skipped,) = _of(SkipReport, reports)
+    assert skipped.step == 2
+    assert len(skipped.files) == 2
+    assert all(Path(name).is_file() for name in skipped.files)
+    assert len(_of(StepReport, reports)) == 2
+
+
+def test_bad_batches_in_a_row_end_the_run_with_a_cause(
+    shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _poison(monkeypatch, set(range(1, 99)))
+    run = open_tiny(shapes, tmp_path / "run", {"run": {"give_up_after": 3}})
+    with pytest.raises(SegcliError, match=r"3 batches in a row.*learning rate.*--lr 0.0002.*\.png"):
+        list(run.train())
+
+
+def test_out_of_memory_names_the_flags_that_help(shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried …")
+
+    monkeypatch.setattr(Learner, "_loss", full)
+    with pytest.raises(SegcliError, match=r"step 1: not enough memory.*--batch 1 --accumulate"):
+        list(open_tiny(shapes, tmp_path / "run").train())
+
+
+def test_patience_ends_a_run_that_gets_no_better(shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def same(*arguments: Any, **options: Any) -> Any:
+        from segcli.engine.validate import validate
+
+        return [
+            replace(finding, metric=replace(finding.metric, summary={**finding.metric.summary, "PQ": 0.5}))
+            for finding in validate(*arguments, **options)
+        ]
+
+    monkeypatch.setattr("segcli.engine.train.validate", same)
+    changes = {"schedule": {"steps": 50}, "validate": {"every": 1, "patience": 3, "images": 1}}
+    reports = list(open_tiny(shapes, tmp_path / "run", changes).train())
+    assert len(_of(ValidationReport, reports)) == 4  # one that is the best so far, three that are not better
+    assert _of(EndReport, reports)[0].why == "patience"
+
+
+def test_a_frozen_backbone_and_stored_statistics_stay(shapes: Path, tmp_path: Path) -> None:
+    run = open_tiny(
+        shapes,
+        tmp_path / "run",
+        {"model": {"freeze_backbone": True}, "schedule": {"steps": 2}, "loss": {"pilots": True}},
+    )
+    before = {name: tensor.clone() for name, tensor in run.learner.loaded.model.state_dict().items()}
+    list(run.train())
+    after = run.learner.loaded.model.state_dict()
+    backbone = [name for name in before if name.startswith("backbone.")]
+    assert all(torch.equal(before[name], after[name]) for name in backbone)
+    assert not torch.equal(before["head.classifier.weight"], after["head.classifier.weight"])
+
+
+def test_batch_auto_fits_and_learns_nothing_meanwhile(shapes: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+    automatic = open_tiny(shapes, tmp_path / "a", {"schedule": {"batch": 0, "reference_batch": 2}}, say=said.append)
+    fixed = open_tiny(shapes, tmp_path / "b", {"schedule": {"batch": 2, "reference_batch": 2}})
+    assert "--batch auto: 2" in said
+    mine, theirs = automatic.learner.loaded.model.state_dict(), fixed.learner.loaded.model.state_dict()
+    assert all(torch.equal(mine[name], theirs[name]) for name in mine)
+
+
+def test_preview_writes_what_the_network_sees(shapes: Path, tmp_path: Path) -> None:
+    answer = run_command(shapes, "--config", tiny_config(tmp_path), "--preview", 2, "--out", tmp_path / "seen")
+    assert answer.returncode == 0, answer.stderr
+    files = [Path(line) for line in answer.stdout.splitlines()]
+    assert len(files) == 2
+    assert all(np.asarray(Image.open(file)).shape[2] == 3 for file in files)

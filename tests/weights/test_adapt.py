@@ -1,0 +1,57 @@
+"""Beginning from a checkpoint: only what cannot fit is made anew."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+import segcli
+from segcli.types import InferenceSpec, Label, LabelSet
+from segcli.weights.adapt import from_checkpoint
+from segcli.weights.checkpoint import load_model, save_model
+
+START = str(Path(segcli.__file__).parent / "bundled" / "facade")  # ships with segcli
+
+
+def _spec(*names: str) -> InferenceSpec:
+    return InferenceSpec(("panoptic",), LabelSet(tuple(Label(i + 1, name, True) for i, name in enumerate(names))))
+
+
+def _changed(queries: int | None, spec: InferenceSpec) -> tuple[set[str], tuple[str, ...]]:
+    """Names of tensors that are not the checkpoint's, and what was said."""
+    before = load_model(START, "cpu", "fp32").model.state_dict()
+    beginning = from_checkpoint(START, spec, queries)
+    after = beginning.loaded.model.state_dict()
+    assert before.keys() == after.keys()
+    assert all(p.requires_grad for p in beginning.loaded.model.parameters())
+    return {name for name in before if not torch.equal(before[name], after[name])}, beginning.notes
+
+
+def test_other_classes_change_the_class_layer_alone() -> None:
+    changed, notes = _changed(None, _spec("cat", "dog"))
+    assert changed == {"head.classifier.weight", "head.classifier.bias"}
+    assert notes == ("class layer made anew for 2 classes (facade has 10 others)",)
+
+
+def test_another_number_of_queries_changes_the_query_embeddings_alone() -> None:
+    labels = load_model(START, "cpu", "fp32").labels
+    changed, notes = _changed(17, InferenceSpec(("panoptic",), labels))
+    assert changed == {"query_decoder.query_features", "query_decoder.query_positions"}
+    assert notes == ("query embeddings made anew: 17 queries instead of 100",)
+
+
+def test_the_same_classes_change_nothing() -> None:
+    assert _changed(None, InferenceSpec(("panoptic",), load_model(START, "cpu", "fp32").labels)) == (set(), ())
+
+
+def test_what_was_adapted_loads_again(tmp_path: Path) -> None:
+    spec = _spec("cat", "dog")
+    loaded = from_checkpoint(START, spec, 17).loaded
+    save_model(loaded, tmp_path / "model")
+    again = load_model(tmp_path / "model", "cpu", "fp32")
+    assert again.config.num_queries == 17
+    assert again.labels == spec.labels
+    assert again.spec.mean == load_model(START, "cpu", "fp32").spec.mean
+    for name, tensor in loaded.model.state_dict().items():
+        assert torch.equal(again.model.state_dict()[name], tensor)
