@@ -1,4 +1,4 @@
-"""One training step, segcli beside transformers: same configuration, weights, images and targets, in turn in one process.
+"""One training step, segcli beside transformers: same configuration, weights, images and targets, in turn.
 
     python benchmarks/train_step.py               # both cases; several minutes
     python benchmarks/train_step.py --case lite0 --runs 9

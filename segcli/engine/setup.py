@@ -98,16 +98,18 @@ def fill_in(recipe: Recipe, material: Material, device: torch.device) -> Recipe:
         cores = os.cpu_count() or 1
         run = dataclasses.replace(run, workers=min(8, cores) if device.type == "cuda" else int(cores > 1))
     if model.start is None and model.backbone is None:
-        model = dataclasses.replace(model, **_default_start())
+        start, backbone = _default_start()
+        model = dataclasses.replace(model, start=start, backbone=backbone)
     return dataclasses.replace(recipe, data=data, augment=augment, run=run, model=model)
 
 
-def _default_start() -> dict[str, str]:
-    """The best start that needs no network: the general model that ships with segcli, lite0, or what else ships."""
+def _default_start() -> tuple[str | None, str | None]:
+    """The best (model, backbone) to start from that needs no network: the general model that ships with segcli, lite0,
+    or what else ships. One of the two is None."""
     shipped = [name for name, entry in manifest().items() if entry.bundled]
     if DEFAULT_START in shipped or (shipped and not lite0_is_here()):
-        return {"start": DEFAULT_START if DEFAULT_START in shipped else shipped[0]}
-    return {"backbone": "lite0"}
+        return (DEFAULT_START if DEFAULT_START in shipped else shipped[0]), None
+    return None, "lite0"
 
 
 def _typical_short(dataset: Dataset, most: int) -> int:

@@ -27,7 +27,7 @@ def per_image(generators: Sequence[torch.Generator]) -> Iterator[None]:
 
 
 def drop_path(x: Tensor, probability: float) -> Tensor:
-    """Stochastic depth (arXiv 1603.09382): a branch x [B, ...] is zero for some images, and scaled up for the others."""
+    """Stochastic depth (arXiv 1603.09382): a branch x [B, ...] is zero for some images, scaled up for the others."""
     generators = _generators[-1]
     if generators is None:
         chance = torch.rand(x.shape[0])

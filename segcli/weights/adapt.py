@@ -21,7 +21,7 @@ from segcli.weights.pretrained import backbone_named, load_backbone, new_config
 
 @dataclass(frozen=True)
 class Beginning:
-    """A model to train: in fp32 on the CPU, its parameters free to learn. notes: one line each about what was made anew."""
+    """A model to train, in fp32 on the CPU, its parameters free to learn. notes: a line for all that was made anew."""
 
     loaded: LoadedModel
     notes: tuple[str, ...]
@@ -56,9 +56,7 @@ def from_checkpoint(ref: str, spec: InferenceSpec, queries: int | None, progress
     return Beginning(_wrap(model, config, spec, raw, {"started from": loaded.name} | licence), tuple(notes))
 
 
-def from_backbone(
-    name: str, spec: InferenceSpec, sizes: dict[str, int], progress: Progress | None = None
-) -> Beginning:
+def from_backbone(name: str, spec: InferenceSpec, sizes: dict[str, int], progress: Progress | None = None) -> Beginning:
     """A new Mask2Former around a backbone that has seen ImageNet. sizes: fields of Mask2FormerConfig to override."""
     backbone = backbone_named(name)
     config = new_config(name, len(spec.labels), **sizes)

@@ -1,4 +1,4 @@
-"""Backbones that have seen ImageNet: their tables place every tensor, and what comes out still knows its photographs."""
+"""Backbones that have seen ImageNet: their tables place every tensor, and what comes out knows its photographs."""
 
 from __future__ import annotations
 
