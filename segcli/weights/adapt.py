@@ -12,7 +12,7 @@ from torch import nn
 from segcli.config import Mask2FormerConfig
 from segcli.models.init import initialise
 from segcli.models.mask2former import build_mask2former
-from segcli.types import InferenceSpec, LabelSet
+from segcli.types import InferenceSpec
 from segcli.weights.checkpoint import LoadedModel, load_model
 from segcli.weights.download import Progress
 from segcli.weights.hf_config import label_names, preprocessor, raw_config
@@ -56,9 +56,7 @@ def from_checkpoint(ref: str, spec: InferenceSpec, queries: int | None, progress
     return Beginning(_wrap(model, config, spec, raw, {"started from": loaded.name} | licence), tuple(notes))
 
 
-def from_backbone(
-    name: str, spec: InferenceSpec, sizes: dict[str, int], progress: Progress | None = None
-) -> Beginning:
+def from_backbone(name: str, spec: InferenceSpec, sizes: dict[str, int], progress: Progress | None = None) -> Beginning:
     """A new Mask2Former around a backbone that has seen ImageNet. sizes: fields of Mask2FormerConfig to override."""
     backbone = backbone_named(name)
     config = new_config(name, len(spec.labels), **sizes)
@@ -68,11 +66,6 @@ def from_backbone(
     spec = replace(spec, mean=backbone.mean, std=backbone.std)
     facts = {"started from": f"{name}, ImageNet-1k", "licence of the starting model": backbone.licence}
     return Beginning(_wrap(model, config, spec, raw_config(config, spec.labels), facts), ())
-
-
-def rebuild(raw: dict[str, Any], config: Mask2FormerConfig, spec: InferenceSpec, facts: dict[str, Any]) -> LoadedModel:
-    """The network of a configuration, with weights that are about to be replaced by a training checkpoint's."""
-    return _wrap(build_mask2former(config), config, spec, raw, facts)
 
 
 def _wrap(
@@ -89,8 +82,3 @@ def _wrap(
         raw_config=raw,
         preprocessor=preprocessor(spec),
     )
-
-
-def same_classes(one: LabelSet, other: LabelSet) -> bool:
-    """Whether two models' classes agree in name, id and kind, position by position."""
-    return [(x.id, x.name, x.isthing) for x in one] == [(x.id, x.name, x.isthing) for x in other]
