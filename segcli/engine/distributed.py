@@ -187,10 +187,8 @@ def _wait(ranks: list[subprocess.Popen[bytes]]) -> int:
 def is_lost_peer(error: BaseException) -> bool:
     """Whether an exception only says that another rank has gone, which has told why."""
     text = str(error)
-    return isinstance(error, RuntimeError) and any(
-        sign in text
-        for sign in ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "gloo", "NCCL")
-    )
+    signs = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "gloo", "NCCL")
+    return isinstance(error, RuntimeError) and any(sign in text for sign in signs)
 
 
 def _port() -> int:

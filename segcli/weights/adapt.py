@@ -21,7 +21,7 @@ from segcli.weights.pretrained import backbone_named, load_backbone, new_config
 
 @dataclass(frozen=True)
 class Beginning:
-    """A model to train: in fp32 on the CPU, its parameters free to learn. notes: one line each about what was made anew."""
+    """A model to train: in fp32 on the CPU, its parameters free to learn. notes: a line about each part made anew."""
 
     loaded: LoadedModel
     notes: tuple[str, ...]
