@@ -263,7 +263,7 @@ def _train(recipe: Recipe, out: Path, resume: bool, threads: int | None, say: Co
     import torch
 
     from segcli.cli.train_screen import TrainScreen
-    from segcli.engine.distributed import join, leave
+    from segcli.engine.distributed import is_lost_peer, join, leave
 
     if threads:
         torch.set_num_threads(threads)
@@ -279,6 +279,10 @@ def _train(recipe: Recipe, out: Path, resume: bool, threads: int | None, say: Co
             for report in reports:
                 screen.show(report)
         return SIGNALS.get(screen.why, 0)
+    except RuntimeError as error:
+        if ranks.size == 1 or not is_lost_peer(error):
+            raise
+        return 1
     finally:
         leave()
 

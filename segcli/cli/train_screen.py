@@ -59,8 +59,6 @@ class TrainScreen:
                 self._validation(report)
             case reports.SweepReport():
                 self._sweep(report)
-            case reports.Note():
-                self.say.note(report.text)
             case reports.EndReport():
                 self._end(report)
 

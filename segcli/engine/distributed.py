@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -23,6 +24,8 @@ from torch import Tensor, nn
 from segcli.errors import SegcliError, UsageError
 
 PIECE = 64 << 20  # bytes of gradients that travel together
+STOPPED = (130, 143)  # exit codes of a rank that was told to stop and has saved
+GRACE = 10.0  # seconds between telling a rank to stop and ending it
 PATIENCE = timedelta(hours=2)  # rank 0 writes and scans while the others wait
 
 
@@ -160,24 +163,32 @@ def launch(devices: int, arguments: list[str]) -> int:
 
 
 def _wait(ranks: list[subprocess.Popen[bytes]]) -> int:
+    """The first exit code that is not 0. After a failure the others are told to stop, and ended if they cannot hear."""
+    failed_at: float | None = None
     code = 0
     while any(process.poll() is None for process in ranks):
+        time.sleep(0.05)
+        code = code or next((process.returncode for process in ranks if process.returncode), 0)
+        if not code or code in STOPPED:  # who was told to stop still writes
+            continue
+        failed_at = failed_at or time.monotonic()
         for process in ranks:
-            try:
-                process.wait(timeout=0.1)
-            except subprocess.TimeoutExpired:
-                continue
-            if process.returncode and not code:
-                code = process.returncode
-                for other in ranks:
-                    if other.poll() is None:
-                        other.terminate()
+            if process.poll() is None:
+                process.kill() if time.monotonic() - failed_at > GRACE else process.terminate()
+        time.sleep(0.5)
     code = code or next((process.returncode for process in ranks if process.returncode), 0)
     if code < 0:
         raise SegcliError(
             f"a process of --devices {len(ranks)} was ended by signal {-code}; --resume continues the run"
         )
     return code
+
+
+def is_lost_peer(error: BaseException) -> bool:
+    """Whether an exception only says that another rank has gone, which has told why."""
+    text = str(error)
+    signs = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "gloo", "NCCL")
+    return isinstance(error, RuntimeError) and any(sign in text for sign in signs)
 
 
 def _port() -> int:

@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from segcli.metrics import MetricReport
-
-
-@dataclass(frozen=True)
-class Note:
-    """One line for a person."""
-
-    text: str
 
 
 @dataclass(frozen=True)
@@ -77,7 +70,6 @@ class ValidationReport:
     images: int
     seconds: float
     is_best: bool = False
-    pictures: tuple[Path, ...] = field(default=())
 
     def record(self) -> dict[str, Any]:
         """A line of metrics.jsonl."""
@@ -126,4 +118,4 @@ class EndReport:
     best: str | None
 
 
-Report = Note | StepReport | SkipReport | ValidationReport | SweepReport | SavedReport | EndReport
+Report = StepReport | SkipReport | ValidationReport | SweepReport | SavedReport | EndReport

@@ -98,18 +98,16 @@ def fill_in(recipe: Recipe, material: Material, device: torch.device) -> Recipe:
         cores = os.cpu_count() or 1
         run = dataclasses.replace(run, workers=min(8, cores) if device.type == "cuda" else int(cores > 1))
     if model.start is None and model.backbone is None:
-        start, backbone = _default_start()
-        model = dataclasses.replace(model, start=start, backbone=backbone)
+        model = dataclasses.replace(model, **_default_start())
     return dataclasses.replace(recipe, data=data, augment=augment, run=run, model=model)
 
 
-def _default_start() -> tuple[str | None, str | None]:
-    """The best (model, backbone) to start from that needs no network: the general model that ships with segcli, lite0,
-    or what else ships. One of the two is None."""
+def _default_start() -> dict[str, Any]:
+    """The best start that needs no network: the general model that ships with segcli, lite0, or what else ships."""
     shipped = [name for name, entry in manifest().items() if entry.bundled]
     if DEFAULT_START in shipped or (shipped and not lite0_is_here()):
-        return (DEFAULT_START if DEFAULT_START in shipped else shipped[0]), None
-    return None, "lite0"
+        return {"start": DEFAULT_START if DEFAULT_START in shipped else shipped[0]}
+    return {"backbone": "lite0"}
 
 
 def _typical_short(dataset: Dataset, most: int) -> int:
@@ -137,7 +135,7 @@ def begin(recipe: Recipe, material: Material, progress: Progress | None = None) 
         if sizes:
             raise UsageError(f"[model] {', '.join(sizes)}: a checkpoint has its own; only --backbone takes these")
         return from_checkpoint(model.start, spec, model.queries, progress)
-    sizes_given = {_SIZES[key]: getattr(model, key) for key in _SIZES if getattr(model, key) is not None}
+    sizes_given = {key: getattr(model, key) for key in _SIZES if getattr(model, key) is not None}
     if "hidden_dim" in sizes_given:
         sizes_given |= dict.fromkeys(("feature_size", "mask_feature_size"), sizes_given["hidden_dim"])
     if "decoder_layers" in sizes_given:
@@ -147,9 +145,7 @@ def begin(recipe: Recipe, material: Material, progress: Progress | None = None) 
     return from_backbone(model.backbone, spec, sizes_given, progress)
 
 
-_SIZES = {
-    key: key for key in ("hidden_dim", "encoder_layers", "encoder_feedforward_dim", "decoder_layers", "dim_feedforward")
-}
+_SIZES = ("hidden_dim", "encoder_layers", "encoder_feedforward_dim", "decoder_layers", "dim_feedforward")
 
 
 def tasks_of(task: Task) -> tuple[Task, ...]:

@@ -160,7 +160,7 @@ class Run:
             half = ", or --precision fp32" if self.learner.autocast is not None else ""
             raise SegcliError(
                 f"step {self.learner.step}: {problem} for {self.progress.bad} batches in a row, most likely because "
-                f"the learning rate {lr:.2g} is too high: try --lr {self.recipe.schedule.lr / 5:.1g}{half}; "
+                f"the learning rate {lr:.2g} is too high: try --lr {min(self.recipe.schedule.lr / 5, 4e-4):.1g}{half}; "
                 f"the last batch held {', '.join(everybody[:4])}"
             )
         return report
@@ -250,6 +250,7 @@ class Run:
         """A last checkpoint, and the thresholds that serve the validation split best."""
         if why not in ("finished", "patience"):
             yield self._save()
+            self.ranks.gather(None)  # nobody leaves while the first rank writes
         else:
             yield from self._sweep()
         best = self.progress.best

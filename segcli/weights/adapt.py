@@ -12,7 +12,7 @@ from torch import nn
 from segcli.config import Mask2FormerConfig
 from segcli.models.init import initialise
 from segcli.models.mask2former import build_mask2former
-from segcli.types import InferenceSpec, LabelSet
+from segcli.types import InferenceSpec
 from segcli.weights.checkpoint import LoadedModel, load_model
 from segcli.weights.download import Progress
 from segcli.weights.hf_config import label_names, preprocessor, raw_config
@@ -21,7 +21,7 @@ from segcli.weights.pretrained import backbone_named, load_backbone, new_config
 
 @dataclass(frozen=True)
 class Beginning:
-    """A model to train, in fp32 on the CPU, its parameters free to learn. notes: a line for all that was made anew."""
+    """A model to train: in fp32 on the CPU, its parameters free to learn. notes: a line about each part made anew."""
 
     loaded: LoadedModel
     notes: tuple[str, ...]
@@ -68,11 +68,6 @@ def from_backbone(name: str, spec: InferenceSpec, sizes: dict[str, int], progres
     return Beginning(_wrap(model, config, spec, raw_config(config, spec.labels), facts), ())
 
 
-def rebuild(raw: dict[str, Any], config: Mask2FormerConfig, spec: InferenceSpec, facts: dict[str, Any]) -> LoadedModel:
-    """The network of a configuration, with weights that are about to be replaced by a training checkpoint's."""
-    return _wrap(build_mask2former(config), config, spec, raw, facts)
-
-
 def _wrap(
     model: nn.Module, config: Mask2FormerConfig, spec: InferenceSpec, raw: dict[str, Any], facts: dict[str, Any]
 ) -> LoadedModel:
@@ -87,8 +82,3 @@ def _wrap(
         raw_config=raw,
         preprocessor=preprocessor(spec),
     )
-
-
-def same_classes(one: LabelSet, other: LabelSet) -> bool:
-    """Whether two models' classes agree in name, id and kind, position by position."""
-    return [(x.id, x.name, x.isthing) for x in one] == [(x.id, x.name, x.isthing) for x in other]

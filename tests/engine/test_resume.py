@@ -166,3 +166,17 @@ def test_a_run_does_not_overwrite_another(shapes: Path, tmp_path: Path) -> None:
     open_tiny(shapes, tmp_path / "run")
     with pytest.raises(UsageError, match="holds a run already"):
         open_tiny(shapes, tmp_path / "run")
+
+
+def test_a_signal_to_two_ranks_saves_once_and_together(shapes: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    options = ["--config", tiny_config(tmp_path), "--max-steps", 500, "--devices", 2, "--out", out]
+    process = subprocess.Popen(command(shapes, *options), env=environment(), stderr=subprocess.PIPE, text=True)
+    while process.poll() is None and _last_step(out) < 2:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    _, messages = process.communicate(timeout=60)
+    assert process.returncode == 143, messages
+    assert messages.count("stopped by SIGTERM") == 1
+    assert "Traceback" not in messages
+    assert state(out)
