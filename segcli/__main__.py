@@ -28,6 +28,11 @@ def main() -> None:
         # The reader of our stdout has left (`segcli … | head`). Python flushes once more on its way out.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except OSError as error:
+        # Whatever reads and writes files has messages of its own; what is left is stdout itself (`> file`, disk full).
+        print(f"segcli: error: standard output: {error.strerror or error}", file=sys.stderr)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
 

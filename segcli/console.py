@@ -89,8 +89,9 @@ def table(
     from rich.text import Text
 
     grid = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    for column in columns:
-        grid.add_column(column.heading, justify="right" if column.numeric else "left")
+    for number, column in enumerate(columns):
+        # The first column says what a row is about and is there to be copied: others give way on a narrow terminal.
+        grid.add_column(column.heading, justify="right" if column.numeric else "left", no_wrap=number == 0)
     for row in rows:
         grid.add_row(*(Text(printable(cell)) for cell in row))
     stream = sys.stderr if stderr else sys.stdout

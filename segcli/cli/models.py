@@ -41,23 +41,20 @@ def list_models(as_json: JsonOption = False) -> None:
     if as_json:
         console.json_document([_facts(entry) for entry in entries])
         return
-    columns = [Column("Name"), Column("Tasks"), Column("Backbone"), Column("Parameters", numeric=True)]
-    columns += [Column("MB", numeric=True), Column("Metric", numeric=True), Column("Is"), Column("Licence")]
-    columns += [Column("Here")]
+    columns = [Column("Name"), Column("Metric", numeric=True), Column("Licence"), Column("Here")]  # fits 80 columns
     rows = [_row(entry) for entry in entries]
     console.table(columns, rows)
-    console.result("* the model of that task when --model is not given. Metrics are the authors' own unless verified.")
+    console.result("* the task's default, without --model. Panoptic models do all three tasks.")
+    console.result("Metrics are the authors' own; ✓ verified with segcli. More: segcli models show NAME")
 
 
 def _row(entry: ManifestEntry) -> list[object]:
     from segcli.weights.hub import is_here
     from segcli.weights.manifest import default_for
 
-    tasks = ", ".join(f"{task}*" if default_for(task) == entry.name else task for task in entry.tasks)
-    parameters = f"{entry.parameters / 1e6:.0f} M"
-    size = "-" if entry.megabytes is None else f"{entry.megabytes:.0f}"
-    here = is_here(entry.name) or "-"
-    return [entry.name, tasks, entry.backbone, parameters, size, entry.headline, entry.status, entry.licence, here]
+    star = " *" if any(default_for(task) == entry.name for task in entry.tasks) else ""
+    check = " ✓" if entry.verified else "  "
+    return [entry.name + star, entry.headline + check, entry.licence, is_here(entry.name) or "-"]
 
 
 @app.command()

@@ -139,12 +139,14 @@ def predict(
     segcli predict photos/ --recursive --task instance --save coco --out results
     """
     from segcli.engine.sources import find_sources
-    from segcli.engine.work import parse_kinds, plan_work
+    from segcli.engine.work import parse_kinds, plan_work, refuse_other_run
 
     say = Console(quiet=quiet)
     kinds = parse_kinds(save)
     found = find_sources(sources, recursive=recursive, skip=out)
     work = plan_work(found, out, kinds, overwrite=overwrite, skip_existing=skip_existing)
+    if skip_existing and task:
+        refuse_other_run(work, {"task": task.value})
     missing = [source.missing for source, _ in work.images if source.missing]
     if len(missing) == len(work.images):  # nothing to load a model for
         for reason in missing:
@@ -172,6 +174,9 @@ def predict(
         tile_overlap=tile_overlap,
         keep_all="coco" in work.kinds,
     )
+    if skip_existing:
+        rule = asdict(settings.spec.rule)
+        refuse_other_run(work, {"task": settings.task, "model": loaded.name, "rule": rule})
     _introduce(loaded, settings, say)
     report = RunReport(say, out, settings.threshold, many=len(work.images) > TABLES_UP_TO, json=as_json)
     try:

@@ -94,6 +94,8 @@ def resolve(
     for flag, (value, tasks) in given.items():
         if value is not None and task not in tasks:
             raise UsageError(f"{flag} has no meaning for --task {task}; it is for {' and '.join(tasks)}")
+        if value is not None and flag != "--top-k" and not 0 <= value <= 1:
+            raise UsageError(f"{flag} {value:g}: a number from 0 to 1")
     if tile is not None and tile < SMALLEST_TILE:
         raise UsageError(f"--tile {tile}: tiles need at least {SMALLEST_TILE} pixels")
     if not 0 <= tile_overlap <= 0.5:
@@ -168,8 +170,10 @@ def predict(
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
             raise InputError(f"the image is {image.dtype} {list(image.shape)}; it must be uint8 [H, W, 3], RGB")
         name, pixels = "the image", image
-    else:
+    elif isinstance(image, str | Path):
         name, pixels = str(image), read_image(image, max_pixels=max_pixels)
+    else:
+        raise InputError(f"the image is a {type(image).__name__}; give a path or a uint8 array [H, W, 3], RGB")
     try:
         if settings.tile is not None:
             return segment_tiles(loaded, pixels, settings)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from segcli.engine.sources import Source
 from segcli.errors import OutputError, UsageError
 from segcli.results import SAVE_KINDS, Photo, SaveKind, photo_targets, plan, refuse_collisions, run_targets
+
+_RECORDS: tuple[SaveKind, ...] = ("json",)
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,9 @@ def plan_work(
     images = list(zip(sources, photos, strict=True))
     if skip_existing and not run_targets(out, kinds):  # else only the Writer knows which images a file for all holds
         images = [image for image in images if not _is_done(out, kinds, image[1])]
-    if not overwrite and not skip_existing:
+    if overwrite:
+        _refuse_photos(out, kinds, images)
+    elif not skip_existing:
         _refuse_existing(out, kinds, photos)
     return Work(out, kinds, photos, images)
 
@@ -82,6 +88,36 @@ def _refuse_existing(out: Path, kinds: tuple[SaveKind, ...], photos: Sequence[Ph
             f"{existing[0]}{others} exists already: replace results with --overwrite, keep them with --skip-existing, "
             "or choose another --out"
         )
+
+
+def _refuse_photos(out: Path, kinds: tuple[SaveKind, ...], images: Sequence[tuple[Source, Photo]]) -> None:
+    """Raise UsageError if --overwrite would replace a `.png` among the photos: nothing tells it from a photo."""
+    for source, photo in images:
+        target = photo_targets(out, kinds, photo).get("png")
+        beside = source.data is None and target and target.parent.resolve() == source.path.parent.resolve()
+        if target and beside and target.exists():
+            raise UsageError(
+                f"--overwrite: {target} lies among the photos and may be one of them; choose another --out"
+            )
+
+
+def refuse_other_run(work: Work, run: Mapping[str, Any]) -> None:
+    """Raise UsageError if results that --skip-existing would keep were made otherwise, as far as their JSON files tell.
+
+    run: what the results of this run will record: task, model, rule.
+    """
+    for photo in work.photos:
+        path = photo_targets(work.out, _RECORDS, photo)["json"]
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):  # not there, or not ours
+            continue
+        differing = [key for key, value in run.items() if key in record and record[key] != value]
+        if differing:
+            raise UsageError(
+                f"--skip-existing: {path} was made with another {' and another '.join(differing)}; "
+                "choose another --out, or replace it with --overwrite"
+            )
 
 
 def _check_writable(out: Path) -> None:

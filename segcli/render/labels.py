@@ -90,7 +90,7 @@ def _place(
     height, width = paint.shape
     candidates = _inside(chip, paint, index + 1, box, placed)
     if areas[index] < _ROOMY * chip.width * chip.height:
-        candidates = [*_beside(chip, box), *candidates]
+        candidates = [*_beside(chip, _largest_piece(paint, index + 1, box)), *candidates]
     for x, y in candidates:
         x = min(max(x, 0), width - chip.width)
         if not 0 <= y <= height - chip.height:
@@ -106,6 +106,18 @@ def _hides_another(covered: np.ndarray, number: int, areas: np.ndarray) -> bool:
     pixels = np.bincount(covered.ravel(), minlength=len(areas) + 1)
     pixels[number] = 0
     return bool((pixels[1:] > _HIDDEN * areas).any())
+
+
+def _largest_piece(paint: np.ndarray, number: int, box: np.ndarray) -> np.ndarray:
+    """Box of the largest connected piece of a segment: beside the box of all its pieces may be far from any."""
+    x0, y0, x1, y1 = (int(v) for v in box)
+    step = max(1, min(x1 - x0, y1 - y0) // 64)
+    pieces = (paint[y0:y1:step, x0:x1:step] == number).view(np.uint8)
+    _, _, stats, _ = opencv().connectedComponentsWithStats(pieces, connectivity=8)
+    if len(stats) < 2:  # thinner than a step
+        return box
+    left, top, width, height, _ = stats[1 + int(stats[1:, 4].argmax())]
+    return np.array([x0 + left * step, y0 + top * step, x0 + (left + width) * step, y0 + (top + height) * step])
 
 
 def _beside(chip: _Chip, box: np.ndarray) -> Iterator[tuple[int, int]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
@@ -68,8 +69,13 @@ def _stems(names: list[Path]) -> list[Path]:
         stems = kept
 
 
+# 000000000139 of COCO 2017, COCO_val2014_000000000139 of 2014.
+_COCO_NAME = re.compile(r"(?:COCO_[a-z]+\d{4}_)?([0-9]+)")
+
+
 def _image_ids(names: list[Path]) -> list[int] | list[str]:
-    numbers = [int(name.stem) for name in names if name.stem.isascii() and name.stem.isdecimal()]
+    found = [_COCO_NAME.fullmatch(name.stem) for name in names]
+    numbers = [int(match[1]) for match in found if match]
     if len(set(numbers)) == len(names):
         return numbers
     return [name.as_posix() for name in names]

@@ -98,7 +98,9 @@ class Writer:
         skip_existing: bool = False,
     ) -> None:
         if "coco-panoptic" in kinds and task != "panoptic":
-            raise UsageError(f"--save coco-panoptic needs --task panoptic, not {task}; `coco` takes any task")
+            raise UsageError(f"--save coco-panoptic needs --task panoptic, not {task}")
+        if "coco" in kinds and task == "semantic":
+            raise UsageError("--save coco needs scores, which --task semantic does not have; use --save png")
         if "overlay" in kinds and draw is None:
             raise ValueError("overlays need a function that draws them")
         self.needs_image = "overlay" in kinds or "cutout" in kinds

@@ -144,6 +144,7 @@ def test_the_only_task_is_the_default(predict: Predict, fake: FakeLoaded) -> Non
     [
         (["--save", "overlay,gif"], "--save gif: there is no such kind; choose from overlay, png"),
         (["--save", "coco-panoptic", "--task", "semantic"], "--save coco-panoptic needs --task panoptic"),
+        (["--save", "coco", "--task", "semantic"], "--save coco needs scores"),
         (["--threshold", "0.5", "--task", "semantic"], "--threshold has no meaning for --task semantic"),
         (["--top-k", "5", "--task", "panoptic"], "--top-k has no meaning for --task panoptic"),
         (["--overwrite", "--skip-existing"], "contradict"),
@@ -189,6 +190,27 @@ def test_overwrite_and_skip_existing(predict: Predict) -> None:
     assert "nothing left to do" in predict("a.png", "b.png", "--save", "json", "--skip-existing").stderr
     predict("a.png", "--save", "json", "--overwrite", "--threshold", "0.99")
     assert Path("segcli-out/a.json").read_text() != before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "what"), [(["--task", "instance"], "another task"), (["--threshold", "0.9"], "another rule")]
+)
+def test_results_of_another_run_are_not_mixed_in(predict: Predict, arguments: list[str], what: str) -> None:
+    photo("a.png")
+    predict("a.png", "--save", "json")
+    result = predict("a.png", "--save", "json,masks", "--skip-existing", *arguments)
+    assert result.exit_code == 2
+    assert f"a.json was made with {what}" in result.stderr
+    assert names("segcli-out") == ["a.json"]
+
+
+def test_a_png_among_the_photos_is_not_replaced(predict: Predict) -> None:
+    photo("a.bmp")
+    before = photo("a.png").read_bytes()
+    result = predict("a.bmp", "--out", ".", "--overwrite")
+    assert result.exit_code == 2
+    assert "a.png lies among the photos" in result.stderr
+    assert Path("a.png").read_bytes() == before
 
 
 def test_coco_run_is_continued(predict: Predict) -> None:
