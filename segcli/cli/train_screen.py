@@ -103,7 +103,10 @@ class TrainScreen:
         bars = " ".join(str(count) for count in report.histogram)
         self.say.note(f"  best class probability by image, 0 … 1: {bars}; {percent(report.empty)} % of images empty")
         if report.empty == 1:
-            self.say.note(f"  no query above the threshold in any image; the best has {report.best_score:.2f}")
+            self.say.note(
+                f"  no segment in any image: nothing passes all of these thresholds yet; the best class probability is "
+                f"{report.best_score:.2f}"
+            )
 
     def _sweep(self, report: SweepReport) -> None:
         self.say.note(
