@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ def to_json(value: Any) -> str:
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-class Ledger:
+class Ledger(ABC):
     """Base of the two COCO files.
 
     Args:
@@ -110,11 +111,13 @@ class Ledger:
                     image_id, *texts = line.rstrip("\n").split("\t")
                     yield json.loads(image_id), texts
 
+    @abstractmethod
     def _read_back(self) -> Iterator[_Entry]:
-        raise NotImplementedError
+        """The entries of the final file of an earlier run."""
 
+    @abstractmethod
     def _render(self) -> Iterator[str]:
-        raise NotImplementedError
+        """The text of the final file, in pieces."""
 
 
 class CocoResults(Ledger):
