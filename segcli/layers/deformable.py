@@ -226,10 +226,11 @@ def _places(x: Tensor, y: Tensor, heads: int, geometry: Levels, part: slice) -> 
     """Where sampling points lie: row of the pixel left above, and how far right and below it they are in [0, 1).
 
     Offsets [N, C] of the positions `part` -> rows int32 and two shares, each [N, C]. Points farther outside than one
-    pixel are moved to where all their neighbours are border or have no share: their sum stays zero.
+    pixel are moved to where all their neighbours are border or have no share: their sum stays zero. So are points that
+    are no numbers, which have no row; what is wrong still shows in the weights, which come from the same query.
     """
-    x = (x + geometry.x[part]).clamp_(min=-1)
-    y = (y + geometry.y[part]).clamp_(min=-1)
+    x = (x + geometry.x[part]).nan_to_num_(-1.0).clamp_(min=-1)
+    y = (y + geometry.y[part]).nan_to_num_(-1.0).clamp_(min=-1)
     torch.minimum(x, geometry.width.to(x.dtype), out=x)
     torch.minimum(y, geometry.height.to(y.dtype), out=y)
     left, top = x.floor(), y.floor()

@@ -110,3 +110,15 @@ def test_the_module_learns_in_every_parameter_and_keeps_places_in_fp32() -> None
 def test_no_float64_reaches_a_device() -> None:
     geometry = levels(((2, 3), (4, 6), (8, 12)), 2, 4, CPU)  # Apple's GPUs have no float64
     assert {t.dtype for t in vars(geometry).values() if isinstance(t, Tensor)} == {torch.float32}
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
+def test_a_query_that_is_not_finite_gives_an_answer_that_is_not_and_no_error(bad: float) -> None:
+    torch.manual_seed(0)
+    shapes = ((2, 2), (4, 4), (8, 8))
+    attention = DeformableAttention(16, 2)
+    query = torch.randn(1, 84, 16)
+    query[0, 5] = bad
+    out = attention(query.requires_grad_(), torch.randn(1, 84, 16), levels(shapes, 2, 4, CPU))
+    assert (~out.isfinite().all(-1)).nonzero().tolist() == [[0, 5]]
+    out.sum().backward()
