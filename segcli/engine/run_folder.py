@@ -15,7 +15,7 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from torch import Tensor
 
 from segcli.errors import CheckpointError, OutputError, SegcliError, UsageError
 from segcli.weights.checkpoint import LoadedModel, save_model
+from segcli.weights.files import replace_file, sync_file, sync_folder
 
 CONFIG, FACTS, METRICS, CHECKPOINT = "config.toml", "run.json", "metrics.jsonl", "checkpoint.safetensors"
 
@@ -121,7 +122,7 @@ class RunFolder:
         metadata = {"segcli": json.dumps(checkpoint.state)}
         size = sum(t.numel() * t.element_size() for t in tensors.values())
         with self._writing(self.path / CHECKPOINT, "the checkpoint", size):
-            _replace(self.path / CHECKPOINT, lambda part: save_file(tensors, part, metadata=metadata))
+            replace_file(self.path / CHECKPOINT, lambda part: save_file(tensors, part, metadata=metadata))
 
     @property
     def has_checkpoint(self) -> bool:
@@ -154,13 +155,13 @@ class RunFolder:
                 save_model(loaded, part)
                 (part / "README.md").write_text(card, encoding="utf-8")
                 for file in part.iterdir():
-                    _sync(file)
+                    sync_file(file)
                 if target.is_dir():
                     for file in sorted(part.iterdir()):
                         os.replace(file, target / file.name)
                 else:
                     os.replace(part, target)
-                _sync_folder(target)
+                sync_folder(target)
             except OutputError as error:  # save_model's own: say it as everything else here
                 raise (error.__cause__ if isinstance(error.__cause__, OSError) else error) from None
             finally:
@@ -177,7 +178,7 @@ class RunFolder:
 
     def _write(self, name: str, content: bytes) -> None:
         with self._writing(self.path / name, name):
-            _replace(self.path / name, lambda part: part.write_bytes(content))
+            replace_file(self.path / name, lambda part: part.write_bytes(content))
 
     @contextlib.contextmanager
     def _writing(self, path: Path, what: str, size: int | None = None) -> Iterator[None]:
@@ -202,36 +203,6 @@ class RunFolder:
             step = self.load().state["step"]
             return f" The checkpoint of step {step} is untouched: make room, then go on with --resume"
         return ""
-
-
-def _replace(path: Path, write: Callable[[Path], Any]) -> None:
-    """Write beside `path`, bring it to the disk, rename: at any moment the file is the old one or the new one."""
-    part = path.with_name(f".{path.name}.part-{os.getpid()}")
-    try:
-        part.touch()
-        mode = part.stat().st_mode
-        write(part)
-        part.chmod(mode)  # safetensors makes its files private to the user, whatever the umask
-        _sync(part)
-        os.replace(part, path)
-        _sync_folder(path.parent)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def _sync(path: Path) -> None:
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
-
-
-def _sync_folder(path: Path) -> None:
-    """Make renames last; Windows cannot open a folder, and does not need it."""
-    if os.name != "nt":
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 def _step_of(line: str) -> float:

@@ -18,6 +18,7 @@ from segcli.errors import CheckpointError, OutputError
 from segcli.models.mask2former import build_mask2former
 from segcli.types import InferenceSpec, LabelSet
 from segcli.weights.device import choose_device, choose_dtype
+from segcli.weights.files import replace_file
 from segcli.weights.hub import CheckpointFiles, locate
 from segcli.weights.keymap import KeyMap
 from segcli.weights.spec import TABLE, from_table, guess_spec, to_table
@@ -97,11 +98,11 @@ def save_model(loaded: LoadedModel, folder: str | os.PathLike[str]) -> Path:
     raw = loaded.raw_config | {TABLE: to_table(loaded.spec, facts)}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _write(folder / "model.safetensors", lambda path: save_file(tensors, path, metadata={"format": "pt"}))
-        _write(folder / "config.json", lambda path: _dump(raw, path))
+        replace_file(folder / "model.safetensors", lambda path: save_file(tensors, path, metadata={"format": "pt"}))
+        replace_file(folder / "config.json", lambda path: _dump(raw, path))
         if loaded.preprocessor is not None:
             preprocessor = loaded.preprocessor
-            _write(folder / "preprocessor_config.json", lambda path: _dump(preprocessor, path))
+            replace_file(folder / "preprocessor_config.json", lambda path: _dump(preprocessor, path))
     except OSError as error:
         raise OutputError(f"{folder}: cannot write the model ({error.strerror or error})") from error
     return folder
@@ -232,16 +233,3 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 def _dump(value: dict[str, Any], path: Path) -> None:
     path.write_text(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def _write(path: Path, write: Callable[[Path], Any]) -> None:
-    """Write beside `path`, then rename, so that the file is whole or not there."""
-    part = path.with_name(f".{path.name}.part-{os.getpid()}")
-    try:
-        part.touch()
-        mode = part.stat().st_mode
-        write(part)
-        part.chmod(mode)  # safetensors makes its files private to the user, whatever the umask
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
