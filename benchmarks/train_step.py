@@ -4,8 +4,11 @@
     python benchmarks/train_step.py --case lite0 --runs 9
 
 A step is forward pass, loss, backward pass, clipping and fused AdamW, the last two the same code for both. BatchNorm
-uses its stored statistics in both. Prints medians, minima and their ratios to transformers' fp32, and the memory a step
-needs above weights, gradients and optimizer state, each measured in a process of its own.
+uses its stored statistics in both. Each trains in a process of its own, in turn, segcli's with the memory allocator
+set as `segcli train` sets it ("memory kept"); what the same setting does for transformers is shown too.
+
+Prints medians, minima and their ratios to transformers' fp32, and the memory a step needs above weights, gradients and
+optimizer state, each measured in a process of its own.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ import torch
 from torch import Tensor, nn
 
 from segcli.config import parse_config
+from segcli.engine.memory import keep_freed_memory
 from segcli.models.mask2former import build_mask2former
 from segcli.objective.criterion import SetCriterion
 from segcli.types import Batch, Target
@@ -34,6 +38,7 @@ from segcli.weights.keymap import KeyMap
 STAGES = ["stage1", "stage2", "stage3", "stage4"]
 NAMES = {
     "hf": "transformers fp32",
+    "hf-keep": "transformers fp32, memory kept",
     "hf-bf16": "transformers bf16 autocast",
     "segcli": "segcli fp32",
     "segcli-bf16": "segcli bf16 autocast",
@@ -191,8 +196,15 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--memory", help=argparse.SUPPRESS)  # one measurement, in a process of its own
+    parser.add_argument("--worker", help=argparse.SUPPRESS)  # one kind's steps, in a process of its own
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    kind = options.memory or options.worker
+    if kind and (kind.startswith("segcli") or kind == "hf-keep"):
+        keep_freed_memory()
+    if options.worker:
+        serve(options.worker, options.case[0])
+        return
     if options.memory:
         print(json.dumps(memory(options.memory, options.case[0])))
         return
@@ -200,22 +212,49 @@ def main() -> None:
         report(name, options)
 
 
+class Worker:
+    """A process that makes one step whenever it is told to."""
+
+    def __init__(self, kind: str, name: str, threads: int) -> None:
+        command = [sys.executable, __file__, "--worker", kind, "--case", name, "--threads", str(threads)]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.step()
+
+    def step(self) -> float:
+        """-> seconds."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write("step\n")
+        self.process.stdin.flush()
+        return float(self.process.stdout.readline())
+
+    def close(self) -> None:
+        """Its memory is needed for the next measurement."""
+        self.process.communicate()
+
+
+def serve(kind: str, name: str) -> None:
+    """The other end of a Worker."""
+    runner = Runner(kind, name)
+    for _ in sys.stdin:
+        print(once(runner.step), flush=True)
+
+
 def report(name: str, options: argparse.Namespace) -> None:
     kinds = [kind for kind in NAMES if kind == "hf" or not options.kind or kind in options.kind]
-    runners = {kind: Runner(kind, name) for kind in kinds}
-    for runner in runners.values():
-        runner.step()
+    workers = {kind: Worker(kind, name, options.threads) for kind in kinds}
     times: dict[str, list[float]] = {kind: [] for kind in kinds}
     for _ in range(options.runs):
-        for kind, runner in runners.items():
-            times[kind].append(once(runner.step))
-    del runners, runner
+        for kind, worker in workers.items():
+            times[kind].append(worker.step())
+    for worker in workers.values():
+        worker.close()
     case = CASES[name]
     print(
         f"\n{name}, {case.images} images of {case.side}×{case.side}, {case.objects} objects each, "
         f"{options.threads} threads, {options.runs} runs, interleaved"
     )
-    print(f"{'':28}{'median s':>9}{'speed-up':>10}{'min s':>9}{'speed-up':>10}{'memory':>11}{'of theirs':>11}")
+    print(f"{'':32}{'median s':>9}{'speed-up':>10}{'min s':>9}{'speed-up':>10}{'memory':>11}{'of theirs':>11}")
     reference = {}
     for kind in kinds:
         command = [sys.executable, __file__, "--memory", kind, "--case", name, "--threads", str(options.threads)]
@@ -223,7 +262,7 @@ def report(name: str, options: argparse.Namespace) -> None:
         median, least = statistics.median(times[kind]), min(times[kind])
         reference = reference or {"median": median, "min": least, "memory": needed}
         print(
-            f"{NAMES[kind]:28}{median:9.2f}{reference['median'] / median:9.2f}×{least:9.2f}"
+            f"{NAMES[kind]:32}{median:9.2f}{reference['median'] / median:9.2f}×{least:9.2f}"
             f"{reference['min'] / least:9.2f}×{needed:7.0f} MiB{needed / reference['memory']:10.2f}×"
         )
 

@@ -264,7 +264,9 @@ def _train(recipe: Recipe, out: Path, resume: bool, threads: int | None, say: Co
 
     from segcli.cli.train_screen import TrainScreen
     from segcli.engine.distributed import is_lost_peer, join, leave
+    from segcli.engine.memory import keep_freed_memory
 
+    keep_freed_memory()
     if threads:
         torch.set_num_threads(threads)
     ranks = join(recipe.run.device)

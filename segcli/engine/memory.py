@@ -32,6 +32,22 @@ def peak_memory(device: torch.device) -> int | None:
     return int(peak if sys.platform == "darwin" else peak * 1024)
 
 
+def keep_freed_memory() -> None:
+    """Have this process keep the memory it frees, for the next step needs just as much.
+
+    glibc gives large blocks back to the system at once, and getting them again costs a page fault every 4 KiB: a tenth
+    of a training step on a CPU. Elsewhere this does nothing. The values are those of <malloc.h>.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    import ctypes
+
+    set_option = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none
+    if set_option is not None:
+        set_option(-4, 0)  # M_MMAP_MAX: no block gets a mapping of its own
+        set_option(-1, -1)  # M_TRIM_THRESHOLD: never shrink
+
+
 def free_memory(device: torch.device) -> int | None:
     """Bytes that could be taken, None where the system does not say."""
     if device.type == "cuda":

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from segcli.errors import CheckpointError, OutputError, SegcliError, UsageError
 from segcli.weights.checkpoint import LoadedModel, save_model
-from segcli.weights.files import replace_file, sync_file, sync_folder
+from segcli.codecs.files import replace_file, sync_file, sync_folder
 
 CONFIG, FACTS, METRICS, CHECKPOINT = "config.toml", "run.json", "metrics.jsonl", "checkpoint.safetensors"
 

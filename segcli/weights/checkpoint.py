@@ -18,7 +18,7 @@ from segcli.errors import CheckpointError, OutputError
 from segcli.models.mask2former import build_mask2former
 from segcli.types import InferenceSpec, LabelSet
 from segcli.weights.device import choose_device, choose_dtype
-from segcli.weights.files import replace_file
+from segcli.codecs.files import replace_file
 from segcli.weights.hub import CheckpointFiles, locate
 from segcli.weights.keymap import KeyMap
 from segcli.weights.spec import TABLE, from_table, guess_spec, to_table
