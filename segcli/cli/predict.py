@@ -12,6 +12,7 @@ import typer
 
 from segcli import console
 from segcli.cli import options
+from segcli.cli.loading import load
 from segcli.cli.report import TABLES_UP_TO, RunReport
 from segcli.console import Console
 
@@ -156,7 +157,7 @@ def predict(
         raise typer.Exit(1 if missing else 0)
 
     started = time.perf_counter()
-    loaded = _load(model, task, device, dtype, threads, say)
+    loaded = load(model, task, device, dtype, threads, say)
     ready = time.perf_counter()
 
     from segcli.engine.predict import resolve
@@ -187,26 +188,6 @@ def predict(
             report.profile(load=(ready - started) * 1000)
     if report.failed:
         raise typer.Exit(1)
-
-
-def _load(
-    model: str | None,
-    task: options.TaskName | None,
-    device: options.DeviceName,
-    dtype: options.DtypeName,
-    threads: int | None,
-    say: Console,
-) -> LoadedModel:
-    """The model asked for, or the task's default, ready on its device."""
-    import torch
-
-    from segcli.weights.checkpoint import load_model
-    from segcli.weights.manifest import default_for
-
-    if threads:
-        torch.set_num_threads(threads)
-    ref = default_for(task.value if task else "panoptic") if model is None else model
-    return load_model(ref, device.value, dtype.value, progress=lambda what, size: say.progress(what, size, bytes=True))
 
 
 def _introduce(loaded: LoadedModel, settings: Settings, say: Console) -> None:
@@ -246,7 +227,8 @@ def _run(
         work.photos,
         task=settings.task,
         labels=settings.spec.labels,
-        run={"model": loaded.name, "rule": asdict(settings.spec.rule)},
+        run={"model": loaded.name, "rule": asdict(settings.spec.rule)}
+        | {key: loaded.facts[key] for key in ("instead_of",) if key in loaded.facts},
         draw=overlay,
         overwrite=overwrite,
         skip_existing=skip_existing,

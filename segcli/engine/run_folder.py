@@ -24,9 +24,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from segcli.codecs.files import replace_file, sync_file, sync_folder
 from segcli.errors import CheckpointError, OutputError, SegcliError, UsageError
 from segcli.weights.checkpoint import LoadedModel, save_model
-from segcli.codecs.files import replace_file, sync_file, sync_folder
 
 CONFIG, FACTS, METRICS, CHECKPOINT = "config.toml", "run.json", "metrics.jsonl", "checkpoint.safetensors"
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from segcli.codecs.files import replace_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-STYLE = {
+# Any: matplotlib types its parameters by name, and reads them from text as well.
+STYLE: Any = {
     "font.size": 9.0,
     "axes.spines.top": False,
     "axes.spines.right": False,

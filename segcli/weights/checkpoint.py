@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from segcli.codecs.files import replace_file
 from segcli.config import Mask2FormerConfig, parse_config
 from segcli.errors import CheckpointError, OutputError
 from segcli.models.mask2former import build_mask2former
 from segcli.types import InferenceSpec, LabelSet
 from segcli.weights.device import choose_device, choose_dtype
-from segcli.codecs.files import replace_file
 from segcli.weights.hub import CheckpointFiles, locate
 from segcli.weights.keymap import KeyMap
 from segcli.weights.spec import TABLE, from_table, guess_spec, to_table

@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Literal
 
 from segcli.errors import CheckpointError, UsageError, WeightsUnavailable
+from segcli.types import Task
 from segcli.weights import download
 from segcli.weights.download import Progress
-from segcli.weights.manifest import ManifestEntry, lookup, manifest
+from segcli.weights.manifest import ManifestEntry, default_for, lookup, manifest, offline_default
 
 CONFIG = "config.json"
 PREPROCESSOR = "preprocessor_config.json"
@@ -78,6 +79,32 @@ def locate(ref: str, *, progress: Progress | None = None) -> CheckpointFiles:
     Raises CheckpointError for a folder that lacks something, WeightsUnavailable for what cannot be had.
     """
     return find(ref) or _download(_place(ref), progress)
+
+
+@dataclass(frozen=True)
+class Default:
+    """The model to use where the user named none. missing, reason: the task's own, if it cannot be had, and why."""
+
+    name: str
+    missing: str | None = None
+    reason: str = ""
+
+
+def locate_default(task: Task, progress: Progress | None = None) -> Default:
+    """The model of a task that is on this machine, downloaded if need be: its default, or the one that ships with
+    segcli.
+
+    Raises WeightsUnavailable where the default cannot be had and the one that ships does not do the task.
+    """
+    name, offline = default_for(task), offline_default()
+    try:
+        locate(name, progress=progress)
+    except WeightsUnavailable as error:
+        if offline is None or task not in manifest()[offline].tasks:
+            raise
+        cause = error.__cause__ if isinstance(error.__cause__, WeightsUnavailable) else error
+        return Default(offline, missing=name, reason=str(cause))
+    return Default(name)
 
 
 def find(ref: str) -> CheckpointFiles | None:

@@ -73,7 +73,8 @@ class ManifestEntry:
 
 @dataclass(frozen=True)
 class Manifest:
-    """The whole of weights.toml: the rows by name, and the name each task uses when none is given."""
+    """The whole of weights.toml: the rows by name, the name each task uses when none is given, and "offline": the one
+    that ships with segcli and stands in for those."""
 
     entries: Mapping[str, ManifestEntry]
     defaults: Mapping[str, str]
@@ -119,6 +120,11 @@ def manifest() -> Mapping[str, ManifestEntry]:
 def default_for(task: Task) -> str:
     """The name of the model a task uses when the user names none."""
     return _manifest().defaults[task]
+
+
+def offline_default() -> str | None:
+    """The name of the model that stands in for a task's default where that cannot be had; it ships with segcli."""
+    return _manifest().defaults.get("offline")
 
 
 def lookup(name: str) -> ManifestEntry | None:

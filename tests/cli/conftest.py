@@ -11,6 +11,7 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from segcli.cli import app
+from segcli.weights.hub import Default
 from tests.fakes import FakeLoaded
 
 Predict = Callable[..., Result]
@@ -21,6 +22,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> FakeLoaded:
     """What `--model` loads, whatever it says."""
     loaded = FakeLoaded()
     monkeypatch.setattr("segcli.weights.checkpoint.load_model", lambda *args, **options: loaded)
+    monkeypatch.setattr("segcli.weights.hub.locate_default", lambda *args: Default("fake"))
     return loaded
 
 
