@@ -46,7 +46,7 @@ def overlay(image: np.ndarray, segments: Segments, *, alpha: float = 0.5, labels
     paint = paint_map(segments)
     things = np.array(segments.isthing())
     opacity = np.where(things | (segments.task == "semantic"), alpha, _STUFF * alpha)
-    _tint(drawn, paint, colours, opacity)
+    tint(drawn, paint, colours, opacity)
     if labels:
         draw_labels(drawn, paint, segments, colours)
     return drawn
@@ -63,8 +63,10 @@ def paint_map(segments: Segments) -> np.ndarray:
     return ids
 
 
-def _tint(image: np.ndarray, paint: np.ndarray, colours: np.ndarray, opacity: np.ndarray) -> None:
+def tint(image: np.ndarray, paint: np.ndarray, colours: np.ndarray, opacity: np.ndarray) -> None:
     """Blend every segment's colour into its pixels and draw its inner outline, in place.
+
+    colours: uint8 [N, 3]; opacity: [N], 0..1; row i is that of the ids i + 1.
 
     A pixel belongs to an outline if its neighbourhood holds another id: where the largest and the smallest id around
     it differ. Two neighbours get a line each, in their own colours; the frame of the picture gets none.
