@@ -13,13 +13,14 @@ class Attention(nn.Module):
     """Projections of multi-head attention and the attention itself, apart, so that callers may batch projections.
 
     The weights lie as in `nn.MultiheadAttention`: `in_proj_weight` [3 D, D] holds query, key, value in this order.
+    `name` is what `trace.record` knows its probabilities by.
     """
 
-    def __init__(self, dim: int, num_heads: int) -> None:
+    def __init__(self, dim: int, num_heads: int, name: str = "attention") -> None:
         super().__init__()
         if dim % num_heads:
             raise ValueError(f"dim {dim} is not a multiple of num_heads {num_heads}")
-        self.num_heads = num_heads
+        self.num_heads, self.name = num_heads, name
         self.in_proj_weight = nn.Parameter(torch.empty(3 * dim, dim))
         self.in_proj_bias = nn.Parameter(torch.zeros(3 * dim))
         self.out_proj = nn.Linear(dim, dim)
@@ -36,7 +37,7 @@ class Attention(nn.Module):
         """q [B, Q, D] · k, v [B, N, D] (projected) -> [B, Q, D]. `mask` [B, Q, N] bool: True = may be looked at."""
         q, k, v = (x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for x in (q, k, v))  # [B, heads, ·, D/heads]
         mask = None if mask is None else mask[:, None]
-        trace.save("attention", lambda: _probabilities(q, k, mask))
+        trace.save(self.name, lambda: _probabilities(q, k, mask))
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
         return self.out_proj(out.transpose(1, 2).flatten(2))
 

@@ -95,6 +95,7 @@ class DeformableAttention(nn.Module):
         x, y, logits = self._project(query)
         # Places and weights are fp32 whatever the model's dtype: bf16 has no fractions beyond 256 pixels.
         trace.save("sampling", lambda: _locations(x.float(), y.float(), geometry).unflatten(2, (self.num_heads, -1)))
+        trace.save("sampling_weights", lambda: logits.float().unflatten(-1, (self.num_heads, -1)).softmax(-1))
         if values.device.type == "cpu":
             sampled = _SampleRows.apply(values, x, y, logits, self.num_heads, geometry)
         else:

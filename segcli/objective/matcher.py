@@ -47,9 +47,16 @@ class HungarianMatcher:
 
     def costs(self, classes: Tensor, logits: Tensor, labels: Tensor, truth: Tensor) -> Tensor:
         """classes [Q, K + 1], mask logits [Q, P] and truth [N, P] at the same points, labels [N] -> [Q, N]."""
+        return sum(self.terms(classes, logits, labels, truth).values(), logits.new_zeros(()))
+
+    def terms(self, classes: Tensor, logits: Tensor, labels: Tensor, truth: Tensor) -> dict[str, Tensor]:
+        """The weighted parts that `costs` adds up, by name, [Q, N] each."""
         cross_entropy, dice = mask_costs(logits, truth)
-        cost = self.mask_weight * cross_entropy + self.dice_weight * dice
-        return cost.add_(class_cost(classes, labels), alpha=self.class_weight)
+        return {
+            "mask": self.mask_weight * cross_entropy,
+            "dice": self.dice_weight * dice,
+            "class": self.class_weight * class_cost(classes, labels),
+        }
 
 
 def assign(costs: Tensor) -> Match:

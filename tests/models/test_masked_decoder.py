@@ -36,12 +36,12 @@ def test_a_query_with_an_empty_mask_looks_everywhere() -> None:
 def test_attention_stays_inside_the_mask_and_levels_take_turns(batch: Batch) -> None:
     torch.manual_seed(0)
     model = build_mask2former(SMALL).eval()
-    with torch.inference_mode(), record("attention", "attention_mask") as trace:
+    with torch.inference_mode(), record("cross_attention", "attention_mask") as trace:
         model(batch)
-    masks, attention = trace["attention_mask"], trace["attention"]
+    masks, attention = trace["attention_mask"], trace["cross_attention"]
     assert [m.shape[2:] for m in masks] == [(2, 3), (4, 6), (8, 12), (2, 3)]  # strides 32, 16, 8, then 32 again
     for layer, mask in enumerate(masks):
-        cross = attention[2 * layer]  # each layer attends to the memory, then queries to one another
+        cross = attention[layer]
         assert cross.shape == (1, 4, 5, mask[0, 0].numel())
         outside = cross.masked_select(~mask.flatten(2)[:, None].expand_as(cross))
         assert (outside == 0).all()
@@ -50,10 +50,10 @@ def test_attention_stays_inside_the_mask_and_levels_take_turns(batch: Batch) -> 
 
 def test_nothing_is_recorded_unless_asked(batch: Batch) -> None:
     model = build_mask2former(SMALL).eval()
-    with record("attention") as trace:
+    with record("cross_attention") as trace:
         pass
     model(batch)
-    assert trace["attention"] == []
+    assert trace["cross_attention"] == []
 
 
 def test_evaluation_gives_the_last_prediction_training_every_one(batch: Batch) -> None:

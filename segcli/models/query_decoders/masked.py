@@ -28,9 +28,9 @@ class MaskedLayer(nn.Module):
 
     def __init__(self, dim: int, num_heads: int, feedforward: int) -> None:
         super().__init__()
-        self.cross = Attention(dim, num_heads)
+        self.cross = Attention(dim, num_heads, "cross_attention")
         self.cross_norm = nn.LayerNorm(dim)
-        self.self_attention = Attention(dim, num_heads)
+        self.self_attention = Attention(dim, num_heads, "self_attention")
         self.self_norm = nn.LayerNorm(dim)
         self.fc1 = nn.Linear(dim, feedforward)
         self.fc2 = nn.Linear(feedforward, dim)
