@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from segcli.codecs.rle import encode
 from segcli.data.dataset import Dataset, Sample
 from segcli.engine.distributed import Ranks
 from segcli.engine.predict import Settings, segment
 from segcli.engine.preprocess import Prepared, collate, prepare
+from segcli.engine.truth import truth_segments
 from segcli.metrics import MetricReport, metric_for
 from segcli.render import overlay
 from segcli.segments import Segments
@@ -202,11 +202,3 @@ def side_by_side(sample: Sample, segments: Segments, labels: LabelSet) -> np.nda
     truth = overlay(sample.image, truth_segments(sample, segments.task, labels))
     gap = np.full((truth.shape[0], _GAP, 3), 255, dtype=np.uint8)
     return np.concatenate([truth, gap, overlay(sample.image, segments)], axis=1)
-
-
-def truth_segments(sample: Sample, task: Task, labels: LabelSet) -> Segments:
-    """A sample's truth in the form of a prediction, without scores."""
-    scores = np.full(len(sample.labels), np.nan, dtype=np.float32)
-    if task == "instance":
-        return Segments(task, sample.size, labels, sample.labels, scores, rles=tuple(encode(m) for m in sample.masks))
-    return Segments(task, sample.size, labels, sample.labels, scores, map=np.maximum(sample.id_map(), 0))

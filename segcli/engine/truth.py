@@ -1,0 +1,22 @@
+"""A sample's truth in the form of a prediction."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from segcli.codecs.rle import encode
+from segcli.data.dataset import Sample
+from segcli.segments import Segments
+from segcli.types import LabelSet, Task
+
+
+def truth_segments(sample: Sample, task: Task, labels: LabelSet) -> Segments:
+    """The objects of a sample as `Segments` without scores: segment i is object i of the sample.
+
+    labels: the classes that the sample's labels index. Void pixels and those of no object have id 0 in the map; where
+    objects overlap, the map shows the last one, and instances keep their whole masks.
+    """
+    scores = np.full(len(sample.labels), np.nan, dtype=np.float32)
+    if task == "instance":
+        return Segments(task, sample.size, labels, sample.labels, scores, rles=tuple(encode(m) for m in sample.masks))
+    return Segments(task, sample.size, labels, sample.labels, scores, map=np.maximum(sample.id_map(), 0))
