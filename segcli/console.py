@@ -6,9 +6,10 @@ Nothing here imports rich until a table or a progress bar is really shown; in a 
 from __future__ import annotations
 
 import json
+import re
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,8 @@ from segcli.errors import SegcliWarning
 if TYPE_CHECKING:
     from rich.console import Console as RichConsole
     from rich.progress import Progress
+
+_COLOUR = re.compile(r"(\x1b\[\d*m)")
 
 
 def printable(text: object) -> str:
@@ -60,6 +63,12 @@ def detail(message: object) -> None:
 def result(text: object = "") -> None:
     """One line on stdout."""
     print(printable(text))
+
+
+def drawing(lines: Iterable[str]) -> None:
+    """Lines of a picture made of characters, on stdout. Of control characters only colours pass."""
+    for line in lines:
+        print("".join(part if _COLOUR.fullmatch(part) else printable(part) for part in _COLOUR.split(line)))
 
 
 def json_line(record: Any) -> None:

@@ -14,6 +14,7 @@ from segcli import console
 from segcli.cli.models import app as models_app
 from segcli.cli.predict import predict
 from segcli.cli.train import train
+from segcli.cli.visualize import app as visualize_app
 from segcli.errors import SegcliError
 
 
@@ -41,6 +42,8 @@ app = typer.Typer(
 app.command(name="predict")(predict)
 app.command(name="train")(train)
 app.add_typer(models_app, name="models")
+app.add_typer(visualize_app, name="visualize")
+app.add_typer(visualize_app, name="viz", hidden=True)
 
 
 def _print_version(value: bool) -> None:

@@ -25,10 +25,11 @@ import torch
 from torch import Tensor
 
 from segcli.codecs.files import replace_file, sync_file, sync_folder
+from segcli.engine.run_log import METRICS
 from segcli.errors import CheckpointError, OutputError, SegcliError, UsageError
 from segcli.weights.checkpoint import LoadedModel, save_model
 
-CONFIG, FACTS, METRICS, CHECKPOINT = "config.toml", "run.json", "metrics.jsonl", "checkpoint.safetensors"
+CONFIG, FACTS, CHECKPOINT = "config.toml", "run.json", "checkpoint.safetensors"
 
 
 @dataclass(frozen=True)

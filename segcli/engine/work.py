@@ -12,6 +12,7 @@ from typing import Any
 from segcli.engine.sources import Source
 from segcli.errors import OutputError, UsageError
 from segcli.results import SAVE_KINDS, Photo, SaveKind, photo_targets, plan, refuse_collisions, run_targets
+from segcli.results.files import refuse_existing
 
 _RECORDS: tuple[SaveKind, ...] = ("json",)
 
@@ -81,13 +82,9 @@ def _refuse_existing(out: Path, kinds: tuple[SaveKind, ...], photos: Sequence[Ph
     targets = [*run_targets(out, kinds).values()]
     for photo in photos:
         targets += photo_targets(out, kinds, photo).values()
-    existing = [path for path in targets if os.path.lexists(path)]
-    if existing:
-        others = f" (and {len(existing) - 1} more)" if len(existing) > 1 else ""
-        raise UsageError(
-            f"{existing[0]}{others} exists already: replace results with --overwrite, keep them with --skip-existing, "
-            "or choose another --out"
-        )
+    refuse_existing(
+        targets, "replace results with --overwrite, keep them with --skip-existing, or choose another --out"
+    )
 
 
 def _refuse_photos(out: Path, kinds: tuple[SaveKind, ...], images: Sequence[tuple[Source, Photo]]) -> None:

@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from segcli.errors import OutputError
+from segcli.errors import OutputError, UsageError
 
 _REMEDIES = {
     errno.ENOSPC: "free some space or choose another --out, then go on with --skip-existing",
@@ -29,6 +29,14 @@ def output_error(path: Path, error: OSError) -> OutputError:
     """One line that names the file, the system's reason, and what helps. Raise it `from` the error."""
     remedy = _REMEDIES.get(error.errno or 0, "choose another --out")
     return OutputError(f"{path}: cannot be written ({error.strerror or error}); {remedy}")
+
+
+def refuse_existing(paths: Iterable[Path], remedy: str) -> None:
+    """Raise UsageError, naming the first of the paths where something is already, and the remedy."""
+    existing = [path for path in paths if os.path.lexists(path)]
+    if existing:
+        others = f" (and {len(existing) - 1} more)" if len(existing) > 1 else ""
+        raise UsageError(f"{existing[0]}{others} exists already: {remedy}")
 
 
 def write_file(path: Path, data: bytes | Iterable[bytes]) -> None:

@@ -1,0 +1,14 @@
+"""`segcli visualize`, or `segcli viz`: pictures of what was found, of what is true, and of how a model sees.
+
+Each command is a function in a module of its own below `segcli.cli.viz`, which imports what it draws with when it
+starts to draw; here it gets its name.
+"""
+
+from __future__ import annotations
+
+import typer
+
+from segcli.cli.viz.curves import curves
+
+app = typer.Typer(no_args_is_help=True, help="Draw results, truth and what a model sees (short: viz).")
+app.command(name="curves")(curves)

@@ -1,0 +1,1 @@
+"""The commands of `segcli visualize`, a module each."""
