@@ -10,7 +10,6 @@ import numpy as np
 
 from segcli.codecs.rle import RLE
 from segcli.data.coco_files import annotation_files, image_folder, merged_categories, records
-from segcli.data.folders import with_validation
 from segcli.data.packs import Pack, pack, read_piece
 from segcli.data.records import Found, Record
 from segcli.data.settings import Settings
@@ -52,10 +51,9 @@ def load(root: Path, settings: Settings) -> Found:
     if placeholder:
         notes.append(f"category {placeholder} has no objects and only stands for the group or the background: left out")
     labels = settings.label_set([Label(row["id"], row["name"], isthing=True) for row in categories])
-    complete, held_out = with_validation(splits)
     reader = InstanceReader(tuple(packed.data for packed in packs.values()), tuple(map(str, files.values())))
     what = f"COCO instances: {probe(root, settings)}"
-    return Found(FORMAT, what, complete, labels, ("instance",), reader, notes=(*notes, *held_out))
+    return Found(FORMAT, what, splits, labels, ("instance",), reader, notes=tuple(notes))
 
 
 def _without_placeholder(rows: list[dict[str, Any]], packs: dict[str, Pack]) -> tuple[list[dict[str, Any]], str | None]:

@@ -10,7 +10,6 @@ import numpy as np
 
 from segcli.codecs.panoptic_png import read_panoptic_png
 from segcli.data.coco_files import annotation_files, image_folder, merged_categories, records, truth_folder
-from segcli.data.folders import with_validation
 from segcli.data.packs import Pack, pack, read_piece
 from segcli.data.records import Found, Record, as_ranges
 from segcli.data.settings import FILE_NAME, Settings
@@ -45,15 +44,14 @@ def load(root: Path, settings: Settings) -> Found:
         names = [read_piece(packed.data, *image.place)[1][0]["file_name"] for image in few]
         folders.append(truth_folder(root, settings, split, packed.source, names))
     labels = settings.label_set([_label(row, packs, settings) for row in merged_categories(packs)])
-    complete, held_out = with_validation(splits)
     return Found(
         FORMAT,
         f"COCO panoptic: {probe(root, settings)}",
-        complete,
+        splits,
         labels,
         ("panoptic", "semantic", "instance"),
         PanopticReader(tuple(packed.data for packed in packs.values()), tuple(folders)),
-        notes=(*notes, *held_out),
+        notes=tuple(notes),
     )
 
 

@@ -14,8 +14,8 @@ from segcli.data import (
     voc,
     yolo_seg,
 )
-from segcli.data.folders import subfolders
-from segcli.data.records import DatasetInfo, Found
+from segcli.data.folders import subfolders, with_validation
+from segcli.data.records import DatasetInfo, Found, Record
 from segcli.data.settings import FILE_NAME, Settings, read_settings
 from segcli.errors import UsageError
 from segcli.types import TASKS, LabelSet, Task
@@ -28,8 +28,13 @@ _MAX_CHILDREN = 20
 _LABEL_MAPS = (semantic_png.FORMAT, instance_png.FORMAT)
 
 
-def detect(path: Path | str, *, format: str | None = None, task: str | None = None) -> DatasetInfo:
+def detect(
+    path: Path | str, *, format: str | None = None, task: str | None = None, training: bool = True
+) -> DatasetInfo:
     """Find out what a folder holds. `format` (one of FORMATS) and `task` override what is found and `dataset.toml`.
+
+    training: there must be images to train on, and a part of them is held out if nothing else is there to validate on.
+    Without it the splits are as they lie, "all" for data that is not divided.
 
     Raises:
         UsageError: no such folder, nothing recognised, more than one possibility (the message names --format), a task
@@ -51,7 +56,9 @@ def detect(path: Path | str, *, format: str | None = None, task: str | None = No
     if FORMATS[name].probe(root, settings) is None:
         raise UsageError(f"{root}: holds no data in the format {name}; leave out --format to see what is found")
     found: Found = FORMATS[name].load(root, settings)
-    return _info(root, found, _task(root, found, wanted_task), notes)
+    chosen = _task(root, found, wanted_task)
+    splits, held_out = with_validation(found.splits) if training else (_as_they_lie(root, found.splits), ())
+    return _info(root, found, chosen, splits, (*notes, *found.notes, *held_out))
 
 
 def _choose(root: Path, settings: Settings, task: str | None, notes: list[str]) -> str:
@@ -107,13 +114,20 @@ def _task(root: Path, found: Found, wanted: str | None) -> Task:
     )
 
 
-def _info(root: Path, found: Found, task: Task, notes: list[str]) -> DatasetInfo:
+def _as_they_lie(root: Path, splits: dict[str, list[Record]]) -> dict[str, list[Record]]:
+    splits = {name: records for name, records in splits.items() if records}
+    if not splits:
+        raise UsageError(f"{root}: holds annotations but no images")
+    return splits
+
+
+def _info(root: Path, found: Found, task: Task, splits: dict[str, list[Record]], notes: tuple[str, ...]) -> DatasetInfo:
     labels = found.labels
     if task == "instance":
         labels = LabelSet(tuple(label for label in labels if label.isthing))
     if not len(labels):
         raise UsageError(f"{root}: no class for the task {task}; instances need things (see things in {FILE_NAME})")
-    counts = ", ".join(f"{len(records)} {split}" for split, records in found.splits.items())
+    counts = ", ".join(f"{len(records)} {split}" for split, records in splits.items())
     kinds = _kinds(labels) if task == "panoptic" else f"{len(labels)} class" + "es" * (len(labels) != 1)
     return DatasetInfo(
         root=root,
@@ -123,10 +137,10 @@ def _info(root: Path, found: Found, task: Task, notes: list[str]) -> DatasetInfo
         tasks=found.tasks,
         labels=labels,
         source_labels=found.labels,
-        splits=found.splits,
+        splits=splits,
         reader=found.reader,
         ignore=found.ignore,
-        notes=(*notes, *found.notes),
+        notes=notes,
     )
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 
 from segcli.codecs.label_png import read_label_map
-from segcli.data.folders import with_validation
 from segcli.data.label_values import numbered, values_of
 from segcli.data.pairs import label_files, paired_folders, paired_records
 from segcli.data.records import Found, Record
@@ -42,11 +41,10 @@ def load(root: Path, settings: Settings) -> Found:
         splits[split], orphans = paired_records(pair)
         if orphans:
             notes.append(f"{len(orphans)} instance maps without an image are left out, such as {orphans[0]}")
-    complete, held_out = with_validation(splits)
     labels = settings.label_set([Label(label.id, label.name, isthing=True, color=label.color)])
     what = f"instance maps: {probe(root, settings)}"
     reader = InstanceMapReader(label.id, ignore)
-    return Found(FORMAT, what, complete, labels, ("instance",), reader, ignore, (*notes, *held_out))
+    return Found(FORMAT, what, splits, labels, ("instance",), reader, ignore, tuple(notes))
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from segcli.codecs.rle import RLE, encode
-from segcli.data.folders import named, split_folders, with_validation
+from segcli.data.folders import named, split_folders
 from segcli.data.packs import keys_in
 from segcli.data.records import Found, Record
 from segcli.data.settings import Settings
@@ -71,10 +71,9 @@ def load(root: Path, settings: Settings) -> Found:
     if not labels:
         raise UsageError(f"{root}: the labelme files hold no polygons, rectangles, circles or masks")
     label_set = settings.label_set(labels)
-    complete, held_out = with_validation(splits)
     reader = LabelmeReader(tuple((label.name, label.id) for label in label_set))
     what = f"labelme: {probe(root, settings)}"
-    return Found(FORMAT, what, complete, label_set, ("instance",), reader, notes=(*notes, *held_out))
+    return Found(FORMAT, what, splits, label_set, ("instance",), reader, notes=tuple(notes))
 
 
 def _parsed(file: Path) -> dict[str, Any]:

@@ -69,7 +69,10 @@ class DatasetInfo:
 
 @dataclass(frozen=True)
 class Found:
-    """A format's answer: everything that does not depend on the wanted task. The first of `tasks` is the default."""
+    """A format's answer: everything that does not depend on the wanted task. The first of `tasks` is the default.
+
+    splits: by name, as the data itself has them; images of no split are under "all".
+    """
 
     format: str
     what: str

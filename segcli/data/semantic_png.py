@@ -10,7 +10,7 @@ import numpy as np
 
 from segcli.codecs.label_png import read_label_map
 from segcli.data.class_tables import colour_table, known_table, name_list
-from segcli.data.folders import files_in, split_folders, with_validation
+from segcli.data.folders import files_in, split_folders
 from segcli.data.label_values import colours_to_ids, numbered, survey, values_of
 from segcli.data.pairs import PairedFolders, label_files, paired_folders, paired_records
 from segcli.data.records import Found, Record, out_of_range
@@ -64,13 +64,12 @@ def load(root: Path, settings: Settings) -> Found:
         splits[split], orphans = paired_records(pair, only=tree.only)
         if orphans:
             notes.append(f"{len(orphans)} label maps without an image are left out, such as {orphans[0]}")
-    complete, held_out = with_validation(splits)
     ignore = tree.ignore if settings.ignore is None else settings.ignore
     labels = settings.label_set([label for label in tree.labels if label.id not in ignore])
     # Void classes keep their colours: they are declared, though not trained on.
     reader = SemanticReader(tuple(labels.ids), ignore, tuple(tree.labels), tree.only)
     what = f"{tree.name}: {probe(root, settings)}"
-    return Found(FORMAT, what, complete, labels, ("semantic",), reader, ignore, (*notes, *held_out))
+    return Found(FORMAT, what, splits, labels, ("semantic",), reader, ignore, tuple(notes))
 
 
 def _cityscapes(root: Path, settings: Settings) -> Tree | None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from segcli.codecs.label_png import read_label_map
 from segcli.data.class_tables import VOC_NAMES, name_list
-from segcli.data.folders import named, with_validation
+from segcli.data.folders import named
 from segcli.data.label_values import numbered, values_of
 from segcli.data.pairs import PairedFolders, paired_records
 from segcli.data.records import Found, Record, out_of_range
@@ -66,18 +66,17 @@ def load(root: Path, settings: Settings) -> Found:
         for i, name in enumerate(names)
     ]
     label_set = settings.label_set([label for label in labels if label.id not in ignore])
-    complete, held_out = with_validation(_splits(home, records))
     ids = tuple(label_set.ids)
     reader = VocReader(objects, ids, ignore) if objects else SemanticReader(ids, ignore, tuple(label_set))
     return Found(
         FORMAT,
         f"Pascal VOC: {probe(root, settings)}",
-        complete,
+        _splits(home, records),
         label_set,
         ("panoptic", "semantic", "instance") if objects else ("semantic",),
         reader,
         ignore,
-        (*notes, *held_out),
+        tuple(notes),
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from segcli.data.folders import IMAGE_SUFFIXES, files_in, with_validation
+from segcli.data.folders import IMAGE_SUFFIXES, files_in
 from segcli.data.records import Found, Record, out_of_range
 from segcli.data.settings import Settings
 from segcli.data.truth import Polygons, ShapeTruth
@@ -74,14 +74,14 @@ def load(root: Path, settings: Settings) -> Found:
             splits[split] = [Record(_image_id(image, root), str(image), str(_label_file(image))) for image in images]
     if splits.get("val") and [r.image for r in splits["val"]] == [r.image for r in splits.get("train", [])]:
         del splits["val"]  # a common shorthand: nothing was set aside
-    complete, held_out = with_validation(splits)
     label_set = settings.label_set(labels)
-    notes = held_out
-    unlabelled = sum(not Path(str(r.truth)).is_file() for records in complete.values() for r in records)
+    notes: list[str] = []
+    unlabelled = sum(not Path(str(r.truth)).is_file() for records in splits.values() for r in records)
     if unlabelled:
-        notes = (*notes, f"{unlabelled} images have no label file: taken as images without objects, as YOLO does")
+        notes.append(f"{unlabelled} images have no label file: taken as images without objects, as YOLO does")
     reader = YoloReader(tuple(label_set.ids))
-    return Found(FORMAT, f"YOLO segmentation: {file.name}", complete, label_set, ("instance",), reader, notes=notes)
+    what = f"YOLO segmentation: {file.name}"
+    return Found(FORMAT, what, splits, label_set, ("instance",), reader, notes=tuple(notes))
 
 
 def _images(root: Path, file: Path, raw: dict[str, Any], entry: object) -> list[Path]:

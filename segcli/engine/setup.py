@@ -69,9 +69,7 @@ def gather(recipe: Recipe, ranks: Ranks, say: Say, progress: Callable[[int, int]
         say(f"left out: {problem.message}")
     if len(report.problems) > 5:
         say(f"left out: {len(report.problems) - 5} more files that cannot be read")
-    unreadable = {problem.file for problem in report.problems}
-    ids = {r.image_id for records in info.splits.values() for r in records if r.image in unreadable}
-    info = info.without(ids) if ids else info
+    info = info.without(problem.file for problem in report.problems)
     if "val" not in info.splits or not info.splits["val"]:
         raise UsageError(f"{info.root}: no image to validate on; there must be at least two images")
     return Material(info, report, open_split(info, "train"), open_split(info, "val"))
