@@ -25,11 +25,12 @@ class Segments:
     size: (H, W) of the image, in pixels.
     label_set: the model's classes; `labels` indexes it.
     labels: int64 [N] class indices (not dataset ids: see `category_ids`).
-    scores: float32 [N], NaN for semantic results, which have none. Panoptic and instance results come in descending
+    scores: float [N], NaN for semantic results, which have none. Panoptic and instance results come in descending
         order of score.
     map: uint16 or int32 [H, W], value i + 1 = segment i, 0 = nothing (panoptic, semantic); None for instances.
     rles: one RLE per instance; None for panoptic and semantic.
     best_score: the best class probability seen before any threshold, to tell "almost" from "nothing".
+    given_boxes: float [N, 4] x, y, width, height that another tool wrote beside its masks; None = those of the masks.
     """
 
     task: Task
@@ -40,6 +41,7 @@ class Segments:
     map: np.ndarray | None = None
     rles: tuple[RLE, ...] | None = None
     best_score: float = float("nan")
+    given_boxes: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         if (self.map is None) == (self.rles is None):
@@ -163,6 +165,7 @@ class Segments:
             id_map,
             rles,
             self.best_score,
+            None if self.given_boxes is None else self.given_boxes[keep],
         )
 
     def to_rles(self) -> tuple[RLE, ...]:
@@ -175,10 +178,11 @@ class Segments:
     def to_coco(self, image_id: int | str) -> list[dict[str, Any]]:
         """COCO results: image_id, category_id (the dataset's own), segmentation (RLE), score.
 
-        There is no "bbox": where pycocotools finds one it takes the box's area for the mask's, which moves objects
-        between small, medium and large. Semantic segments have no score and carry none, as in COCO's stuff format.
+        There is no "bbox" unless one was given: where pycocotools finds one it takes the box's area for the mask's,
+        which moves objects between small, medium and large. Semantic segments have no score and carry none, as in
+        COCO's stuff format.
         """
-        results = []
+        results: list[dict[str, Any]] = []
         for category, score, rle in zip(self.category_ids(), self.scores, self.to_rles(), strict=True):
             result: dict[str, Any] = {
                 "image_id": image_id,
@@ -187,5 +191,7 @@ class Segments:
             }
             if not np.isnan(score):
                 result["score"] = float(score)
+            if self.given_boxes is not None:
+                result["bbox"] = self.given_boxes[len(results)].tolist()
             results.append(result)
         return results
