@@ -61,6 +61,11 @@ def detect(
     return _info(root, found, chosen, splits, (*notes, *found.notes, *held_out))
 
 
+def is_dataset(path: Path) -> bool:
+    """Whether a folder holds annotations in some format, or could; `detect` says which, or what is wrong with them."""
+    return bool(_hits(path, read_settings(path)))
+
+
 def _choose(root: Path, settings: Settings, task: str | None, notes: list[str]) -> str:
     hits = _hits(root, settings)
     structured = {name: what for name, what in hits.items() if name not in _LABEL_MAPS}

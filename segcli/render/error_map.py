@@ -62,8 +62,8 @@ def error_panels(image: np.ndarray, truth: Segments, predicted: Segments, style:
         if share > 0
     ]
     return [
-        panel(image, truth, style, "truth"),
-        panel(image, predicted, style, "prediction"),
+        panel(image.copy(), truth, style, "truth"),
+        panel(image.copy(), predicted, style, "prediction"),
         (_drawn(image, kinds), [Entry("errors"), *key]),
     ]
 

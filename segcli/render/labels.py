@@ -71,7 +71,7 @@ def _text(segments: Segments, index: int, number: int) -> tuple[str | None, str]
     file, name = writable(shortened(label.name), f"class {label.id}")
     score = float(segments.scores[index])
     if number > 1:
-        return file, f"{number} x {name}"
+        return file, f"{name}  x{number}"
     return file, name if math.isnan(score) else f"{name}  {score:.2f}"
 
 

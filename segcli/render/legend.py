@@ -35,15 +35,15 @@ def annotated(image: np.ndarray, segments: Segments, style: Style, title: str | 
     Returns:
         uint8 RGB [H + h, W, 3]; h = 0 if there is nothing to say.
     """
-    return side_by_side([panel(image, segments, style, title)])
+    return side_by_side([panel(image.copy(), segments, style, title)])
 
 
 Panel = tuple[np.ndarray, list[Entry]]  # a picture, and what stands below it
 
 
 def panel(image: np.ndarray, segments: Segments, style: Style, title: str | None = None) -> Panel:
-    """A picture and its caption, see `annotated`."""
-    drawn, named = draw(image.copy(), segments, style)
+    """The picture, drawn into `image` itself, and its caption; see `annotated`."""
+    drawn, named = draw(image, segments, style)
     entries = [Entry(title)] if title is not None else []
     if style.labels and len(segments):
         by = meaning(segments, style.color_by)
@@ -82,6 +82,8 @@ def side_by_side(panels: Sequence[Panel], columns: int | None = None) -> np.ndar
 
     Pictures of one row stand on one line; a column is as wide as its widest.
     """
+    if len(panels) == 1 and not panels[0][1]:
+        return panels[0][0]
     columns = columns or len(panels)
     rows = [list(panels[start : start + columns]) for start in range(0, len(panels), columns)]
     widths = [max(row[place][0].shape[1] for row in rows if place < len(row)) for place in range(len(rows[0]))]

@@ -17,6 +17,7 @@ from segcli.codecs.json_stream import walk
 from segcli.errors import UsageError
 from segcli.results.readers.base import PredictedImage, Predictions
 from segcli.results.readers.coco import CocoResultsFile
+from segcli.results.readers.masks import MaskFolders, mask_folders
 from segcli.results.readers.panoptic import PanopticFiles
 from segcli.results.readers.records import Records
 from segcli.results.readers.semantic import LabelMaps
@@ -33,10 +34,11 @@ _READABLE = (
 )
 
 
-def open_predictions(path: Path, task: Task | None = None) -> Predictions:
+def open_predictions(path: Path, task: Task | None = None, *, thresholded: bool = False) -> Predictions:
     """The predictions in a file or folder.
 
     task: what they shall answer, where a folder holds results of several kinds (`predict --save coco,json`).
+    thresholded: rather those that were shown than those of every score.
 
     Raises:
         UsageError: no such path, or nothing in it that can be read as predictions.
@@ -44,7 +46,7 @@ def open_predictions(path: Path, task: Task | None = None) -> Predictions:
     """
     if path.is_dir():
         inside = path / "predictions"  # of an evaluation's folder
-        return _in_folder(inside if (path / "metrics.json").is_file() and inside.is_dir() else path, task)
+        return _in_folder(inside if (path / "metrics.json").is_file() and inside.is_dir() else path, task, thresholded)
     if not path.is_file():
         raise UsageError(f"{path}: no such file or folder; predictions are {_READABLE}")
     kind = _kind(path) if path.suffix.lower() == ".json" else None
@@ -53,7 +55,7 @@ def open_predictions(path: Path, task: Task | None = None) -> Predictions:
     return Records(path, [path]) if kind == "record" else _WHOLE[kind](path, path)
 
 
-def _in_folder(folder: Path, task: Task | None) -> Predictions:
+def _in_folder(folder: Path, task: Task | None, thresholded: bool) -> Predictions:
     """Files for all images go before those of each: instances are unthresholded there."""
     whole: dict[Kind, Path] = {}
     records: list[Path] = []
@@ -70,11 +72,13 @@ def _in_folder(folder: Path, task: Task | None) -> Predictions:
     predicted = Records(folder, records) if records else None
     instances = (task or (predicted and predicted.task)) == "instance"
     order: tuple[Kind, ...] = ("results", "record", "panoptic") if instances else ("panoptic", "record", "results")
-    for kind in order:
+    for kind in ("record", *order) if thresholded else order:
         if kind == "record" and predicted:
             return predicted
         if kind in whole:
             return _WHOLE[kind](folder, whole[kind])
+    if masks := mask_folders(folder):
+        return MaskFolders(folder, masks)
     maps = _below(folder, ".png")
     if not maps:
         raise UsageError(f"{folder}: holds no predictions; looked for {_READABLE}")

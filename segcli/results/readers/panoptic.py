@@ -39,9 +39,9 @@ class PanopticFiles:
                     self._annotations.append(annotation)
                     ids.update(info["category_id"] for info in annotation["segments_info"])
                 elif element.key == "categories":
-                    label = Label(
-                        int(element.value["id"]), str(element.value["name"]), bool(element.value.get("isthing", True))
-                    )
+                    colour = _colour(element.value.get("color"))
+                    isthing = bool(element.value.get("isthing", True))
+                    label = Label(int(element.value["id"]), str(element.value["name"]), isthing, colour)
                     named[label.id] = label
                 elif element.key == "images":
                     files[element.value["id"]] = str(element.value["file_name"])
@@ -51,7 +51,9 @@ class PanopticFiles:
         if not self._annotations:
             raise InputError(f"{file}: lists no annotations; {_HELP}")
         self.images = [PredictedImage(a["image_id"], files.get(a["image_id"])) for a in self._annotations]
-        self.labels = LabelSet(tuple(named.get(id_, Label(id_, "", isthing=True)) for id_ in sorted(ids | named.keys())))
+        self.labels = LabelSet(
+            tuple(named.get(id_, Label(id_, "", isthing=True)) for id_ in sorted(ids | named.keys()))
+        )
         self._index = {label.id: index for index, label in enumerate(self.labels)}
         self._folder = _png_folder(file, self._annotations[0]["file_name"])
 
@@ -67,6 +69,13 @@ class PanopticFiles:
             classes=[self._index[info["category_id"]] for info in infos],
             scores=[info["score"] for info in infos],
         )
+
+
+def _colour(value: Any) -> tuple[int, int, int] | None:
+    if not isinstance(value, list) or len(value) != 3:
+        return None
+    red, green, blue = map(int, value)
+    return red, green, blue
 
 
 def _slim(annotation: dict[str, Any]) -> dict[str, Any]:

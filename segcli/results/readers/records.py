@@ -41,7 +41,8 @@ class Records:
             self.images.append(PredictedImage(None, str(record["file_name"])))
             for segment in record["segments"]:
                 id_ = segment["category_id"]
-                classes[id_] = Label(id_, segment["category_name"], segment["isthing"])
+                colour = segment.get("color")
+                classes[id_] = Label(id_, segment["category_name"], segment["isthing"], colour and tuple(colour))
             thresholds.add(float((record.get("rule") or {}).get("instance_score", 0)))
         if len(tasks) > 1:
             (one, file), (other, second), *_ = tasks.items()
