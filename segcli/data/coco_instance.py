@@ -10,14 +10,15 @@ import numpy as np
 
 from segcli.codecs.rle import RLE
 from segcli.data.coco_files import annotation_files, image_folder, merged_categories, records
-from segcli.data.packs import Pack, pack, read_piece
-from segcli.data.records import Found, Record
+from segcli.data.packs import Pack, facts_of, pack, read_piece, stated
+from segcli.data.records import Found, Record, Stated
 from segcli.data.settings import Settings
 from segcli.data.truth import Polygons, ShapeTruth
 from segcli.errors import InputError, UsageError
 from segcli.types import Label
 
 FORMAT = "coco-instance"
+COORDINATE_DIGITS = 3  # thousandths of a pixel are kept
 _BACKGROUND = {"background", "_background_", "__background__"}
 
 
@@ -75,7 +76,9 @@ def _piece(annotation: dict[str, Any]) -> dict[str, Any] | None:
         shape = {"size": [int(side) for side in shape["size"]], "counts": shape["counts"]}
     elif isinstance(shape, list):
         polygons = [shape] if shape and isinstance(shape[0], int | float) else shape  # one polygon, not nested
-        shape = [[round(float(value), 3) for value in polygon] for polygon in polygons if len(polygon) >= 6]
+        shape = [
+            [round(float(value), COORDINATE_DIGITS) for value in polygon] for polygon in polygons if len(polygon) >= 6
+        ]
         if any(len(polygon) % 2 for polygon in shape):
             raise ValueError("a polygon has an odd number of coordinates")
         if not np.isfinite([value for polygon in shape for value in polygon]).all():
@@ -86,7 +89,8 @@ def _piece(annotation: dict[str, Any]) -> dict[str, Any] | None:
         "category_id": int(annotation["category_id"]),
         "iscrowd": int(annotation.get("iscrowd", 0)),
         "segmentation": shape,
-    }
+        "id": annotation.get("id"),
+    } | facts_of(annotation)
 
 
 @dataclass(frozen=True)
@@ -100,13 +104,21 @@ class InstanceReader:
         """None: the annotations of all images are in one file."""
         return []
 
+    def stated(self, record: Record) -> list[Stated]:
+        """What the file says of each object, in the order of `read`."""
+        number, offset, length = self._place(record)
+        return [stated(f"annotation {row['id']}", row) for row in read_piece(self.packs[number], offset, length)[1]]
+
+    def _place(self, record: Record) -> tuple[int, int, int]:
+        assert isinstance(record.truth, tuple)
+        return record.truth
+
     def read(self, record: Record, size: tuple[int, int]) -> ShapeTruth:
         """The objects, each as polygons or a run-length mask."""
-        assert isinstance(record.truth, tuple)
-        number, offset, length = record.truth
-        stated, rows = read_piece(self.packs[number], offset, length)
-        if stated and stated != size:
-            raise _other_size(record, size, self.sources[number], stated)
+        number, offset, length = self._place(record)
+        frame, rows = read_piece(self.packs[number], offset, length)
+        if frame and frame != size:
+            raise _other_size(record, size, self.sources[number], frame)
         shapes: list[RLE | Polygons] = []
         for row in rows:
             shape = row["segmentation"]

@@ -7,6 +7,7 @@ parsed once, checked, and packed into a file of the cache from which a worker re
 from __future__ import annotations
 
 import json
+import math
 import mmap
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -14,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from segcli.data.cache import cache_dir, digest, read_json, signature, write_bytes, write_json
-from segcli.data.records import out_of_range
+from segcli.data.records import Stated, out_of_range
 from segcli.errors import InputError, UsageError
 
-_VERSION = 1
+_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,23 @@ def _build(file: Path, piece: Callable[[dict[str, Any]], dict[str, Any] | None])
     if unknown:
         raise out_of_range(file, sorted(unknown), sorted(categories), ())
     return _joined(images, pieces, list(categories.values()), used, unmasked)
+
+
+def facts_of(row: dict[str, Any]) -> dict[str, Any]:
+    """What a row says of its mask, as far as it is made of numbers: "area" and "bbox" (x, y, w, h)."""
+    area, box = row.get("area"), row.get("bbox")
+    facts: dict[str, Any] = {}
+    if isinstance(area, int | float) and math.isfinite(area):
+        facts["area"] = area
+    if isinstance(box, list) and len(box) == 4 and all(isinstance(v, int | float) and math.isfinite(v) for v in box):
+        facts["bbox"] = [round(v, 2) for v in box]
+    return facts
+
+
+def stated(name: str, row: dict[str, Any]) -> Stated:
+    """What `facts_of` kept, read back."""
+    box = row.get("bbox")
+    return Stated(name, row.get("area"), box and (box[0], box[1], box[2], box[3]))
 
 
 def _size(row: dict[str, Any]) -> list[int] | None:

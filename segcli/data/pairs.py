@@ -98,9 +98,14 @@ def paired_records(pair: PairedFolders, *, only: str | None = None) -> tuple[lis
     return records, list(labels.values())
 
 
+def image_key(stem: str) -> str:
+    """What an image and its label file have in common: a name without the endings that say which of the two it is."""
+    return _ENDINGS.sub("", stem)
+
+
 def _key(file: Path, folder: Path) -> str:
     place = file.relative_to(folder)
-    return (place.parent / _ENDINGS.sub("", place.stem)).as_posix()
+    return (place.parent / image_key(place.stem)).as_posix()
 
 
 def label_files(pairs: dict[str, PairedFolders], count: int) -> list[Path]:

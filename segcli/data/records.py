@@ -25,6 +25,18 @@ class Record:
     truth: str | tuple[int, int, int] | None
 
 
+@dataclass(frozen=True, slots=True)
+class Stated:
+    """What an annotation says of one object besides its mask, to be compared with it.
+
+    name: what the file calls the object ("annotation 12"). area: pixels; box: x, y, w, h; None where nothing is said.
+    """
+
+    name: str
+    area: float | None = None
+    box: tuple[float, float, float, float] | None = None
+
+
 class Reader(Protocol):
     """Turns a record into its truth. Small, picklable, without open files: it goes to every worker."""
 

@@ -1,21 +1,20 @@
 """Reads every image and every label once before training: what is there, and what is broken.
 
 A second scan reads only what changed since: rows are kept in the cache under the size and time of change of their
-files. Work is divided among threads, as decoding releases Python's lock.
+files.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from segcli.data.cache import cache_dir, digest, read_json, signature, write_json
 from segcli.data.dataset import Dataset, open_split
 from segcli.data.records import DatasetInfo, Record
+from segcli.data.rows import remembered_rows
 from segcli.data.truth import Window
 from segcli.errors import InputError, UsageError
 from segcli.types import Label
@@ -136,22 +135,8 @@ def _refuse_misuse(rows: list[Row]) -> None:
 
 
 def _rows(info: DatasetInfo, dataset: Dataset, split: str, threads: int | None) -> Iterator[Row]:
-    kept = cache_dir() / f"scan-{digest(_VERSION, info.root.resolve(), split, repr(info.reader))}.json"
-    known: dict[str, list[object]] = read_json(kept) or {}
-    fresh: dict[str, list[object]] = {}
-    with ThreadPoolExecutor(threads) as pool:
-        tasks = []
-        for record in dataset.records:
-            state = signature([Path(record.image), *_label_files(dataset, record)]) + f" {record.truth}"
-            entry = known.get(record.image)
-            old = _restored(entry[1]) if entry and entry[0] == state else None
-            tasks.append((record, state, old, None if old else pool.submit(_read, dataset, record)))
-        for record, state, old, task in tasks:
-            row = old or task.result()  # type: ignore[union-attr]
-            fresh[record.image] = [state, asdict(row)]
-            yield row
-    if fresh != known:
-        write_json(kept, fresh)
+    kind = f"scan-{_VERSION}"
+    return remembered_rows(kind, info, dataset, split, _read, to_json=asdict, from_json=_restored, threads=threads)
 
 
 def _restored(value: object) -> Row | None:
@@ -160,13 +145,6 @@ def _restored(value: object) -> Row | None:
         return Row((row.size[0], row.size[1]), row.objects, row.pixels, row.void, row.problem, row.misuse)
     except TypeError:
         return None
-
-
-def _label_files(dataset: Dataset, record: Record) -> list[Path]:
-    try:
-        return dataset.reader.files(record)
-    except InputError:
-        return []
 
 
 def _read(dataset: Dataset, record: Record) -> Row:
