@@ -7,16 +7,18 @@ for evaluated in score(matched, {task: dataset}): …
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from segcli.data.dataset import Dataset, Sample
+from segcli.data.dataset import Dataset
 from segcli.data.records import DatasetInfo, Record
+from segcli.engine.evaluate import COCO_DETS, read_samples
 from segcli.engine.observers import Evaluated
-from segcli.errors import UsageError
+from segcli.errors import InputError, UsageError
 from segcli.metrics.match_classes import ClassMatch, match_classes
 from segcli.results import LabelMaps, PredictedImage, Predictions
 from segcli.results.plan import COCO_NAME
@@ -64,23 +66,46 @@ def match(predictions: Predictions, info: DatasetInfo, split: str) -> Matched:
     return Matched(predictions, places, classes, (*notes, *classes.notes), tuple(_warnings(predictions)))
 
 
-def score(matched: Matched, datasets: Mapping[Task, Dataset], *, part: tuple[int, int] = (0, 1)) -> Iterator[Evaluated]:
-    """Every image of the split with its prediction, in the order of the split; one without is empty.
+def score(
+    matched: Matched,
+    datasets: Mapping[Task, Dataset],
+    *,
+    numbers: Sequence[int] | None = None,
+    max_dets: int = COCO_DETS,
+) -> Iterator[Evaluated]:
+    """The images of the split with their predictions, in the order of the split; one without a prediction is empty.
 
-    datasets: the split as each wanted task has it. part: (rank, ranks), to take every ranks-th image.
+    datasets: the split as each wanted task has it. numbers: which images; None is all. max_dets: handed on.
+    Raises InputError, naming file and image, for a prediction or an image that cannot be read.
     """
     matches = {task: matched.classes.onto(dataset.labels) for task, dataset in datasets.items()}
-    images = len(next(iter(datasets.values())))
-    for number in range(part[0], images, part[1]):
-        samples = _samples(datasets, number)
+    wanted = range(len(next(iter(datasets.values())))) if numbers is None else numbers
+    for number in wanted:
+        samples = read_samples(datasets, number)
         size = next(iter(samples.values())).size
-        place = matched.places.get(number)
-        segments = {}
-        found = None if place is None else matched.predictions.read(place, size)
-        for task, classes in matches.items():
-            own = empty(task, size, classes.labels) if found is None else classes.apply(found)
-            segments[task] = as_semantic(own) if task == "semantic" else own
-        yield Evaluated(number, samples, segments, None, None, 0.0)
+        start = time.perf_counter()
+        found = _found(matched, number, size)
+        segments = {task: _answer(found, task, classes, size) for task, classes in matches.items()}
+        yield Evaluated(number, samples, segments, None, None, time.perf_counter() - start, max_dets)
+
+
+def _found(matched: Matched, number: int, size: tuple[int, int]) -> Segments | None:
+    place = matched.places.get(number)
+    if place is None:
+        return None
+    found = matched.predictions.read(place, size)
+    if found.task == "instance" and np.isnan(found.scores).any():
+        raise InputError(
+            f"{matched.predictions.path}: {matched.predictions.images[place]} has instances without scores, which AP "
+            "ranks them by; predict with --save coco"
+        )
+    return found
+
+
+def _answer(found: Segments | None, task: Task, classes: ClassMatch, size: tuple[int, int]) -> Segments:
+    if found is None:
+        return empty(task, size, classes.labels)
+    return as_semantic(classes.apply(found)) if task == "semantic" else classes.apply(found)
 
 
 def empty(task: Task, size: tuple[int, int], labels: LabelSet) -> Segments:
@@ -99,18 +124,6 @@ def as_semantic(segments: Segments) -> Segments:
     numbers = np.append(0, place + 1).astype(np.uint16)
     scores = np.full(len(classes), np.nan, dtype=np.float32)
     return Segments("semantic", segments.size, segments.label_set, classes, scores, numbers[segments.map])
-
-
-def _samples(datasets: Mapping[Task, Dataset], number: int) -> dict[Task, Sample]:
-    """The image, decoded once, with the truth of each task."""
-    samples: dict[Task, Sample] = {}
-    for task, dataset in datasets.items():
-        if not samples:
-            samples[task] = dataset[number]
-            continue
-        first = next(iter(samples.values()))
-        samples[task] = Sample(first.image, dataset.truth(number, first.size), first.file, first.image_id)
-    return samples
 
 
 def _match_classes(predictions: Predictions, info: DatasetInfo) -> ClassMatch:
