@@ -28,14 +28,14 @@ from segcli.engine.predict import OUT_OF_MEMORY, Settings, forward, is_out_of_me
 from segcli.engine.preprocess import Prepared, prepare
 from segcli.engine.tta import SCALES, segment_averaged, sizes
 from segcli.errors import SegcliError, UsageError
+from segcli.metrics import COCO_DETS
 from segcli.metrics.match_classes import ClassMatch
 from segcli.segments import Segments
-from segcli.types import TASKS, InferenceSpec, QueryPredictions, Task
+from segcli.types import InferenceSpec, LabelSet, QueryPredictions, Task
 
 if TYPE_CHECKING:
     from segcli.weights.checkpoint import LoadedModel
 
-COCO_DETS = 100
 Stored = Callable[[int, Mapping[Task, Sample]], dict[Task, Segments] | None]
 
 
@@ -106,43 +106,48 @@ class Protocol:
 # ------------------------------------------------------------------------------------------------------ what is scored
 
 
-def open_data(path: Path, spec: InferenceSpec | None, task: str | None, format: str | None) -> DatasetInfo:
+def open_data(path: Path, spec: InferenceSpec | None, task: str | None, format: str | None, split: str) -> DatasetInfo:
     """The dataset as the first task to be scored has it.
 
     task: a task, "all", or None for the data's own if the model does it, else the first that both do. spec: the
-    model's; None for predictions from files.
-    Raises UsageError if data and model have no task in common, and as `detect`.
+    model's; None for predictions from files. split: "val" of data without one is the part that training holds out.
+    Raises UsageError if data and model have no task in common or there is no such split, and as `detect`.
     """
-    if task not in (None, "all"):
-        return detect(path, format=format, task=task)
-    info = detect(path, format=format)
-    if spec is None or info.task in spec.tasks:
-        return info
-    common = [own for own in info.tasks if own in spec.tasks]
-    if not common:
-        raise UsageError(
-            f"{path}: the data serves {', '.join(info.tasks)}, the model {', '.join(spec.tasks)}; "
-            "choose a model with a task in common"
-        )
-    return detect(path, format=format, task=common[0])
+    info = detect(path, format=format, task=None if task == "all" else task, training=False)
+    if task in (None, "all") and spec is not None and info.task not in spec.tasks:
+        common = [own for own in info.tasks if own in spec.tasks]
+        if not common:
+            raise UsageError(
+                f"{path}: the data serves {', '.join(info.tasks)}, the model {', '.join(spec.tasks)}; "
+                "choose a model with a task in common"
+            )
+        info = detect(path, format=format, task=common[0], training=False)
+    if split == "val" and split not in info.splits and info.splits.keys() & {"train", "all"}:
+        info = detect(path, format=format, task=info.task)
+    return info
 
 
 def choose_tasks(spec: InferenceSpec, info: DatasetInfo, task: str | None) -> tuple[Task, ...]:
     """The tasks to score, `info.task` first. Raises UsageError for one that the model has not."""
-    if task == "all":
-        return tuple(own for own in TASKS if own in spec.tasks and own in info.tasks)
     if info.task not in spec.tasks:
         raise UsageError(f"--task {info.task}: this checkpoint is for {', '.join(spec.tasks)}")
-    return (info.task,)
+    if task != "all":
+        return (info.task,)
+    return tuple(sorted((own for own in info.tasks if own in spec.tasks), key=lambda own: own != info.task))
 
 
-def open_tasks(info: DatasetInfo, split: str, tasks: Sequence[Task], format: str | None = None) -> dict[Task, Dataset]:
+def open_tasks(info: DatasetInfo, split: str, tasks: Sequence[Task]) -> dict[Task, Dataset]:
     """The split as each task has it: things alone for instances, everything else with all classes."""
-    datasets = {}
-    for task in tasks:
-        own = info if task == info.task else detect(info.root, format=format or info.format, task=task)
-        datasets[task] = dataclasses.replace(open_split(own, split), as_listed=task == "panoptic")
-    return datasets
+    first = open_split(info, split)
+    things = LabelSet(tuple(label for label in info.source_labels if label.isthing))
+    if "instance" in tasks and not len(things):
+        raise UsageError(f"{info.root}: no class is a thing, so there are no instances; leave out --task instance")
+    return {
+        task: dataclasses.replace(
+            first, task=task, labels=things if task == "instance" else info.source_labels, as_listed=task == "panoptic"
+        )
+        for task in tasks
+    }
 
 
 # ---------------------------------------------------------------------------------------------------------- the stream
