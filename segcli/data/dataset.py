@@ -13,7 +13,7 @@ from segcli.codecs.image import read_image
 from segcli.data.records import DatasetInfo, Reader, Record
 from segcli.data.truth import NOTHING, VOID, Truth, Window
 from segcli.errors import UsageError
-from segcli.types import LabelSet, Task
+from segcli.types import CocoObjects, LabelSet, Task
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +43,12 @@ class Sample:
     def crowd(self) -> np.ndarray:
         """bool [N], regions of many objects that were not told apart."""
         return self.truth.crowd
+
+    @property
+    def stated(self) -> CocoObjects | None:
+        """What a COCO instance file says of the objects; None in other formats. In the file's own category ids, and
+        with those objects too that the task leaves out."""
+        return self.truth.stated
 
     @cached_property
     def masks(self) -> np.ndarray:

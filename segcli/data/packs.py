@@ -18,7 +18,7 @@ from segcli.data.cache import cache_dir, digest, read_json, signature, write_byt
 from segcli.data.records import Stated, out_of_range
 from segcli.errors import InputError, UsageError
 
-_VERSION = 2
+_VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,11 @@ class PackedImage:
 
 @dataclass(frozen=True)
 class Pack:
-    """An annotation file, packed. `unmasked`: annotations that have a box but no mask, which are left out."""
+    """An annotation file, packed.
+
+    unmasked: annotations that have a box but no mask, which are left out. zero: the category of the annotation whose id
+    is 0, if there is one.
+    """
 
     source: Path
     data: Path
@@ -41,6 +45,7 @@ class Pack:
     categories: list[dict[str, Any]]
     used: frozenset[int]
     unmasked: int
+    zero: int | None
 
 
 def keys_in(file: Path, keys: Iterable[str]) -> set[str]:
@@ -68,7 +73,8 @@ def pack(file: Path, kind: str, piece: Callable[[dict[str, Any]], dict[str, Any]
             )
         write_json(index_file, index)
     images = [PackedImage(i, f, (o, n), bool(a)) for i, f, o, n, a in index["images"]]
-    return Pack(file, data_file, images, index["categories"], frozenset(index["used"]), index["unmasked"])
+    facts = (index["categories"], frozenset(index["used"]), index["unmasked"], index["zero"])
+    return Pack(file, data_file, images, *facts)
 
 
 def read_piece(data: Path, offset: int, length: int) -> tuple[tuple[int, int] | None, list[dict[str, Any]]]:
@@ -127,7 +133,7 @@ def facts_of(row: dict[str, Any]) -> dict[str, Any]:
     if isinstance(area, int | float) and math.isfinite(area):
         facts["area"] = area
     if isinstance(box, list) and len(box) == 4 and all(isinstance(v, int | float) and math.isfinite(v) for v in box):
-        facts["bbox"] = [round(v, 2) for v in box]
+        facts["bbox"] = box
     return facts
 
 
@@ -161,5 +167,6 @@ def _joined(
         rows.append((image_id, file_name, offset, len(chunk), int(bool(pieces[image_id]))))
         chunks.append(chunk)
         offset += len(chunk)
-    index = {"images": rows, "categories": categories, "used": sorted(used), "unmasked": unmasked}
+    zero = next((row["category_id"] for piece in pieces.values() for row in piece if row.get("id") == 0), None)
+    index = {"images": rows, "categories": categories, "used": sorted(used), "unmasked": unmasked, "zero": zero}
     return index, b"".join(chunks)
