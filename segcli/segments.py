@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from segcli.codecs.rle import RLE, encode_map
+from segcli.codecs.rle import RLE, encode, encode_map
 from segcli.types import LabelSet, Task
 
 
@@ -168,6 +168,21 @@ class Segments:
             None if self.given_boxes is None else self.given_boxes[keep],
         )
 
+    def sampled(self, size: tuple[int, int]) -> Segments:
+        """The segments on another grid of `size` = (h, w), whose pixels take what lies at their centres.
+
+        A segment that no centre falls into becomes empty.
+        """
+        rows, columns = (
+            ((np.arange(new) + 0.5) * old / new).astype(np.int64) for new, old in zip(size, self.size, strict=True)
+        )
+        rles, id_map = None, None
+        if self.rles is not None:
+            rles = tuple(_sampled_crop(rle.decode_crop(), rows, columns) for rle in self.rles)
+        elif self.map is not None:
+            id_map = self.map[np.ix_(rows, columns)]
+        return Segments(self.task, size, self.label_set, self.labels, self.scores, id_map, rles, self.best_score)
+
     def to_rles(self) -> tuple[RLE, ...]:
         """One RLE per segment, made from the id map where there is one."""
         if self.rles is not None:
@@ -195,3 +210,12 @@ class Segments:
                 result["bbox"] = self.given_boxes[len(results)].tolist()
             results.append(result)
         return results
+
+
+def _sampled_crop(crop: tuple[int, int, np.ndarray], rows: np.ndarray, columns: np.ndarray) -> RLE:
+    """A mask (x, y, bool [h, w]) at some rows and columns of its frame, at a cost of the mask, not of the frame."""
+    x, y, mask = crop
+    top, bottom = np.searchsorted(rows, [y, y + mask.shape[0]])
+    left, right = np.searchsorted(columns, [x, x + mask.shape[1]])
+    inside = mask[np.ix_(rows[top:bottom] - y, columns[left:right] - x)]
+    return encode(inside, (len(rows), len(columns)), (int(left), int(top)))
