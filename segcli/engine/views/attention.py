@@ -19,6 +19,7 @@ from segcli.types import LabelSet, QueryPredictions
 from segcli.weights.checkpoint import LoadedModel
 
 _NOBODY = (150, 150, 150)  # the colour of "no object"
+_SURE = 0.5  # probability from which a query is worth following; below, it may be guessing
 _SAME = 0.5  # IoU above which two queries are after the same thing
 
 
@@ -83,10 +84,9 @@ def surest(prediction: QueryPredictions, labels: LabelSet, most: int) -> list[in
     """The queries of one image that are surest of a class: one of each class first, things before stuff, no two after
     the same thing. Where no query finds anything, the one that is nearest to it.
     """
-    probabilities = class_probabilities(prediction, 0)
-    scores, classes = probabilities[:, :-1].max(-1)
+    scores, classes = class_probabilities(prediction, 0)[:, :-1].max(-1)
     order = scores.sort(descending=True, stable=True).indices
-    found = order[scores[order] > probabilities[order, -1]]
+    found = order[scores[order] >= _SURE]
     masks = (coarse_logits(prediction, 0, found) > 0).flatten(1).numpy()
     areas = masks.sum(1)
     distinct: list[int] = []  # places in `found`

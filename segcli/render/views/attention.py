@@ -104,10 +104,11 @@ def _draw_strip(
         if column == len(strip.steps):
             break
         step = strip.steps[column]
-        sheet.arrow((x + wide / 2, rows[0] + tall + 2), (x + wide / 2, rows[1] - 3))
+        at = x + wide - 12  # right of the words
+        sheet.arrow((at, rows[0] + tall + 2), (at, rows[1] - 3))
         sheet.words(x, rows[1] - 5, f"1/{step.stride}: {_opened(strip, column)}", size=7, color=QUIET, va="bottom")
         sheet.image(x, rows[1], region_panel(backdrop, step, share, colour))
-        sheet.arrow((x + wide / 2, rows[1] + tall + 2), (x + wide / 2, rows[2] - 3))
+        sheet.arrow((at, rows[1] + tall + 2), (at, rows[2] - 3))
         sheet.image(x, rows[2], attention_panel(backdrop, step, share))
     x = x0 + _SIDE + len(strip.steps) * pitch
     ramp = np.broadcast_to(np.linspace(0, 1, min(wide, 120)), (12, min(wide, 120)))

@@ -21,7 +21,9 @@ _PANEL = (230, 240)  # (height, width) at most of one of the two masks of a pair
 _DARKEST = 96  # of the channels of a colour that is to be seen on a dimmed photo
 _WRONG = "#B03A00"  # of a query that says another class
 _MAP = "viridis_r"  # cheap is bright
-_SPREAD = 0.4  # exponent of the colours: what decides lies at the cheap end, the dear end is twenty times as wide
+# A large object's mask can cost a hundred, where differences of a tenth decide about small ones: beyond a range of
+# _WIDE, this exponent gives the cheap end most of the colours.
+_WIDE, _SPREAD = 10.0, 0.4
 
 
 @dataclass(frozen=True)
@@ -138,7 +140,8 @@ def _matrix(
     low, high = float(part.min()), float(part.max())
     x, y, wide, tall = place
     axes = sheet.axes(x, y, wide, tall)
-    axes.imshow(part, cmap=_MAP, norm=PowerNorm(_SPREAD, low, high), interpolation="nearest", aspect="auto")
+    spread = _SPREAD if high - low > _WIDE else 1.0
+    axes.imshow(part, cmap=_MAP, norm=PowerNorm(spread, low, high), interpolation="nearest", aspect="auto")
     axes.grid(False)
     axes.set_yticks([])
     axes.set_xticks([])
@@ -151,7 +154,7 @@ def _matrix(
         axes.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor="black", linewidth=1.0, clip_on=False))
     title = "sum" if name == "sum" else f"{name} cost, weighted"
     sheet.words(x, y - 6, title, size=9, weight="bold", va="bottom")
-    sheet.words(x + wide, y - 6, f"{low:.1f} (bright) to {high:.1f}", size=7.5, color=QUIET, ha="right", va="bottom")
+    sheet.words(x + wide, y - 6, f"{_number(low, 1)} (bright) to {_number(high, 1)}", size=7.5, color=QUIET, ha="right", va="bottom")
 
 
 def _pair(
@@ -181,6 +184,11 @@ def _pair(
     panel = lit(backdrop, 1 / (1 + np.exp(-logits.clip(-30, 30))), colour)
     outline(panel, logits > 0, colour)
     sheet.image(x + backdrop.size[1] + 6, y, panel)
-    terms = " ".join(f"{name} {value:.2f}" for name, value in found.cost(place).items())
+    terms = " ".join(f"{name} {_number(value, 2)}" for name, value in found.cost(place).items())
     text = shortened(f"IoU {found.ious[place, target]:.2f}  |  {terms}", max(20, (width - 40) // 9))
     sheet.words(x, y + backdrop.size[0] + 4, text, size=7.5, color=QUIET)
+
+
+def _number(value: float, digits: int) -> str:
+    """Rounded, without a minus before zero."""
+    return f"{round(value, digits) + 0.0:.{digits}f}"

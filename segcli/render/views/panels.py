@@ -13,7 +13,7 @@ from segcli.codecs.image import resize
 from segcli.codecs.opencv import opencv
 
 HEAT = "inferno"  # matplotlib's name of the colours of `heat`
-_DIM = 0.28  # of the light that a photo keeps outside of what is shown
+_DIM = 0.4  # of the light that a photo keeps outside of what is shown
 
 
 @dataclass(frozen=True)
