@@ -11,7 +11,7 @@ import numpy as np
 from segcli.codecs.panoptic_png import read_panoptic_png
 from segcli.data.coco_files import annotation_files, image_folder, merged_categories, records, truth_folder
 from segcli.data.packs import Pack, facts_of, pack, read_piece, stated
-from segcli.data.records import Found, Record, Stated, as_ranges
+from segcli.data.records import Fault, Found, Record, Stated, as_ranges
 from segcli.data.settings import FILE_NAME, Settings
 from segcli.data.truth import MapTruth
 from segcli.errors import InputError, UsageError
@@ -32,12 +32,13 @@ def load(root: Path, settings: Settings) -> Found:
     packs = {split: pack(file, "panoptic", _piece) for split, file in files.items()}
     splits: dict[str, list[Record]] = {}
     folders: list[Path] = []
-    notes: list[str] = []
+    faults: list[Fault] = []
     for number, (split, packed) in enumerate(packs.items()):
         annotated = [image for image in packed.images if image.has_annotations]
         if len(annotated) < len(packed.images):
             count = len(packed.images) - len(annotated)
-            notes.append(f"{packed.source.name}: {count} images without an annotation are left out")
+            message = f"{packed.source.name}: {count} images without an annotation are left out"
+            faults.append(Fault("unannotated", message, count))
         photos = image_folder(root, settings, split, packed.source, [image.file_name for image in annotated])
         splits[split] = records(packed, number, photos, annotated)
         few = annotated[:: len(annotated) // 20 or 1]
@@ -51,7 +52,7 @@ def load(root: Path, settings: Settings) -> Found:
         labels,
         ("panoptic", "semantic", "instance"),
         PanopticReader(tuple(packed.data for packed in packs.values()), tuple(folders)),
-        notes=tuple(notes),
+        faults=tuple(faults),
     )
 
 

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import IO, Any
 
 from segcli.data.folders import IMAGE_SUFFIXES
+from segcli.data.glance import glance
 from segcli.data.pairs import image_key
 from segcli.data.records import DatasetInfo, Record
 from segcli.data.rows import in_order
-from segcli.data.scan import Problem, decoded_size
+from segcli.data.scan import Problem
 from segcli.data.writers import Encoded, Item, Writer
 from segcli.data.writers.coco import CocoWriter, PanopticWriter
 from segcli.errors import InputError, OutputError, UsageError
@@ -69,7 +70,7 @@ def write_dataset(
     def encoded(position: int) -> Encoded | Problem:
         split, record = entries[position]
         try:
-            size = decoded_size(Path(record.image))
+            size = glance(Path(record.image)).size
             truth = info.reader.read(record, size)
         except InputError as error:
             return Problem(record.image, str(error))

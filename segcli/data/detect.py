@@ -58,7 +58,9 @@ def detect(
     found: Found = FORMATS[name].load(root, settings)
     chosen = _task(root, found, wanted_task)
     splits, held_out = with_validation(found.splits) if training else (_as_they_lie(root, found.splits), ())
-    return _info(root, found, chosen, splits, (*notes, *found.notes, *held_out))
+    return _info(
+        root, found, chosen, splits, (*notes, *found.notes, *(fault.message for fault in found.faults), *held_out)
+    )
 
 
 def is_dataset(path: Path) -> bool:
@@ -146,6 +148,7 @@ def _info(root: Path, found: Found, task: Task, splits: dict[str, list[Record]],
         reader=found.reader,
         ignore=found.ignore,
         notes=notes,
+        faults=found.faults,
     )
 
 

@@ -112,13 +112,13 @@ def painted(truth: Truth) -> Painted:
 def turned(truth: Truth, orientation: int) -> Truth:
     """Objects drawn on the stored pixels of a picture, as they lie on the upright one (EXIF orientation 1 … 8)."""
     if isinstance(truth, MapTruth):
-        return MapTruth(_upright(truth.ids, orientation), truth.labels, truth.crowd)
-    shapes = [encode(_upright(rle.decode(), orientation)) for rle in rles_of(truth)]
+        return MapTruth(upright(truth.ids, orientation), truth.labels, truth.crowd)
+    shapes = [encode(upright(rle.decode(), orientation)) for rle in rles_of(truth)]
     size = truth.size[::-1] if orientation >= 5 else truth.size
     return ShapeTruth((int(size[0]), int(size[1])), shapes, truth.labels, truth.crowd)
 
 
-def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
+def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
     """[h, w] as stored -> as seen, by the meaning of the EXIF tag."""
     flips = {
         2: lambda p: p[:, ::-1],

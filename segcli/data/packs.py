@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import mmap
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +37,7 @@ class Pack:
     """An annotation file, packed.
 
     unmasked: annotations that have a box but no mask, which are left out. zero: the category of the annotation whose id
-    is 0, if there is one.
+    is 0, if there is one. repeated: annotation ids that occur more than once.
     """
 
     source: Path
@@ -46,6 +47,7 @@ class Pack:
     used: frozenset[int]
     unmasked: int
     zero: int | None
+    repeated: list[Any]
 
 
 def keys_in(file: Path, keys: Iterable[str]) -> set[str]:
@@ -73,7 +75,7 @@ def pack(file: Path, kind: str, piece: Callable[[dict[str, Any]], dict[str, Any]
             )
         write_json(index_file, index)
     images = [PackedImage(i, f, (o, n), bool(a)) for i, f, o, n, a in index["images"]]
-    facts = (index["categories"], frozenset(index["used"]), index["unmasked"], index["zero"])
+    facts = (index["categories"], frozenset(index["used"]), index["unmasked"], index["zero"], index["repeated"])
     return Pack(file, data_file, images, *facts)
 
 
@@ -123,7 +125,10 @@ def _build(file: Path, piece: Callable[[dict[str, Any]], dict[str, Any] | None])
     unknown = used - set(categories)
     if unknown:
         raise out_of_range(file, sorted(unknown), sorted(categories), ())
-    return _joined(images, pieces, list(categories.values()), used, unmasked)
+    counts = Counter(annotation["id"] for annotation in annotations if annotation.get("id") is not None)
+    repeated = [name for name, count in counts.items() if count > 1]
+    index, data = _joined(images, pieces, list(categories.values()), used, unmasked)
+    return index | {"repeated": repeated}, data
 
 
 def facts_of(row: dict[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from segcli.data.folders import IMAGE_SUFFIXES, LABEL_SUFFIXES, files_in, named, split_folders, subfolders
-from segcli.data.records import Record
+from segcli.data.records import Fault, Record
 from segcli.data.settings import Settings
 from segcli.errors import UsageError
 
@@ -106,6 +106,14 @@ def image_key(stem: str) -> str:
 def _key(file: Path, folder: Path) -> str:
     place = file.relative_to(folder)
     return (place.parent / image_key(place.stem)).as_posix()
+
+
+def left_out(orphans: list[Path]) -> tuple[Fault, ...]:
+    """What to say of label files without an image."""
+    if not orphans:
+        return ()
+    message = f"{len(orphans)} label maps without an image are left out, such as {orphans[0]}"
+    return (Fault("orphan", message, len(orphans)),)
 
 
 def label_files(pairs: dict[str, PairedFolders], count: int) -> list[Path]:

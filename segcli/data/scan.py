@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from segcli.data.dataset import Dataset, open_split
+from segcli.data.glance import glance
 from segcli.data.records import DatasetInfo, Record
 from segcli.data.rows import remembered_rows
 from segcli.data.truth import Window
@@ -151,7 +152,7 @@ def _read(dataset: Dataset, record: Record) -> Row:
     """Everything about one image; its faults are part of the answer."""
     size = (0, 0)
     try:
-        size = decoded_size(Path(record.image))
+        size = glance(Path(record.image)).size
         truth = dataset.reader.read(record, size)
         areas = truth.areas(Window.whole(size))
         void = truth.void(Window.whole(size))
@@ -166,30 +167,6 @@ def _read(dataset: Dataset, record: Record) -> Row:
             objects[str(label)] = objects.get(str(label), 0) + 1
             pixels[str(label)] = pixels.get(str(label), 0) + area
     return Row(size, objects, pixels, 0 if void is None else int(np.count_nonzero(void)))
-
-
-def decoded_size(file: Path) -> tuple[int, int]:
-    """(H, W) of an upright image, having decoded all of it: only that shows that a file is whole.
-
-    JPEGs are decoded at an eighth of their size, which reads every byte and costs a third.
-    Raises InputError, worded as when the image is read for training.
-    """
-    from PIL import Image
-
-    from segcli.codecs.image import read_image
-
-    try:
-        with Image.open(file) as image:
-            width, height = image.size
-            if image.format != "JPEG":
-                raise ValueError("decoded below")
-            turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
-            image.draft(None, (max(1, width // 8), max(1, height // 8)))
-            image.load()
-            return (width, height) if turned else (height, width)
-    except Exception:  # not a JPEG, or a broken one: the reader of images has the right words
-        shape = read_image(file).shape
-        return (shape[0], shape[1])
 
 
 def _report(info: DatasetInfo, records: list[Record], name: str, rows: list[Row]) -> SplitReport:

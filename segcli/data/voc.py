@@ -11,7 +11,7 @@ from segcli.codecs.label_png import read_label_map
 from segcli.data.class_tables import VOC_NAMES, name_list
 from segcli.data.folders import named
 from segcli.data.label_values import numbered, values_of
-from segcli.data.pairs import PairedFolders, paired_records
+from segcli.data.pairs import PairedFolders, left_out, paired_records
 from segcli.data.records import Found, Record, out_of_range
 from segcli.data.semantic_png import SemanticReader, check_size
 from segcli.data.settings import Settings
@@ -54,7 +54,7 @@ def load(root: Path, settings: Settings) -> Found:
     records, orphans = paired_records(PairedFolders(photos, classes))
     # Most of VOC's photographs were never segmented: only those with a label map belong to this dataset.
     records = [record for record in records if Path(str(record.truth)).is_file()]
-    notes = [f"{len(orphans)} label maps without an image are left out, such as {orphans[0]}"] if orphans else []
+    notes: list[str] = []
     names = name_list(home) or name_list(root)
     if not names and not settings.classes:
         names = list(VOC_NAMES)
@@ -78,6 +78,7 @@ def load(root: Path, settings: Settings) -> Found:
         reader,
         ignore,
         tuple(notes),
+        left_out(orphans),
     )
 
 
