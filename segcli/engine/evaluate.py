@@ -31,7 +31,7 @@ from segcli.errors import SegcliError, UsageError
 from segcli.metrics import COCO_DETS
 from segcli.metrics.match_classes import ClassMatch
 from segcli.segments import Segments
-from segcli.types import InferenceSpec, LabelSet, QueryPredictions, Task
+from segcli.types import TASKS, InferenceSpec, LabelSet, QueryPredictions, Task
 
 if TYPE_CHECKING:
     from segcli.weights.checkpoint import LoadedModel
@@ -106,25 +106,35 @@ class Protocol:
 # ------------------------------------------------------------------------------------------------------ what is scored
 
 
-def open_data(path: Path, spec: InferenceSpec | None, task: str | None, format: str | None, split: str) -> DatasetInfo:
+def open_data(path: Path, task: str | None, format: str | None, split: str) -> DatasetInfo:
     """The dataset as the first task to be scored has it.
 
-    task: a task, "all", or None for the data's own if the model does it, else the first that both do. spec: the
-    model's; None for predictions from files. split: "val" of data without one is the part that training holds out.
-    Raises UsageError if data and model have no task in common or there is no such split, and as `detect`.
+    task: a task, "all", or None for the data's own. split: "val" of data without one is the part that training holds
+    out.
+    Raises UsageError if there is no such split, and as `detect`.
     """
-    info = detect(path, format=format, task=None if task == "all" else task, training=False)
-    if task in (None, "all") and spec is not None and info.task not in spec.tasks:
-        common = [own for own in info.tasks if own in spec.tasks]
-        if not common:
-            raise UsageError(
-                f"{path}: the data serves {', '.join(info.tasks)}, the model {', '.join(spec.tasks)}; "
-                "choose a model with a task in common"
-            )
-        info = detect(path, format=format, task=common[0], training=False)
+    wanted = None if task == "all" else task
+    info = detect(path, format=format, task=wanted, training=False)
     if split == "val" and split not in info.splits and info.splits.keys() & {"train", "all"}:
-        info = detect(path, format=format, task=info.task)
+        info = detect(path, format=format, task=wanted)
+    open_split(info, split)
     return info
+
+
+def for_model(info: DatasetInfo, spec: InferenceSpec, task: str | None) -> DatasetInfo:
+    """The dataset as the model can be scored on it: if no task was asked for, for the first that both do.
+
+    Raises UsageError if they have no task in common.
+    """
+    if task not in (None, "all") or info.task in spec.tasks:
+        return info
+    common = [own for own in info.tasks if own in spec.tasks]
+    if not common:
+        raise UsageError(
+            f"{info.root}: the data serves {', '.join(info.tasks)}, the model {', '.join(spec.tasks)}; "
+            "choose a model with a task in common"
+        )
+    return dataclasses.replace(info, task=common[0])
 
 
 def choose_tasks(spec: InferenceSpec, info: DatasetInfo, task: str | None) -> tuple[Task, ...]:
@@ -133,7 +143,8 @@ def choose_tasks(spec: InferenceSpec, info: DatasetInfo, task: str | None) -> tu
         raise UsageError(f"--task {info.task}: this checkpoint is for {', '.join(spec.tasks)}")
     if task != "all":
         return (info.task,)
-    return tuple(sorted((own for own in info.tasks if own in spec.tasks), key=lambda own: own != info.task))
+    others = (own for own in TASKS if own in spec.tasks and own in info.tasks and own != info.task)
+    return (info.task, *others)
 
 
 def open_tasks(info: DatasetInfo, split: str, tasks: Sequence[Task]) -> dict[Task, Dataset]:
