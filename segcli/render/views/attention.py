@@ -28,6 +28,7 @@ _ROWS = (
 )
 _WIDEST, _TALLEST = 300, 260  # pixels of a panel
 _SHEET = 2250  # pixels across, less where panels have reached their widest
+_LEAST = 1150  # and at least, for the equation
 _SIDE, _GAP, _ARROW, _MARGIN = 150, 12, 16, 28
 _BETWEEN = 34  # pixels from strip to strip
 _DARKEST = 96  # of the channels of a colour that is to be seen on a dimmed photo
@@ -76,7 +77,7 @@ def draw_attention(photo: np.ndarray, strips: Sequence[Strip], share: tuple[floa
     height = LINE + 3 * tall + 2 * (_ARROW + LINE + 4)
     top = _MARGIN + 2 * LINE + 28
     foot = top + len(strips) * (height + _BETWEEN) - _BETWEEN
-    sheet = Sheet(2 * _MARGIN + _SIDE + columns * pitch - _GAP, foot + _MARGIN)
+    sheet = Sheet(max(2 * _MARGIN + _SIDE + columns * pitch - _GAP, _LEAST), foot + _MARGIN)
     sheet.words(_MARGIN, _MARGIN - 6, _EQUATION, size=10, math=True)
     for column in range(columns):
         x = _MARGIN + _SIDE + column * pitch

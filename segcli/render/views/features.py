@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _ROWS = (("backbone", "backbone"), ("pixel decoder", "pixel\ndecoder"))
 _WIDEST, _TALLEST = 430, 380  # pixels of a panel
 _SIDE, _GAP, _MARGIN = 130, 14, 30
+_LEAST = 1150  # pixels across that the words need
 _COLOURS = ("#E69F00", "#56B4E9", "#F0E442")  # of the levels that are read, coarse to fine: Okabe and Ito
 _LARGEST = 900.0  # square points of a dot that had all the weight
 
@@ -65,8 +66,8 @@ def draw_features(photo: np.ndarray, maps: Sequence[FeatureMap], samples: Sequen
     pitch, drop = wide + _GAP, tall + LINE + _GAP
     top = _MARGIN + 3 * LINE + 14
     rows = len(_ROWS) + bool(samples)
-    width = 2 * _MARGIN + _SIDE + (len(strides) + 1) * pitch - _GAP
-    sheet = Sheet(width, top + rows * drop - LINE - _GAP + (2 * LINE if samples else 0) + _MARGIN)
+    width = max(2 * _MARGIN + _SIDE + (len(strides) + 1) * pitch - _GAP, _LEAST)
+    sheet = Sheet(width, top + rows * drop - LINE - _GAP + (3 * LINE if samples else 0) + _MARGIN)
     sheet.words(_MARGIN, _MARGIN - 8, "Features: three principal components as red, green, blue", 10, weight="bold")
     left = _MARGIN + _SIDE
     sheet.words(left, top - 5, "photo", size=8, va="bottom")
@@ -124,4 +125,4 @@ def _draw_samples(
     place = (x / sheet.width, 1 - (y + tall + LINE) / sheet.height)
     style = {"fontsize": 8, "handletextpad": 0.1, "columnspacing": 1.2, "borderpad": 0, "frameon": False}
     sheet.figure.legend(handles=marks, loc="center left", bbox_to_anchor=place, ncols=len(marks), **style)
-    sheet.words(x + 620, y + tall + LINE, "a larger dot weighs more; all heads together", 8, va="center")
+    sheet.words(x, y + tall + 2 * LINE, "a larger dot weighs more; all heads together", 8, color=QUIET, va="center")

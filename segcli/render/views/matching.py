@@ -146,7 +146,8 @@ def _matrix(
     axes.set_yticks([])
     axes.set_xticks([])
     if wide / len(columns) >= 15:
-        axes.set_xticks(range(len(columns)), [str(q) for q in columns], fontsize=5.5, rotation=90)
+        turned = 90 * (wide / len(columns) < 26)
+        axes.set_xticks(range(len(columns)), [str(q) for q in columns], fontsize=5.5, rotation=turned)
         axes.tick_params(axis="x", length=0, pad=1.5)
     for number, (query, _) in enumerate(rows):
         corner = columns.index(query) - 0.5, number - 0.5
@@ -154,7 +155,15 @@ def _matrix(
         axes.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor="black", linewidth=1.0, clip_on=False))
     title = "sum" if name == "sum" else f"{name} cost, weighted"
     sheet.words(x, y - 6, title, size=9, weight="bold", va="bottom")
-    sheet.words(x + wide, y - 6, f"{_number(low, 1)} (bright) to {_number(high, 1)}", size=7.5, color=QUIET, ha="right", va="bottom")
+    sheet.words(
+        x + wide,
+        y - 6,
+        f"{_number(low, 1)} (bright) to {_number(high, 1)}",
+        size=7.5,
+        color=QUIET,
+        ha="right",
+        va="bottom",
+    )
 
 
 def _pair(

@@ -22,7 +22,7 @@ _PANEL, _COLUMNS, _MARGIN = 172, 5, 30
 _WIDE, _TILE = 2 * _PANEL + 44, _PANEL + LINE + 44  # pixels of a tile: across, and down without its classes
 _USE = 190  # pixels of the chart of use
 _NAMED = 3  # classes that a tile lists
-_NUMBERED = 120  # bars that have room for their numbers
+_UPRIGHT, _NUMBERED = 40, 120  # bars that have room for their numbers, upright and turned
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ def _draw_use(sheet: Sheet, statistics: QueryStatistics, corner: tuple[int, int]
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     ticks = range(len(order)) if len(order) <= _NUMBERED else []
-    axes.set_xticks(list(ticks), [str(order[i]) for i in ticks], fontsize=6, rotation=90)
+    axes.set_xticks(list(ticks), [str(order[i]) for i in ticks], fontsize=6, rotation=90 * (len(order) > _UPRIGHT))
     axes.tick_params(axis="x", length=0)
     axes.tick_params(axis="y", labelsize=7.5)
     sheet.words(x, y + _USE + 2 * LINE, "query, the busiest first; share of the images it is used in", 7.5, color=QUIET)
