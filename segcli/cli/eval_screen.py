@@ -20,8 +20,8 @@ SECONDS_BETWEEN_LINES = 10.0  # outside a terminal
 SECONDS_BETWEEN_NUMBERS = 1.0  # in a terminal: AP over many classes takes a moment
 
 # (name of a row, the form of the names of its numbers)
-_PANOPTIC = (("all", "{}"), ("things", "{} things"), ("stuff", "{} stuff"))
-_INSTANCE = (("masks", "{}"), ("boxes", "box {}"))
+_PANOPTIC: tuple[tuple[str, str], ...] = (("all", "{}"), ("things", "{} things"), ("stuff", "{} stuff"))
+_INSTANCE: tuple[tuple[str, str], ...] = (("masks", "{}"), ("boxes", "box {}"))
 _OF_CLASS: dict[str, tuple[str, ...]] = {
     "panoptic": ("PQ", "SQ", "RQ", "matched", "false positives", "missed"),
     "instance": ("AP", "AP50", "AP75", "APs", "APm", "APl", "box AP", "instances"),
@@ -106,10 +106,8 @@ def summary(task: Task, numbers: Mapping[str, float | None]) -> tuple[list[Colum
     """The numbers over all classes as a table."""
     if task == "semantic":
         return [Column(name, numeric=True) for name in numbers], [[percent(value) for value in numbers.values()]]
-    if task == "panoptic":
-        heads, kinds = ["PQ", "SQ", "RQ"], _PANOPTIC
-    else:
-        heads, kinds = [name for name in numbers if not name.startswith("box ")], _INSTANCE
+    kinds = _PANOPTIC if task == "panoptic" else _INSTANCE
+    heads = [name for name in numbers if " " not in name]
     rows = [[row, *(percent(numbers[form.format(name)]) for name in heads)] for row, form in kinds]
     return [Column(""), *(Column(name, numeric=True) for name in heads)], rows
 

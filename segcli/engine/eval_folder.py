@@ -80,9 +80,8 @@ class EvaluationWriter:
     """Writes one task's folder; an observer of the stream. Of several ranks the first must be made first.
 
     dataset: the split as the task has it. run, threshold: what the records say of the run, and the score that
-    instances are shown from; None writes no predictions.
-    Raises UsageError for results that are there already (unless overwrite or skip_existing says what to do), or that
-    were made otherwise; OutputError for a folder that cannot be written to.
+    instances are shown from; run None writes no predictions. `check_folder` comes before.
+    Raises OutputError for a folder that cannot be written to.
     """
 
     def __init__(
@@ -100,8 +99,7 @@ class EvaluationWriter:
         self.path, self.about, self._threshold = path, about, threshold
         self._labels, self._rank = dataset.labels, rank
         if rank == 0:
-            check_writable(path)
-            _begin(path, about, overwrite, skip_existing)
+            _begin(path, about, overwrite)
         self._photos = _photos(dataset)
         self._writer = None
         self._stored: dict[int | str, int] = {}
@@ -179,27 +177,31 @@ class EvaluationWriter:
             part.unlink(missing_ok=True)
 
 
-def _begin(path: Path, about: About, overwrite: bool, skip_existing: bool) -> None:
+def check_folder(path: Path, about: About, *, overwrite: bool, skip_existing: bool) -> None:
+    """Raise UsageError for results that are there already (unless an option says what to do with them) or were made
+    otherwise, OutputError for a folder that cannot be written to. Changes nothing.
+    """
     if overwrite and skip_existing:
         raise UsageError("--overwrite and --skip-existing contradict each other; give one of them")
+    check_writable(path)
     there = [name for name in (METRICS, SETTINGS, PREDICTIONS, PER_IMAGE) if os.path.lexists(path / name)]
-    begun = SETTINGS in there
     if there and not (overwrite or skip_existing):
         raise UsageError(
             f"{path / there[0]} exists already: replace the evaluation with --overwrite, go on with it with "
             "--skip-existing, or choose another --out"
         )
-    if there and not begun:
+    if there and SETTINGS not in there:
         raise UsageError(f"{path / there[0]} is not of an evaluation that can be gone on with; choose another --out")
-    if begun and skip_existing:
+    if there and skip_existing:
         _compare(path / SETTINGS, about)
-    if begun and overwrite:
-        for name in (PREDICTIONS, *_OTHERS):
-            shutil.rmtree(path / name, ignore_errors=True)
-    for name in (METRICS, PER_IMAGE, PER_CLASS):  # what is there must not be taken for the new evaluation's
-        (path / name).unlink(missing_ok=True)
-    for part in path.glob(".per_image-*.jsonl"):
-        part.unlink()
+
+
+def _begin(path: Path, about: About, overwrite: bool) -> None:
+    """Clear away what must not be taken for the new evaluation's."""
+    for name in (PREDICTIONS, *_OTHERS) if overwrite else ():
+        shutil.rmtree(path / name, ignore_errors=True)
+    for file in (path / METRICS, path / PER_IMAGE, path / PER_CLASS, *path.glob(".per_image-*.jsonl")):
+        file.unlink(missing_ok=True)
     write_file(path / SETTINGS, _text(about.to_json()))
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, dataclass
@@ -206,7 +206,7 @@ def _read_ahead(
     count: int,
     stored: Stored | None,
     failed: Callable[[str], None],
-) -> Iterator[_Image]:
+) -> Generator[_Image, None, None]:
     def read(number: int) -> _Image:
         samples = read_samples(datasets, number)
         earlier = stored(number, samples) if stored else None

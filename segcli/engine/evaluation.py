@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ import torch
 from segcli.data.dataset import Dataset, Sample
 from segcli.data.records import DatasetInfo
 from segcli.engine.distributed import Ranks
-from segcli.engine.eval_folder import About, EvaluationWriter, task_folder
+from segcli.engine.eval_folder import About, EvaluationWriter, check_folder, task_folder
 from segcli.engine.evaluate import Protocol, evaluate
 from segcli.engine.observers import Evaluated, Observer, Scores
 from segcli.errors import InputError
@@ -143,22 +143,16 @@ def of_model(
     }
     count = min(images or len(datasets[tasks[0]]), len(datasets[tasks[0]]))
     failed: list[str] = []
-    writers = {}
+    writers: dict[Task, EvaluationWriter] = {}
     if output is not None:
-
-        def writer(task: Task) -> EvaluationWriter:
-            return EvaluationWriter(
-                task_folder(output.folder, task, tasks),
-                abouts[task],
-                datasets[task],
-                run={"model": loaded.name, "rule": protocol.describe(task).get("rule", {})},
-                threshold=protocol.spec.rule.instance_score,
-                rank=ranks.rank,
-                overwrite=output.overwrite,
-                skip_existing=output.skip_existing,
-            )
-
-        writers = in_turn(ranks, lambda: {task: writer(task) for task in tasks})
+        writers = open_writers(
+            output,
+            abouts,
+            datasets,
+            ranks,
+            run={"model": loaded.name, "rule": asdict(protocol.spec.rule)},
+            threshold=protocol.spec.rule.instance_score,
+        )
     stream = evaluate(
         loaded,
         datasets,
@@ -176,10 +170,38 @@ def of_model(
     return Evaluation(datasets, abouts, stream, scores, mine, failed, ranks, writers, max_dets=most)
 
 
-def in_turn(ranks: Ranks, make: Callable[[], dict[Task, EvaluationWriter]]) -> dict[Task, EvaluationWriter]:
-    """The first rank makes the folders, the others find them made."""
-    made = make() if ranks.is_first else {}
-    ranks.broadcast(None)
+def open_writers(
+    output: Output,
+    abouts: Mapping[Task, About],
+    datasets: Mapping[Task, Dataset],
+    ranks: Ranks,
+    *,
+    run: Mapping[str, Any] | None,
+    threshold: float = 0.0,
+) -> dict[Task, EvaluationWriter]:
+    """Every task's folder. run, threshold: see `EvaluationWriter`. Raises as `check_folder` before anything changes."""
+
+    def make() -> dict[Task, EvaluationWriter]:
+        return {
+            task: EvaluationWriter(
+                task_folder(output.folder, task, tuple(abouts)),
+                about,
+                datasets[task],
+                run=run,
+                threshold=threshold,
+                rank=ranks.rank,
+                overwrite=output.overwrite,
+                skip_existing=output.skip_existing,
+            )
+            for task, about in abouts.items()
+        }
+
+    if ranks.is_first:
+        for task, about in abouts.items():
+            folder = task_folder(output.folder, task, tuple(abouts))
+            check_folder(folder, about, overwrite=output.overwrite, skip_existing=output.skip_existing)
+        made = make()
+    ranks.broadcast(None)  # the others find the folders made
     return made if ranks.is_first else make()
 
 
