@@ -15,7 +15,7 @@ from segcli.render.colours import text_colour
 if TYPE_CHECKING:
     from PIL.ImageFont import FreeTypeFont
 
-TEXT = 0.021  # font size as a share of √(H·W)
+TEXT = 0.024  # font size as a share of √(H·W)
 SMALLEST = 10  # pixels; below, letters are no longer told apart
 _LONGEST = 28  # characters of a class name
 
