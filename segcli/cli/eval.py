@@ -36,7 +36,30 @@ class TaskName(StrEnum):
 
 
 DataArgument = Annotated[
-    Path, typer.Argument(metavar="DATA", show_default=False, help="The folder with the images and their annotations.")
+    Path | None,
+    typer.Argument(metavar="DATA", show_default=False, help="The folder with the images and their annotations."),
+]
+PredictionsOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--predictions",
+        "-p",
+        metavar="FILE|DIR",
+        show_default=False,
+        help="Score these instead of a model: COCO results JSON, COCO panoptic JSON with its PNGs, a folder of label "
+        "maps, or what segcli predict wrote.",
+        rich_help_panel=DATA,
+    ),
+]
+CompareOption = Annotated[
+    tuple[Path, Path] | None,
+    typer.Option(
+        "--compare",
+        metavar="A B",
+        show_default=False,
+        help="Compare two folders of --out (without DATA): is B better than A, or could it be chance?",
+        rich_help_panel=DATA,
+    ),
 ]
 TaskOption = Annotated[
     TaskName | None,
@@ -120,8 +143,10 @@ JsonOption = Annotated[
 
 
 def evaluate(
-    data: DataArgument,
+    data: DataArgument = None,
     model: options.ModelOption = None,
+    predictions: PredictionsOption = None,
+    compare: CompareOption = None,
     task: TaskOption = None,
     split: SplitOption = "val",
     format: FormatOption = None,
@@ -139,40 +164,82 @@ def evaluate(
     as_json: JsonOption = False,
     quiet: options.QuietOption = False,
 ) -> None:
-    """Measure a model on annotated images: PQ, AP or mIoU, equal to the official tools' numbers.
+    """Measure a model, or predictions of any tool, on annotated images: PQ, AP or mIoU, equal to the official tools'.
 
     segcli eval data/ --model runs/data-1/best
 
     segcli eval data/ --model facade --task all --out scores
+
+    segcli eval data/ --predictions results.json
+
+    segcli eval --compare scores-before scores-after
     """
+    if compare is not None:
+        from segcli.cli.eval_files import show_comparisons
+
+        if data is not None or model is not None or predictions is not None or out is not None:
+            raise UsageError("--compare takes two folders of --out and nothing to evaluate; leave out the rest")
+        show_comparisons(compare, Console(quiet=quiet), as_json=as_json)
+        return
+    if data is None:
+        raise UsageError("the folder of the data is missing: segcli eval DATA, or segcli eval --compare A B")
+    if predictions is not None and (model is not None or tta):
+        raise UsageError("--predictions are there already; leave out --model and --tta")
     if out is None and (overwrite or skip_existing):
         raise UsageError("--overwrite and --skip-existing are about earlier results; name their folder with --out")
-    from segcli.engine.evaluate import Protocol, choose_tasks, for_model, open_data, open_tasks
+    from segcli.engine.eval_data import choose_tasks, for_model, open_data, open_tasks, two_truths
     from segcli.engine.evaluation import Output, of_model
+    from segcli.engine.protocol import Protocol
     from segcli.metrics.match_classes import match_classes
 
     with _ranks(device.value) as ranks:
         say = Console(quiet=quiet or not ranks.is_first)
         wanted = task and task.value
+        output = None if out is None else Output(out, overwrite, skip_existing)
+        if predictions is not None:
+            from segcli.cli.eval_files import of_files
+
+            evaluation = of_files(
+                data,
+                predictions,
+                wanted,
+                split,
+                format,
+                images=images,
+                max_dets=max_dets,
+                output=output,
+                ranks=ranks,
+                say=say,
+            )
+            ladders = _ladders(evaluation, evaluation.max_dets) if explain else {}
+            _run(
+                evaluation,
+                {own: "predictions as they were written" for own in evaluation.datasets},
+                ladders,
+                say,
+                as_json=as_json,
+            )
+            return
         info = open_data(data, wanted, format, split)
         loaded = load(model, options.TaskName(info.task), device, dtype, threads, say)
         info = for_model(info, loaded.spec, wanted)
         tasks = choose_tasks(loaded.spec, info, wanted)
         protocol = Protocol.of(loaded.spec, tasks, max_dets=max_dets, tta=tta)
         classes = match_classes(loaded.labels, info.source_labels, "the model", tasks[0])
-        for note in (info.found, *info.notes, *classes.notes):
+        datasets = open_tasks(info, split, tasks)
+        for note in (info.found, *info.notes, *two_truths(datasets), *classes.notes):
             say.note(note)
         introduce(loaded, tasks, say)
         evaluation = of_model(
             loaded,
             info,
             split,
-            open_tasks(info, split, tasks),
+            datasets,
             protocol,
             classes,
             images=images,
             batch_size=batch_size,
-            output=None if out is None else Output(out, overwrite, skip_existing),
+            output=output,
             ranks=ranks,
         )
         ladders = _ladders(evaluation, protocol.max_dets, protocol.spec, classes) if explain else {}

@@ -20,8 +20,9 @@ from segcli.data.dataset import Dataset, Sample
 from segcli.data.records import DatasetInfo
 from segcli.engine.distributed import Ranks
 from segcli.engine.eval_folder import About, EvaluationWriter, check_folder, task_folder
-from segcli.engine.evaluate import Protocol, evaluate
+from segcli.engine.evaluate import evaluate
 from segcli.engine.observers import Evaluated, Observer, Scores
+from segcli.engine.protocol import Protocol
 from segcli.errors import InputError
 from segcli.metrics import COCO_DETS, MetricReport
 from segcli.metrics.match_classes import ClassMatch
