@@ -26,7 +26,7 @@ RIGHT, WRONG_CLASS, WRONG_OBJECT, MISSED, INVENTED, VOID = range(1, 7)  # values
 KIND_COLOURS = np.array(
     [(0, 158, 115), (213, 94, 0), (240, 228, 66), (0, 114, 178), (204, 121, 167), (40, 40, 40)], dtype=np.uint8
 )
-_OPACITY = np.array([0.3, 0.75, 0.75, 0.75, 0.75, 0.6])
+KIND_OPACITY = np.array([0.3, 0.75, 0.75, 0.75, 0.75, 0.6])
 
 
 def error_map(image: np.ndarray, truth: Segments, predicted: Segments) -> np.ndarray:
@@ -73,7 +73,7 @@ def _drawn(image: np.ndarray, kinds: np.ndarray) -> np.ndarray:
         raise ValueError(f"photo is {image.shape[:2]}, the segments {kinds.shape}")
     grey = image @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
     drawn = np.repeat((48 + 0.7 * grey).astype(np.uint8)[..., None], 3, axis=2)
-    tint(drawn, kinds, KIND_COLOURS, _OPACITY)
+    tint(drawn, kinds, KIND_COLOURS, KIND_OPACITY)
     return drawn
 
 

@@ -34,9 +34,9 @@ function sideOf(record) {
 }
 
 /** "#rrggbb" -> what an ImageData holds of it, read as a 32-bit number. */
-function pixelOf(colour) {
+function pixelOf(colour, opacity = 1) {
   const rgb = parseInt(colour.slice(1), 16);
-  return (0xff000000 | (rgb & 0xff) << 16 | rgb & 0xff00 | rgb >> 16) >>> 0;
+  return (Math.round(255 * opacity) << 24 | (rgb & 0xff) << 16 | rgb & 0xff00 | rgb >> 16) >>> 0;
 }
 
 function fillRuns(ids, runs, height, columns, step, value) {
