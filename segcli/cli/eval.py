@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from segcli import console
 from segcli.cli import options
-from segcli.cli.loading import introduce, load
 from segcli.console import Console
 from segcli.errors import UsageError
 
@@ -20,8 +19,7 @@ if TYPE_CHECKING:
     from segcli.engine.distributed import Ranks
     from segcli.engine.evaluation import Evaluation
     from segcli.engine.explain import Explain
-    from segcli.metrics.match_classes import ClassMatch
-    from segcli.types import InferenceSpec, Task
+    from segcli.types import Task
 
 DATA = "Data"
 
@@ -187,92 +185,30 @@ def evaluate(
         raise UsageError("--predictions are there already; leave out --model and --tta")
     if out is None and (overwrite or skip_existing):
         raise UsageError("--overwrite and --skip-existing are about earlier results; name their folder with --out")
-    from segcli.engine.eval_data import choose_tasks, for_model, open_data, open_tasks, two_truths
-    from segcli.engine.evaluation import Output, of_model
-    from segcli.engine.protocol import Protocol
-    from segcli.metrics.match_classes import match_classes
+    from segcli.engine.evaluation import Output
 
     with _ranks(device.value) as ranks:
         say = Console(quiet=quiet or not ranks.is_first)
         wanted = task and task.value
-        output = None if out is None else Output(out, overwrite, skip_existing)
+        what: dict[str, Any] = {"images": images, "max_dets": max_dets, "ranks": ranks, "say": say}
+        what["output"] = None if out is None else Output(out, overwrite, skip_existing)
         if predictions is not None:
             from segcli.cli.eval_files import of_files
 
-            evaluation = of_files(
-                data,
-                predictions,
-                wanted,
-                split,
-                format,
-                images=images,
-                max_dets=max_dets,
-                output=output,
-                ranks=ranks,
-                say=say,
-            )
-            ladders = _ladders(evaluation, evaluation.max_dets) if explain else {}
-            _run(
-                evaluation,
-                {own: "predictions as they were written" for own in evaluation.datasets},
-                ladders,
-                say,
-                as_json=as_json,
-            )
-            return
-        info = open_data(data, wanted, format, split)
-        loaded = load(model, options.TaskName(info.task), device, dtype, threads, say)
-        info = for_model(info, loaded.spec, wanted)
-        tasks = choose_tasks(loaded.spec, info, wanted)
-        protocol = Protocol.of(loaded.spec, tasks, max_dets=max_dets, tta=tta)
-        classes = match_classes(loaded.labels, info.source_labels, "the model", tasks[0])
-        datasets = open_tasks(info, split, tasks)
-        for note in (info.found, *info.notes, *two_truths(datasets), *classes.notes):
-            say.note(note)
-        introduce(loaded, tasks, say)
-        evaluation = of_model(
-            loaded,
-            info,
-            split,
-            datasets,
-            protocol,
-            classes,
-            images=images,
-            batch_size=batch_size,
-            output=output,
-            ranks=ranks,
-        )
-        ladders = _ladders(evaluation, protocol.max_dets, protocol.spec, classes) if explain else {}
-        words = {own: protocol.in_words(own) for own in tasks}
-        _run(evaluation, words, ladders, say, as_json=as_json)
+            evaluation = of_files(data, predictions, wanted, split, format, **what)
+        else:
+            from segcli.cli.eval_model import of_model
+
+            where = (device, dtype, threads, batch_size)
+            evaluation = of_model(data, model, wanted, split, format, tta=tta, where=where, **what)
+        _run(evaluation, say, explain=explain, as_json=as_json)
 
 
-def _ladders(
-    evaluation: Evaluation, max_dets: int, spec: InferenceSpec | None = None, classes: ClassMatch | None = None
-) -> dict[Task, Explain]:
-    """Have the oracle ladder of every task climbed."""
-    from segcli.engine.explain import Explain
-
-    ladders = {
-        task: Explain(task, dataset.labels, spec=spec, classes=classes, max_dets=max_dets)
-        for task, dataset in evaluation.datasets.items()
-    }
-    for task, ladder in ladders.items():
-        evaluation.watch(task, ladder)
-    return ladders
-
-
-def _run(
-    evaluation: Evaluation,
-    protocols: Mapping[Task, str],
-    ladders: Mapping[Task, Explain],
-    say: Console,
-    *,
-    as_json: bool,
-) -> None:
+def _run(evaluation: Evaluation, say: Console, *, explain: bool, as_json: bool) -> None:
     """Measure, show and write; exits with 1 if images had to be left out."""
     from segcli.cli.eval_screen import EvalScreen, show, show_ladder
 
+    ladders = _ladders(evaluation) if explain else {}
     with EvalScreen(say, evaluation) as screen:
         for _ in evaluation.run():
             screen.step()
@@ -289,7 +225,7 @@ def _run(
         for number, (task, document) in enumerate(documents.items()):
             if number:
                 say.say()
-            show(say, document, protocols[task])
+            show(say, document, evaluation.in_words(task))
             if ladders:
                 show_ladder(say, ladders[task].report())
     if evaluation.crowded:
@@ -301,6 +237,20 @@ def _run(
         console.error(f"left out: {reason}")
     if evaluation.failed:
         raise typer.Exit(1)
+
+
+def _ladders(evaluation: Evaluation) -> dict[Task, Explain]:
+    """Have the oracle ladder of every task climbed."""
+    from segcli.engine.explain import Explain
+
+    spec = evaluation.protocol.spec if evaluation.protocol else None
+    ladders = {
+        task: Explain(task, dataset.labels, spec=spec, classes=evaluation.classes, max_dets=evaluation.max_dets)
+        for task, dataset in evaluation.datasets.items()
+    }
+    for task, ladder in ladders.items():
+        evaluation.watch(task, ladder)
+    return ladders
 
 
 @contextmanager
