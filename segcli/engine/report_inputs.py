@@ -18,6 +18,7 @@ from segcli.engine.report_page import Report, Table
 from segcli.engine.run_log import METRICS, read_runs, validations
 from segcli.errors import InputError, SegcliError, UsageError
 from segcli.render.curves import LEARNING_RATE, Curve
+from segcli.results.plan import RESERVED
 from segcli.results.readers.records import is_record
 from segcli.types import TASKS, Task
 
@@ -48,6 +49,8 @@ def read_report(path: Path, photos: Path | None = None, task: Task | None = None
 def _made_by(path: Path) -> dict[str, str]:
     """The model and the rule of `segcli predict`, by the first record there is."""
     for file in sorted(path.rglob("*.json")) if path.is_dir() else [path]:
+        if file.stem in RESERVED:  # of all images, and perhaps large
+            continue
         try:
             record = json.loads(file.read_bytes())
         except (OSError, ValueError):
@@ -86,7 +89,7 @@ def _of_evaluation(evaluation: EvaluationFolder, photos: Path | None) -> Report:
     said = [evaluation.task if gallery is None else "", f"{metric} {_in_percent(value)}", _model(measured)]
     facts = _flat({key: measured.get(key) for key in ("model", "predictions", "data", "protocol", "versions")})
     return Report(
-        title=path.resolve().name,
+        title=" ".join(path.resolve().parts[-2:] if path.name == evaluation.task else [path.resolve().name]),
         subtitle=" · ".join(part for part in said if part),
         gallery=gallery,
         metric=metric,

@@ -12,7 +12,8 @@ import pytest
 
 HEAVY = ["torch", "torchvision", "numpy", "scipy", "cv2", "PIL", "huggingface_hub", "safetensors"]
 HELP = [["--help"], ["predict", "--help"], ["models", "--help"], ["train", "--help"]]
-HELP += [["visualize", "--help"], *(["viz", command, "--help"] for command in ("overlays", "curves"))]
+HELP += [["visualize", "--help"], *(["viz", command, "--help"] for command in ("overlays", "curves", "report"))]
+HELP += [["viz", command, "--help"] for command in ("attention", "queries", "matching", "features")]
 HELP += [["models", command, "--help"] for command in ("list", "show", "pull", "path", "verify")]
 SECONDS = 0.35
 
