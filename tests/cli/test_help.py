@@ -14,6 +14,7 @@ HEAVY = ["torch", "torchvision", "numpy", "scipy", "cv2", "PIL", "huggingface_hu
 HELP = [["--help"], ["predict", "--help"], ["models", "--help"], ["train", "--help"]]
 HELP += [["visualize", "--help"], *(["viz", command, "--help"] for command in ("overlays", "curves", "report"))]
 HELP += [["viz", command, "--help"] for command in ("attention", "queries", "matching", "features")]
+HELP += [["data", command, "--help"] for command in ("check", "convert", "stats", "split")]
 HELP += [["models", command, "--help"] for command in ("list", "show", "pull", "path", "verify")]
 SECONDS = 0.35
 
