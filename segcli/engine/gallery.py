@@ -17,7 +17,7 @@ from segcli.codecs.image import MAX_PIXELS, read_image
 from segcli.data.dataset import Dataset, open_split
 from segcli.data.detect import detect, is_dataset
 from segcli.data.records import DatasetInfo
-from segcli.engine.score import match
+from segcli.engine.match_predictions import match
 from segcli.engine.sources import Source, find_sources
 from segcli.engine.truth import truth_segments
 from segcli.errors import UsageError
