@@ -89,8 +89,7 @@ def _show(comparison: Comparison, say: Console) -> None:
             [Column("image"), *heads[:3]],
             [[image.file, percent(image.a), percent(image.b), _points(image.b - image.a)] for image in changed],
         )
-    sentence = comparison.sentence
-    say.say(sentence[0].upper() + sentence[1:])
+    say.say(comparison.sentence)
 
 
 def _cells(difference: Difference) -> list[str]:

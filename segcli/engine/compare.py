@@ -77,11 +77,11 @@ class Comparison:
     def sentence(self) -> str:
         """What a person wants to know."""
         d, count = self.difference, f"{len(self.images)} image" + "s" * (len(self.images) != 1)
-        numbers = f"{self.metric} {100 * d.b:.2f} after {100 * d.a:.2f}, {_signed(d.b - d.a)}"
-        interval = f"95 % interval {_signed(d.low)} to {_signed(d.high)}, {count}"
+        numbers = f"{self.metric} {100 * d.b:.2f} against {100 * d.a:.2f}, {_signed(d.b - d.a)}"
+        interval = f"95 % interval {_signed(d.low)} to {_signed(d.high)}"
         if d.shown:
-            return f"B is {'better' if d.shown > 0 else 'worse'} than A: {numbers} ({interval})"
-        return f"no difference between A and B that {count} can show: {numbers} ({interval})"
+            return f"B is {'better' if d.shown > 0 else 'worse'} than A: {numbers} ({interval}, {count})"
+        return f"No difference between A and B that {count} can show: {numbers} ({interval})"
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, null instead of NaN."""

@@ -16,8 +16,8 @@ import numpy as np
 from segcli.data.dataset import Dataset
 from segcli.data.records import DatasetInfo
 from segcli.engine.distributed import Ranks
-from segcli.engine.eval_folder import About
 from segcli.engine.eval_data import read_samples
+from segcli.engine.eval_folder import About
 from segcli.engine.evaluation import Evaluation, Output, describe_data, open_writers
 from segcli.engine.match_predictions import Matched
 from segcli.engine.observers import Evaluated, Scores
