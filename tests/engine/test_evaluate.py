@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import pickle
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import pytest
@@ -14,11 +15,10 @@ import torch
 import torch.nn.functional as F
 
 from segcli.codecs.image import read_image
+from segcli.engine.distributed import Ranks
 from segcli.engine.eval_data import choose_tasks, for_model, open_data, open_tasks
 from segcli.engine.eval_folder import read_evaluations
-from segcli.engine.evaluate import evaluate
 from segcli.engine.evaluation import Evaluation, Output, of_model
-from segcli.engine.observers import Scores
 from segcli.engine.predict import predict
 from segcli.engine.preprocess import collate, prepare
 from segcli.engine.protocol import Protocol
@@ -93,21 +93,35 @@ def test_instances_take_the_instance_annotations(loaded: LoadedModel, tmp_path: 
     assert [row["instances"] for row in found["instance"]["per_class"]] == [2, 0]
 
 
+class OneOfTwo(Ranks):
+    """A rank in this process: the second leaves what it gathers for the first, which comes after it."""
+
+    left: ClassVar[list[Any]] = []
+
+    def gather(self, value: Any) -> list[Any]:
+        if self.is_first:
+            return [value, *self.left]
+        self.left[:] = [pickle.loads(pickle.dumps(value))]
+        return []
+
+    def broadcast(self, value: Any) -> Any:
+        return value
+
+
 def test_ranks_share_the_images(loaded: LoadedModel, tmp_path: Path) -> None:
-    data = write_scored(tmp_path)
-    info = open_data(data, None, None, "val")
-    datasets = open_tasks(info, "val", TASKS)
-    protocol, classes = Protocol.of(loaded.spec, TASKS), match_classes(loaded.labels, info.labels, "the model")
-    parts = []
-    for rank in (0, 1):
-        scores = Scores({task: dataset.labels for task, dataset in datasets.items()})
-        for evaluated in evaluate(loaded, datasets, protocol, classes, numbers=range(rank, 5, 2), failed=pytest.fail):
-            scores.see(evaluated)
-        parts.append(scores)
-    parts[0].merge(parts[1])
-    whole = numbers(documents(opened(loaded, data)))
-    for task, report in parts[0].reports().items():
-        assert report.to_json()["summary"] == pytest.approx(whole[task][0], abs=1e-12)
+    data, alone, shared = write_scored(tmp_path / "data"), tmp_path / "alone", tmp_path / "shared"
+    expected = documents(opened(loaded, data, output=Output(alone)))
+    ranks = [opened(loaded, data, output=Output(shared), ranks=OneOfTwo(rank, 2)) for rank in (0, 1)]
+    assert [evaluation.images for evaluation in ranks] == [3, 2]
+    assert documents(ranks[1]) == {}
+    found = documents(ranks[0])
+    for task in TASKS:
+        assert found[task]["summary"] == pytest.approx(expected[task]["summary"], abs=1e-12)
+        one, other = ((folder / task / "per_image.jsonl").read_text() for folder in (alone, shared))
+        assert one == other
+    results = [folder / "instance" / "predictions" / "predictions.json" for folder in (alone, shared)]
+    ids = [[row["image_id"] for row in json.loads(file.read_text())] for file in results]
+    assert sorted(ids[0]) == sorted(ids[1])
 
 
 def test_goes_on_where_it_was_stopped(loaded: LoadedModel, tmp_path: Path) -> None:
