@@ -97,12 +97,11 @@ def tint(
     """
     cv2 = opencv()
     reach = _reach(paint.size)
-    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
     none = np.zeros((1, 3), dtype=np.uint8)
     fill = np.concatenate([none, (colours * opacity[:, None]).round().astype(np.uint8)])
     line = np.concatenate([none, _lines(colours, _is_bright(image, paint, len(colours)))])
     levels = np.unique(opacity)
-    numbers = paint if paint.dtype in (np.uint8, np.uint16) else _renumbered(paint, len(fill))
+    numbers = _numbers(paint)
     height = len(paint)
     for top in range(0, height, _STRIP):
         bottom = min(top + _STRIP, height)
@@ -121,10 +120,27 @@ def tint(
                 cv2.copyTo(blended, here[ids].view(np.uint8), tinted)
         cv2.copyTo(tinted, (ids != 0).view(np.uint8), strip)
         if outlines:
-            first, last = max(0, top - reach), min(height, bottom + reach)
-            around = numbers[first:last]
-            edge = (cv2.dilate(around, kernel) != cv2.erode(around, kernel))[top - first : bottom - first] & (ids != 0)
+            edge = _edge(numbers, top, bottom, reach)
             strip[edge] = line[ids[edge]]
+
+
+def outline(image: np.ndarray, paint: np.ndarray, colour: tuple[int, int, int]) -> None:
+    """Draw the inner outline of every segment in one colour, half as wide as that of `tint`, in place."""
+    numbers = _numbers(paint)
+    reach = max(1, _reach(paint.size) // 2)
+    for top in range(0, len(paint), _STRIP):
+        bottom = min(top + _STRIP, len(paint))
+        image[top:bottom][_edge(numbers, top, bottom, reach)] = colour
+
+
+def _edge(numbers: np.ndarray, top: int, bottom: int, reach: int) -> np.ndarray:
+    """Which pixels of some rows belong to an outline -> bool [bottom - top, W]."""
+    cv2 = opencv()
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
+    first, last = max(0, top - reach), min(len(numbers), bottom + reach)
+    around = numbers[first:last]
+    edge = (cv2.dilate(around, kernel) != cv2.erode(around, kernel))[top - first : bottom - first]
+    return edge & (numbers[top:bottom] != 0)
 
 
 def _draw_boxes(image: np.ndarray, boxes: np.ndarray, colours: np.ndarray) -> None:
@@ -157,8 +173,10 @@ def _is_bright(image: np.ndarray, paint: np.ndarray, count: int) -> np.ndarray:
     return sums > _BRIGHT * counts
 
 
-def _renumbered(paint: np.ndarray, ids: int) -> np.ndarray:
-    """Ids as uint16, which OpenCV's morphology takes; beyond 65,535 ids numbers are reused (only outlines depend)."""
-    if ids <= 65536:
+def _numbers(paint: np.ndarray) -> np.ndarray:
+    """Ids as OpenCV's morphology takes them; beyond 65,535 ids numbers are reused (only outlines depend on it)."""
+    if paint.dtype in (np.uint8, np.uint16):
+        return paint
+    if paint.max(initial=0) < 65536:
         return paint.astype(np.uint16)
     return np.where(paint > 0, paint % 65535 + 1, 0).astype(np.uint16)
