@@ -107,7 +107,8 @@ def look(dataset: Dataset, record: Record) -> Facts:
         return Facts(seen.size, thumb=thumb, faults=[Fault("labels", str(error))])
     names = {label.id: label.name for label in dataset.source_labels}
     rles = rles_of(truth)
-    objects = _objects(dataset.reader, record, truth, rles, names)
+    stated = [] if any(fault.kind == "rotation" for fault in faults) else _stated(dataset.reader, record)
+    objects = _objects(stated, record, truth, rles, names)
     faults += [fault for item in objects for fault in item.faults()]
     if isinstance(dataset.reader, PanopticReader):
         faults += _repeated(objects)
@@ -205,10 +206,13 @@ def _length(polygon: np.ndarray) -> float:
     return float(np.hypot(*(np.roll(polygon, -1, axis=0) - polygon).T).sum())
 
 
-def _objects(reader: Reader, record: Record, truth: Truth, rles: list[RLE], names: dict[int, str]) -> list[_Object]:
-    stated: list[Stated] = []
-    if isinstance(reader, InstanceReader | PanopticReader):
-        stated = reader.stated(record)
+def _stated(reader: Reader, record: Record) -> list[Stated]:
+    return reader.stated(record) if isinstance(reader, InstanceReader | PanopticReader) else []
+
+
+def _objects(
+    stated: list[Stated], record: Record, truth: Truth, rles: list[RLE], names: dict[int, str]
+) -> list[_Object]:
     objects = []
     for index, rle in enumerate(rles):
         told = stated[index] if index < len(stated) else None
