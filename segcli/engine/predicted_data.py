@@ -12,7 +12,7 @@ from segcli.data.folders import IMAGE_SUFFIXES, files_in
 from segcli.data.records import DatasetInfo, Record
 from segcli.data.truth import VOID, MapTruth, ShapeTruth, Truth
 from segcli.errors import InputError, UsageError
-from segcli.results.readers import PredictedImage, Predictions, open_predictions
+from segcli.results.readers import LabelMaps, PredictedImage, Predictions, open_predictions
 from segcli.types import Label, LabelSet, Task
 
 _TASKS: dict[Task, tuple[Task, ...]] = {
@@ -41,11 +41,11 @@ def open_source(path: Path, photos: Path | None, format: str | None) -> DatasetI
 
 
 def _are_predictions(path: Path) -> bool:
+    """Whether files here say that they are; PNGs alone could be anything."""
     try:
-        open_predictions(path)
+        return not isinstance(open_predictions(path), LabelMaps)
     except (UsageError, InputError):
         return False
-    return True
 
 
 def predicted_data(path: Path, photos: Path) -> DatasetInfo:
