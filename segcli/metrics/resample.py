@@ -34,7 +34,7 @@ def values(task: Task, images: Sequence[Counts], ids: Sequence[int], weights: np
     for row, counts in zip(table, images, strict=True):
         for id_, numbers in counts.items():
             row[place[id_]] = numbers
-    sums = (weights.astype(float) @ table.reshape(len(images), -1)).reshape(len(weights), len(ids), width)
+    sums = (weights.astype(float) @ table.reshape(len(images), len(ids) * width)).reshape(len(weights), len(ids), width)
     return _quality(sums) if task == "panoptic" else _iou(sums)
 
 
