@@ -209,6 +209,10 @@ def _run(evaluation: Evaluation, say: Console, *, explain: bool, as_json: bool) 
     from segcli.cli.eval_screen import EvalScreen, show, show_ladder
 
     ladders = _ladders(evaluation) if explain else {}
+    if evaluation.writers:
+        _draw(evaluation)
+    if evaluation.writers:
+        _draw(evaluation)
     with EvalScreen(say, evaluation) as screen:
         for _ in evaluation.run():
             screen.step()
@@ -228,6 +232,9 @@ def _run(evaluation: Evaluation, say: Console, *, explain: bool, as_json: bool) 
             show(say, document, evaluation.in_words(task))
             if ladders:
                 show_ladder(say, ladders[task].report())
+    if evaluation.writers:
+        folders = ", ".join(str(writer.path) for writer in evaluation.writers.values())
+        say.note(f"numbers, predictions and pictures are in {folders}")
     if evaluation.crowded:
         console.warning(
             f"{evaluation.crowded} images hold more objects of a class than the {evaluation.max_dets} instances that "
@@ -251,6 +258,24 @@ def _ladders(evaluation: Evaluation) -> dict[Task, Explain]:
     for task, ladder in ladders.items():
         evaluation.watch(task, ladder)
     return ladders
+
+
+def _draw(evaluation: Evaluation) -> None:
+    """Have the pictures of every task drawn into its folder."""
+    from segcli.engine.eval_pictures import EvalPictures
+
+    spec = evaluation.protocol.spec if evaluation.protocol else None
+    for task, dataset in evaluation.datasets.items():
+        evaluation.watch(task, EvalPictures(task, dataset.labels, spec=spec, classes=evaluation.classes))
+
+
+def _draw(evaluation: Evaluation) -> None:
+    """Have the pictures of every task drawn into its folder."""
+    from segcli.engine.eval_pictures import EvalPictures
+
+    spec = evaluation.protocol.spec if evaluation.protocol else None
+    for task, dataset in evaluation.datasets.items():
+        evaluation.watch(task, EvalPictures(task, dataset.labels, spec=spec, classes=evaluation.classes))
 
 
 @contextmanager
