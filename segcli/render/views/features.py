@@ -29,6 +29,7 @@ class FeatureMap:
     """A map of the network. part: "backbone", "pixel decoder" or "mask features"; channels: how many it has.
 
     rgb: uint8 [h, w, 3], its first three principal components over the photo; explained: their share of the variance.
+    share: how much of `rgb` the photo covers, (rows, columns): the last row and column may lie in the padding, in part.
     """
 
     part: str
@@ -36,6 +37,7 @@ class FeatureMap:
     channels: int
     rgb: np.ndarray
     explained: float
+    share: tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ def draw_features(photo: np.ndarray, maps: Sequence[FeatureMap], samples: Sequen
             x, y = left + (strides.index(m.stride) + 1) * pitch, top + row * drop
             name = "mask features, " if m.part == "mask features" else ""
             sheet.words(x, y - 5, f"{name}1/{m.stride}, {m.channels} channels, {m.explained:.0%}", 8, va="bottom")
-            sheet.image(x, y, cells(m.rgb, (1, 1), backdrop.size))
+            sheet.image(x, y, cells(m.rgb, m.share, backdrop.size))
     note = "percentages: how much of the variance the three colours hold; the levels of the pixel decoder share theirs"
     sheet.words(_MARGIN, _MARGIN + LINE + 2, note, size=7.5, color=QUIET)
     if samples:
