@@ -137,7 +137,8 @@ def parts_of(segments: Segments) -> Segments:
 def _regions(ids: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """An id map [H, W] of objects with labels [N] -> one of regions: connected pixels of a class, specks together."""
     cv2 = opencv()
-    regions, found = np.zeros(ids.shape, dtype=np.int32), []
+    regions = np.zeros(ids.shape, dtype=np.int32)
+    found: list[int] = []
     classes = np.append(-1, labels)[ids]
     for label in np.unique(labels).tolist():
         count, numbers, stats, _ = cv2.connectedComponentsWithStats((classes == label).view(np.uint8), connectivity=4)
@@ -294,19 +295,22 @@ def _rebuilt(
     segments `best` [M], and the `added` objects."""
     new_labels = np.concatenate([labels[kept], objects.labels[added]])
     new_scores = np.concatenate([scores[kept], np.ones(len(added), dtype=scores.dtype)])
-    changes = {"labels": new_labels, "scores": new_scores, "given_boxes": None}
+    rles: tuple[RLE, ...] | None = None
+    id_map = None
     if objects.ids is None:
         own, true = segments.to_rles(), objects.rles
         assert true is not None
         masks = [own[best[i]] if shape[i] < 0 else true[shape[i]] for i in np.flatnonzero(kept)]
-        return dataclasses.replace(segments, **changes, rles=(*masks, *(true[i] for i in added)))
-    numbers = np.cumsum(kept) * kept
-    stays, owner = np.append(0, numbers * (shape < 0)), np.zeros(int(objects.ids.max(initial=0)) + 2, dtype=np.int64)
-    owner[shape[kept & (shape >= 0)] + 1] = numbers[kept & (shape >= 0)]
-    owner[added + 1] = int(kept.sum()) + 1 + np.arange(len(added))
-    over = owner[objects.ids]
-    id_map = np.where(over > 0, over, stays[segments.id_map()])
-    return dataclasses.replace(segments, **changes, map=id_map.astype(np.int32))
+        rles = (*masks, *(true[i] for i in added))
+    else:
+        numbers = np.cumsum(kept) * kept
+        exact = kept & (shape >= 0)
+        owner = np.zeros(int(objects.ids.max(initial=0)) + 2, dtype=np.int64)  # of an object's pixels
+        owner[shape[exact] + 1] = numbers[exact]
+        owner[added + 1] = int(kept.sum()) + 1 + np.arange(len(added))
+        stays, over = np.append(0, numbers * (shape < 0)), owner[objects.ids]
+        id_map = np.where(over > 0, over, stays[segments.id_map()]).astype(np.int32)
+    return Segments(segments.task, segments.size, segments.label_set, new_labels, new_scores, id_map, rles)
 
 
 def _repair_pixels(objects: Objects, segments: Segments, judged: Judged, kind: Kind) -> Segments:
