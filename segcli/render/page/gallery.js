@@ -119,8 +119,8 @@ function cardOf(index) {
 
 /** The line below the picture, for the threshold as it is. */
 function tellFacts(card, index) {
-  const {value} = head.images[index], visible = visibleOf(sideShown(index)).filter(Boolean).length;
-  const facts = [count(visible, 'segment')];
+  const {value, problem: gone} = head.images[index], visible = visibleOf(sideShown(index)).filter(Boolean).length;
+  const facts = gone ? [] : [count(visible, 'segment')];
   if (value !== null && value !== undefined) facts.unshift(`${head.metric} ${scaled(value).toFixed(1)}`);
   card.querySelector('.facts').textContent = facts.join(' · ');
 }

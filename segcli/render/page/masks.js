@@ -90,7 +90,7 @@ function lighter(pixel) {
   return (0xff000000 | channel(16) | channel(8) | channel(0)) >>> 0;
 }
 
-const SHADE = 0x8c000000, GLOW = 0xffffffff;
+const SHADE = 0x73000000, GLOW = 0xffffffff;
 
 /** Shade everything but what mask (1 = lit) holds, and draw a white line around that. */
 function drawLit(canvas, mask, columns) {
