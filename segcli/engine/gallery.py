@@ -197,12 +197,12 @@ def predictions_beside_truth(path: Path, truth: Path, task: Task | None, split: 
     labels = datasets[0].labels
     classes = matches[0].classes.onto(labels)
     least, notes = _least(predictions)
-    places = [
-        (dataset, record, place)
+    records = {
+        place: (dataset, record)
         for dataset, matched in zip(datasets, matches, strict=True)
         for record, place in matched.places.items()
-    ]
-    places.sort(key=lambda place: place[2])
+    }
+    places = [(*records[place], place) for place in sorted(records)]
 
     def read(number: int) -> Shown:
         dataset, record, place = places[number]
