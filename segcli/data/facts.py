@@ -122,7 +122,11 @@ def look(dataset: Dataset, record: Record) -> Facts:
 
 
 def read_truth(reader: Reader, record: Record, seen: Glance) -> tuple[Truth, list[Fault]]:
-    """The objects on the upright image, also if they were drawn on it as it is stored; and that this was so."""
+    """The objects on the upright image, also if they were drawn on it as it is stored; and that this was so.
+
+    It shows where width and height change places. In a picture that is upside down or mirrored, in a square one, and in
+    fractions of a side (YOLO), both ways fit.
+    """
     try:
         return reader.read(record, seen.size), []
     except InputError:

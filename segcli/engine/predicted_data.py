@@ -26,8 +26,10 @@ def open_source(path: Path, photos: Path | None, format: str | None) -> DatasetI
     """What is to be converted: a dataset, or with `photos` the predictions for them.
 
     Raises:
-        UsageError: neither a dataset nor predictions; predictions without their photos.
+        UsageError: neither a dataset nor predictions; predictions without their photos, or with a format of datasets.
     """
+    if photos is not None and format is not None:
+        raise UsageError("--format and --images: the first is for a dataset, the second for predictions; give one")
     if photos is not None:
         return predicted_data(path, photos)
     try:

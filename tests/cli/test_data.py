@@ -121,6 +121,7 @@ def test_split_by_group(data: Data, tmp_path: Path) -> None:
         (["convert", "semantic", "semantic/out", "--to", "voc"], "inside of the dataset"),
         (["convert", "semantic", "empty/file", "--to", "voc"], "is there already"),
         (["convert", "semantic", "out", "--to", "voc", "--images", "nowhere"], "--images nowhere: no such folder"),
+        (["convert", "semantic", "out", "--to", "voc", "--images", ".", "--format", "voc"], "give one"),
         (["split", "semantic", "out", "--val", "1.5"], "leave nothing to train on"),
         (["split", "semantic", "out", "--group", "["], "not a regular expression"),
         (["split", "semantic", "out", "--group", "x(y)"], "does not match 6 of 6"),
