@@ -19,7 +19,8 @@ import torch
 from segcli.data.dataset import Dataset, Sample
 from segcli.data.records import DatasetInfo
 from segcli.engine.distributed import Ranks
-from segcli.engine.eval_folder import About, EvaluationWriter, check_folder, task_folder
+from segcli.engine.eval_folder import About, task_folder
+from segcli.engine.eval_writer import EvaluationWriter, check_folder
 from segcli.engine.evaluate import evaluate
 from segcli.engine.observers import Evaluated, Observer, Scores
 from segcli.engine.protocol import Protocol

@@ -19,10 +19,24 @@ from tests.fakes import LABELS, FakeLoaded
 Eval = Callable[..., Result]
 
 
+class Drawer:
+    """In the place of the pictures, which take longest and have tests of their own."""
+
+    def __init__(self, task: str, labels: LabelSet, **protocol: Any) -> None:
+        self.task, self.seen = task, 0
+
+    def see(self, evaluated: Any) -> None:
+        self.seen += 1
+
+    def finish(self, folder: Path) -> None:
+        (folder / "drawn").write_text(f"{self.task} {self.seen}")
+
+
 @pytest.fixture
 def evaluate(fake: FakeLoaded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Eval:
     """Run `segcli eval` in a folder with annotated photos in data/."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("segcli.engine.eval_pictures.EvalPictures", Drawer)
     write_scored(tmp_path / "data")
     return lambda *arguments: CliRunner().invoke(app, ["eval", *map(str, arguments)])
 
@@ -56,6 +70,7 @@ def test_all_tasks_with_files(evaluate: Eval) -> None:
         assert rows[0].startswith("id,name,isthing,")
         assert len(rows) == 1 + len(document["per_class"])
         assert len(Path("out", task, "per_image.jsonl").read_text().splitlines()) == 5
+        assert Path("out", task, "drawn").read_text() == f"{task} 5"
 
 
 def test_json_alone_is_printed(evaluate: Eval) -> None:
