@@ -100,8 +100,13 @@ class InstanceMetric:
         try:
             if self._zero:
                 self._zero.update(image, annotations, results)
-            for evaluator in self._evaluators.values():
-                evaluator.update([image], annotations, results)
+            rows = _rows(results)
+            for kind, evaluator in self._evaluators.items():
+                if kind == "segm" and rows is not None:
+                    masks = [result["segmentation"] for result in results]
+                    evaluator.update([image], annotations, rows, segmentation=masks)
+                else:
+                    evaluator.update([image], annotations, results)
         except (ValueError, KeyError) as error:
             raise InputError(f"{name}: {error}") from error
         for annotation in annotations:
@@ -206,6 +211,23 @@ def _compressed(rles: Sequence[RLE]) -> list[dict[str, Any]]:
     return list(coco_mask.frPyObjects(runs, *rles[0].size))
 
 
+def _rows(results: Sequence[dict[str, Any]]) -> np.ndarray | None:
+    """Results as the array [N, 7] of image, box, score and class that hotcoco takes in beside their masks, in half the
+    time of dictionaries. It takes their areas from the boxes, so that each box is one of its mask's area.
+
+    None for results that have boxes of their own, or polygons.
+    """
+    masks: list[Any] = [result.get("segmentation") for result in results]
+    plain = all(isinstance(mask, dict) for mask in masks) and not any("bbox" in result for result in results)
+    if not masks or not plain or results[0]["image_id"] >= 1 << 53:  # more than a float can hold
+        return None
+    rows = np.zeros((len(results), 7))
+    rows[:, 3], rows[:, 4] = coco_mask.area(masks), 1
+    for column, key in ((0, "image_id"), (5, "score"), (6, "category_id")):
+        rows[:, column] = [result[key] for result in results]
+    return rows
+
+
 def _mean(values: np.ndarray) -> float:
     """Mean over what could be measured (COCO marks the rest with −1), NaN if that is nothing."""
     measured = values[values > -1]
@@ -213,9 +235,9 @@ def _mean(values: np.ndarray) -> float:
 
 
 def _number(image_id: int | str) -> int:
-    """hotcoco's images have numbers: the id itself if it is one, else 62 bits of its hash, the same on every rank."""
+    """hotcoco's images have numbers: the id itself if it is one, else 52 bits of its hash, the same on every rank."""
     if isinstance(image_id, int):
         return image_id
     if image_id.isdecimal() and str(int(image_id)) == image_id:
         return int(image_id)
-    return int.from_bytes(hashlib.blake2b(image_id.encode(), digest_size=8).digest()) >> 2
+    return int.from_bytes(hashlib.blake2b(image_id.encode(), digest_size=8).digest()) >> 12
