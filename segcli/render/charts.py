@@ -68,7 +68,16 @@ def bars(
             _bar_column(axes, names[part], {n: v[part] for n, v in series.items()}, aside=bool(points))
             for (name, own), mark in zip(points.items(), _MARKS, strict=False):
                 here = own[part]
-                axes.plot(here, np.arange(len(here)), mark, color="black", markersize=3.2, mfc="white", label=name)
+                axes.plot(
+                    here,
+                    np.arange(len(here)),
+                    mark,
+                    color="black",
+                    markersize=3.2,
+                    mfc="white",
+                    label=name,
+                    clip_on=False,
+                )
         if legend:
             lines, labels = panels[0].get_legend_handles_labels()
             picture.legend(lines, labels, loc="outside lower left", ncols=len(labels))

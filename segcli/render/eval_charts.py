@@ -129,21 +129,17 @@ def calibration(counts: np.ndarray, hits: np.ndarray, scores: np.ndarray, title:
     with matplotlib.rc_context(STYLE):
         picture = figure(4.6, 5.2)
         top, bottom = picture.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-        top.set_title(title, loc="left", fontsize="large")
-        top.plot(
-            [0, 1], [0, 1], color="0.6", linewidth=1, linestyle="--", label="a score that says how often it is right"
-        )
-        top.bar(np.flatnonzero(seen) / len(counts) + 0.5 / len(counts), rate, width=0.92 / len(counts), alpha=0.35)
-        top.plot(mean, rate, "o-", markersize=4, linewidth=1.2, color="C0", label="this model")
+        expected = "–" if np.isnan(error) else f"{100 * error:.1f}"
+        top.set_title(f"{title}: expected error {expected} points", loc="left", fontsize="medium")
+        top.plot([0, 1], [0, 1], color="0.4", linewidth=1, linestyle="--", label="as often right as the score says")
+        centres, width = (np.arange(len(counts)) + 0.5) / len(counts), 0.92 / len(counts)
+        top.bar(centres[seen], rate, width=width, alpha=0.4, label="this model")
+        top.plot(mean, rate, "o", markersize=4, color="C0", clip_on=False)
         top.set_xlim(0, 1)
         top.set_ylim(0, 1)
         top.set_ylabel(what)
-        expected = "–" if np.isnan(error) else f"{100 * error:.1f}"
-        top.legend(
-            loc="upper left", fontsize=7, title=f"expected calibration error {expected} points", title_fontsize=7.5
-        )
-        centres = (np.arange(len(counts)) + 0.5) / len(counts)
-        bottom.bar(centres, counts, width=0.92 / len(counts), color="0.5")
+        picture.legend(loc="outside lower left", fontsize=7.5, ncols=2)
+        bottom.bar(centres, counts, width=width, color="0.5")
         bottom.set_yscale("symlog" if counts.max(initial=0) > 50 else "linear")
         bottom.set_ylim(bottom=0)
         bottom.set_xlabel("score")
