@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import fcntl
 import json
 import os
 import select
@@ -24,7 +23,9 @@ _FLAGS = (
 
 
 def chromium() -> str | None:
-    """The browser's path, if there is one."""
+    """The browser's path, if there is one that can be spoken to through a pipe."""
+    if os.name == "nt":
+        return None
     return next((path for name in PROGRAMS if (path := shutil.which(name))), None)
 
 
@@ -159,6 +160,8 @@ def browser(profile: Path) -> Iterator[Page]:
 
 
 def _high(fd: int) -> int:
+    import fcntl  # not on Windows, where `chromium` finds none
+
     high = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 20)
     os.close(fd)
     return high

@@ -64,12 +64,13 @@ def truth_of(found: Segments, seed: int) -> Segments:
 
 
 def report(count: int, task: Task = "panoptic", *, truth: bool = False) -> Report:
-    """Images 0, 1, …; the second is gone."""
+    """Images 0, 1, …; the second is gone, and from the 20th on they are alike."""
+    plain = segments(20, task)
 
     def read(number: int) -> Shown:
         if number == 1:
             raise InputError(f"{name(1)}: its photo is gone")
-        found = segments(number, task)
+        found = segments(number, task) if number < 20 else plain
         photo = np.full((*SIZE, 3), 40 + number % 200, dtype=np.uint8)
         return Shown(photo, found, truth_of(found, number) if truth else None)
 
