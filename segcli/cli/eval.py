@@ -211,8 +211,6 @@ def _run(evaluation: Evaluation, say: Console, *, explain: bool, as_json: bool) 
     ladders = _ladders(evaluation) if explain else {}
     if evaluation.writers:
         _draw(evaluation)
-    if evaluation.writers:
-        _draw(evaluation)
     with EvalScreen(say, evaluation) as screen:
         for _ in evaluation.run():
             screen.step()
@@ -237,8 +235,8 @@ def _run(evaluation: Evaluation, say: Console, *, explain: bool, as_json: bool) 
         say.note(f"numbers, predictions and pictures are in {folders}")
     if evaluation.crowded:
         console.warning(
-            f"{evaluation.crowded} images hold more objects of a class than the {evaluation.max_dets} instances that "
-            "count: --max-dets N counts more, if the model has as many queries"
+            f"images with more objects of a class than the {evaluation.max_dets} instances that count: "
+            f"{evaluation.crowded}; --max-dets N counts more, if the model has as many queries"
         )
     for reason in evaluation.failed:
         console.error(f"left out: {reason}")
@@ -258,15 +256,6 @@ def _ladders(evaluation: Evaluation) -> dict[Task, Explain]:
     for task, ladder in ladders.items():
         evaluation.watch(task, ladder)
     return ladders
-
-
-def _draw(evaluation: Evaluation) -> None:
-    """Have the pictures of every task drawn into its folder."""
-    from segcli.engine.eval_pictures import EvalPictures
-
-    spec = evaluation.protocol.spec if evaluation.protocol else None
-    for task, dataset in evaluation.datasets.items():
-        evaluation.watch(task, EvalPictures(task, dataset.labels, spec=spec, classes=evaluation.classes))
 
 
 def _draw(evaluation: Evaluation) -> None:

@@ -109,7 +109,7 @@ def test_more_objects_than_count(evaluate: Eval) -> None:
         segment["category_id"] = 3
     Path("many/panoptic_val.json").write_text(json.dumps(truth))
     result = evaluate("many", "-m", "fake", "--task", "instance", "--max-dets", 3)
-    assert "1 images hold more objects of a class than the 3 instances that count: --max-dets" in result.stderr
+    assert "images with more objects of a class than the 3 instances that count: 1; --max-dets" in result.stderr
 
 
 def test_go_on_and_begin_anew(evaluate: Eval) -> None:
