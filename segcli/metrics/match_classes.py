@@ -80,7 +80,8 @@ def _by_id(predicted: LabelSet, truth: LabelSet) -> tuple[np.ndarray, int]:
     place = {label.id: position for position, label in enumerate(truth)}
     index = np.array([place.get(label.id, -1) for label in predicted], dtype=np.int64)
     pairs = [(p, truth[int(i)]) for p, i in zip(predicted, index, strict=True) if i >= 0]
-    return index, sum(not _name(p) or not _name(t) or _name(p) == _name(t) for p, t in pairs)
+    whole = bool((index >= 0).all())  # a name against none says something only if every id is there
+    return index, sum(not _name(p) or (whole and not _name(t)) or _name(p) == _name(t) for p, t in pairs)
 
 
 def _by_name(predicted: LabelSet, truth: LabelSet) -> np.ndarray:
@@ -109,7 +110,7 @@ def _notes(match: ClassMatch, predicted: LabelSet, what: str, task: Task) -> lis
         example = f" ({moved[0].name} is {moved[0].id} in {what}, {moved[1].id} in the data)" if moved else ""
         notes.append(f"classes are matched by name, as the ids differ{example}")
     else:
-        other = [f"{p.id} {p.name} / {t.name}" for p, t in pairs if _name(p) and _name(t) and _name(p) != _name(t)]
+        other = [f"{p.id} {p.name} / {t.name}" for p, t in pairs if _name(p) and _name(p) != _name(t)]
         if other:
             notes.append(f"taken as the same class by their id, though the names differ: {_some(other)}")
     relevant = [i for i, label in enumerate(predicted) if task != "instance" or label.isthing]

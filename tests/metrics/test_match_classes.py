@@ -58,6 +58,14 @@ def test_what_fits_neither_way_is_refused(predicted: LabelSet, message: str) -> 
         match_classes(predicted, DATA, "results.json")
 
 
+def test_a_class_without_a_name_is_known_by_its_id() -> None:
+    data = LabelSet((Label(1, "object", True),))
+    match = match_classes(classes(nucleus=1), data, "the model")
+    assert match.notes == ("taken as the same class by their id, though the names differ: 1 nucleus / object",)
+    with pytest.raises(UsageError, match="no class in common"):
+        match_classes(classes(banana=1, apple=2), data, "the model")
+
+
 def test_segments_change_their_classes() -> None:
     predicted = classes(banana=1, cat=2)
     segments = Segments("panoptic", (1, 3), predicted, np.array([0, 1]), np.ones(2), map=np.array([[1, 2, 0]]))
