@@ -17,7 +17,7 @@ from segcli.engine.gallery import Gallery, Item, Shown
 from segcli.engine.report_page import MOST_IN_A_FILE, Report, Table, folder_of, write_report
 from segcli.errors import InputError, OutputError
 from segcli.render import paint_map
-from segcli.render.error_map import compare
+from segcli.render.error_map import INVENTED, MISSED, RIGHT, VOID, WRONG_CLASS, WRONG_OBJECT, compare
 from segcli.segments import Segments
 from segcli.types import Label, LabelSet, Task
 from tests.report.browser import Page, browser, chromium
@@ -25,6 +25,11 @@ from tests.report.browser import Page, browser, chromium
 EVIL = "<img src=x onerror=document.title='hacked'>"
 LABELS = LabelSet((Label(3, "cat", True), Label(7, EVIL, True), Label(9, "sky", False), Label(11, "road", False)))
 SIZE = (24, 32)
+EVERY: dict[Task, set[int]] = {
+    "panoptic": {RIGHT, WRONG_CLASS, WRONG_OBJECT, MISSED, INVENTED, VOID},
+    "instance": {RIGHT, WRONG_CLASS, WRONG_OBJECT, MISSED, INVENTED},
+    "semantic": {RIGHT, WRONG_CLASS, MISSED, VOID},
+}
 
 
 def segments(seed: int, task: Task = "panoptic", size: tuple[int, int] = SIZE) -> Segments:
@@ -173,20 +178,26 @@ def test_a_folder_of_others_is_not_replaced(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("task", ["panoptic", "instance", "semantic"])
 def test_masks_and_errors_are_those_of_python(task: Task, opened: Callable[..., Page]) -> None:
-    tab = opened(report(6, task, truth=True))
+    tab = opened(report(12, task, truth=True))
     script = """(async (number) => {
         const image = await imageAt(number), {prediction, truth, size} = image;
-        const all = (side) => side.labels.map(() => true), few = prediction.labels.map((_, index) => index < 4);
+        const all = (side) => side.labels.map(() => true), few = prediction.labels.map((_, index) => index !== 2);
         const things = head.classes.map((label) => label.thing);
         const {kinds} = compare(head.task, things, truth, prediction, size, few);
         return [[...paint(prediction, size, all(prediction))], [...kinds]];
     })"""
-    for number in (0, 2, 3, 4, 5):
+    seen: set[tuple[int, bool]] = set()
+    for number in (0, *range(2, 12)):
         found = segments(number, task)
         painted, kinds = tab.run(f"{script}({number})")
         np.testing.assert_array_equal(np.reshape(painted, SIZE), paint_map(found))
-        surest = found.filter(np.arange(len(found)) < 4)
-        np.testing.assert_array_equal(np.reshape(kinds, SIZE), compare(truth_of(found, number), surest))
+        some = found.filter(np.arange(len(found)) != 2)
+        expected = compare(truth_of(found, number), some)
+        np.testing.assert_array_equal(np.reshape(kinds, SIZE), expected)
+        things = np.append(False, some.isthing())[paint_map(some)]
+        seen |= set(zip(expected.ravel().tolist(), things.ravel().tolist(), strict=True))
+    assert (RIGHT, True) in seen  # each way to be right or wrong is among them
+    assert {kind for kind, _ in seen} >= EVERY[task]
 
 
 # --------------------------------------------------------------------------------------------------------- its use
