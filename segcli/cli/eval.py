@@ -111,7 +111,7 @@ TtaOption = Annotated[
     bool,
     typer.Option(
         "--tta",
-        help="Average over six sizes and mirror images, the published ms+flip (semantic); 12 times the work and more.",
+        help="Average over six sizes and mirror images, the published ms+flip (semantic); 17 times the work.",
         rich_help_panel=options.MODEL,
     ),
 ]
