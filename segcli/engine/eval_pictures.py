@@ -34,7 +34,7 @@ from segcli.render.charts import bars
 from segcli.render.error_map import error_panels
 from segcli.render.eval_charts import RECALLS, calibration, confusion, precision_recall
 from segcli.render.legend import Entry, side_by_side
-from segcli.render.plots import save
+from segcli.render.plots import encode
 from segcli.results.files import write_file
 from segcli.segments import Segments
 from segcli.types import Frame, InferenceSpec, LabelSet, MergeRule, QueryPredictions, Task
@@ -161,11 +161,10 @@ class EvalPictures:
         if folder is None:
             return
         for name in (PICTURES, WORST):
-            (folder / name).mkdir(exist_ok=True)
             for old in (folder / name).glob("*.png"):  # of an earlier run of the same evaluation
                 old.unlink()
         for name, figure in self._figures(read_evaluations(folder)[self.task]).items():
-            save(figure, folder / PICTURES / f"{name}.png")
+            write_file(folder / PICTURES / f"{name}.png", encode(figure, ".png"))
         for place, (_, _, name, png) in enumerate(sorted(self._worst, reverse=True), start=1):
             write_file(folder / WORST / f"{place:02d}-{name}.png", png)
 

@@ -2,7 +2,8 @@
 
 The oracle ladder of `segcli eval --explain`. Errors are told apart in `engine/oracle.py`; each rung is the task's real
 metric over the repaired prediction, so that every figure is exact and comparable with the first. A second column
-repairs one kind after the other; it ends at the perfect prediction.
+repairs one kind after the other; it ends at the perfect prediction, which is 100 (but for a COCO file with an
+annotation of id 0, which the official AP never credits).
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ from typing import Any, Self
 
 import numpy as np
 
-from segcli.codecs.files import replace_file
 from segcli.engine.observers import Evaluated
 from segcli.engine.oracle import Judged, Kind, judge, objects_of, parts_of, repair, repair_next
 from segcli.engine.predict import Settings, segment
@@ -24,6 +24,7 @@ from segcli.engine.validate import candidates
 from segcli.metrics import Metric, MetricReport, metric_for
 from segcli.metrics.base import ImageTruth
 from segcli.metrics.match_classes import ClassMatch
+from segcli.results.files import write_file
 from segcli.segments import Segments
 from segcli.types import InferenceSpec, LabelSet, MergeRule, Task
 
@@ -236,7 +237,7 @@ class Explain:
         """Write `explain.json`."""
         if folder is not None:
             text = json.dumps(self.report().to_json(), allow_nan=False, indent=1)
-            replace_file(folder / FILE, lambda part: part.write_text(text + "\n", encoding="utf-8"))
+            write_file(folder / FILE, (text + "\n").encode())
 
 
 _STEPS = 101
