@@ -1,0 +1,50 @@
+"""Take a trained model into the package: python recipes/bundle.py RUN NAME
+
+Reads RUN/best, stores it as fp16 in segcli/bundled/NAME (its README, written by hand, stays) with its label table, and
+prints the rows for weights.toml. `--licence` is that of the weights.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import torch
+
+from segcli.weights.checkpoint import load_model, save_model
+
+PACKAGE = Path(__file__).resolve().parents[1] / "segcli"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("run", type=Path)
+    parser.add_argument("name")
+    parser.add_argument("--licence", required=True)
+    parser.add_argument("--dataset", required=True, help="what the label table says of its source")
+    arguments = parser.parse_args()
+    loaded = load_model(arguments.run / "best", "cpu", "fp32")
+    loaded.stored_dtype = torch.float16
+    loaded.facts["licence"] = arguments.licence
+    folder = save_model(loaded, PACKAGE / "bundled" / arguments.name)
+    labels = [
+        {"id": x.id, "name": x.name, "isthing": x.isthing} | ({"color": list(x.color)} if x.color else {})
+        for x in loaded.spec.labels
+    ]
+    table = {"dataset": arguments.dataset, "readme": "Order = order of the model's class logits.", "categories": labels}
+    name = f"{arguments.name}_{len(labels)}"
+    path = PACKAGE / "weights" / "labels" / f"{name}.json"
+    path.write_text(json.dumps(table, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    size, rule, spec = loaded.spec.size, loaded.spec.rule, loaded.spec
+    print(f"{folder}: {(folder / 'model.safetensors').stat().st_size / 1e6:.1f} MB")
+    print(f'labels = "{name}"')
+    print(f"parameters = {sum(p.numel() for p in loaded.model.parameters()):_}")
+    print(f"queries = {loaded.config.num_queries}")
+    print(f"size = {{ short = {size.short}, long = {size.long} }}")
+    print(f"rule = {{ score = {rule.score}, overlap = {rule.overlap}, mask_min = {rule.mask_min} }}  # {rule}")
+    print(f"mean = {list(spec.mean)}\nstd = {list(spec.std)}")
+
+
+if __name__ == "__main__":
+    main()
