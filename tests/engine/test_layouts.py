@@ -79,7 +79,9 @@ def test_converted_data_trains_as_it_lies_there(tmp_path: Path, to: str) -> None
 @pytest.mark.parametrize("name", ["yolo", "cityscapes", "ade20k", "roboflow", "camvid"])
 def test_the_command_trains_on_every_layout(tmp_path: Path, name: str) -> None:
     root = WRITE[name][0](tmp_path / "data")
-    answer = run_command(root, "--config", tiny_config(tmp_path), "--max-steps", 2, "--out", tmp_path / "run")
+    answer = run_command(
+        root, "--config", tiny_config(tmp_path), "--max-steps", 2, "--out", tmp_path / "run", timeout=900
+    )
     assert answer.returncode == 0, answer.stderr
     assert len(losses(tmp_path / "run")) == 2
 
