@@ -25,7 +25,7 @@ import torch
 from segcli.config import parse_config
 from segcli.models.mask2former import build_mask2former
 from segcli.types import Batch
-from segcli.weights.keymap import KeyMap
+from segcli.weights.architectures import key_map
 
 ROOT = Path(__file__).resolve().parents[1]
 CASES = {"swin-t": (800, 1088), "facade": (512, 512)}
@@ -74,7 +74,7 @@ def runner(kind: str, case: str) -> Callable[[], Any]:
             return autocast
         return lambda: theirs(pixel_values=images)
     config = parse_config(theirs.config.to_dict(), case)
-    state, _ = KeyMap(config).read(theirs.state_dict())
+    state, _ = key_map(config).read(theirs.state_dict())
     ours = build_mask2former(config)
     ours.load_state_dict(state, strict=True)
     ours = ours.eval().requires_grad_(False).to(torch.bfloat16 if kind == "segcli-bf16" else torch.float32)

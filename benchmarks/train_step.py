@@ -33,7 +33,7 @@ from segcli.engine.memory import keep_freed_memory
 from segcli.models.mask2former import build_mask2former
 from segcli.objective.criterion import SetCriterion
 from segcli.types import Batch, Target
-from segcli.weights.keymap import KeyMap
+from segcli.weights.architectures import key_map
 
 STAGES = ["stage1", "stage2", "stage3", "stage4"]
 NAMES = {
@@ -118,7 +118,7 @@ class Runner:
         points = model.config.train_num_points
         if kind.startswith("segcli"):
             config = parse_config(model.config.to_dict(), name)
-            state, _ = KeyMap(config).read(model.state_dict())
+            state, _ = key_map(config).read(model.state_dict())
             model = build_mask2former(config)
             model.load_state_dict(state, strict=True)
             self.loss = self._ours

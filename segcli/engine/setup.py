@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from segcli.config import MODEL_TYPES, Mask2FormerConfig, ModelConfig
 from segcli.data.collate import Layout
 from segcli.data.dataset import Dataset, open_split
 from segcli.data.detect import detect
@@ -96,7 +97,8 @@ def fill_in(recipe: Recipe, material: Material, device: torch.device) -> Recipe:
         cores = os.cpu_count() or 1
         run = dataclasses.replace(run, workers=min(8, cores) if device.type == "cuda" else int(cores > 1))
     if model.start is None and model.backbone is None:
-        model = dataclasses.replace(model, **_default_start())
+        known_start = model.arch in (None, Mask2FormerConfig.model_type)  # what ships
+        model = dataclasses.replace(model, **(_default_start() if known_start else {"backbone": "lite0"}))
     return dataclasses.replace(recipe, data=data, augment=augment, run=run, model=model)
 
 
@@ -127,20 +129,24 @@ def begin(recipe: Recipe, material: Material, progress: Progress | None = None) 
         size=InputSize(data.short, data.long),
         rule=MergeRule(score=recipe.validate.score, top_k=max(100, model.queries or 0)),
     )
-    if model.backbone is None:
-        assert model.start is not None
-        sizes = [key for key in _SIZES if getattr(model, key) is not None]
-        if sizes:
-            raise UsageError(f"[model] {', '.join(sizes)}: a checkpoint has its own; only --backbone takes these")
-        return from_checkpoint(model.start, spec, model.queries, progress)
-    sizes_given = {key: getattr(model, key) for key in _SIZES if getattr(model, key) is not None}
-    if "hidden_dim" in sizes_given:
-        sizes_given |= dict.fromkeys(("feature_size", "mask_feature_size"), sizes_given["hidden_dim"])
-    if "decoder_layers" in sizes_given:
-        sizes_given["decoder_layers"] += 1  # the configuration counts predictions
-    if model.queries is not None:
-        sizes_given["num_queries"] = model.queries
-    return from_backbone(model.backbone, spec, sizes_given, progress)
+    sizes = {key: getattr(model, key) for key in _SIZES if getattr(model, key) is not None}
+    if model.backbone is not None:
+        return from_backbone(architecture(recipe), model.backbone, spec, model.queries, sizes, progress)
+    assert model.start is not None
+    if sizes:
+        raise UsageError(f"[model] {', '.join(sizes)}: a checkpoint has its own; only --backbone takes these")
+    beginning = from_checkpoint(model.start, spec, model.queries, progress)
+    found = beginning.loaded.config.model_type
+    if model.arch not in (None, found):
+        raise UsageError(
+            f"--arch {model.arch}: {model.start} is a {found} checkpoint; leave --arch out, or begin from a --backbone"
+        )
+    return beginning
+
+
+def architecture(recipe: Recipe) -> type[ModelConfig]:
+    """Of a new network."""
+    return MODEL_TYPES[recipe.model.arch or Mask2FormerConfig.model_type]
 
 
 _SIZES = ("hidden_dim", "encoder_layers", "encoder_feedforward_dim", "decoder_layers", "dim_feedforward")

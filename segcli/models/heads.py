@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from segcli.layers.masks import ProductMasks
 from segcli.layers.mlp import MLP
+from segcli.types import PixelFeatures, QueryPredictions
 
 
 class MaskClassificationHead(nn.Module):
@@ -24,3 +26,13 @@ class MaskClassificationHead(nn.Module):
     def embeddings(self, queries: Tensor) -> Tensor:
         """Mask embeddings alone, which is all that the next layer's attention mask needs."""
         return self.mask_embed(self.norm(queries))
+
+    def answer(self, queries: Tensor, pixels: PixelFeatures) -> QueryPredictions:
+        """queries [B, Q, D] and what their masks are made of -> one prediction."""
+        classes, embeddings = self(queries)
+        assert pixels.mask_features is not None  # a pixel decoder for masks makes them
+        return QueryPredictions(classes, ProductMasks(embeddings, pixels.mask_features))
+
+    def fresh_classes(self, count: int) -> None:
+        """Other classes, their weights drawn anew."""
+        self.classifier = nn.Linear(self.classifier.in_features, count + 1)
