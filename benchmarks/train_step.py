@@ -32,6 +32,7 @@ from segcli.config import parse_config
 from segcli.engine.memory import keep_freed_memory
 from segcli.models.mask2former import build_mask2former
 from segcli.objective.criterion import SetCriterion
+from segcli.objective.terms import AtPoints, MaskTerms
 from segcli.types import Batch, Target
 from segcli.weights.architectures import key_map
 
@@ -122,7 +123,7 @@ class Runner:
             model = build_mask2former(config)
             model.load_state_dict(state, strict=True)
             self.loss = self._ours
-            self.criterion = SetCriterion(config.num_classes, num_points=points)
+            self.criterion = SetCriterion(config.num_classes, (MaskTerms(AtPoints(points)),))
         else:
             self.loss = self._theirs
         self.model = model.train()

@@ -10,11 +10,13 @@ from typing import Any
 from segcli.config.backbones import BackboneConfig, EfficientNetLite0Config, ResNetConfig, SwinConfig
 from segcli.config.mask2former import Mask2FormerConfig
 from segcli.config.maskformer import MaskFormerConfig
+from segcli.config.per_pixel import PerPixelConfig, PerPixelPlusConfig
 from segcli.errors import CheckpointError
 
-ModelConfig = Mask2FormerConfig | MaskFormerConfig
+ModelConfig = Mask2FormerConfig | MaskFormerConfig | PerPixelConfig | PerPixelPlusConfig
+_KINDS: tuple[type[ModelConfig], ...] = (Mask2FormerConfig, MaskFormerConfig, PerPixelConfig, PerPixelPlusConfig)
 # By the `model_type` of config.json, which is also the name of the architecture on the command line.
-MODEL_TYPES: dict[str, type[ModelConfig]] = {kind.model_type: kind for kind in (Mask2FormerConfig, MaskFormerConfig)}
+MODEL_TYPES: dict[str, type[ModelConfig]] = {kind.model_type: kind for kind in _KINDS}
 
 __all__ = [
     "MODEL_TYPES",
@@ -23,6 +25,8 @@ __all__ = [
     "Mask2FormerConfig",
     "MaskFormerConfig",
     "ModelConfig",
+    "PerPixelConfig",
+    "PerPixelPlusConfig",
     "ResNetConfig",
     "SwinConfig",
     "parse_config",

@@ -51,6 +51,9 @@ class Mask2FormerConfig:
     image_processor: ClassVar[str | None] = "Mask2FormerImageProcessor"
     tasks: ClassVar[tuple[Task, ...]] = TASKS
     rule: ClassVar[MergeRule] = MergeRule()
+    sizes: ClassVar[tuple[str, ...]] = (
+        "hidden_dim", "encoder_layers", "encoder_feedforward_dim", "decoder_layers", "dim_feedforward",
+    )  # fmt: skip
     small: ClassVar[Mapping[str, int]] = {
         "hidden_dim": 128,
         "encoder_layers": 3,

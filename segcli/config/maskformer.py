@@ -44,11 +44,16 @@ class MaskFormerConfig:
 
     model_type: ClassVar[str] = "maskformer"
     title: ClassVar[str] = "MaskFormer"
-    transformers_class: ClassVar[str | None] = "MaskFormerForInstanceSegmentation"
     image_processor: ClassVar[str | None] = "MaskFormerImageProcessor"
     tasks: ClassVar[tuple[Task, ...]] = TASKS
     rule: ClassVar[MergeRule] = MergeRule(mask_min=None)
+    sizes: ClassVar[tuple[str, ...]] = ("hidden_dim", "encoder_layers", "decoder_layers", "dim_feedforward")
     small: ClassVar[Mapping[str, int]] = {"hidden_dim": 128, "decoder_layers": 6, "dim_feedforward": 512}
+
+    @property
+    def transformers_class(self) -> str | None:
+        """The class of transformers that loads a folder of this model."""
+        return None if self.encoder_layers else "MaskFormerForInstanceSegmentation"
 
     @classmethod
     def parse(cls, raw: dict[str, Any], where: str) -> Self:
@@ -74,7 +79,7 @@ class MaskFormerConfig:
         """The `config.json` but for the names of the classes; `parse` reads it back."""
         encoder = {theirs: getattr(self, ours) for ours, theirs in ENCODER_NUMBERS.items() if getattr(self, ours)}
         return {
-            "architectures": [self.transformers_class],
+            "architectures": [self.transformers_class] if self.transformers_class else [],
             "model_type": self.model_type,
             "backbone_config": raw_backbone(self.backbone),
             **{theirs: getattr(self, ours) for ours, theirs in PIXEL_NUMBERS.items()},

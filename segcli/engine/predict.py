@@ -208,8 +208,8 @@ def segment(prediction: QueryPredictions, index: int, image: Prepared, settings:
         least = 0.0 if settings.keep_all else rule.instance_score
         return postprocess.instance(prediction, index, image.frame, labels, rule, least)
     # A semantic checkpoint was measured with its class scores combined at the padded size.
-    combine_padded = settings.spec.tasks == ("semantic",)
-    return postprocess.semantic(prediction, index, image.frame, labels, rule, combine_padded=combine_padded)
+    combine = rule.combine or ("padded" if settings.spec.tasks == ("semantic",) else "photo")
+    return postprocess.semantic(prediction, index, image.frame, labels, rule, combine_padded=combine == "padded")
 
 
 def segment_tiles(

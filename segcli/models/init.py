@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from segcli.layers.attention import Attention
 from segcli.layers.deformable import DeformableAttention
-from segcli.models.heads import MaskClassificationHead
+from segcli.models.heads import ClassMaskHead, MaskClassificationHead, PixelHead
 from segcli.models.pixel_decoders.deformable import DeformableLayer, DeformablePixelDecoder
 from segcli.models.pixel_decoders.fpn import FPN
 from segcli.models.query_decoders.masked import MaskedLayer, MaskedQueryDecoder
@@ -38,8 +38,11 @@ def initialise(model: Segmenter) -> None:
                 _normal(module.query_positions)
                 if module.input_proj is not None:
                     _caffe(module.input_proj)
-            case MaskClassificationHead():
+            case MaskClassificationHead() | ClassMaskHead():
                 _head(module)
+            case PixelHead():
+                nn.init.kaiming_normal_(module.classifier.weight, mode="fan_out", nonlinearity="relu")
+                _zero_bias(module.classifier)
     for module in model.modules():  # after their parents, which only know the kind of their weights
         match module:
             case DeformableLayer() | MaskedLayer() | TransformerLayer():

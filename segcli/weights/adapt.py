@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -83,7 +83,8 @@ def with_queries(config: ModelConfig, queries: int) -> ModelConfig:
         return config
     if "num_queries" not in {field.name for field in fields(config)}:
         raise UsageError(f"[model] queries: {config.title} has one query a class; leave it out")
-    return replace(config, num_queries=queries)
+    changed: ModelConfig = replace(cast(Any, config), num_queries=queries)
+    return changed
 
 
 def _wrap(

@@ -74,6 +74,8 @@ def new_config(kind: type[ModelConfig], name: str, num_classes: int, sizes: Mapp
     sizes: what differs, as a recipe's [model] table names it.
     """
     backbone = backbone_named(name)
+    if others := [size for size in sizes if size not in kind.sizes]:
+        raise UsageError(f"[model] {', '.join(others)}: {kind.title} has {', '.join(kind.sizes)}")
     return kind.new(backbone.config, num_classes, {**(kind.small if backbone.small else {}), **sizes})
 
 

@@ -112,5 +112,5 @@ def test_another_backbone_is_refused() -> None:
 @pytest.mark.parametrize("name", BACKBONES)
 def test_new_configurations_read_back(name: str, kind: type[ModelConfig]) -> None:
     labels = LabelSet((Label(1, "a", True), Label(7, "b", False)))
-    config = new_config(kind, name, 2, {"hidden_dim": 64, "decoder_layers": 3})
+    config = new_config(kind, name, 2, {"hidden_dim": 64})
     assert parse_config(raw_config(config, labels), "config.json") == config

@@ -54,10 +54,11 @@ ALIASES = {
 def tables(config: MaskFormerConfig) -> list[Table]:
     """Every name of a file."""
     rows = Table(PIXEL_DECODER | QUERY_DECODER, ATTENTION, ALIASES, dropped=(r"criterion\.empty_weight",))
-    return [backbone_table(config.backbone, ENCODER, _swin), rows]
+    return [backbone_table(config.backbone, ENCODER, maskformer_swin), rows]
 
 
-def _swin(encoder: str) -> Table:
+def maskformer_swin(encoder: str) -> Table:
+    """transformers' own copy of Swin for MaskFormer."""
     return swin.table(encoder, f"{encoder}.model", "hidden_states_norms.{}", 0)
 
 
