@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from segcli.codecs.rle import RLE, encode_map
+from segcli.codecs.rle import RLE, encode, encode_map
 from segcli.types import LabelSet, Task
 
 
@@ -25,11 +25,12 @@ class Segments:
     size: (H, W) of the image, in pixels.
     label_set: the model's classes; `labels` indexes it.
     labels: int64 [N] class indices (not dataset ids: see `category_ids`).
-    scores: float32 [N], NaN for semantic results, which have none. Panoptic and instance results come in descending
+    scores: float [N], NaN for semantic results, which have none. Panoptic and instance results come in descending
         order of score.
     map: uint16 or int32 [H, W], value i + 1 = segment i, 0 = nothing (panoptic, semantic); None for instances.
     rles: one RLE per instance; None for panoptic and semantic.
     best_score: the best class probability seen before any threshold, to tell "almost" from "nothing".
+    given_boxes: float [N, 4] x, y, width, height that another tool wrote beside its masks; None = those of the masks.
     """
 
     task: Task
@@ -40,6 +41,7 @@ class Segments:
     map: np.ndarray | None = None
     rles: tuple[RLE, ...] | None = None
     best_score: float = float("nan")
+    given_boxes: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         if (self.map is None) == (self.rles is None):
@@ -163,7 +165,23 @@ class Segments:
             id_map,
             rles,
             self.best_score,
+            None if self.given_boxes is None else self.given_boxes[keep],
         )
+
+    def sampled(self, size: tuple[int, int]) -> Segments:
+        """The segments on another grid of `size` = (h, w), whose pixels take what lies at their centres.
+
+        A segment that no centre falls into becomes empty.
+        """
+        rows, columns = (
+            ((np.arange(new) + 0.5) * old / new).astype(np.int64) for new, old in zip(size, self.size, strict=True)
+        )
+        rles, id_map = None, None
+        if self.rles is not None:
+            rles = tuple(_sampled_crop(rle.decode_crop(), rows, columns) for rle in self.rles)
+        elif self.map is not None:
+            id_map = self.map[np.ix_(rows, columns)]
+        return Segments(self.task, size, self.label_set, self.labels, self.scores, id_map, rles, self.best_score)
 
     def to_rles(self) -> tuple[RLE, ...]:
         """One RLE per segment, made from the id map where there is one."""
@@ -175,10 +193,11 @@ class Segments:
     def to_coco(self, image_id: int | str) -> list[dict[str, Any]]:
         """COCO results: image_id, category_id (the dataset's own), segmentation (RLE), score.
 
-        There is no "bbox": where pycocotools finds one it takes the box's area for the mask's, which moves objects
-        between small, medium and large. Semantic segments have no score and carry none, as in COCO's stuff format.
+        There is no "bbox" unless one was given: where pycocotools finds one it takes the box's area for the mask's,
+        which moves objects between small, medium and large. Semantic segments have no score and carry none, as in
+        COCO's stuff format.
         """
-        results = []
+        results: list[dict[str, Any]] = []
         for category, score, rle in zip(self.category_ids(), self.scores, self.to_rles(), strict=True):
             result: dict[str, Any] = {
                 "image_id": image_id,
@@ -187,5 +206,16 @@ class Segments:
             }
             if not np.isnan(score):
                 result["score"] = float(score)
+            if self.given_boxes is not None:
+                result["bbox"] = self.given_boxes[len(results)].tolist()
             results.append(result)
         return results
+
+
+def _sampled_crop(crop: tuple[int, int, np.ndarray], rows: np.ndarray, columns: np.ndarray) -> RLE:
+    """A mask (x, y, bool [h, w]) at some rows and columns of its frame, at a cost of the mask, not of the frame."""
+    x, y, mask = crop
+    top, bottom = np.searchsorted(rows, [y, y + mask.shape[0]])
+    left, right = np.searchsorted(columns, [x, x + mask.shape[1]])
+    inside = mask[np.ix_(rows[top:bottom] - y, columns[left:right] - x)]
+    return encode(inside, (len(rows), len(columns)), (int(left), int(top)))

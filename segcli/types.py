@@ -7,7 +7,7 @@ Importing this module imports neither torch nor numpy.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, Protocol, get_args
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -89,6 +89,19 @@ class Pilots:
     content: Tensor  # [B, G, D] query features
     allowed: list[Tensor]  # L levels, coarse -> fine, each [B, G, h·w] bool: noised true masks, True = may be looked at
     real: Tensor  # [B, G] bool, False for those to spare
+
+
+@dataclass(frozen=True)
+class CocoObjects:
+    """The objects of an image as a COCO instance file states them, by which its official evaluator goes.
+
+    annotations: "id", "category_id", "iscrowd", "segmentation" (run lengths or polygons), and "area" and "bbox" where
+        they are stated.
+    zero: the category of the annotation with the id 0, whichever image of the file it is of; None if there is none.
+    """
+
+    annotations: tuple[dict[str, Any], ...]
+    zero: int | None
 
 
 # ---------------------------------------------------------------------------------------------------- labels

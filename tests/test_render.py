@@ -10,14 +10,15 @@ import pytest
 
 from segcli.codecs.rle import encode
 from segcli.errors import UsageError
+from segcli.render import Style, overlay
 from segcli.render import labels as label_module
-from segcli.render import overlay
-from segcli.render.colours import segment_colours, text_colour
+from segcli.render.colours import PALETTE, class_colours, segment_colours, text_colour
 from segcli.render.labels import draw_labels
 from segcli.segments import Segments
 from segcli.types import Label, LabelSet
 
 RED = (220, 20, 60)
+PLAIN = Style(labels=False)
 LABELS = LabelSet((Label(1, "person", True, RED), Label(2, "sky", False), Label(3, "日本語", True)))
 
 
@@ -42,7 +43,7 @@ def test_only_segments_are_touched_and_the_photo_is_left_alone() -> None:
     image = photo(90, 120)
     before = image.copy()
     ids = grid(90, 120, 2, 2)
-    drawn = overlay(image, segments_of(ids, [0, 0, 1, 0]), labels=False)
+    drawn = overlay(image, segments_of(ids, [0, 0, 1, 0]), PLAIN)
     np.testing.assert_array_equal(image, before)
     np.testing.assert_array_equal(drawn[ids == 0], image[ids == 0])
     assert (drawn[ids > 0] != image[ids > 0]).any(axis=1).mean() > 0.95
@@ -53,7 +54,7 @@ def test_the_tint_is_a_blend_and_the_outline_is_not() -> None:
     image = np.full((40, 40, 3), 100, np.uint8)
     ids = np.zeros((40, 40), np.uint16)
     ids[10:30, 10:30] = 1
-    drawn = overlay(image, segments_of(ids, [0]), alpha=0.5, labels=False)
+    drawn = overlay(image, segments_of(ids, [0]), PLAIN)
     assert drawn[20, 20].tolist() == [160, 60, 80]
     assert drawn[10, 15].tolist() == pytest.approx([0.7 * c + 0.3 * 255 for c in RED], abs=1)
     assert drawn[9, 15].tolist() == [100, 100, 100]
@@ -63,7 +64,7 @@ def test_strips_leave_no_seam() -> None:
     """The same columns at any height: a tall picture is drawn in several strips."""
     ids = np.zeros((700, 60), np.uint16)
     ids[:, 20:40] = 1
-    drawn = overlay(np.full((700, 60, 3), 90, np.uint8), segments_of(ids, [0]), labels=False)
+    drawn = overlay(np.full((700, 60, 3), 90, np.uint8), segments_of(ids, [0]), PLAIN)
     np.testing.assert_array_equal(drawn, np.broadcast_to(drawn[:1], drawn.shape))
 
 
@@ -74,27 +75,64 @@ def test_smaller_instances_lie_on_larger_ones() -> None:
     for order in ([0, 1], [1, 0]):
         rles = tuple(encode(masks[i]) for i in order)
         both = Segments("instance", (30, 30), LABELS, np.array([0, 2]), np.array([0.9, 0.8], np.float32), rles=rles)
-        drawn = overlay(np.zeros((30, 30, 3), np.uint8), both, labels=False)
+        drawn = overlay(np.zeros((30, 30, 3), np.uint8), both, PLAIN)
         inner = segment_colours(both)[order.index(1)]
         assert np.abs(drawn[15, 15].astype(int) - inner // 2).max() <= 1
 
 
-def test_colours() -> None:
+def test_a_class_has_one_colour_in_every_picture() -> None:
     ids = grid(40, 60, 2, 3)
     segments = segments_of(ids, [0, 0, 0, 1, 1, 2])
     colours = segment_colours(segments)
-    assert colours[0].tolist() == list(RED)
-    assert len({tuple(c) for c in colours[:3].tolist()}) == 3
-    np.testing.assert_array_equal(colours[3], colours[4])  # stuff is one thing
-    np.testing.assert_array_equal(colours, segment_colours(segments))
-    np.testing.assert_array_equal(segment_colours(segments.filter(np.arange(6) > 2))[0], colours[3])
+    assert colours[:3].tolist() == [list(RED)] * 3
+    np.testing.assert_array_equal(colours[3], colours[4])
+    np.testing.assert_array_equal(segment_colours(segments.filter(np.arange(6) > 2)), colours[3:])
+    fewer = LabelSet(LABELS.labels[1:])  # as where a folder of results tells only of the classes that were found
+    np.testing.assert_array_equal(class_colours(fewer), class_colours(LABELS)[1:])
 
 
-def test_every_class_and_instance_has_its_own_colour() -> None:
-    many = LabelSet(tuple(Label(i, str(i), True) for i in range(60)))
-    ids = np.zeros((1, 1), np.uint16)
-    assert len({tuple(c) for c in segment_colours(segments_of(ids, list(range(60)), many)).tolist()}) == 60
-    assert len({tuple(c) for c in segment_colours(segments_of(ids, [0] * 40, many)).tolist()}) >= 38
+def test_colours_of_instances_and_scores() -> None:
+    ids = grid(40, 60, 2, 3)
+    segments = segments_of(ids, [0, 0, 0, 1, 1, 2])
+    assert len({tuple(c) for c in segment_colours(segments, "instance")[[0, 1, 2, 5]].tolist()}) == 4
+    scores = segment_colours(segments, "score")
+    assert (np.diff(scores.astype(int).sum(1)) < 0).all()  # darker with less
+    cells = LabelSet((Label(1, "cell", True),))
+    assert len({tuple(c) for c in segment_colours(segments_of(ids, [0] * 6, cells)).tolist()}) == 6
+
+
+def test_classes_of_one_dataset_share_no_colour() -> None:
+    for ids in (range(40), range(5, 45), range(0, 4000, 100)):
+        many = LabelSet(tuple(Label(i, str(i), True) for i in ids))
+        assert len({tuple(c) for c in class_colours(many).tolist()}) == 40
+
+
+@pytest.mark.parametrize("lacking", ["nothing", "red", "green", "blue"])
+def test_the_first_twelve_colours_are_told_apart_by_any_eye(lacking: str) -> None:
+    """Distances in OKLab, where 0.02 is just noticeable, after Machado et al.'s simulation of dichromacy."""
+    seen = oklab(LINEAR_VIEWS[lacking] @ linear(PALETTE[:12]).T)
+    distances = np.linalg.norm(seen[:, None] - seen[None], axis=2)[np.triu_indices(12, 1)]
+    assert distances.min() > 0.07
+
+
+LINEAR_VIEWS = {
+    "nothing": np.eye(3),
+    "red": np.array([[0.1523, 1.0526, -0.2049], [0.1145, 0.7863, 0.0992], [-0.0039, -0.0481, 1.0520]]),
+    "green": np.array([[0.3673, 0.8606, -0.2280], [0.2801, 0.6725, 0.0474], [-0.0118, 0.0429, 0.9689]]),
+    "blue": np.array([[1.2555, -0.0767, -0.1788], [-0.0784, 0.9308, 0.1476], [0.0047, 0.6914, 0.3039]]),
+}
+
+
+def linear(rgb: np.ndarray) -> np.ndarray:
+    share = rgb / 255
+    return np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4)
+
+
+def oklab(rgb: np.ndarray) -> np.ndarray:
+    """Linear RGB [3, N] -> [N, 3]."""
+    to_cones = [[0.41222, 0.53633, 0.05145], [0.21190, 0.68070, 0.10740], [0.08830, 0.28172, 0.62998]]
+    to_lab = [[0.21045, 0.79362, -0.00407], [1.97800, -2.42859, 0.45059], [0.02590, 0.78277, -0.80868]]
+    return (np.array(to_lab) @ np.cbrt(np.array(to_cones) @ rgb.clip(0, 1))).T
 
 
 def test_text_contrasts() -> None:
@@ -108,13 +146,13 @@ def test_labels_stay_inside_apart_and_few(
     size: tuple[int, int], cells: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     boxes: list[tuple[int, int, int, int]] = []
-    draw = label_module._draw
+    draw = label_module.draw_chip
 
     def record(image, chip, place, colour) -> None:
         boxes.append((*place, place[0] + chip.width, place[1] + chip.height))
         draw(image, chip, place, colour)
 
-    monkeypatch.setattr(label_module, "_draw", record)
+    monkeypatch.setattr(label_module, "draw_chip", record)
     ids = grid(*size, *cells)
     n = cells[0] * cells[1]
     overlay(photo(*size), segments_of(ids, [i % 3 for i in range(n)]))

@@ -110,6 +110,7 @@ def test_record(tmp_path: Path) -> None:
                 "area": 3,
                 "bbox": [1, 0, 2, 2],
                 "isthing": True,
+                "color": [9, 8, 7],
             },
             {
                 "id": 2,

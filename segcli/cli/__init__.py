@@ -11,6 +11,8 @@ import typer
 from typer.core import TyperGroup
 
 from segcli import console
+from segcli.cli.data import app as data_app
+from segcli.cli.eval import evaluate
 from segcli.cli.models import app as models_app
 from segcli.cli.predict import predict
 from segcli.cli.train import train
@@ -41,7 +43,9 @@ app = typer.Typer(
 )
 app.command(name="predict")(predict)
 app.command(name="train")(train)
+app.command(name="eval")(evaluate)
 app.add_typer(models_app, name="models")
+app.add_typer(data_app, name="data")
 app.add_typer(visualize_app, name="visualize")
 app.add_typer(visualize_app, name="viz", hidden=True)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
@@ -11,6 +11,7 @@ from segcli.cli import options
 from segcli.console import Console
 
 if TYPE_CHECKING:
+    from segcli.types import Task
     from segcli.weights.checkpoint import LoadedModel
 
 
@@ -50,3 +51,17 @@ def load(
         )
         loaded.facts["instead_of"] = default.missing
     return loaded
+
+
+def introduce(loaded: LoadedModel, tasks: Sequence[Task], say: Console) -> None:
+    """One line: which model, for what, where and why there; and what should be known before it is believed."""
+    from segcli.weights.device import name_of
+
+    facts, precision = loaded.facts, name_of(loaded.dtype)
+    say.note(f"{loaded.name} ({facts['source']}): {', '.join(tasks)}, {precision}, {facts['device_reason']}")
+    if precision == "fp16" and loaded.device.type == "cpu":
+        console.warning(
+            "--dtype fp16 is emulated on a CPU and several times slower than fp32; bf16 is the small one here"
+        )
+    if facts.get("things_unknown") and "panoptic" in tasks:
+        say.note("this checkpoint does not say which classes are stuff: each is treated as countable things")

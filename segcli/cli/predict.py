@@ -12,7 +12,7 @@ import typer
 
 from segcli import console
 from segcli.cli import options
-from segcli.cli.loading import load
+from segcli.cli.loading import introduce, load
 from segcli.cli.report import TABLES_UP_TO, RunReport
 from segcli.console import Console
 
@@ -178,7 +178,7 @@ def predict(
     if skip_existing:
         rule = asdict(settings.spec.rule)
         refuse_other_run(work, {"task": settings.task, "model": loaded.name, "rule": rule})
-    _introduce(loaded, settings, say)
+    introduce(loaded, (settings.task,), say)
     report = RunReport(say, out, settings.threshold, many=len(work.images) > TABLES_UP_TO, json=as_json)
     try:
         _run(loaded, settings, work, report, batch_size, max_pixels, overwrite, skip_existing)
@@ -188,21 +188,6 @@ def predict(
             report.profile(load=(ready - started) * 1000)
     if report.failed:
         raise typer.Exit(1)
-
-
-def _introduce(loaded: LoadedModel, settings: Settings, say: Console) -> None:
-    """One line: which model, for what, where and why there."""
-    from segcli.weights.device import DTYPES
-
-    precision = next(name for name, dtype in DTYPES.items() if dtype == loaded.dtype)
-    facts = loaded.facts
-    say.note(f"{loaded.name} ({facts['source']}): {settings.task}, {precision}, {facts['device_reason']}")
-    if loaded.dtype == DTYPES["fp16"] and loaded.device.type == "cpu":
-        console.warning(
-            "--dtype fp16 is emulated on a CPU and several times slower than fp32; bf16 is the small one here"
-        )
-    if facts.get("things_unknown") and settings.task == "panoptic":
-        say.note("this checkpoint does not say which classes are stuff: each is treated as countable things")
 
 
 def _run(

@@ -8,7 +8,19 @@ from __future__ import annotations
 
 import typer
 
+from segcli.cli.viz.attention import attention
 from segcli.cli.viz.curves import curves
+from segcli.cli.viz.features import features
+from segcli.cli.viz.matching import matching
+from segcli.cli.viz.overlays import overlays
+from segcli.cli.viz.queries import queries
+from segcli.cli.viz.report import report
 
 app = typer.Typer(no_args_is_help=True, help="Draw results, truth and what a model sees (short: viz).")
+app.command(name="overlays")(overlays)
 app.command(name="curves")(curves)
+app.command(name="attention")(attention)
+app.command(name="queries")(queries)
+app.command(name="matching")(matching)
+app.command(name="features")(features)
+app.command(name="report")(report)

@@ -10,14 +10,15 @@ import numpy as np
 
 from segcli.codecs.rle import RLE
 from segcli.data.coco_files import annotation_files, image_folder, merged_categories, records
-from segcli.data.packs import Pack, pack, read_piece
-from segcli.data.records import Found, Record
+from segcli.data.packs import Pack, facts_of, pack, read_piece, stated
+from segcli.data.records import Fault, Found, Record, Stated
 from segcli.data.settings import Settings
 from segcli.data.truth import Polygons, ShapeTruth
 from segcli.errors import InputError, UsageError
-from segcli.types import Label
+from segcli.types import CocoObjects, Label
 
 FORMAT = "coco-instance"
+COORDINATE_DIGITS = 3  # thousandths of a pixel are kept
 _BACKGROUND = {"background", "_background_", "__background__"}
 
 
@@ -37,6 +38,7 @@ def load(root: Path, settings: Settings) -> Found:
     packs = {split: pack(file, "instance", _piece) for split, file in files.items()}
     splits: dict[str, list[Record]] = {}
     notes: list[str] = []
+    faults: list[Fault] = []
     for number, (split, packed) in enumerate(packs.items()):
         if packed.unmasked and not packed.used:
             raise UsageError(
@@ -44,16 +46,24 @@ def load(root: Path, settings: Settings) -> Found:
                 "or run-length masks"
             )
         if packed.unmasked:
-            notes.append(f"{packed.source.name}: {packed.unmasked} annotations have no mask and are left out")
+            message = f"{packed.source.name}: {packed.unmasked} annotations have no mask and are left out"
+            faults.append(Fault("no-mask", message, packed.unmasked))
+        if packed.repeated:
+            message = (
+                f"{packed.source.name}: {len(packed.repeated)} annotation ids are used more than once, such as "
+                f"{packed.repeated[0]}; tools that look annotations up by id lose all but one"
+            )
+            faults.append(Fault("repeated-id", message, len(packed.repeated)))
         photos = image_folder(root, settings, split, packed.source, [image.file_name for image in packed.images])
         splits[split] = records(packed, number, photos, packed.images)
     categories, placeholder = _without_placeholder(merged_categories(packs), packs)
     if placeholder:
         notes.append(f"category {placeholder} has no objects and only stands for the group or the background: left out")
     labels = settings.label_set([Label(row["id"], row["name"], isthing=True) for row in categories])
-    reader = InstanceReader(tuple(packed.data for packed in packs.values()), tuple(map(str, files.values())))
+    data, zeros = zip(*((packed.data, packed.zero) for packed in packs.values()), strict=True)
+    reader = InstanceReader(data, tuple(map(str, files.values())), zeros)
     what = f"COCO instances: {probe(root, settings)}"
-    return Found(FORMAT, what, splits, labels, ("instance",), reader, notes=tuple(notes))
+    return Found(FORMAT, what, splits, labels, ("instance",), reader, notes=tuple(notes), faults=tuple(faults))
 
 
 def _without_placeholder(rows: list[dict[str, Any]], packs: dict[str, Pack]) -> tuple[list[dict[str, Any]], str | None]:
@@ -75,50 +85,70 @@ def _piece(annotation: dict[str, Any]) -> dict[str, Any] | None:
         shape = {"size": [int(side) for side in shape["size"]], "counts": shape["counts"]}
     elif isinstance(shape, list):
         polygons = [shape] if shape and isinstance(shape[0], int | float) else shape  # one polygon, not nested
-        shape = [[round(float(value), 3) for value in polygon] for polygon in polygons if len(polygon) >= 6]
+        shape = [[float(value) for value in polygon] for polygon in polygons]
         if any(len(polygon) % 2 for polygon in shape):
             raise ValueError("a polygon has an odd number of coordinates")
         if not np.isfinite([value for polygon in shape for value in polygon]).all():
             raise ValueError("a polygon has a coordinate that is not a number")
+        shape = shape if _surfaces(shape) else None
     if not shape:
         return None
     return {
         "category_id": int(annotation["category_id"]),
         "iscrowd": int(annotation.get("iscrowd", 0)),
         "segmentation": shape,
-    }
+        "id": annotation.get("id"),
+    } | facts_of(annotation)
+
+
+def _surfaces(polygons: list[list[float]]) -> list[list[float]]:
+    """Those polygons that can enclose something."""
+    return [polygon for polygon in polygons if len(polygon) >= 6]
 
 
 @dataclass(frozen=True)
 class InstanceReader:
-    """Reads an image's shapes from a pack. One pack a split; `sources` are the files they came from."""
+    """Reads an image's shapes from a pack. One pack a split; `sources` are the files they came from, `zeros` the
+    category of each one's annotation 0, if it has one.
+    """
 
     packs: tuple[Path, ...]
     sources: tuple[str, ...]
+    zeros: tuple[int | None, ...]
 
     def files(self, record: Record) -> list[Path]:
         """None: the annotations of all images are in one file."""
         return []
 
+    def stated(self, record: Record) -> list[Stated]:
+        """What the file says of each object, in the order of `read`."""
+        number, offset, length = self._place(record)
+        return [stated(f"annotation {row['id']}", row) for row in read_piece(self.packs[number], offset, length)[1]]
+
+    def _place(self, record: Record) -> tuple[int, int, int]:
+        assert isinstance(record.truth, tuple)
+        return record.truth
+
     def read(self, record: Record, size: tuple[int, int]) -> ShapeTruth:
         """The objects, each as polygons or a run-length mask."""
-        assert isinstance(record.truth, tuple)
-        number, offset, length = record.truth
-        stated, rows = read_piece(self.packs[number], offset, length)
-        if stated and stated != size:
-            raise _other_size(record, size, self.sources[number], stated)
+        number, offset, length = self._place(record)
+        frame, rows = read_piece(self.packs[number], offset, length)
+        if frame and frame != size:
+            raise _other_size(record, size, self.sources[number], frame)
         shapes: list[RLE | Polygons] = []
         for row in rows:
             shape = row["segmentation"]
             if isinstance(shape, dict):
                 shapes.append(_run_lengths(shape, size, self.sources[number], record))
             else:
-                shapes.append([np.array(polygon, dtype=np.float64).reshape(-1, 2) for polygon in shape])
+                points = [np.array(polygon, dtype=np.float64).reshape(-1, 2) for polygon in _surfaces(shape)]
+                shapes.append([polygon.round(COORDINATE_DIGITS) for polygon in points])
         return ShapeTruth(
             size,
             shapes,
             np.array([row["category_id"] for row in rows], dtype=np.int64),
             np.array([row["iscrowd"] for row in rows], dtype=bool),
+            CocoObjects(tuple(rows), self.zeros[number]),
         )
 
 

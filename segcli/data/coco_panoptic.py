@@ -10,8 +10,8 @@ import numpy as np
 
 from segcli.codecs.panoptic_png import read_panoptic_png
 from segcli.data.coco_files import annotation_files, image_folder, merged_categories, records, truth_folder
-from segcli.data.packs import Pack, pack, read_piece
-from segcli.data.records import Found, Record, as_ranges
+from segcli.data.packs import Pack, facts_of, pack, read_piece, stated
+from segcli.data.records import Fault, Found, Record, Stated, as_ranges
 from segcli.data.settings import FILE_NAME, Settings
 from segcli.data.truth import MapTruth
 from segcli.errors import InputError, UsageError
@@ -32,12 +32,13 @@ def load(root: Path, settings: Settings) -> Found:
     packs = {split: pack(file, "panoptic", _piece) for split, file in files.items()}
     splits: dict[str, list[Record]] = {}
     folders: list[Path] = []
-    notes: list[str] = []
+    faults: list[Fault] = []
     for number, (split, packed) in enumerate(packs.items()):
         annotated = [image for image in packed.images if image.has_annotations]
         if len(annotated) < len(packed.images):
             count = len(packed.images) - len(annotated)
-            notes.append(f"{packed.source.name}: {count} images without an annotation are left out")
+            message = f"{packed.source.name}: {count} images without an annotation are left out"
+            faults.append(Fault("unannotated", message, count))
         photos = image_folder(root, settings, split, packed.source, [image.file_name for image in annotated])
         splits[split] = records(packed, number, photos, annotated)
         few = annotated[:: len(annotated) // 20 or 1]
@@ -51,13 +52,14 @@ def load(root: Path, settings: Settings) -> Found:
         labels,
         ("panoptic", "semantic", "instance"),
         PanopticReader(tuple(packed.data for packed in packs.values()), tuple(folders)),
-        notes=tuple(notes),
+        faults=tuple(faults),
     )
 
 
 def _piece(annotation: dict[str, Any]) -> dict[str, Any]:
     segments = [
         {"id": int(row["id"]), "category_id": int(row["category_id"]), "iscrowd": int(row.get("iscrowd", 0))}
+        | facts_of(row)
         for row in annotation["segments_info"]
     ]
     return {"file_name": str(annotation["file_name"]), "segments": segments}
@@ -91,6 +93,10 @@ class PanopticReader:
     def files(self, record: Record) -> list[Path]:
         """The id map."""
         return [self._annotation(record)[0]]
+
+    def stated(self, record: Record) -> list[Stated]:
+        """What the file says of each segment, in the order of `read`."""
+        return [stated(f"segment {row['id']}", row) for row in self._annotation(record)[1]]
 
     def read(self, record: Record, size: tuple[int, int]) -> MapTruth:
         """The segments; pixels of id 0 are void."""

@@ -13,7 +13,7 @@ from segcli.codecs.image import read_image
 from segcli.data.records import DatasetInfo, Reader, Record
 from segcli.data.truth import NOTHING, VOID, Truth, Window
 from segcli.errors import UsageError
-from segcli.types import LabelSet, Task
+from segcli.types import CocoObjects, LabelSet, Task
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +44,12 @@ class Sample:
         """bool [N], regions of many objects that were not told apart."""
         return self.truth.crowd
 
+    @property
+    def stated(self) -> CocoObjects | None:
+        """What a COCO instance file says of the objects; None in other formats. In the file's own category ids, and
+        with those objects too that the task leaves out."""
+        return self.truth.stated
+
     @cached_property
     def masks(self) -> np.ndarray:
         """bool [N, H, W]; an object without pixels has an empty mask."""
@@ -71,13 +77,18 @@ class Sample:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A split. Picklable and without open files, so that worker processes get it whole."""
+    """A split. Picklable and without open files, so that worker processes get it whole.
+
+    as_listed: panoptic truth keeps the stuff segments that the annotation lists, as panopticapi counts them; otherwise
+        those of a class are one.
+    """
 
     records: list[Record]
     reader: Reader
     labels: LabelSet
     source_labels: LabelSet
     task: Task
+    as_listed: bool = False
 
     def __len__(self) -> int:
         return len(self.records)
@@ -94,7 +105,7 @@ class Dataset:
     def truth(self, index: int, size: tuple[int, ...]) -> Truth:
         """The objects of an image that is `size` = (H, W), for this dataset's task, labels as class indices."""
         truth = self.reader.read(self.records[index], (int(size[0]), int(size[1])))
-        return for_task(truth, self.task, self.labels)
+        return for_task(truth, self.task, self.labels, as_listed=self.as_listed)
 
 
 def open_split(info: DatasetInfo, split: str) -> Dataset:
@@ -104,9 +115,9 @@ def open_split(info: DatasetInfo, split: str) -> Dataset:
     return Dataset(info.splits[split], info.reader, info.labels, info.source_labels, info.task)
 
 
-def for_task(truth: Truth, task: Task, labels: LabelSet) -> Truth:
+def for_task(truth: Truth, task: Task, labels: LabelSet, *, as_listed: bool = False) -> Truth:
     """Dataset ids -> class indices, and the objects as the task has them: stuff of one class is one object (and in
-    semantic segmentation everything is); classes the task does not have are left out.
+    semantic segmentation everything is) unless `as_listed`; classes the task does not have are left out.
     """
     index_of = {label.id: index for index, label in enumerate(labels)}
     joined: dict[int, int] = {}  # class -> the object that collects it
@@ -116,7 +127,7 @@ def for_task(truth: Truth, task: Task, labels: LabelSet) -> Truth:
         index = index_of.get(label_id)
         if index is None:
             continue
-        collected = task == "semantic" or (task == "panoptic" and not labels[index].isthing)
+        collected = task == "semantic" or (task == "panoptic" and not as_listed and not labels[index].isthing)
         if collected and index in joined:
             segment[position] = joined[index]
             continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -58,7 +59,23 @@ def detect(
     found: Found = FORMATS[name].load(root, settings)
     chosen = _task(root, found, wanted_task)
     splits, held_out = with_validation(found.splits) if training else (_as_they_lie(root, found.splits), ())
-    return _info(root, found, chosen, splits, (*notes, *found.notes, *held_out))
+    return _info(
+        root, found, chosen, splits, (*notes, *found.notes, *(fault.message for fault in found.faults), *held_out)
+    )
+
+
+def is_dataset(path: Path) -> bool:
+    """Whether a folder holds annotations in some format, or could; `detect` says which, or what is wrong with them."""
+    return bool(_hits(path, read_settings(path)))
+
+
+def detect_for_checking(path: Path | str, *, format: str | None = None, task: str | None = None) -> DatasetInfo:
+    """As for training if there is anything to train on, the held-out part included; else the splits as they lie."""
+    info = detect(path, format=format, task=task, training=False)
+    if not info.splits.keys() & {"train", "all"}:
+        return info
+    splits, held_out = with_validation(info.splits)
+    return replace(info, splits=splits, notes=(*info.notes, *held_out))
 
 
 def _choose(root: Path, settings: Settings, task: str | None, notes: list[str]) -> str:
@@ -141,6 +158,7 @@ def _info(root: Path, found: Found, task: Task, splits: dict[str, list[Record]],
         reader=found.reader,
         ignore=found.ignore,
         notes=notes,
+        faults=found.faults,
     )
 
 

@@ -107,7 +107,7 @@ def hold_out(records: list[Record]) -> tuple[list[Record], list[Record]]:
     """(train, val): about a tenth is held out, by a hash of the image id, so that it stays held out when images are
     added, moved or read in another order. At least one image is held out, and one is left, if there are two.
     """
-    ranks = {record.image_id: _rank(record.image_id) for record in records}
+    ranks = {record.image_id: rank(record.image_id) for record in records}
     ordered = sorted(records, key=lambda record: ranks[record.image_id])
     count = sum(rank < HELD_OUT for rank in ranks.values())
     count = min(max(count, 1), len(records) - 1)
@@ -115,7 +115,8 @@ def hold_out(records: list[Record]) -> tuple[list[Record], list[Record]]:
     return [r for r in records if r.image_id not in held], [r for r in records if r.image_id in held]
 
 
-def _rank(text: str) -> float:
+def rank(text: str) -> float:
+    """A number in [0, 1) that belongs to a name, on every machine and for ever."""
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") / 2**64
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from segcli.codecs.label_png import read_label_map
 from segcli.data.label_values import numbered, values_of
-from segcli.data.pairs import label_files, paired_folders, paired_records
+from segcli.data.pairs import label_files, left_out, paired_folders, paired_records
 from segcli.data.records import Found, Record
 from segcli.data.semantic_png import check_size, known_tree, probe
 from segcli.data.settings import Settings
@@ -36,15 +36,14 @@ def load(root: Path, settings: Settings) -> Found:
     label = settings.classes[0] if settings.classes else Label(1, "object", isthing=True)
     ignore = settings.ignore or ()
     splits: dict[str, list[Record]] = {}
-    notes: list[str] = []
+    orphans: list[Path] = []
     for split, pair in paired_folders(root, settings).items():
-        splits[split], orphans = paired_records(pair)
-        if orphans:
-            notes.append(f"{len(orphans)} instance maps without an image are left out, such as {orphans[0]}")
+        splits[split], of_split = paired_records(pair)
+        orphans += of_split
     labels = settings.label_set([Label(label.id, label.name, isthing=True, color=label.color)])
     what = f"instance maps: {probe(root, settings)}"
     reader = InstanceMapReader(label.id, ignore)
-    return Found(FORMAT, what, splits, labels, ("instance",), reader, ignore, tuple(notes))
+    return Found(FORMAT, what, splits, labels, ("instance",), reader, ignore, faults=left_out(orphans))
 
 
 @dataclass(frozen=True)

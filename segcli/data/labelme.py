@@ -14,7 +14,7 @@ import numpy as np
 from segcli.codecs.rle import RLE, encode
 from segcli.data.folders import named, split_folders
 from segcli.data.packs import keys_in
-from segcli.data.records import Found, Record
+from segcli.data.records import Fault, Found, Record
 from segcli.data.settings import Settings
 from segcli.data.truth import Polygons, ShapeTruth
 from segcli.errors import InputError, UsageError
@@ -63,7 +63,8 @@ def load(root: Path, settings: Settings) -> Found:
             areas = [shape for shape in raw["shapes"] if shape.get("shape_type", "polygon") in _AREAS]
             without_area += len(raw["shapes"]) - len(areas)
             names |= {str(shape["label"]) for shape in areas} - _SKIPPED
-    notes = [f"{without_area} lines and points enclose no area and are left out"] if without_area else []
+    message = f"{without_area} lines and points enclose no area and are left out"
+    faults = (Fault("no-mask", message, without_area),) if without_area else ()
     if settings.classes:
         labels = [Label(label.id, label.name, isthing=True, color=label.color) for label in settings.classes]
     else:
@@ -73,7 +74,7 @@ def load(root: Path, settings: Settings) -> Found:
     label_set = settings.label_set(labels)
     reader = LabelmeReader(tuple((label.name, label.id) for label in label_set))
     what = f"labelme: {probe(root, settings)}"
-    return Found(FORMAT, what, splits, label_set, ("instance",), reader, notes=tuple(notes))
+    return Found(FORMAT, what, splits, label_set, ("instance",), reader, faults=faults)
 
 
 def _parsed(file: Path) -> dict[str, Any]:

@@ -7,17 +7,19 @@ parsed once, checked, and packed into a file of the cache from which a worker re
 from __future__ import annotations
 
 import json
+import math
 import mmap
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from segcli.data.cache import cache_dir, digest, read_json, signature, write_bytes, write_json
-from segcli.data.records import out_of_range
+from segcli.data.records import Stated, out_of_range
 from segcli.errors import InputError, UsageError
 
-_VERSION = 1
+_VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,11 @@ class PackedImage:
 
 @dataclass(frozen=True)
 class Pack:
-    """An annotation file, packed. `unmasked`: annotations that have a box but no mask, which are left out."""
+    """An annotation file, packed.
+
+    unmasked: annotations that have a box but no mask, which are left out. zero: the category of the annotation whose id
+    is 0, if there is one. repeated: annotation ids that occur more than once.
+    """
 
     source: Path
     data: Path
@@ -40,6 +46,8 @@ class Pack:
     categories: list[dict[str, Any]]
     used: frozenset[int]
     unmasked: int
+    zero: int | None
+    repeated: list[Any]
 
 
 def keys_in(file: Path, keys: Iterable[str]) -> set[str]:
@@ -67,7 +75,8 @@ def pack(file: Path, kind: str, piece: Callable[[dict[str, Any]], dict[str, Any]
             )
         write_json(index_file, index)
     images = [PackedImage(i, f, (o, n), bool(a)) for i, f, o, n, a in index["images"]]
-    return Pack(file, data_file, images, index["categories"], frozenset(index["used"]), index["unmasked"])
+    facts = (index["categories"], frozenset(index["used"]), index["unmasked"], index["zero"], index["repeated"])
+    return Pack(file, data_file, images, *facts)
 
 
 def read_piece(data: Path, offset: int, length: int) -> tuple[tuple[int, int] | None, list[dict[str, Any]]]:
@@ -116,7 +125,27 @@ def _build(file: Path, piece: Callable[[dict[str, Any]], dict[str, Any] | None])
     unknown = used - set(categories)
     if unknown:
         raise out_of_range(file, sorted(unknown), sorted(categories), ())
-    return _joined(images, pieces, list(categories.values()), used, unmasked)
+    counts = Counter(annotation["id"] for annotation in annotations if annotation.get("id") is not None)
+    repeated = [name for name, count in counts.items() if count > 1]
+    index, data = _joined(images, pieces, list(categories.values()), used, unmasked)
+    return index | {"repeated": repeated}, data
+
+
+def facts_of(row: dict[str, Any]) -> dict[str, Any]:
+    """What a row says of its mask, as far as it is made of numbers: "area" and "bbox" (x, y, w, h)."""
+    area, box = row.get("area"), row.get("bbox")
+    facts: dict[str, Any] = {}
+    if isinstance(area, int | float) and math.isfinite(area):
+        facts["area"] = area
+    if isinstance(box, list) and len(box) == 4 and all(isinstance(v, int | float) and math.isfinite(v) for v in box):
+        facts["bbox"] = box
+    return facts
+
+
+def stated(name: str, row: dict[str, Any]) -> Stated:
+    """What `facts_of` kept, read back."""
+    box = row.get("bbox")
+    return Stated(name, row.get("area"), box and (box[0], box[1], box[2], box[3]))
 
 
 def _size(row: dict[str, Any]) -> list[int] | None:
@@ -143,5 +172,6 @@ def _joined(
         rows.append((image_id, file_name, offset, len(chunk), int(bool(pieces[image_id]))))
         chunks.append(chunk)
         offset += len(chunk)
-    index = {"images": rows, "categories": categories, "used": sorted(used), "unmasked": unmasked}
+    zero = next((row["category_id"] for piece in pieces.values() for row in piece if row.get("id") == 0), None)
+    index = {"images": rows, "categories": categories, "used": sorted(used), "unmasked": unmasked, "zero": zero}
     return index, b"".join(chunks)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from segcli.data.folders import IMAGE_SUFFIXES, LABEL_SUFFIXES, files_in, named, split_folders, subfolders
-from segcli.data.records import Record
+from segcli.data.records import Fault, Record
 from segcli.data.settings import Settings
 from segcli.errors import UsageError
 
@@ -98,9 +98,22 @@ def paired_records(pair: PairedFolders, *, only: str | None = None) -> tuple[lis
     return records, list(labels.values())
 
 
+def image_key(stem: str) -> str:
+    """What an image and its label file have in common: a name without the endings that say which of the two it is."""
+    return _ENDINGS.sub("", stem)
+
+
 def _key(file: Path, folder: Path) -> str:
     place = file.relative_to(folder)
-    return (place.parent / _ENDINGS.sub("", place.stem)).as_posix()
+    return (place.parent / image_key(place.stem)).as_posix()
+
+
+def left_out(orphans: list[Path]) -> tuple[Fault, ...]:
+    """What to say of label files without an image."""
+    if not orphans:
+        return ()
+    message = f"{len(orphans)} label maps without an image are left out, such as {orphans[0]}"
+    return (Fault("orphan", message, len(orphans)),)
 
 
 def label_files(pairs: dict[str, PairedFolders], count: int) -> list[Path]:

@@ -25,6 +25,27 @@ class Record:
     truth: str | tuple[int, int, int] | None
 
 
+@dataclass(frozen=True, slots=True)
+class Stated:
+    """What an annotation says of one object besides its mask, to be compared with it.
+
+    name: what the file calls the object ("annotation 12"). area: pixels; box: x, y, w, h; None where nothing is said.
+    """
+
+    name: str
+    area: float | None = None
+    box: tuple[float, float, float, float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Something wrong with the data. kind: one of `segcli.data.check.KINDS`. amount: of what the kind counts."""
+
+    kind: str
+    message: str
+    amount: int = 1
+
+
 class Reader(Protocol):
     """Turns a record into its truth. Small, picklable, without open files: it goes to every worker."""
 
@@ -45,6 +66,7 @@ class DatasetInfo:
     """A dataset that was found.
 
     found: one line for a person. notes: what else should be said aloud (held-out images, classes left out, …).
+    faults: what is known to be wrong before an image is read; these are among the notes too.
     ignore: label values that mean "void". source_labels: every class of the dataset, before `task` selects.
     """
 
@@ -59,6 +81,7 @@ class DatasetInfo:
     reader: Reader
     ignore: tuple[int, ...] = ()
     notes: tuple[str, ...] = field(default=())
+    faults: tuple[Fault, ...] = field(default=())
 
     def without(self, files: Iterable[str]) -> DatasetInfo:
         """The same dataset with some images, named by their files, left out."""
@@ -82,6 +105,7 @@ class Found:
     reader: Reader
     ignore: tuple[int, ...] = ()
     notes: tuple[str, ...] = ()
+    faults: tuple[Fault, ...] = ()
 
 
 def out_of_range(file: object, values: Sequence[object], allowed: Sequence[int], ignore: Sequence[int]) -> UsageError:

@@ -1,21 +1,21 @@
 """Reads every image and every label once before training: what is there, and what is broken.
 
 A second scan reads only what changed since: rows are kept in the cache under the size and time of change of their
-files. Work is divided among threads, as decoding releases Python's lock.
+files.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from segcli.data.cache import cache_dir, digest, read_json, signature, write_json
 from segcli.data.dataset import Dataset, open_split
+from segcli.data.glance import glance
 from segcli.data.records import DatasetInfo, Record
+from segcli.data.rows import remembered_rows
 from segcli.data.truth import Window
 from segcli.errors import InputError, UsageError
 from segcli.types import Label
@@ -136,22 +136,8 @@ def _refuse_misuse(rows: list[Row]) -> None:
 
 
 def _rows(info: DatasetInfo, dataset: Dataset, split: str, threads: int | None) -> Iterator[Row]:
-    kept = cache_dir() / f"scan-{digest(_VERSION, info.root.resolve(), split, repr(info.reader))}.json"
-    known: dict[str, list[object]] = read_json(kept) or {}
-    fresh: dict[str, list[object]] = {}
-    with ThreadPoolExecutor(threads) as pool:
-        tasks = []
-        for record in dataset.records:
-            state = signature([Path(record.image), *_label_files(dataset, record)]) + f" {record.truth}"
-            entry = known.get(record.image)
-            old = _restored(entry[1]) if entry and entry[0] == state else None
-            tasks.append((record, state, old, None if old else pool.submit(_read, dataset, record)))
-        for record, state, old, task in tasks:
-            row = old or task.result()  # type: ignore[union-attr]
-            fresh[record.image] = [state, asdict(row)]
-            yield row
-    if fresh != known:
-        write_json(kept, fresh)
+    kind = f"scan-{_VERSION}"
+    return remembered_rows(kind, info, dataset, split, _read, to_json=asdict, from_json=_restored, threads=threads)
 
 
 def _restored(value: object) -> Row | None:
@@ -162,18 +148,11 @@ def _restored(value: object) -> Row | None:
         return None
 
 
-def _label_files(dataset: Dataset, record: Record) -> list[Path]:
-    try:
-        return dataset.reader.files(record)
-    except InputError:
-        return []
-
-
 def _read(dataset: Dataset, record: Record) -> Row:
     """Everything about one image; its faults are part of the answer."""
     size = (0, 0)
     try:
-        size = decoded_size(Path(record.image))
+        size = glance(Path(record.image)).size
         truth = dataset.reader.read(record, size)
         areas = truth.areas(Window.whole(size))
         void = truth.void(Window.whole(size))
@@ -188,30 +167,6 @@ def _read(dataset: Dataset, record: Record) -> Row:
             objects[str(label)] = objects.get(str(label), 0) + 1
             pixels[str(label)] = pixels.get(str(label), 0) + area
     return Row(size, objects, pixels, 0 if void is None else int(np.count_nonzero(void)))
-
-
-def decoded_size(file: Path) -> tuple[int, int]:
-    """(H, W) of an upright image, having decoded all of it: only that shows that a file is whole.
-
-    JPEGs are decoded at an eighth of their size, which reads every byte and costs a third.
-    Raises InputError, worded as when the image is read for training.
-    """
-    from PIL import Image
-
-    from segcli.codecs.image import read_image
-
-    try:
-        with Image.open(file) as image:
-            width, height = image.size
-            if image.format != "JPEG":
-                raise ValueError("decoded below")
-            turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
-            image.draft(None, (max(1, width // 8), max(1, height // 8)))
-            image.load()
-            return (width, height) if turned else (height, width)
-    except Exception:  # not a JPEG, or a broken one: the reader of images has the right words
-        shape = read_image(file).shape
-        return (shape[0], shape[1])
 
 
 def _report(info: DatasetInfo, records: list[Record], name: str, rows: list[Row]) -> SplitReport:

@@ -12,7 +12,7 @@ from segcli.codecs.label_png import read_label_map
 from segcli.data.class_tables import colour_table, known_table, name_list
 from segcli.data.folders import files_in, split_folders
 from segcli.data.label_values import colours_to_ids, numbered, survey, values_of
-from segcli.data.pairs import PairedFolders, label_files, paired_folders, paired_records
+from segcli.data.pairs import PairedFolders, label_files, left_out, paired_folders, paired_records
 from segcli.data.records import Found, Record, out_of_range
 from segcli.data.settings import FILE_NAME, Settings
 from segcli.data.truth import MapTruth
@@ -59,17 +59,16 @@ def load(root: Path, settings: Settings) -> Found:
     if tree.name == "Cityscapes":
         pairs.pop("test", None)  # its label maps are blank
     splits: dict[str, list[Record]] = {}
-    notes = list(tree.notes)
+    orphans: list[Path] = []
     for split, pair in pairs.items():
-        splits[split], orphans = paired_records(pair, only=tree.only)
-        if orphans:
-            notes.append(f"{len(orphans)} label maps without an image are left out, such as {orphans[0]}")
+        splits[split], of_split = paired_records(pair, only=tree.only)
+        orphans += of_split
     ignore = tree.ignore if settings.ignore is None else settings.ignore
     labels = settings.label_set([label for label in tree.labels if label.id not in ignore])
     # Void classes keep their colours: they are declared, though not trained on.
     reader = SemanticReader(tuple(labels.ids), ignore, tuple(tree.labels), tree.only)
     what = f"{tree.name}: {probe(root, settings)}"
-    return Found(FORMAT, what, splits, labels, ("semantic",), reader, ignore, tuple(notes))
+    return Found(FORMAT, what, splits, labels, ("semantic",), reader, ignore, tree.notes, left_out(orphans))
 
 
 def _cityscapes(root: Path, settings: Settings) -> Tree | None:

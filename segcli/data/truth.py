@@ -15,6 +15,7 @@ import numpy as np
 
 from segcli.codecs.polygons import fill
 from segcli.codecs.rle import RLE
+from segcli.types import CocoObjects
 
 Polygons = list[np.ndarray]  # of one object, each float [n, 2] x, y in pixels of the original image
 NOTHING, VOID = 0, -1  # values of an id map beside i + 1: no segment here; nobody knows what is here
@@ -67,6 +68,9 @@ class Truth(Protocol):
     @property
     def crowd(self) -> np.ndarray: ...  # bool [N]
 
+    @property
+    def stated(self) -> CocoObjects | None: ...  # by a COCO instance file
+
     def areas(self, window: Window) -> np.ndarray:
         """int64 [N], each object's pixels in the window."""
 
@@ -92,6 +96,11 @@ class MapTruth:
     def size(self) -> tuple[int, int]:
         """(H, W)."""
         return (int(self.ids.shape[0]), int(self.ids.shape[1]))
+
+    @property
+    def stated(self) -> CocoObjects | None:
+        """None: id maps are all that there is."""
+        return None
 
     def _cut(self, window: Window) -> np.ndarray:
         if window == Window.whole(self.size):
@@ -131,6 +140,7 @@ class ShapeTruth:
     shapes: Sequence[RLE | Polygons]
     labels: np.ndarray
     crowd: np.ndarray
+    stated: CocoObjects | None = None
 
     def areas(self, window: Window) -> np.ndarray:
         index, masks = self.crop(window)
@@ -157,7 +167,7 @@ class ShapeTruth:
         if len(np.unique(segment[kept])) != len(kept):
             raise ValueError("overlapping objects cannot be joined")
         kept = kept[np.argsort(segment[kept])]
-        return ShapeTruth(self.size, [self.shapes[int(i)] for i in kept], labels, self.crowd[kept])
+        return replace(self, shapes=[self.shapes[int(i)] for i in kept], labels=labels, crowd=self.crowd[kept])
 
 
 def _paste(rle: RLE, rows: np.ndarray, columns: np.ndarray, mask: np.ndarray) -> None:

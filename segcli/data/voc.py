@@ -11,7 +11,7 @@ from segcli.codecs.label_png import read_label_map
 from segcli.data.class_tables import VOC_NAMES, name_list
 from segcli.data.folders import named
 from segcli.data.label_values import numbered, values_of
-from segcli.data.pairs import PairedFolders, paired_records
+from segcli.data.pairs import PairedFolders, left_out, paired_records
 from segcli.data.records import Found, Record, out_of_range
 from segcli.data.semantic_png import SemanticReader, check_size
 from segcli.data.settings import Settings
@@ -54,7 +54,7 @@ def load(root: Path, settings: Settings) -> Found:
     records, orphans = paired_records(PairedFolders(photos, classes))
     # Most of VOC's photographs were never segmented: only those with a label map belong to this dataset.
     records = [record for record in records if Path(str(record.truth)).is_file()]
-    notes = [f"{len(orphans)} label maps without an image are left out, such as {orphans[0]}"] if orphans else []
+    notes: list[str] = []
     names = name_list(home) or name_list(root)
     if not names and not settings.classes:
         names = list(VOC_NAMES)
@@ -67,7 +67,8 @@ def load(root: Path, settings: Settings) -> Found:
     ]
     label_set = settings.label_set([label for label in labels if label.id not in ignore])
     ids = tuple(label_set.ids)
-    reader = VocReader(objects, ids, ignore) if objects else SemanticReader(ids, ignore, tuple(label_set))
+    stuff = tuple(label.id for label in label_set if not label.isthing)
+    reader = VocReader(objects, ids, ignore, stuff) if objects else SemanticReader(ids, ignore, tuple(label_set))
     return Found(
         FORMAT,
         f"Pascal VOC: {probe(root, settings)}",
@@ -77,30 +78,34 @@ def load(root: Path, settings: Settings) -> Found:
         reader,
         ignore,
         tuple(notes),
+        left_out(orphans),
     )
 
 
 def _splits(home: Path, records: list[Record]) -> dict[str, list[Record]]:
     by_name = {record.image_id: record for record in records}
     splits: dict[str, list[Record]] = {}
-    for split in ("train", "val"):
+    for split in ("train", "val", "test"):
         file = home / "ImageSets" / "Segmentation" / f"{split}.txt"
         if file.is_file():
-            names = file.read_text(encoding="utf-8").split()
+            names = [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
             missing = next((name for name in names if name not in by_name), None)
+            if missing and split == "test":
+                continue  # VOC's own test photographs are published without their truth
             if missing:
                 raise UsageError(f"{file}: names {missing!r}, which has no label map and image in this tree")
             splits[split] = [by_name[name] for name in names]
-    return splits if splits.get("train") else {"all": records}
+    return splits or {"all": records}
 
 
 @dataclass(frozen=True)
 class VocReader:
-    """Reads a class map and an object map together."""
+    """Reads a class map and an object map together. stuff: the classes without objects, such as the background."""
 
     objects: Path
     ids: tuple[int, ...]
     ignore: tuple[int, ...]
+    stuff: tuple[int, ...] = (_BACKGROUND_ID,)
 
     def files(self, record: Record) -> list[Path]:
         """The class map and the object map."""
@@ -108,9 +113,9 @@ class VocReader:
         return [file, self.objects / file.name]
 
     def read(self, record: Record, size: tuple[int, int]) -> MapTruth:
-        """Every object of the object map with the class most of it has; then the background as one more.
+        """Every object of the object map with the class most of it has; then each class of stuff as one more.
 
-        Pixels that only one of the two maps knows are void, as are the outlines (255).
+        Pixels of no object that have a class of things are void, as are the outlines (255).
         """
         class_file, object_file = self.files(record)
         class_map, object_map = read_label_map(class_file), read_label_map(object_file)
@@ -132,8 +137,10 @@ class VocReader:
         votes[:, _BACKGROUND_ID] = 0
         classes = votes[1:].argmax(axis=1)
         ids[np.isin(ids, np.flatnonzero(votes[1:].sum(axis=1) == 0) + 1)] = VOID  # objects without a class
-        background = (ids == 0) & (class_map == _BACKGROUND_ID) & ~unknown
-        ids[(ids == 0) & ~background] = VOID
-        labels = [*classes.tolist(), _BACKGROUND_ID]
-        ids[background] = len(labels)
+        labels = classes.tolist()
+        free = (ids == 0) & ~unknown
+        ids[ids == 0] = VOID
+        for label in self.stuff:
+            labels.append(label)
+            ids[free & (class_map == label)] = len(labels)
         return MapTruth(ids, np.array(labels, dtype=np.int64), np.zeros(len(labels), dtype=bool))

@@ -6,14 +6,17 @@ the network once, whatever is asked for. An observer keeps counts, not images: m
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, Self
 
 from segcli.data.dataset import Sample
 from segcli.engine.preprocess import Prepared
+from segcli.metrics import MetricReport, metric_for
+from segcli.metrics.per_image import ImageCounts, count_image
 from segcli.segments import Segments
-from segcli.types import QueryPredictions, Task
+from segcli.types import LabelSet, QueryPredictions, Task
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +32,7 @@ class Evaluated:
     prepared: the network's input, for `segcli.engine.predict.segment(prediction, 0, prepared, settings)`; None with
         prediction.
     seconds: spent on the network and on post-processing.
+    max_dets: the most instances of a class that count.
     """
 
     number: int
@@ -37,11 +41,20 @@ class Evaluated:
     prediction: QueryPredictions | None
     prepared: Prepared | None
     seconds: float
+    max_dets: int = 100
+    _counts: dict[Task, ImageCounts] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def sample(self) -> Sample:
         """Image and truth for the first task."""
         return next(iter(self.samples.values()))
+
+    def counts(self, task: Task) -> ImageCounts:
+        """The image's own metric and what it adds to the dataset's; counted when first asked for."""
+        if task not in self._counts:
+            segments, truth = self.segments[task], self.samples[task]
+            self._counts[task] = count_image(segments, truth, segments.label_set, max_dets=self.max_dets)
+        return self._counts[task]
 
 
 class Observer(Protocol):
@@ -55,3 +68,37 @@ class Observer(Protocol):
 
     def finish(self, folder: Path | None) -> None:
         """Everything has been seen; called once, on the first rank. folder: where to write, None = nowhere."""
+
+
+class Scores:
+    """The metric of each task over what has been seen.
+
+    labels: the truth's classes, for each task. max_dets: the most instances of a class and image that count.
+    """
+
+    def __init__(self, labels: Mapping[Task, LabelSet], max_dets: int = 100) -> None:
+        self._metrics = {task: metric_for(task, classes, max_dets=max_dets) for task, classes in labels.items()}
+        self.images = 0
+
+    def see(self, evaluated: Evaluated) -> None:
+        """Count one image. Raises InputError if prediction and truth do not fit."""
+        for task, metric in self._metrics.items():
+            counted = None if task == "instance" else evaluated.counts(task).metric
+            if counted is None:
+                metric.update(evaluated.segments[task], evaluated.samples[task])
+            else:
+                metric.merge(counted)
+        self.images += 1
+
+    def merge(self, other: Scores) -> None:
+        """Add what another rank has seen."""
+        for task, metric in self._metrics.items():
+            metric.merge(other._metrics[task])
+        self.images += other.images
+
+    def finish(self, folder: Path | None) -> None:
+        """Nothing: the numbers are asked for with `reports`."""
+
+    def reports(self) -> dict[Task, MetricReport]:
+        """The numbers so far."""
+        return {task: metric.compute() for task, metric in self._metrics.items()}

@@ -6,7 +6,6 @@ import dataclasses
 import platform
 import sys
 from collections.abc import Callable
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +32,7 @@ from segcli.engine.setup import (
     transform_of,
 )
 from segcli.engine.train import Run, autocast_of
+from segcli.engine.versions import packages
 from segcli.errors import UsageError
 from segcli.types import Batch, Target
 from segcli.weights.checkpoint import LoadedModel
@@ -40,7 +40,6 @@ from segcli.weights.download import Progress
 
 # What may differ between a run and its continuation: it changes how fast the same numbers come, not the numbers.
 _FREE = {("run", "workers"), ("run", "checkpoint_every"), ("run", "tensorboard"), ("validate", "patience")}
-_PACKAGES = ("torch", "numpy", "scipy", "pillow", "opencv-python", "safetensors", "hotcoco")
 
 
 def open_run(
@@ -176,7 +175,6 @@ def _forward_and_backward(recipe: Recipe, loaded: LoadedModel, parts: list[tuple
 def _facts(run: Run) -> dict[str, Any]:
     """run.json."""
     material = run.material
-    versions = {name: version for name in _PACKAGES if (version := _version(name))}
     splits = [
         {
             "split": split.name,
@@ -202,20 +200,13 @@ def _facts(run: Run) -> dict[str, Any]:
         "segcli": segcli.__version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "packages": versions,
+        "packages": packages(),
         "device": str(run.learner.loaded.device),
         "devices": run.ranks.size,
         "threads": torch.get_num_threads(),
         "data": {"found": material.info.found, "notes": list(material.info.notes), "splits": splits},
         "about": run.about,
     }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def preview(recipe: Recipe, out: Path, images: int, say: Say) -> list[Path]:

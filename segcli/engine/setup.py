@@ -19,9 +19,10 @@ from segcli.config import MODEL_TYPES, Mask2FormerConfig, ModelConfig
 from segcli.data.collate import Layout
 from segcli.data.dataset import Dataset, open_split
 from segcli.data.detect import detect
+from segcli.data.glance import glance
 from segcli.data.loader import Loader, Share, make_loader
 from segcli.data.records import DatasetInfo
-from segcli.data.scan import ScanReport, decoded_size, scan
+from segcli.data.scan import ScanReport, scan
 from segcli.data.transforms import ColorJitter, Geometry, JitterCrop, ShortSideCrop, TrainTransform
 from segcli.engine.distributed import Ranks
 from segcli.engine.optim import Schedule, scaled_lr
@@ -113,7 +114,7 @@ def _default_start() -> dict[str, Any]:
 def _typical_short(dataset: Dataset, most: int) -> int:
     """The median short side of some images, within reason."""
     step = max(1, len(dataset) // LOOKED_AT)
-    sides = [min(decoded_size(Path(record.image))) for record in dataset.records[::step][:LOOKED_AT]]
+    sides = [min(glance(Path(record.image)).size) for record in dataset.records[::step][:LOOKED_AT]]
     return int(np.clip(round(statistics.median(sides)), 64, most))
 
 

@@ -14,7 +14,7 @@ from segcli.engine.distributed import Ranks
 from segcli.engine.predict import Settings, segment
 from segcli.engine.preprocess import Prepared, collate, prepare
 from segcli.engine.truth import truth_segments
-from segcli.metrics import MetricReport, metric_for
+from segcli.metrics import COCO_DETS, MetricReport, metric_for
 from segcli.render import overlay
 from segcli.segments import Segments
 from segcli.types import InferenceSpec, LabelSet, MergeRule, QueryPredictions, Task
@@ -81,7 +81,7 @@ def validate(
     first three images.
     """
     labels = loaded.spec.labels
-    most = loaded.spec.rule.top_k
+    most = max(COCO_DETS, loaded.spec.rule.top_k)  # images of small things hold more than COCO's hundred
     metrics = [metric_for(task, labels, max_dets=most) for _ in (rules if task == "panoptic" else rules[:1])]
     tallies = [Tally.nothing() for _ in rules]
     hits = np.zeros((len(rules), 3), dtype=np.int64)

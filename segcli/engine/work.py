@@ -61,7 +61,7 @@ def plan_work(
     """
     if overwrite and skip_existing:
         raise UsageError("--overwrite and --skip-existing contradict each other; give one of them")
-    _check_writable(out)
+    check_writable(out)
     photos = plan([(source.path, source.folder) for source in sources])
     refuse_collisions(out, kinds, photos)
     images = list(zip(sources, photos, strict=True))
@@ -117,7 +117,7 @@ def refuse_other_run(work: Work, run: Mapping[str, Any]) -> None:
             )
 
 
-def _check_writable(out: Path) -> None:
+def check_writable(out: Path) -> None:
     """Raise OutputError if `out` is there and cannot be written to, or cannot be made."""
     place = out.absolute()
     while not os.path.lexists(place):

@@ -19,7 +19,10 @@ from segcli.metrics.panoptic import PanopticMetric
 from segcli.metrics.semantic import SemanticMetric
 from segcli.types import LabelSet, Task
 
+COCO_DETS = 100  # the most instances of a class and image that COCO counts
+
 __all__ = [
+    "COCO_DETS",
     "ImageTruth",
     "InstanceMetric",
     "Metric",
@@ -30,7 +33,7 @@ __all__ = [
 ]
 
 
-def metric_for(task: Task, labels: LabelSet, *, max_dets: int = 100) -> Metric:
+def metric_for(task: Task, labels: LabelSet, *, max_dets: int = COCO_DETS) -> Metric:
     """The metric of a task, over the truth's classes: AP for instances, PQ for panoptic, mIoU for semantic.
 
     max_dets: the most instances of a class and image that AP counts; COCO's 100, more where images hold more objects.

@@ -48,18 +48,8 @@ class InstanceMetric:
     def update(self, segments: Segments, truth: ImageTruth) -> None:
         """Count one image. Stuff does not count on either side; an object's area and box are those of its mask."""
         check_size(segments, truth)
-        number, masks, isthing = _number(truth.image_id), truth.masks, self.labels.isthing
-        annotations = []
-        for index, (label, crowd) in enumerate(zip(truth.labels.tolist(), truth.crowd.tolist(), strict=True)):
-            if isthing[label]:
-                rle = encode(masks[index])
-                mask = {"segmentation": rle.to_coco(), "area": rle.area, "bbox": list(rle.bbox)}
-                object_ = {"id": index + 1, "image_id": number, "category_id": self.labels[label].id}
-                annotations.append(object_ | mask | {"iscrowd": int(crowd)})
         self._index.of(segments, truth.image_id)
-        results = [entry for entry in segments.to_coco(number) if entry["category_id"] in self._things]
-        height, width = segments.size
-        self._count({"id": number, "height": height, "width": width}, annotations, results, truth.image_id)
+        self._count(*coco_entries(segments, truth, self.labels), truth.image_id)
 
     def update_coco(
         self, image: dict[str, Any], annotations: list[dict[str, Any]], results: list[dict[str, Any]]
@@ -129,6 +119,26 @@ class InstanceMetric:
         numbers |= {f"AR@{limit}": _mean(recall[..., 0, place]) for place, limit in enumerate(self._limits)}
         numbers |= {f"AR{size}": _mean(recall[..., area, -1]) for size, area in _AREAS.items() if size}
         return numbers
+
+
+def coco_entries(
+    segments: Segments, truth: ImageTruth, labels: LabelSet
+) -> tuple[dict[str, Any], list[dict[str, Any]], list[dict[str, Any]]]:
+    """One image as COCO files have it: its "images" entry, its annotations and its results; things only.
+
+    labels: the truth's classes. An object's area and box are those of its mask.
+    """
+    number, masks = _number(truth.image_id), truth.masks
+    annotations = []
+    for index, (label, crowd) in enumerate(zip(truth.labels.tolist(), truth.crowd.tolist(), strict=True)):
+        if labels[label].isthing:
+            rle = encode(masks[index])
+            mask = {"segmentation": rle.to_coco(), "area": rle.area, "bbox": list(rle.bbox)}
+            object_ = {"id": index + 1, "image_id": number, "category_id": labels[label].id}
+            annotations.append(object_ | mask | {"iscrowd": int(crowd)})
+    things = {label.id for label in labels if label.isthing}
+    results = [entry for entry in segments.to_coco(number) if entry["category_id"] in things]
+    return {"id": number, "height": segments.size[0], "width": segments.size[1]}, annotations, results
 
 
 def _mean(values: np.ndarray) -> float:

@@ -11,6 +11,6 @@ The product of embeddings and features is made on the model's device, everything
 
 from segcli.postprocess.instance import instance
 from segcli.postprocess.panoptic import panoptic
-from segcli.postprocess.semantic import semantic
+from segcli.postprocess.semantic import add_class_scores, as_segments, semantic
 
-__all__ = ["instance", "panoptic", "semantic"]
+__all__ = ["add_class_scores", "as_segments", "instance", "panoptic", "semantic"]

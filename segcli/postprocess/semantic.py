@@ -43,18 +43,56 @@ def semantic(
     coarse = (logits.shape[1], logits.shape[2])
     grid = Grid.in_two_steps(frame, coarse) if combine_padded else Grid.of(frame, coarse)
     classes = _classes(logits, probabilities, grid, rule)
-    present = np.flatnonzero(histogram(classes, probabilities.shape[1]))
-    numbers = np.zeros(probabilities.shape[1], dtype=ID)
+    return as_segments(classes, labels, float(probabilities.max()))
+
+
+def as_segments(classes: np.ndarray, labels: LabelSet, best_score: float) -> Segments:
+    """Class indices [H, W] -> the classes present, in class order. Overwrites `classes`."""
+    present = np.flatnonzero(histogram(classes, len(labels)))
+    numbers = np.zeros(len(labels), dtype=ID)
     numbers[present] = np.arange(1, len(present) + 1)
     return Segments(
         task="semantic",
-        size=frame.original,
+        size=(classes.shape[0], classes.shape[1]),
         label_set=labels,
         labels=present.astype(np.int64),
         scores=np.full(len(present), np.nan, dtype=np.float32),
         map=renumber(classes, numbers),
-        best_score=float(probabilities.max()),
+        best_score=best_score,
     )
+
+
+@one_thread()
+def add_class_scores(
+    total: Tensor,
+    pred: QueryPredictions,
+    index: int,
+    frame: Frame,
+    rule: MergeRule,
+    *,
+    combine_padded: bool,
+    mirrored: bool,
+) -> float:
+    """Add the scores whose argmax `semantic` is, of image `index` of a batch, to `total` float32 [K, H, W].
+
+    mirrored: the network saw the photo mirrored left to right. Returns the best class probability.
+    """
+    probabilities = class_probabilities(pred, index)[:, :-1]
+    every = torch.arange(len(probabilities))
+    logits = coarse_logits(pred, index, every)
+    coarse = (logits.shape[1], logits.shape[2])
+    grid = Grid.in_two_steps(frame, coarse) if combine_padded else Grid.of(frame, coarse)
+    width = total.shape[2]
+    for row in range(len(grid.rows)):
+        for column in range(len(grid.columns)):
+            tile = grid.tile(row, column)
+            masks = mask_probabilities(tile.enlarge(logits, every), rule)
+            scores = (probabilities.t() @ masks.flatten(1)).unflatten(1, masks.shape[1:])
+            scores, x = tile.finish(scores), tile.x.out
+            if mirrored:
+                scores, x = scores.flip(2), slice(width - x.stop, width - x.start)
+            total[:, tile.y.out, x] += scores
+    return float(probabilities.max())
 
 
 @one_thread()

@@ -8,11 +8,12 @@ the same bytes. Pixels outside every segment (and its label) are the photo's own
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 
 from segcli.codecs.opencv import opencv
-from segcli.render.colours import segment_colours
+from segcli.render.colours import ColorBy, segment_colours
 from segcli.render.labels import draw_labels
 from segcli.segments import Segments
 
@@ -22,13 +23,27 @@ _STUFF = 0.75  # background is tinted this much less than the things in front of
 _WHITE = 0.3  # share of white in an outline, to lift it off its own tint
 
 
-def overlay(image: np.ndarray, segments: Segments, *, alpha: float = 0.5, labels: bool = True) -> np.ndarray:
+@dataclass(frozen=True)
+class Style:
+    """How segments are drawn.
+
+    color_by: what a colour means; None: the class, or the instance where there is one class of things.
+    alpha: opacity of the tint, 0..1 (stuff beside things gets three quarters of it); outlines are opaque.
+    labels: write names and scores where they fit. boxes: draw a box around each thing.
+    """
+
+    color_by: ColorBy | None = None
+    alpha: float = 0.5
+    labels: bool = True
+    outlines: bool = True
+    boxes: bool = False
+
+
+def overlay(image: np.ndarray, segments: Segments, style: Style = Style()) -> np.ndarray:
     """The photo with its segments drawn over it.
 
     Args:
         image: uint8 RGB [H, W, 3], the size of the segments; left as it is.
-        alpha: opacity of the tint, 0..1 (stuff beside things gets three quarters of it); outlines are opaque.
-        labels: write names and scores where they fit.
 
     Returns:
         uint8 RGB [H, W, 3].
@@ -37,19 +52,23 @@ def overlay(image: np.ndarray, segments: Segments, *, alpha: float = 0.5, labels
         UsageError: OpenCV does not load.
         ValueError: image and segments differ in size.
     """
+    return draw(image.copy(), segments, style)[0]
+
+
+def draw(image: np.ndarray, segments: Segments, style: Style) -> tuple[np.ndarray, list[int]]:
+    """As `overlay`, but into `image` itself; -> it, and the segments that are named in it."""
     if image.shape[:2] != tuple(segments.size):
         raise ValueError(f"photo is {image.shape[:2]}, the segments {segments.size}")
-    drawn = image.copy()
     if not len(segments):
-        return drawn
-    colours = segment_colours(segments)
+        return image, []
+    colours = segment_colours(segments, style.color_by)
     paint = paint_map(segments)
     things = np.array(segments.isthing())
-    opacity = np.where(things | (segments.task == "semantic"), alpha, _STUFF * alpha)
-    tint(drawn, paint, colours, opacity)
-    if labels:
-        draw_labels(drawn, paint, segments, colours)
-    return drawn
+    opacity = np.where(things | (segments.task == "semantic"), style.alpha, _STUFF * style.alpha)
+    tint(image, paint, colours, opacity, outlines=style.outlines)
+    if style.boxes and segments.task != "semantic":
+        _draw_boxes(image, segments.boxes()[things], colours[things])
+    return image, draw_labels(image, paint, segments, colours) if style.labels else []
 
 
 def paint_map(segments: Segments) -> np.ndarray:
@@ -63,7 +82,9 @@ def paint_map(segments: Segments) -> np.ndarray:
     return ids
 
 
-def tint(image: np.ndarray, paint: np.ndarray, colours: np.ndarray, opacity: np.ndarray) -> None:
+def tint(
+    image: np.ndarray, paint: np.ndarray, colours: np.ndarray, opacity: np.ndarray, *, outlines: bool = True
+) -> None:
     """Blend every segment's colour into its pixels and draw its inner outline, in place.
 
     colours: uint8 [N, 3]; opacity: [N], 0..1; row i is that of the ids i + 1.
@@ -72,11 +93,11 @@ def tint(image: np.ndarray, paint: np.ndarray, colours: np.ndarray, opacity: np.
     it differ. Two neighbours get a line each, in their own colours; the frame of the picture gets none.
     """
     cv2 = opencv()
-    reach = max(1, round(_OUTLINE * math.sqrt(paint.size)))
+    reach = _reach(paint.size)
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
     none = np.zeros((1, 3), dtype=np.uint8)
     fill = np.concatenate([none, (colours * opacity[:, None]).round().astype(np.uint8)])
-    line = np.concatenate([none, (colours * (1 - _WHITE) + 255 * _WHITE).astype(np.uint8)])
+    line = np.concatenate([none, _lifted(colours)])
     levels = np.unique(opacity)
     numbers = paint if paint.dtype in (np.uint8, np.uint16) else _renumbered(paint, len(fill))
     height = len(paint)
@@ -86,9 +107,6 @@ def tint(image: np.ndarray, paint: np.ndarray, colours: np.ndarray, opacity: np.
         if not ids.any():
             continue
         strip = image[top:bottom]
-        first, last = max(0, top - reach), min(height, bottom + reach)
-        around = numbers[first:last]
-        edge = (cv2.dilate(around, kernel) != cv2.erode(around, kernel))[top - first : bottom - first] & (ids != 0)
         colour = np.take(fill, ids, axis=0)
         tinted = None
         for level in levels:  # one or two: fill colours come multiplied by their opacity, the photo by what is left
@@ -99,7 +117,31 @@ def tint(image: np.ndarray, paint: np.ndarray, colours: np.ndarray, opacity: np.
             else:
                 cv2.copyTo(blended, here[ids].view(np.uint8), tinted)
         cv2.copyTo(tinted, (ids != 0).view(np.uint8), strip)
-        strip[edge] = line[ids[edge]]
+        if outlines:
+            first, last = max(0, top - reach), min(height, bottom + reach)
+            around = numbers[first:last]
+            edge = (cv2.dilate(around, kernel) != cv2.erode(around, kernel))[top - first : bottom - first] & (ids != 0)
+            strip[edge] = line[ids[edge]]
+
+
+def _draw_boxes(image: np.ndarray, boxes: np.ndarray, colours: np.ndarray) -> None:
+    """A frame just inside each box (x0, y0, x1, y1, exclusive), in place."""
+    cv2 = opencv()
+    thickness = 2 * _reach(image.shape[0] * image.shape[1])
+    inset = thickness // 2
+    for (x0, y0, x1, y1), colour in zip(boxes.tolist(), _lifted(colours).tolist(), strict=True):
+        if x1 > x0:
+            cv2.rectangle(image, (x0 + inset, y0 + inset), (x1 - 1 - inset, y1 - 1 - inset), colour, thickness)
+
+
+def _reach(pixels: int) -> int:
+    """An outline's width in a picture of so many pixels."""
+    return max(1, round(_OUTLINE * math.sqrt(pixels)))
+
+
+def _lifted(colours: np.ndarray) -> np.ndarray:
+    """The colours of lines: a tint's, lighter."""
+    return (colours * (1 - _WHITE) + 255 * _WHITE).astype(np.uint8)
 
 
 def _renumbered(paint: np.ndarray, ids: int) -> np.ndarray:

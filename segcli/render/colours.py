@@ -1,41 +1,98 @@
-"""Which colour a segment is drawn in: the dataset's where it has one, else one derived from the class's place."""
+"""Which colour a segment is drawn in: its class's, its own, or its score's."""
 
 from __future__ import annotations
 
-import colorsys
-import math
+from functools import lru_cache
+from typing import Literal
 
 import numpy as np
 
 from segcli.segments import Segments
 from segcli.types import LabelSet
 
-_GOLDEN = (math.sqrt(5) - 1) / 2  # a counter times this, modulo 1, never comes close to an earlier value
+ColorBy = Literal["class", "instance", "score"]
+
+# Okabe and Ito's seven, then colours that are as far as possible from all before them, in OKLab and in the least
+# favourable of four views: full colour vision, and deuteranopia, protanopia and tritanopia as Machado et al. (2009)
+# simulate them. Neither near black nor near white, so that both are left for outlines and text.
+PALETTE = np.frombuffer(
+    bytes.fromhex(
+        """
+        0072b2 e69f00 009e73 cc79a7 d55e00 56b4e9 f0e442 00ffee 992244 4400ee
+        aa66ff ffbb99 bb1188 cc0011 66ddff 7700bb dd11cc ff4477 995555 dd99bb
+        cccc44 99bb66 9933ff 9988ee 556600 ee7733 88ddbb 006688 00ccdd aa44aa
+        6677dd 884466 880099 bb77cc bb7755 bbee88 ff8899 aa6699 aa6655 aaeebb
+        """
+    ),
+    dtype=np.uint8,
+).reshape(-1, 3)
+# Nine steps of viridis, evenly lighter from 0 to 1, also to colour-blind eyes.
+_RAMP = np.frombuffer(
+    bytes.fromhex("440154 472d7b 3b528b 2c728e 21918c 28ae80 5ec962 addc30 fde725"), dtype=np.uint8
+).reshape(-1, 3)
+SCORE_RANGE = (0.5, 1.0)  # scores below are drawn as the lowest: what is shown at all is mostly above
+_NO_SCORE = (128, 128, 128)
+
+
+@lru_cache(maxsize=64)
+def class_colours(label_set: LabelSet) -> np.ndarray:
+    """uint8 [K, 3] RGB: a class's own colour where the dataset has one, else one that follows from its id.
+
+    The id, not the place: a class has its colour in every picture, also where only some classes are known. Where two
+    ids ask for one colour, the later class takes the next that is free.
+    """
+    colours = np.zeros((len(label_set), 3), dtype=np.uint8)
+    taken: set[int] = set()
+    for index, label in enumerate(label_set):
+        if label.color is not None:
+            colours[index] = label.color
+            continue
+        place = label.id % len(PALETTE)
+        while place in taken and len(taken) < len(PALETTE):
+            place = (place + 1) % len(PALETTE)
+        taken.add(place)
+        colours[index] = PALETTE[place]
+    return colours
 
 
 def class_colour(label_set: LabelSet, index: int) -> tuple[int, int, int]:
-    """RGB of a class: the dataset's own colour, or the index-th of a sequence of well separated ones."""
-    own = label_set[index].color
-    if own is not None:
-        return own
-    hue = (0.58 + index * _GOLDEN) % 1
-    return _rgb(hue, (0.55, 0.42, 0.66)[index % 3], 0.8 if label_set[index].isthing else 0.5)
+    """RGB of one class; see `class_colours`."""
+    red, green, blue = class_colours(label_set)[index].tolist()
+    return red, green, blue
 
 
-def segment_colours(segments: Segments) -> np.ndarray:
-    """uint8 [N, 3] RGB. Stuff has its class's colour; the instances of a class are shades of it.
+def meaning(segments: Segments, by: ColorBy | None) -> ColorBy:
+    """What colours stand for. by None: the class; but the instance where there is only one class of things (cells,
+    cars), whose colour would say nothing. Semantic segments are classes."""
+    if segments.task == "semantic" and by != "score":
+        return "class"
+    return by or ("instance" if sum(segments.label_set.isthing) == 1 else "class")
 
-    A model with a single thing class (cells, cars) has the whole circle of hues for its instances.
+
+def segment_colours(segments: Segments, by: ColorBy | None = None) -> np.ndarray:
+    """uint8 [N, 3] RGB of each segment.
+
+    by: "class", "instance" (things take colours in their order, stuff has its class's), "score", or see `meaning`.
     """
-    single = sum(segments.label_set.isthing) == 1
-    seen: dict[int, int] = {}
-    colours = np.zeros((len(segments), 3), dtype=np.uint8)
-    for row, label in enumerate(segments.labels.tolist()):
-        base = class_colour(segments.label_set, label)
-        turn = seen.get(label, 0)
-        seen[label] = turn + 1
-        colours[row] = _shade(base, turn, single) if turn and segments.label_set[label].isthing else base
+    by = meaning(segments, by)
+    if by == "score":
+        return score_colours(segments.scores)
+    colours = class_colours(segments.label_set)[segments.labels]
+    if by == "instance":
+        things = np.flatnonzero(np.array(segments.isthing(), dtype=bool))
+        colours[things] = PALETTE[np.arange(len(things)) % len(PALETTE)]
     return colours
+
+
+def score_colours(scores: np.ndarray) -> np.ndarray:
+    """uint8 [N, 3] RGB on a scale from dark violet (0.5 and less) to yellow (1); grey where there is no score."""
+    low, high = SCORE_RANGE
+    known = np.isfinite(scores)
+    places = np.where(known, (scores.clip(low, high) - low) / (high - low), 0) * (len(_RAMP) - 1)
+    steps = np.arange(len(_RAMP))
+    colours = np.stack([np.interp(places, steps, _RAMP[:, channel]) for channel in range(3)], axis=1)
+    colours[~known] = _NO_SCORE
+    return colours.round().astype(np.uint8)
 
 
 def text_colour(background: np.ndarray) -> tuple[int, int, int]:
@@ -47,16 +104,3 @@ def text_colour(background: np.ndarray) -> tuple[int, int, int]:
     )
     luminance = float(linear @ np.array([0.2126, 0.7152, 0.0722]))
     return (0, 0, 0) if luminance > 0.179 else (255, 255, 255)
-
-
-def _shade(base: tuple[int, int, int], turn: int, whole_circle: bool) -> tuple[int, int, int]:
-    hue, lightness, saturation = colorsys.rgb_to_hls(*(channel / 255 for channel in base))
-    swing = (turn * _GOLDEN) % 1 - 0.5
-    hue += swing if whole_circle else 0.14 * swing
-    lightness = min(max(lightness + (0.16, -0.14, 0.08, -0.07, 0.0)[turn % 5], 0.28), 0.8)
-    return _rgb(hue % 1, lightness, max(saturation, 0.45))
-
-
-def _rgb(hue: float, lightness: float, saturation: float) -> tuple[int, int, int]:
-    red, green, blue = (round(channel * 255) for channel in colorsys.hls_to_rgb(hue, lightness, saturation))
-    return red, green, blue

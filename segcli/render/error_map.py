@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from segcli.render import paint_map, tint
+from segcli.render import Style, overlay, paint_map, tint
+from segcli.render.legend import Entry, Panel, panel, side_by_side
 from segcli.segments import Segments
 
 KINDS = ("right", "wrong class", "wrong object", "missed", "invented", "void")
@@ -26,7 +27,6 @@ KIND_COLOURS = np.array(
     [(0, 158, 115), (213, 94, 0), (240, 228, 66), (0, 114, 178), (204, 121, 167), (40, 40, 40)], dtype=np.uint8
 )
 _OPACITY = np.array([0.3, 0.75, 0.75, 0.75, 0.75, 0.6])
-_GAP = 8  # white pixels between the pictures of a triptych
 
 
 def error_map(image: np.ndarray, truth: Segments, predicted: Segments) -> np.ndarray:
@@ -42,22 +42,39 @@ def error_map(image: np.ndarray, truth: Segments, predicted: Segments) -> np.nda
     Raises:
         ValueError: the three differ in size, or the two in their task.
     """
+    return _drawn(image, compare(truth, predicted))
+
+
+def triptych(image: np.ndarray, truth: Segments, predicted: Segments) -> np.ndarray:
+    """Truth, prediction and error map side by side -> uint8 RGB [H, 3 W + 2 · 8, 3]. Raises as `error_map`."""
+    errors = error_map(image, truth, predicted)
+    return side_by_side([(overlay(image, truth), []), (overlay(image, predicted), []), (errors, [])])
+
+
+def error_panels(image: np.ndarray, truth: Segments, predicted: Segments, style: Style) -> list[Panel]:
+    """The pictures of a triptych with captions: what they are, and what the colours mean. Raises as `error_map`."""
     kinds = compare(truth, predicted)
+    shares = np.bincount(kinds.ravel(), minlength=len(KINDS) + 1)[1:] / kinds.size
+    colours = [tuple(colour) for colour in KIND_COLOURS.tolist()]
+    key = [
+        Entry(f"{name} {share:.1%}", colour)
+        for name, share, colour in zip(KINDS, shares, colours, strict=True)
+        if share > 0
+    ]
+    return [
+        panel(image.copy(), truth, style, "truth"),
+        panel(image.copy(), predicted, style, "prediction"),
+        (_drawn(image, kinds), [Entry("errors"), *key]),
+    ]
+
+
+def _drawn(image: np.ndarray, kinds: np.ndarray) -> np.ndarray:
     if image.shape[:2] != kinds.shape:
         raise ValueError(f"photo is {image.shape[:2]}, the segments {kinds.shape}")
     grey = image @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
     drawn = np.repeat((48 + 0.7 * grey).astype(np.uint8)[..., None], 3, axis=2)
     tint(drawn, kinds, KIND_COLOURS, _OPACITY)
     return drawn
-
-
-def triptych(image: np.ndarray, truth: Segments, predicted: Segments) -> np.ndarray:
-    """Truth, prediction and error map side by side -> uint8 RGB [H, 3 W + 2 · 8, 3]. Raises as `error_map`."""
-    from segcli.render import overlay
-
-    gap = np.full((image.shape[0], _GAP, 3), 255, dtype=np.uint8)
-    errors = error_map(image, truth, predicted)
-    return np.concatenate([overlay(image, truth), gap, overlay(image, predicted), gap, errors], axis=1)
 
 
 def compare(truth: Segments, predicted: Segments) -> np.ndarray:

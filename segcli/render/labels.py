@@ -9,74 +9,69 @@ few, and whatever would turn the picture into text stay unlabelled: outlines sti
 from __future__ import annotations
 
 import math
-import unicodedata
 from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import lru_cache
-from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
 from segcli.codecs.opencv import opencv
-from segcli.render.colours import text_colour
+from segcli.render.chips import Chip, draw_chip, measure, shortened, text_size, writable
 from segcli.segments import Segments
 
-if TYPE_CHECKING:
-    from PIL.ImageFont import FreeTypeFont
-
-_TEXT = 0.021  # font size as a share of √(H·W)
-_SMALLEST = 10  # pixels; below, letters are no longer told apart
-_LONGEST = 28  # characters of a class name
 _TINY = 1.5  # a segment with fewer pixels than this many chips is tiny …
 _TINY_LABELS = 8  # … and only so many of those are named
 _BUDGET = 0.15  # labels together cover no more than this share of the picture
 _HIDDEN = 0.35  # a label may cover this share of a segment that is not its own
+_CROWD = 12  # a class with more segments than this is named once
 _CONSIDERED = 200  # the largest segments; a tiled photo can have thousands
 _ROOMY = 4.0  # a segment with more pixels than this many chips carries its label inside
 
 Box = tuple[int, int, int, int]  # x0, y0, x1, y1, exclusive
 
 
-@dataclass(frozen=True)
-class _Chip:
-    text: str
-    font: FreeTypeFont
-    width: int
-    height: int
-    baseline: tuple[int, int]  # where the text is drawn inside the chip
+def draw_labels(image: np.ndarray, paint: np.ndarray, segments: Segments, colours: np.ndarray) -> list[int]:
+    """Write labels into the picture, in place; large segments choose their place first. -> the segments that got one.
 
-
-def draw_labels(image: np.ndarray, paint: np.ndarray, segments: Segments, colours: np.ndarray) -> None:
-    """Write labels into the picture, in place; large segments choose their place first."""
+    A class with many segments is named once, with their number.
+    """
     areas, boxes = segments.areas(), segments.boxes()
-    size = max(_SMALLEST, round(_TEXT * math.sqrt(paint.size)))
+    height, width = paint.shape
+    size = text_size(height, width)
+    crowds = np.bincount(segments.labels[areas > 0], minlength=len(segments.label_set))
     placed: list[Box] = []
+    named: list[int] = []
+    crowds_named: set[int] = set()
     tiny, budget = 0, _BUDGET * paint.size
     for index in np.argsort(-areas, kind="stable")[:_CONSIDERED].tolist():
-        if areas[index] == 0:
+        label = int(segments.labels[index])
+        if areas[index] == 0 or label in crowds_named:
             continue
-        chip = _chip(*_text(segments, index), size, image.shape[1], image.shape[0])
+        is_crowd = crowds[label] > _CROWD
+        chip = measure(*_text(segments, index, int(crowds[label]) if is_crowd else 1), size, width, height)
         if chip is None:
             continue
         small = areas[index] < _TINY * chip.width * chip.height
-        if (small and tiny >= _TINY_LABELS) or chip.width * chip.height > budget:
+        if (small and tiny >= _TINY_LABELS and not is_crowd) or chip.width * chip.height > budget:
             continue
         place = _place(chip, paint, index, boxes[index], areas, placed)
         if place is None:
             continue
+        if is_crowd:
+            crowds_named.add(label)
         tiny += small
         budget -= chip.width * chip.height
         placed.append((place[0], place[1], place[0] + chip.width, place[1] + chip.height))
-        _draw(image, chip, place, colours[index])
+        named.append(index)
+        draw_chip(image, chip, place, colours[index])
+    return named
 
 
-def _text(segments: Segments, index: int) -> tuple[str | None, str]:
-    """(font file, text) of a segment's label."""
+def _text(segments: Segments, index: int, number: int) -> tuple[str | None, str]:
+    """(font file, text) of the label of a segment, or of `number` segments of its class."""
     label = segments.label_set[int(segments.labels[index])]
-    file, name = _writable(" ".join(label.name.split()), f"class {label.id}")
-    if len(name) > _LONGEST:
-        name = name[: _LONGEST - 3].rstrip(" ,-") + "..."
+    file, name = writable(shortened(label.name), f"class {label.id}")
     score = float(segments.scores[index])
+    if number > 1:
+        return file, f"{name}  x{number}"
     return file, name if math.isnan(score) else f"{name}  {score:.2f}"
 
 
@@ -84,7 +79,7 @@ def _text(segments: Segments, index: int) -> tuple[str | None, str]:
 
 
 def _place(
-    chip: _Chip, paint: np.ndarray, index: int, box: np.ndarray, areas: np.ndarray, placed: list[Box]
+    chip: Chip, paint: np.ndarray, index: int, box: np.ndarray, areas: np.ndarray, placed: list[Box]
 ) -> tuple[int, int] | None:
     """Top left corner for a chip, or None if there is no free place in or beside its segment."""
     height, width = paint.shape
@@ -120,7 +115,7 @@ def _largest_piece(paint: np.ndarray, number: int, box: np.ndarray) -> np.ndarra
     return np.array([x0 + left * step, y0 + top * step, x0 + (left + width) * step, y0 + (top + height) * step])
 
 
-def _beside(chip: _Chip, box: np.ndarray) -> Iterator[tuple[int, int]]:
+def _beside(chip: Chip, box: np.ndarray) -> Iterator[tuple[int, int]]:
     """Above, below, right and left of a segment's box."""
     x0, y0, x1, y1 = (int(v) for v in box)
     yield (x0 + x1 - chip.width) // 2, y0 - chip.height
@@ -129,7 +124,7 @@ def _beside(chip: _Chip, box: np.ndarray) -> Iterator[tuple[int, int]]:
     yield x0 - chip.width, (y0 + y1 - chip.height) // 2
 
 
-def _inside(chip: _Chip, paint: np.ndarray, number: int, box: np.ndarray, placed: list[Box]) -> list[tuple[int, int]]:
+def _inside(chip: Chip, paint: np.ndarray, number: int, box: np.ndarray, placed: list[Box]) -> list[tuple[int, int]]:
     """The place with most room around it inside the segment: the peak of the distance to its border.
 
     The mask is sampled in steps that are to a chip as width is to height, so that a chip is a square of samples and
@@ -155,86 +150,3 @@ def _inside(chip: _Chip, paint: np.ndarray, number: int, box: np.ndarray, placed
 
 def _overlap(a: Box, b: Box) -> bool:
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
-
-
-# ----------------------------------------------------------------------------------------------------- drawing
-
-
-def _chip(file: str | None, text: str, size: int, width: int, height: int) -> _Chip | None:
-    """Measure a label; shrink it to fit the picture, or None if it cannot be read any more."""
-    while True:
-        font = _font(file, size)
-        left, _, right, _ = font.getbbox(text)
-        ascent, descent = font.getmetrics()
-        pad_x, pad_y = max(2, round(0.35 * size)), max(1, round(0.12 * size))
-        chip = _Chip(
-            text,
-            font,
-            math.ceil(right - left) + 2 * pad_x,
-            ascent + descent + 2 * pad_y,
-            (pad_x - math.floor(left), pad_y),
-        )
-        if chip.width <= width and chip.height <= height:
-            return chip
-        if size <= _SMALLEST:
-            return None
-        size = max(_SMALLEST, int(size * 0.8))
-
-
-def _draw(image: np.ndarray, chip: _Chip, place: tuple[int, int], colour: np.ndarray) -> None:
-    from PIL import Image, ImageDraw
-
-    x, y = place
-    region = image[y : y + chip.height, x : x + chip.width]
-    card = Image.new("RGB", (chip.width, chip.height), tuple(colour.tolist()))
-    ImageDraw.Draw(card).text(chip.baseline, chip.text, font=chip.font, fill=text_colour(colour))
-    scale = 4  # Pillow's shapes have hard edges: corners are drawn larger and averaged
-    shape = Image.new("L", (chip.width * scale, chip.height * scale), 0)
-    ImageDraw.Draw(shape).rounded_rectangle(
-        (0, 0, shape.width - 1, shape.height - 1), radius=0.22 * shape.height, fill=255
-    )
-    below = Image.fromarray(region)
-    below.paste(card, mask=shape.reduce(scale))
-    region[:] = np.asarray(below)
-
-
-@lru_cache(maxsize=8)
-def _font(file: str | None, size: int) -> FreeTypeFont:
-    from PIL import ImageFont
-
-    return ImageFont.truetype(file, size) if file else cast("FreeTypeFont", ImageFont.load_default(size))
-
-
-@lru_cache(maxsize=1024)
-def _writable(name: str, otherwise: str) -> tuple[str | None, str]:
-    """(font file, text): a font that has every letter of the name, None for Pillow's own, which covers ASCII.
-
-    For other scripts the usual system fonts are asked; where none has the letters, accents are dropped, and a name
-    that still cannot be written is replaced by `otherwise`.
-    """
-    if name.isascii():
-        return None, name
-    for file in _SYSTEM_FONTS:
-        try:
-            font = _font(file, 16)
-        except OSError:
-            continue
-        missing = bytes(font.getmask("\U0010ffff"))
-        if all(c.isspace() or bytes(font.getmask(c)) != missing for c in name):
-            return file, name
-    plain = "".join(c for c in unicodedata.normalize("NFKD", name) if not unicodedata.combining(c))
-    return None, plain if plain.isascii() else otherwise
-
-
-_SYSTEM_FONTS = (
-    "DejaVuSans.ttf",
-    "NotoSans-Regular.ttf",
-    "NotoSansCJK-Regular.ttc",
-    "segoeui.ttf",
-    "arial.ttf",
-    "msyh.ttc",
-    "malgun.ttf",
-    "YuGothM.ttc",
-    "Arial Unicode.ttf",
-    "Hiragino Sans GB.ttc",
-)

@@ -70,11 +70,11 @@ def _stems(names: list[Path]) -> list[Path]:
 
 
 # 000000000139 of COCO 2017, COCO_val2014_000000000139 of 2014.
-_COCO_NAME = re.compile(r"(?:COCO_[a-z]+\d{4}_)?([0-9]+)")
+COCO_NAME = re.compile(r"(?:COCO_[a-z]+\d{4}_)?([0-9]+)")
 
 
 def _image_ids(names: list[Path]) -> list[int] | list[str]:
-    found = [_COCO_NAME.fullmatch(name.stem) for name in names]
+    found = [COCO_NAME.fullmatch(name.stem) for name in names]
     numbers = [int(match[1]) for match in found if match]
     if len(set(numbers)) == len(names):
         return numbers

@@ -49,6 +49,9 @@ def segment_records(segments: Segments) -> list[dict[str, Any]]:
             "bbox": [x0, y0, x1 - x0, y1 - y0],
             "isthing": segments.label_set[label].isthing,
         }
+        colour = segments.label_set[label].color
+        if colour is not None:
+            record["color"] = list(colour)
         if segments.rles is not None:
             record["segmentation"] = segments.rles[index].to_coco()
         records.append(record)

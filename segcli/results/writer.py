@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any, Literal, Self, get_args
 
 import numpy as np
 
+from segcli.codecs.jpeg import LONGEST_SIDE, encode_jpeg
 from segcli.codecs.panoptic_png import encode_panoptic_png
 from segcli.codecs.png import encode_png
 from segcli.errors import OutputError, UsageError
@@ -33,8 +33,6 @@ _SUFFIXES: dict[SaveKind, str] = {
     "json": ".json",
 }
 _LEDGERS: dict[SaveKind, str] = {"coco": "predictions.json", "coco-panoptic": "panoptic.json"}
-_JPEG_QUALITY = 90
-_JPEG_SIDE = 65_500  # libjpeg's limit
 _NONE_8, _NONE_16 = 255, 65_535  # semantic maps: no class
 
 
@@ -209,16 +207,17 @@ class Writer:
         timings: Mapping[str, float],
     ) -> bytes:
         if kind == "json":
-            return record_text(image_record(photo.file_name, segments, self.run, timings)).encode()
+            run = {**_place_of(photo.path, self.targets(photo)[kind]), **self.run}
+            return record_text(image_record(photo.file_name, segments, run, timings)).encode()
         if kind == "overlay":
             assert image is not None
             assert self._draw is not None
-            if max(segments.size) > _JPEG_SIDE:
+            if max(segments.size) > LONGEST_SIDE:
                 raise OutputError(
-                    f"{self.targets(photo)[kind]}: JPEG holds at most {_JPEG_SIDE:,} pixels a side, this photo is "
+                    f"{self.targets(photo)[kind]}: JPEG holds at most {LONGEST_SIDE:,} pixels a side, this photo is "
                     f"{segments.size[1]}×{segments.size[0]}; leave overlay out of --save"
                 )
-            return _jpeg(self._draw(image, segments))
+            return encode_jpeg(self._draw(image, segments))
         if segments.task == "panoptic":
             return encode_panoptic_png(_id_map(segments))
         if segments.task == "semantic":
@@ -229,6 +228,18 @@ class Writer:
         none = _NONE_8 if self._semantic_dtype is np.uint8 else _NONE_16
         ids: np.ndarray = np.array([none, *segments.category_ids()], dtype=self._semantic_dtype)
         return encode_png(_id_map(segments), lambda rows: np.take(ids, rows))
+
+
+def _place_of(photo: Path, record: Path) -> dict[str, str]:
+    """{"photo": its path from the folder of its record}, by which it is found again when both are moved together;
+    nothing for a photo that came on stdin."""
+    if not os.path.isfile(photo):
+        return {}
+    try:
+        place = Path(os.path.relpath(photo.resolve(), record.parent.resolve()))
+    except ValueError:  # another drive
+        place = photo.resolve()
+    return {"photo": place.as_posix()}
 
 
 def _id_map(segments: Segments) -> np.ndarray:
@@ -268,12 +279,3 @@ def _segment_name(segments: Segments, index: int) -> str:
     name = segments.label_set[int(segments.labels[index])].name
     words = "".join(c if c.isalnum() else " " for c in name).split()
     return "-".join([f"{index + 1:03d}", *words])[:60] + ".png"
-
-
-def _jpeg(image: np.ndarray) -> bytes:
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    # Full colour resolution: halved, it smears outlines and the text's edges.
-    Image.fromarray(image).save(buffer, "JPEG", quality=_JPEG_QUALITY, subsampling=0)
-    return buffer.getvalue()

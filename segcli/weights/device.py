@@ -86,3 +86,8 @@ def _describe(name: str) -> str:
     if name == "cpu":
         return f"cpu ({torch.get_num_threads()} threads)"
     return name
+
+
+def name_of(dtype: torch.dtype) -> str:
+    """A precision as --dtype calls it."""
+    return next(name for name, known in DTYPES.items() if known == dtype)

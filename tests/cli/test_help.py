@@ -12,7 +12,7 @@ import pytest
 
 HEAVY = ["torch", "torchvision", "numpy", "scipy", "cv2", "PIL", "huggingface_hub", "safetensors"]
 HELP = [["--help"], ["predict", "--help"], ["models", "--help"], ["train", "--help"]]
-HELP += [["visualize", "--help"], *(["viz", command, "--help"] for command in ("curves",))]
+HELP += [["visualize", "--help"], *(["viz", command, "--help"] for command in ("overlays", "curves"))]
 HELP += [["models", command, "--help"] for command in ("list", "show", "pull", "path", "verify")]
 SECONDS = 0.35
 

@@ -10,7 +10,8 @@ import pytest
 
 from segcli.data import scan as scan_module
 from segcli.data.detect import detect
-from segcli.data.scan import decoded_size, scan
+from segcli.data.glance import glance
+from segcli.data.scan import scan
 from tests.data import layouts
 from tests.data.layouts import LABELS, scenes
 
@@ -76,5 +77,5 @@ def test_size_is_of_the_upright_picture(tmp_path: Path) -> None:
     exif[0x0112] = 6
     Image.fromarray(np.zeros((20, 30, 3), np.uint8)).save(tmp_path / "a.jpg", exif=exif)
     Image.fromarray(np.zeros((20, 30), np.uint8)).save(tmp_path / "b.png")
-    assert decoded_size(tmp_path / "a.jpg") == (30, 20)
-    assert decoded_size(tmp_path / "b.png") == (20, 30)
+    assert glance(tmp_path / "a.jpg").size == (30, 20)
+    assert glance(tmp_path / "b.png").size == (20, 30)

@@ -6,7 +6,6 @@ code. Window partition, cyclic shift and padding are one gather by a cached inde
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -14,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from segcli.layers.mlp import gelu_linear
 from segcli.layers.stochastic import drop_path
 
 # Bytes of attention logits handled at once: they are written and read three times, so they should stay in the cache.
@@ -92,17 +92,14 @@ class WindowAttention(nn.Module):
         bias = bias.to(x.dtype).contiguous()  # [1, heads, N, N]
         x = x.view(batch, -1, n, dim)
         step = max(1, ATTENTION_BYTES // (batch * bias.numel() * x.element_size()))
-        out = []
-        if layout.mask is None:
-            edges = [*range(0, layout.plain, step), layout.plain]
-        else:
-            total = x.shape[1]
-            edges = [*range(0, layout.plain, step), *range(layout.plain, total, step), total]
-        for start, stop in itertools.pairwise(edges):
-            part_bias = bias
-            if start >= layout.plain and layout.mask is not None:
-                part_bias = bias + layout.mask[start - layout.plain : stop - layout.plain].to(x.dtype)
-            out.append(self._attend(x[:, start:stop], part_bias))
+        if torch.is_grad_enabled():
+            step = x.shape[1]  # everything is kept for the backward pass anyhow, where many parts cost more
+        # Split, not sliced: the gradient of a slice is as large as the whole.
+        plain, masked = x.split([layout.plain, x.shape[1] - layout.plain], dim=1)
+        out = [self._attend(part, bias) for part in plain.split(step, dim=1)]
+        if layout.mask is not None:
+            parts = zip(masked.split(step, dim=1), layout.mask.split(step), strict=True)
+            out += [self._attend(part, bias + mask.to(x.dtype)) for part, mask in parts]
         return torch.cat(out, dim=1).flatten(1, 2)
 
     def _attend(self, x: Tensor, bias: Tensor) -> Tensor:
@@ -138,10 +135,12 @@ class SwinBlock(nn.Module):
             x = x + drop_path(attended, self.drop_path)
             return x + drop_path(self._mlp(x), self.drop_path)
         x = x + attended
+        if torch.is_grad_enabled():
+            return x + self._mlp(x)
         return torch.cat([t + self._mlp(t) for t in x.split(MLP_TOKENS, dim=1)], dim=1)
 
     def _mlp(self, x: Tensor) -> Tensor:
-        return self.fc2(F.gelu(self.fc1(self.norm2(x))))
+        return gelu_linear(self.fc1(self.norm2(x)), self.fc2)
 
 
 class PatchMerging(nn.Module):

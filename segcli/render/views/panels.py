@@ -12,7 +12,8 @@ import numpy as np
 from segcli.codecs.image import resize
 from segcli.codecs.opencv import opencv
 
-_DIM = 0.28  # of the light that a photo keeps outside of what is shown
+HEAT = "inferno"  # matplotlib's name of the colours of `heat`
+_DIM = 0.4  # of the light that a photo keeps outside of what is shown
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def cells(values: np.ndarray, share: tuple[float, float], size: tuple[int, int])
     return values[rows[:, None], columns]
 
 
-def lit(backdrop: Backdrop, light: np.ndarray, colour: np.ndarray | None = None, tint: float = 0.25) -> np.ndarray:
+def lit(backdrop: Backdrop, light: np.ndarray, colour: np.ndarray | None = None, tint: float = 0.18) -> np.ndarray:
     """The photo bright where light [h, w] is 1 and dim where it is 0, tinted by a colour -> uint8 [h, w, 3]."""
     bright = backdrop.bright if colour is None else (1 - tint) * backdrop.bright + tint * colour.astype(np.float32)
     mixed = backdrop.dim + light.astype(np.float32)[..., None] * (bright - backdrop.dim)
@@ -75,9 +76,9 @@ def outline(picture: np.ndarray, mask: np.ndarray, colour: np.ndarray, width: in
     cv2.drawContours(picture, shapes, -1, tuple(int(c) for c in colour), width, cv2.LINE_AA)
 
 
-def heat(backdrop: Backdrop, values: np.ndarray, inside: np.ndarray, map_name: str = "inferno") -> np.ndarray:
+def heat(backdrop: Backdrop, values: np.ndarray, inside: np.ndarray) -> np.ndarray:
     """Values [h, w] in 0..1 as colours where `inside` is true, over the dimmed photo -> uint8 [h, w, 3]."""
-    colours = coloured(values, map_name).astype(np.float32)
+    colours = coloured(values, HEAT).astype(np.float32)
     # A little of the photo shows through: a reader wants to know what is looked at.
     mixed = np.where(inside[..., None], 0.8 * colours + 0.2 * backdrop.bright, backdrop.dim)
     return mixed.round().clip(0, 255).astype(np.uint8)

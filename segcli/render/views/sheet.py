@@ -46,8 +46,8 @@ class Sheet:
 
     def words(self, x: float, y: float, text: str, size: float = 8, *, math: bool = False, **style: Any) -> None:
         """Text whose top left corner is at these pixels, unless `ha` and `va` say otherwise. math: $…$ is a formula."""
-        style = {"color": INK, "va": "top", "parse_math": math} | style
-        self.figure.text(x / self.width, 1 - y / self.height, text, fontsize=size, **style)
+        whole: Any = {"color": INK, "va": "top", "parse_math": math, "fontsize": size} | style
+        self.figure.text(x / self.width, 1 - y / self.height, text, **whole)
 
     def arrow(self, start: tuple[float, float], end: tuple[float, float]) -> None:
         """A small arrow from pixel to pixel."""

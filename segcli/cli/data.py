@@ -1,0 +1,258 @@
+"""`segcli data`: what is in a dataset, what is wrong with it, and the same in another format or other splits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from segcli.cli import options
+
+if TYPE_CHECKING:
+    from segcli.console import Console
+    from segcli.data.convert import Written
+    from segcli.data.records import DatasetInfo
+
+app = typer.Typer(
+    no_args_is_help=True, help="Check, convert, count and divide datasets, in every format that `train` reads."
+)
+LINES = 8  # findings of a kind that are shown one by one; all are in --json
+
+
+class TargetName(StrEnum):
+    """The formats that are written."""
+
+    coco = "coco"
+    coco_panoptic = "coco-panoptic"
+    semantic_png = "semantic-png"
+    instance_png = "instance-png"
+    yolo = "yolo"
+    voc = "voc"
+
+
+DataArgument = Annotated[
+    Path, typer.Argument(metavar="DATA", show_default=False, help="The folder with the images and their annotations.")
+]
+FormatOption = Annotated[
+    str | None,
+    typer.Option("--format", metavar="NAME", show_default=False, help="The data's format, if it is not clear."),
+]
+TaskOption = Annotated[
+    options.TaskName | None,
+    typer.Option("--task", "-t", metavar="TASK", show_default=False, help="If not the data's own."),
+]
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="One JSON value on stdout, and nothing else there.", rich_help_panel=options.TALK)
+]
+ThreadsOption = Annotated[
+    int | None,
+    typer.Option("--threads", min=1, show_default=False, help="All cores if not given.", rich_help_panel=options.SPEED),
+]
+
+
+@app.command()
+def check(
+    data: DataArgument,
+    format: FormatOption = None,
+    task: TaskOption = None,
+    queries: Annotated[
+        int, typer.Option("--queries", metavar="N", min=1, help="Objects that the model can tell apart in an image.")
+    ] = 100,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 if anything was found.")] = False,
+    fix: Annotated[
+        Path | None,
+        typer.Option("--fix", metavar="OUT", show_default=False, help="Write a cleaned copy to this new folder."),
+    ] = None,
+    as_json: JsonOption = False,
+    threads: ThreadsOption = None,
+    quiet: options.QuietOption = False,
+) -> None:
+    """Say what is wrong with a dataset before it costs a night of training.
+
+    segcli data check data/
+
+    segcli data check data/ --fix cleaned/
+    """
+    from segcli import console
+    from segcli.cli.data_report import findings_as_json, show_findings
+    from segcli.console import Console
+    from segcli.data.check import check as look
+    from segcli.data.convert import refuse_taken
+    from segcli.data.detect import detect_for_checking
+
+    say = Console(quiet=quiet)
+    info = detect_for_checking(data, format=format, task=task.value if task else None)
+    if fix is not None:
+        refuse_taken(fix, info.root)
+    _announce(say, info)
+    with _progress(say, "checking", info) as advance:
+        report = look(info, queries=queries, threads=threads, progress=advance)
+    if as_json:
+        console.json_document(findings_as_json(info, report))
+    elif not quiet:
+        show_findings(report, LINES)
+    if fix is not None:
+        _fix(say, data, info, report, fix, threads)
+    if strict and report.findings:
+        raise typer.Exit(1)
+
+
+def _fix(say: Console, data: Path, info: DatasetInfo, report: object, out: Path, threads: int | None) -> None:
+    from segcli.cli.data_report import show_rest
+    from segcli.data.check import CheckReport
+    from segcli.data.mend import mended, unmended
+
+    assert isinstance(report, CheckReport)
+    clean = mended(info, report)
+    to = _own_format(say, info)
+    _write(say, clean, out, to, threads)
+    show_rest(say, unmended(report))
+
+
+@app.command()
+def convert(
+    source: Annotated[
+        Path, typer.Argument(metavar="IN", show_default=False, help="A dataset, or what `segcli predict` wrote.")
+    ],
+    out: Annotated[Path, typer.Argument(metavar="OUT", show_default=False, help="A new folder.")],
+    to: Annotated[TargetName, typer.Option("--to", show_default=False, help="The format to write.")],
+    images: Annotated[
+        Path | None,
+        typer.Option(
+            "--images",
+            metavar="DIR",
+            show_default=False,
+            help="The photos, if IN holds predictions of them.",
+        ),
+    ] = None,
+    format: FormatOption = None,
+    threads: ThreadsOption = None,
+    quiet: options.QuietOption = False,
+) -> None:
+    """Write a dataset in another format, exact to the pixel where that can hold it; what is lost is said.
+
+    segcli data convert voc/ coco/ --to coco
+
+    segcli data convert segcli-out/ annotations/ --to coco --images photos/
+    """
+    from segcli.console import Console
+    from segcli.engine.predicted_data import open_source
+
+    say = Console(quiet=quiet)
+    info = open_source(source, images, format)
+    _announce(say, info)
+    _write(say, info, out, to.value, threads)
+
+
+@app.command()
+def stats(
+    data: DataArgument,
+    format: FormatOption = None,
+    task: TaskOption = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="DIR", show_default=False, help="Folder for charts.")
+    ] = None,
+    as_json: JsonOption = False,
+    threads: ThreadsOption = None,
+    quiet: options.QuietOption = False,
+) -> None:
+    """Count a dataset: image sizes, classes, objects per image, mask areas."""
+    from segcli import console
+    from segcli.cli.data_report import show_stats
+    from segcli.console import Console
+    from segcli.data.detect import detect
+    from segcli.data.stats import stats as count
+
+    say = Console(quiet=quiet)
+    info = detect(data, format=format, task=task.value if task else None, training=False)
+    _announce(say, info)
+    with _progress(say, "counting", info) as advance:
+        splits = count(info, threads=threads, progress=advance)
+    if as_json:
+        console.json_document({"kind": "segcli data stats", "data": str(info.root), "format": info.format,
+                               "task": info.task, "splits": [of_split.to_json() for of_split in splits]})  # fmt: skip
+    else:
+        show_stats(splits)
+    if out is not None:
+        from segcli.engine.data_charts import write_charts
+
+        for path in write_charts(splits, info.task, out):
+            say.note(path)
+
+
+@app.command()
+def split(
+    data: DataArgument,
+    out: Annotated[Path, typer.Argument(metavar="OUT", show_default=False, help="A new folder.")],
+    val: Annotated[float, typer.Option("--val", metavar="PART", help="Part of the images for validation.")] = 0.1,
+    test: Annotated[float, typer.Option("--test", metavar="PART", help="Part of the images for testing.")] = 0.0,
+    group: Annotated[
+        str | None,
+        typer.Option(
+            "--group",
+            metavar="PATTERN",
+            show_default=False,
+            help="Keep images together whose file names match this regular expression alike, such as '^[^_]+'.",
+        ),
+    ] = None,
+    format: FormatOption = None,
+    threads: ThreadsOption = None,
+    quiet: options.QuietOption = False,
+) -> None:
+    """Divide a dataset anew into training, validation and test images.
+
+    Where an image (or a group) goes is a hash of its name: it stays there when others come or go.
+
+    segcli data split data/ divided/ --val 0.2 --group '^[0-9]{8}'
+    """
+    from segcli.console import Console
+    from segcli.data.detect import detect
+    from segcli.data.split import divided
+
+    say = Console(quiet=quiet)
+    info = detect(data, format=format, training=False)
+    _announce(say, info)
+    shares = {"val": val, "test": test} if test else {"val": val}
+    division = divided(info, shares, group)
+    unit = "groups" if group else "images"
+    say.note(f"{unit}: " + ", ".join(f"{number} {name}" for name, number in division.groups.items()))
+    _write(say, division.info, out, _own_format(say, info), threads)
+
+
+def _own_format(say: Console, info: DatasetInfo) -> str:
+    from segcli.data.writers import OWN
+
+    if info.format == "labelme":
+        say.note("labelme data has no splits of its own: it is written as COCO")
+    return OWN[info.format]
+
+
+def _announce(say: Console, info: DatasetInfo) -> None:
+    say.note(f"data: {info.found}")
+    for note in info.notes:
+        say.note(note)
+
+
+def _write(say: Console, info: DatasetInfo, out: Path, to: str, threads: int | None) -> None:
+    """Write the dataset and say what became of it. Exits with 1 if images had to be left out."""
+    from segcli.data.convert import write_dataset
+    from segcli.data.writers import writer_for
+
+    writer = writer_for(to, info)
+    with _progress(say, "writing", info) as advance:
+        written: Written = write_dataset(info, out, writer, threads=threads, progress=lambda done, total: advance())
+    from segcli.cli.data_report import show_written
+
+    show_written(say, written, out)
+    if written.problems:
+        raise typer.Exit(1)
+
+
+@contextmanager
+def _progress(say: Console, what: str, info: DatasetInfo) -> Iterator[Callable[[], None]]:
+    with say.progress(what, sum(len(records) for records in info.splits.values())) as advance:
+        yield lambda: advance(1)

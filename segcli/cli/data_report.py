@@ -1,0 +1,147 @@
+"""What `segcli data` shows: findings, losses and counts as lines and tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from segcli import console
+from segcli.console import Column, Console
+
+if TYPE_CHECKING:
+    from segcli.data.check import CheckReport, Finding
+    from segcli.data.convert import Written
+    from segcli.data.records import DatasetInfo
+    from segcli.data.stats import SplitStats
+
+
+def findings_as_json(info: DatasetInfo, report: CheckReport) -> dict[str, Any]:
+    """Everything that was found, for a program."""
+    return {
+        "kind": "segcli data check",
+        "data": str(info.root),
+        "format": info.format,
+        "task": info.task,
+        "splits": [asdict(split) for split in report.splits],
+        "counts": {kind: len(report.of_kind(kind)) for kind in dict.fromkeys(f.kind for f in report.findings)},
+        "findings": [asdict(finding) for finding in report.findings],
+    }
+
+
+def show_findings(report: CheckReport, most: int) -> None:
+    """The splits, then a table of what was found, then up to `most` examples of each kind."""
+    from segcli.data.check import KINDS
+
+    numbers = ("images", "unusable", "objects", "empty", "void")
+    rows = [
+        [s.name, f"{s.images:,}", f"{s.unusable:,}", f"{s.objects:,}", f"{s.empty:,}", f"{s.void:.1%}"]
+        for s in report.splits
+    ]
+    console.table([Column("split"), *(Column(name, numeric=True) for name in numbers)], rows)
+    if not report.findings:
+        console.result("nothing was found that is wrong")
+        return
+    console.result()
+    rows = []
+    for kind in dict.fromkeys(finding.kind for finding in report.findings):
+        found = report.of_kind(kind)
+        files = len({finding.file for finding in found if finding.file})
+        rows.append([kind, str(_count(found)), str(files or "-"), KINDS[kind].what, KINDS[kind].mend or "-"])
+    headings = [Column("found"), Column("times", numeric=True), Column("images", numeric=True)]
+    console.table([*headings, Column("what"), Column("--fix")], rows)
+    for kind in dict.fromkeys(finding.kind for finding in report.findings):
+        console.result()
+        console.result(f"{kind}: {KINDS[kind].what}")
+        lines = _overlaps(report.of_kind(kind)) if kind == "overlap" else [f.message for f in report.of_kind(kind)]
+        for line in lines[:most]:
+            console.result(f"  {line}")
+        if len(lines) > most:
+            console.result(f"  … and {len(lines) - most:,} more (--json lists all)")
+
+
+def _count(found: Sequence[Finding]) -> int:
+    """How often: findings of one image each count once, those of a whole file as often as they say."""
+    return sum(1 if finding.file or finding.classes else finding.amount for finding in found)
+
+
+def _overlaps(found: Sequence[Finding]) -> list[str]:
+    """A line a pair of classes: how many pixels, in which files."""
+    pairs: dict[tuple[str, ...], list[Finding]] = {}
+    for finding in found:
+        pairs.setdefault(finding.classes, []).append(finding)
+    lines = []
+    for classes, of_pair in sorted(pairs.items(), key=lambda item: -sum(f.amount for f in item[1])):
+        worst = max(of_pair, key=lambda finding: finding.amount)
+        pixels = sum(finding.amount for finding in of_pair)
+        lines.append(f"{' and '.join(classes)}: {pixels:,} pixels in {len(of_pair)} images, most in {worst.file}")
+    return lines
+
+
+def show_rest(say: Console, rest: Sequence[Finding]) -> None:
+    """What a cleaned copy still has."""
+    kinds = dict.fromkeys(finding.kind for finding in rest)
+    if kinds:
+        counts = ", ".join(f"{sum(f.kind == kind for f in rest):,} {kind}" for kind in kinds)
+        say.note(f"left as it is, for you to judge: {counts}")
+
+
+def show_written(say: Console, written: Written, out: Path) -> None:
+    """Where it is, how the images got there, and what was lost."""
+    for problem in written.problems[:5]:
+        console.error(f"left out: {problem.message}")
+    if len(written.problems) > 5:
+        console.error(f"left out: {len(written.problems) - 5} more images that cannot be read")
+    for note in written.notes:
+        say.note(note)
+    for what, (amount, images) in written.losses.items():
+        say.note(f"lost: {amount:,} {what}, in {images:,} image{'s' * (images != 1)}")
+    counts = ", ".join(f"{number} {split}" for split, number in written.images.items())
+    ways = []
+    if written.linked:
+        ways.append(f"{written.linked} hard links to the originals, which share their bytes")
+    if written.copied:
+        ways.append(f"{written.copied} copies")
+    say.note(f"images: {' and '.join(ways)}")
+    say.say(f"{out}: {counts} images")
+
+
+def show_stats(splits: Sequence[SplitStats]) -> None:
+    """A table of sizes and counts, a column a split, and a table of classes."""
+    from segcli.data.stats import by_size, levels
+
+    rows: list[list[str]] = []
+
+    def row(name: str, values: Sequence[object]) -> None:
+        rows.append([name, *map(str, values)])
+
+    def spread(values: Any) -> str:
+        found = levels(values)
+        return "-" if found is None else f"{found['least']:,.0f} … {found['median']:,.0f} … {found['most']:,.0f}"
+
+    row("images", [f"{len(s.sizes):,}" for s in splits])
+    if any(s.unusable for s in splits):
+        row("unusable", [f"{s.unusable:,}" for s in splits])
+    row("width", [spread(s.sizes[:, 1]) for s in splits])
+    row("height", [spread(s.sizes[:, 0]) for s in splits])
+    row("objects", [f"{int(s.objects.sum()):,}" for s in splits])
+    row("objects an image", [spread(s.objects) for s in splits])
+    row("images without", [f"{int((s.objects == 0).sum()):,}" for s in splits])
+    row("void", [f"{s.void:.1%}" for s in splits])
+    if any(len(s.areas) for s in splits):
+        row("pixels of a thing", [spread(s.areas) for s in splits])
+        row("small, medium, large", [", ".join(f"{n:,}" for n in by_size(s.areas)) for s in splits])
+    console.table([Column("least … median … most"), *(Column(s.name, numeric=True) for s in splits)], rows)
+    console.result()
+    columns = [Column("class"), Column("kind")]
+    for s in splits:
+        columns += [Column(f"{s.name} {what}", numeric=True) for what in ("images", "objects", "pixels")]
+    table = []
+    for position, of_class in enumerate(splits[0].classes):
+        cells = [of_class.label.name, "thing" if of_class.label.isthing else "stuff"]
+        for s in splits:
+            c = s.classes[position]
+            cells += [f"{c.images:,}", f"{c.objects:,}", f"{c.share:.2%}"]
+        table.append(cells)
+    console.table(columns, table)

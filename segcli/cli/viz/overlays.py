@@ -1,0 +1,174 @@
+"""`segcli viz overlays`: what was found, or what is true, on the photos themselves."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from segcli import console
+from segcli.cli import options
+from segcli.cli.loading import load
+from segcli.console import Console
+from segcli.errors import UsageError
+
+LOOK = "How it looks"
+
+
+class ColorBy(StrEnum):
+    """What a colour means."""
+
+    class_ = "class"
+    instance = "instance"
+    score = "score"
+
+
+SourceArgument = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[SOURCE]",
+        show_default=False,
+        help="What segcli predict (if not given, the newest here) or another tool wrote; photos, where a model looks "
+        "first; or a dataset, whose truth is drawn.",
+    ),
+]
+TruthOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--truth", metavar="DATA", show_default=False, help="A dataset: draw truth, prediction and errors side by side."
+    ),
+]
+SplitOption = Annotated[
+    str | None, typer.Option("--split", metavar="NAME", show_default=False, help="Of a dataset; val if not given.")
+]
+PhotosOption = Annotated[
+    Path | None,
+    typer.Option("--photos", metavar="DIR", show_default=False, help="Where the photos of predictions are now."),
+]
+ColorByOption = Annotated[
+    ColorBy | None,
+    typer.Option(
+        "--color-by",
+        show_default=False,
+        help="What a colour means; if not given, the class, or the instance where there is one class of things.",
+        rich_help_panel=LOOK,
+    ),
+]
+AlphaOption = Annotated[float, typer.Option("--alpha", min=0, max=1, help="Opacity of the tint.", rich_help_panel=LOOK)]
+NoLabelsOption = Annotated[
+    bool, typer.Option("--no-labels", help="No names, scores and legends.", rich_help_panel=LOOK)
+]
+NoOutlinesOption = Annotated[bool, typer.Option("--no-outlines", help="No outlines.", rich_help_panel=LOOK)]
+BoxesOption = Annotated[bool, typer.Option("--boxes", help="A box around each thing.", rich_help_panel=LOOK)]
+ClassesOption = Annotated[
+    str | None,
+    typer.Option(
+        "--classes",
+        metavar="NAMES",
+        show_default=False,
+        help="Only these, with commas between.",
+        rich_help_panel=LOOK,
+    ),
+]
+MinScoreOption = Annotated[
+    float, typer.Option("--min-score", min=0, max=1, help="Only predictions from this score on.", rich_help_panel=LOOK)
+]
+GridOption = Annotated[
+    int | None,
+    typer.Option(
+        "--grid",
+        metavar="COLS",
+        min=1,
+        max=12,
+        show_default=False,
+        help="All on sheets of so many columns, instead of a picture each.",
+        rich_help_panel=options.RESULTS,
+    ),
+]
+LimitOption = Annotated[
+    int | None,
+    typer.Option(
+        "--limit",
+        metavar="N",
+        min=1,
+        show_default=False,
+        help="Only the first so many.",
+        rich_help_panel=options.RESULTS,
+    ),
+]
+
+
+def overlays(
+    source: SourceArgument = None,
+    truth: TruthOption = None,
+    split: SplitOption = None,
+    photos: PhotosOption = None,
+    recursive: options.RecursiveOption = False,
+    task: options.TaskOption = None,
+    model: options.ModelOption = None,
+    color_by: ColorByOption = None,
+    alpha: AlphaOption = 0.5,
+    no_labels: NoLabelsOption = False,
+    no_outlines: NoOutlinesOption = False,
+    boxes: BoxesOption = False,
+    classes: ClassesOption = None,
+    min_score: MinScoreOption = 0.0,
+    grid: GridOption = None,
+    limit: LimitOption = None,
+    out: options.OutOption = Path("segcli-viz"),
+    overwrite: options.OverwriteOption = False,
+    device: options.DeviceOption = options.DeviceName.auto,
+    dtype: options.DtypeOption = options.DtypeName.auto,
+    threads: options.ThreadsOption = None,
+    quiet: options.QuietOption = False,
+) -> None:
+    """Draw masks, names and scores over photos: of predictions, of a dataset's truth, or of both side by side.
+
+    segcli viz overlays
+
+    segcli viz overlays data/ --split train --limit 20 --grid 5
+
+    segcli viz overlays segcli-out/ --truth data/
+    """
+    from segcli.engine.gallery import open_gallery
+    from segcli.engine.overlays import Selection, chosen_classes, draw_gallery, targets
+    from segcli.render import Style
+    from segcli.results.files import refuse_existing
+
+    say = Console(quiet=quiet)
+    gallery = open_gallery(
+        source,
+        truth=truth,
+        split=split,
+        photos=photos,
+        recursive=recursive,
+        task=task.value if task else None,
+        model=lambda: load(model, task, device, dtype, threads, say),
+        with_model=model is not None,
+        skip=out,
+    )
+    for note in gallery.notes:
+        say.note(note)
+    items = gallery.items[:limit]
+    if not items:
+        raise UsageError("there is no image in it, and nothing to show")
+    if color_by is ColorBy.score and not gallery.scored:
+        what = "truth has" if gallery.view == "truth" else "semantic results have"
+        raise UsageError(f"--color-by score: {what} no scores; choose class or instance")
+    selection = Selection(chosen_classes(classes, gallery.labels) if classes is not None else None, min_score)
+    style = Style(color_by.value if color_by else None, alpha, not no_labels, not no_outlines, boxes)
+    if not overwrite:
+        refuse_existing(targets(gallery, items, out, grid), "replace it with --overwrite, or choose another --out")
+    failed = 0
+    with say.progress("drawing", len(items)) as advance:
+        for drawn in draw_gallery(gallery, items, selection, style, out, grid):
+            if drawn.error is not None:
+                failed += 1
+                console.error(drawn.error)
+            else:
+                say.say(drawn.path)
+            advance(1)
+    if failed:
+        raise typer.Exit(1)

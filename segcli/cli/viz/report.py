@@ -1,0 +1,77 @@
+"""`segcli viz report`: predictions, an evaluation or a training run as a page for the browser."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from segcli import console
+from segcli.cli import options
+from segcli.console import Console
+
+SourceArgument = Annotated[
+    Path,
+    typer.Argument(
+        metavar="DIR|RUN|EVAL",
+        show_default=False,
+        help="A folder that segcli predict, segcli train or segcli eval wrote, or predictions of another tool.",
+    ),
+]
+OutOption = Annotated[
+    Path,
+    typer.Option(
+        "--out",
+        "-o",
+        metavar="PAGE",
+        help="The page. More than 200 images lie in a folder beside it, PAGE without .html and with _files.",
+        rich_help_panel=options.RESULTS,
+    ),
+]
+PhotosOption = Annotated[
+    Path | None,
+    typer.Option("--photos", metavar="DIR", show_default=False, help="Where the photos of predictions are now."),
+]
+
+
+def report(
+    source: SourceArgument,
+    photos: PhotosOption = None,
+    task: options.TaskOption = None,
+    out: OutOption = Path("segcli-viz/report.html"),
+    overwrite: options.OverwriteOption = False,
+    quiet: options.QuietOption = False,
+) -> None:
+    """Write an HTML page to look through: images with their segments, filters and thresholds, tables and curves.
+
+    It needs no server and no network. Hover a segment to see what it is; the keys are named on the page.
+
+    segcli viz report segcli-out/
+
+    segcli viz report runs/data-1 --out run.html
+    """
+    from segcli.engine.report_inputs import read_report
+    from segcli.engine.report_page import MOST_IN_A_FILE, folder_of, write_report
+    from segcli.results.files import refuse_existing
+
+    say = Console(quiet=quiet)
+    page = out if out.suffix.lower() in (".html", ".htm") and not out.is_dir() else out / "report.html"
+    made = read_report(source, photos, task.value if task else None)
+    images = len(made.gallery.items) if made.gallery else 0
+    if not overwrite:
+        files = [page, *([folder_of(page)] if images > MOST_IN_A_FILE else [])]
+        refuse_existing(files, "replace it with --overwrite, or choose another --out")
+    problems: list[str] = []
+
+    def problem(message: str) -> None:
+        problems.append(message)
+        console.error(message)
+
+    with say.progress("packing", images) as advance:
+        write_report(made, page, problem=problem, advance=advance)
+    say.say(page)
+    if problems:
+        if images > 1:
+            console.error(f"{len(problems)} of {images} images cannot be shown; the page lists them")
+        raise typer.Exit(1)

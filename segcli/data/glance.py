@@ -1,0 +1,70 @@
+"""One look at an image file: that it is whole, how large it is, how it is turned, and what it roughly shows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from segcli.codecs.image import read_image
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+_ORIENTATION = 0x0112  # EXIF tag
+SIDE = 16
+
+
+@dataclass(frozen=True, eq=False)
+class Glance:
+    """size: (H, W) upright. orientation: EXIF's, 1 … 8. thumb: uint8 [16, 16] grey, the whole image squeezed."""
+
+    size: tuple[int, int]
+    orientation: int
+    thumb: np.ndarray
+
+    @property
+    def stored_size(self) -> tuple[int, int]:
+        """(H, W) of the pixels as they lie in the file."""
+        return (self.size[1], self.size[0]) if self.orientation >= 5 else self.size
+
+
+def glance(file: Path) -> Glance:
+    """Decode all of an image, as only that shows that the file is whole.
+
+    JPEGs are decoded at an eighth of their size, which reads every byte and costs a third.
+    Raises InputError, worded as when the image is read for training.
+    """
+    from PIL import Image, ImageOps
+
+    try:
+        with Image.open(file) as image:
+            width, height = image.size
+            if image.format != "JPEG":
+                raise ValueError("decoded below")
+            orientation = _orientation(image)
+            image.draft(None, (max(1, width // 8), max(1, height // 8)))
+            image.load()
+            size = (width, height) if orientation >= 5 else (height, width)
+            return Glance(size, orientation, _thumb(ImageOps.exif_transpose(image)))
+    except Exception:  # not a JPEG, or a broken one: the reader of images has the right words
+        pixels = read_image(file)
+    with Image.open(file) as image:
+        orientation = _orientation(image)
+    return Glance((pixels.shape[0], pixels.shape[1]), orientation, _thumb(Image.fromarray(pixels)))
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        tag = int(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # a malformed block is no orientation, as for every viewer
+        return 1
+    return tag if 1 <= tag <= 8 else 1
+
+
+def _thumb(image: Image.Image) -> np.ndarray:
+    from PIL import Image
+
+    return np.asarray(image.convert("L").resize((SIDE, SIDE), Image.Resampling.BOX))

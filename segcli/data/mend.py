@@ -1,0 +1,76 @@
+"""A dataset without what `check` found wrong with it, as far as that can be mended without guessing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from segcli.data.check import KINDS, CheckReport, Finding
+from segcli.data.facts import read_truth, twins
+from segcli.data.glance import glance
+from segcli.data.objects import rles_of
+from segcli.data.records import DatasetInfo, Reader, Record
+from segcli.data.truth import MapTruth, ShapeTruth, Truth
+from segcli.errors import InputError
+
+_LEFT_OUT = ("unreadable", "labels", "all-void")
+
+
+def mended(info: DatasetInfo, report: CheckReport) -> DatasetInfo:
+    """The dataset as `segcli.data.convert` shall write it: without unusable and repeated images, its objects mended."""
+    dropped: set[tuple[str | None, str | None]] = {
+        (finding.split, finding.file) for finding in report.findings if finding.kind in _LEFT_OUT
+    }
+    dropped |= {(finding.split, finding.file) for finding in report.of_kind("leakage") if finding.split == "train"}
+    splits: dict[str, list[Record]] = {}
+    for split, records in info.splits.items():
+        seen: set[str] = set()
+        splits[split] = []
+        for record in records:
+            if (split, record.image) not in dropped and record.image not in seen:
+                splits[split].append(record)
+            seen.add(record.image)
+    kept = {split: records for split, records in splits.items() if records}
+    cut = {finding.file for finding in report.of_kind("off-image") if finding.file}
+    return replace(info, splits=kept, reader=MendingReader(info.reader, frozenset(cut)))
+
+
+def unmended(report: CheckReport) -> list[Finding]:
+    """What `mended` leaves as it is: it may be meant so, or only somebody who sees the images can tell."""
+    return [
+        finding
+        for finding in report.findings
+        if not KINDS[finding.kind].mend or (finding.kind == "leakage" and finding.split != "train")
+    ]
+
+
+@dataclass(frozen=True)
+class MendingReader:
+    """Reads as another reader does, without objects that have no pixel or are drawn twice. cut: images with polygons
+    that reach out of them, which become masks."""
+
+    reader: Reader
+    cut: frozenset[str]
+
+    def files(self, record: Record) -> list[Path]:
+        """Those of the other reader."""
+        return self.reader.files(record)
+
+    def read(self, record: Record, size: tuple[int, int]) -> Truth:
+        """The objects that are left, on the upright image."""
+        try:
+            truth = self.reader.read(record, size)
+        except InputError:  # drawn on the image as it is stored, perhaps
+            truth, _ = read_truth(self.reader, record, glance(Path(record.image)))
+        return truth if isinstance(truth, MapTruth) else self._without_waste(truth, record)
+
+    def _without_waste(self, truth: Truth, record: Record) -> ShapeTruth:
+        assert isinstance(truth, ShapeTruth)
+        rles = rles_of(truth)
+        twice = {j for _, j, _ in twins(rles, truth.labels.tolist(), truth.crowd.tolist())}
+        kept = [index for index, rle in enumerate(rles) if rle.area and index not in twice]
+        shapes = rles if record.image in self.cut else truth.shapes
+        places = np.array(kept, dtype=np.int64)
+        return ShapeTruth(truth.size, [shapes[index] for index in kept], truth.labels[places], truth.crowd[places])

@@ -1,0 +1,276 @@
+"""Where `segcli viz overlays` takes images and segments from: results on disk, a dataset, a model, or two of them.
+
+A gallery lists its images without reading any; each is read when its turn comes, so that a folder of any size takes the
+memory of one photo.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from segcli.codecs.image import MAX_PIXELS, read_image
+from segcli.data.dataset import Dataset, open_split
+from segcli.data.detect import detect, is_dataset
+from segcli.data.records import DatasetInfo
+from segcli.engine.score import match
+from segcli.engine.sources import Source, find_sources
+from segcli.engine.truth import truth_segments
+from segcli.errors import UsageError
+from segcli.metrics.match_classes import match_classes
+from segcli.results import Predictions, open_predictions, plan
+from segcli.results.own import is_own, newest
+from segcli.results.photos import PhotoFinder
+from segcli.segments import Segments
+from segcli.types import LabelSet, Task
+
+if TYPE_CHECKING:
+    from segcli.weights.checkpoint import LoadedModel
+
+View = Literal["overlay", "truth", "compare"]
+UNSURE = 0.5  # the least score of instances that is shown of results that hold all of them
+
+
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """An image, uint8 RGB [H, W, 3], and what is drawn over it: segments, or truth and segments side by side."""
+
+    image: np.ndarray
+    segments: Segments
+    truth: Segments | None = None
+
+
+@dataclass(frozen=True)
+class Item:
+    """One image of a gallery. place: where its picture goes, without a suffix. read: raises InputError."""
+
+    name: str
+    place: Path
+    read: Callable[[], Shown]
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Images to draw. labels: the classes of their segments. scored: whether those have scores. notes: what should be
+    said before."""
+
+    view: View
+    items: Sequence[Item]
+    labels: LabelSet
+    scored: bool
+    notes: tuple[str, ...] = ()
+
+
+def open_gallery(
+    source: str | None,
+    *,
+    truth: Path | None = None,
+    split: str | None = None,
+    photos: Path | None = None,
+    recursive: bool = False,
+    task: Task | None = None,
+    model: Callable[[], LoadedModel],
+    with_model: bool = False,
+    skip: Path | None = None,
+) -> Gallery:
+    """What the user asks to see.
+
+    Args:
+        source: predictions, photos or a dataset; None: the newest that `segcli predict` wrote here.
+        truth: a dataset to set beside it. split: of the dataset.
+        photos: where the photos of predictions are. recursive: look for photos in the folders of folders.
+        model: loads the model; called only if something has to be predicted. with_model: the user named one.
+        skip: a folder in which no photos are looked for.
+
+    Raises:
+        UsageError: there is nothing there, or it contradicts the rest.
+        InputError, CheckpointError, WeightsUnavailable: as reading files and loading a model do.
+    """
+    kind = _kind(source)
+    if kind == "dataset" and with_model and truth is None:
+        kind, truth, source = "nothing", Path(str(source)), None
+    if kind == "dataset" and truth is None:
+        return of_truth(Path(str(source)), task, split)
+    if kind == "photos" or (kind == "nothing" and with_model):
+        sources = find_sources([source], recursive=recursive, skip=skip) if source is not None else None
+        if truth is not None:
+            return model_beside_truth(model(), truth, sources, task, split)
+        if sources is None:
+            raise UsageError("--model: in which photos shall it look? give a photo or a folder")
+        return of_model(model(), sources, task)
+    if kind == "dataset":
+        raise UsageError(f"{source} and --truth {truth}: both are truth; give predictions, photos or --model beside it")
+    if with_model:
+        raise UsageError(f"{source}: holds predictions already; leave out --model, or give photos")
+    if source is None:
+        found = newest(Path())
+        if found is None:
+            raise UsageError("nothing that segcli predict wrote is here; give its folder, a photo or a dataset")
+        source = str(found)
+    if truth is not None:
+        return predictions_beside_truth(Path(source), truth, task, split)
+    return of_predictions(Path(source), photos, task)
+
+
+def _kind(source: str | None) -> Literal["predictions", "dataset", "photos", "nothing"]:
+    """What a path on the command line is. A dataset's annotations can look like predictions: names decide."""
+    if source is None:
+        return "nothing"
+    path = Path(source)
+    if path.suffix.lower() == ".json":
+        return "predictions"
+    if not path.is_dir():
+        return "photos"
+    if is_own(path) or (path / "metrics.json").is_file():
+        return "predictions"
+    return "dataset" if is_dataset(path) else "photos"
+
+
+def of_predictions(path: Path, photos: Path | None, task: Task | None) -> Gallery:
+    """What `segcli predict` or another tool found, from its files.
+
+    Raises UsageError or InputError for files that are none or damaged.
+    """
+    predictions = open_predictions(path, task, thresholded=True)
+    finder = PhotoFinder(path if path.is_dir() else path.parent, photos)
+    least, notes = _least(predictions)
+    names = [str(image.file if image.file is not None else image.id) for image in predictions.images]
+
+    def read(number: int) -> Shown:
+        image = read_image(finder.find(predictions.images[number]))
+        return Shown(image, _above(predictions.read(number, image.shape[:2]), least))
+
+    items = _items([(Path(name), Path()) for name in names], read)
+    return Gallery("overlay", items, predictions.labels, predictions.task != "semantic", notes)
+
+
+def of_truth(path: Path, task: Task | None, split: str | None) -> Gallery:
+    """What is annotated in a dataset. Raises UsageError as `detect` does, and for a split that is not there."""
+    info = detect(path, task=task)
+    dataset = open_split(info, chosen_split(info, split))
+
+    def read(number: int) -> Shown:
+        sample = dataset[number]
+        return Shown(sample.image, truth_segments(sample, info.task, dataset.labels))
+
+    return Gallery("truth", _items(_files(dataset), read), dataset.labels, False, (f"{path}: {info.found}",))
+
+
+def of_model(loaded: LoadedModel, sources: Sequence[Source], task: Task | None) -> Gallery:
+    """What a model finds in photos. Raises UsageError for a task that it cannot do."""
+    find, scored = _predictor(loaded, task)
+
+    def read(number: int) -> Shown:
+        image = read_image(sources[number].open(), name=str(sources[number]), max_pixels=MAX_PIXELS)
+        return Shown(image, find(image))
+
+    items = _items([(source.path, source.folder) for source in sources], read)
+    return Gallery("overlay", items, loaded.spec.labels, scored)
+
+
+def predictions_beside_truth(path: Path, truth: Path, task: Task | None, split: str | None) -> Gallery:
+    """Predictions from files beside the truth of the same images, as far as there are predictions.
+
+    Raises UsageError or InputError: files or data that cannot be read, a prediction of an image that the data does not
+    have, classes that are not the data's.
+    """
+    predictions = open_predictions(path, task, thresholded=True)
+    info = detect(truth, task=task or predictions.task)
+    datasets = [open_split(info, name) for name in ([split] if split else info.splits)]
+    matches = [match(predictions, info, name) for name in ([split] if split else info.splits)]
+    labels = datasets[0].labels
+    classes = matches[0].classes.onto(labels)
+    least, notes = _least(predictions)
+    places = [
+        (dataset, record, place)
+        for dataset, matched in zip(datasets, matches, strict=True)
+        for record, place in matched.places.items()
+    ]
+    places.sort(key=lambda place: place[2])
+
+    def read(number: int) -> Shown:
+        dataset, record, place = places[number]
+        sample = dataset[record]
+        found = _above(predictions.read(place, sample.size), least)
+        return Shown(sample.image, classes.apply(found), truth_segments(sample, info.task, labels))
+
+    items = _items([(Path(dataset.records[record].image), None) for dataset, record, _ in places], read)
+    return Gallery("compare", items, labels, info.task != "semantic", notes)
+
+
+def model_beside_truth(
+    loaded: LoadedModel, truth: Path, sources: Sequence[Source] | None, task: Task | None, split: str | None
+) -> Gallery:
+    """What a model finds beside the truth: in all images of a split, or in the photos named, wherever they lie.
+
+    Raises UsageError: data that cannot be read, a photo that the data does not have, classes that are not the data's.
+    """
+    info = detect(truth, task=task)
+    find, scored = _predictor(loaded, info.task)
+    classes = match_classes(loaded.spec.labels, info.source_labels, loaded.name, info.task)
+    dataset = open_split(info, chosen_split(info, split))
+    numbers = range(len(dataset)) if sources is None else _numbers(dataset, sources, truth)
+    onto = classes.onto(dataset.labels)
+
+    def read(number: int) -> Shown:
+        sample = dataset[numbers[number]]
+        return Shown(sample.image, onto.apply(find(sample.image)), truth_segments(sample, info.task, dataset.labels))
+
+    files = _files(dataset)
+    items = _items([files[number] for number in numbers], read)
+    return Gallery("compare", items, dataset.labels, scored, classes.notes)
+
+
+def chosen_split(info: DatasetInfo, split: str | None) -> str:
+    """The split that was asked for; else val, else the first. `open_split` checks it."""
+    return split or ("val" if "val" in info.splits else next(iter(info.splits)))
+
+
+def _numbers(dataset: Dataset, sources: Sequence[Source], truth: Path) -> list[int]:
+    """The records of photos, by their files or else the files' names."""
+    places = {Path(record.image).name: number for number, record in enumerate(dataset.records)}
+    absent = [source for source in sources if source.path.name not in places]
+    if absent:
+        raise UsageError(f"{absent[0]}: {truth} has no truth of this image in the split that is used; choose --split")
+    return [places[source.path.name] for source in sources]
+
+
+def _predictor(loaded: LoadedModel, task: Task | None) -> tuple[Callable[[np.ndarray], Segments], bool]:
+    """(photo -> segments, whether they have scores)."""
+    from segcli.engine.predict import forward, resolve, segment
+    from segcli.engine.preprocess import prepare
+
+    settings = resolve(loaded.spec, task)
+
+    def find(image: np.ndarray) -> Segments:
+        prepared = prepare(image, settings.spec)
+        return segment(forward(loaded, [prepared]), 0, prepared, settings)
+
+    return find, settings.task != "semantic"
+
+
+def _files(dataset: Dataset) -> list[tuple[Path, Path | None]]:
+    return [(Path(record.image), None) for record in dataset.records]
+
+
+def _items(files: Sequence[tuple[Path, Path | None]], read: Callable[[int], Shown]) -> list[Item]:
+    """An item a file; the tree below a file's folder is kept, and no two have one place."""
+    return [
+        Item(photo.file_name, photo.stem, lambda number=number: read(number))  # type: ignore[misc]
+        for number, photo in enumerate(plan(files))
+    ]
+
+
+def _least(predictions: Predictions) -> tuple[float, tuple[str, ...]]:
+    """The least score to show, and what to say of it."""
+    if predictions.task != "instance" or predictions.least_score is None or predictions.least_score >= UNSURE / 2:
+        return 0.0, ()
+    return UNSURE, (f"{predictions.path}: holds instances of every score; drawn are those of {UNSURE:g} and more",)
+
+
+def _above(segments: Segments, least: float) -> Segments:
+    return segments.filter(segments.scores >= least) if least else segments

@@ -1,0 +1,27 @@
+"""The versions a number was made with."""
+
+from __future__ import annotations
+
+import platform
+from importlib import metadata
+
+import segcli
+
+_PACKAGES = ("torch", "numpy", "scipy", "pillow", "opencv-python", "safetensors", "hotcoco")
+
+
+def versions() -> dict[str, str]:
+    """segcli, Python and the packages that compute."""
+    return {"segcli": segcli.__version__, "python": platform.python_version()} | packages()
+
+
+def packages() -> dict[str, str]:
+    """The packages that compute."""
+    return {name: version for name in _PACKAGES if (version := _version(name))}
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None

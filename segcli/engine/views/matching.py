@@ -1,0 +1,162 @@
+"""The Hungarian assignment on one photo: what each pair of query and object costs, and who gets whom."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from segcli.data.collate import Layout, collate
+from segcli.data.dataset import Dataset, Sample
+from segcli.data.detect import detect
+from segcli.data.draws import torch_generator
+from segcli.data.records import DatasetInfo
+from segcli.data.transforms import ValTransform
+from segcli.engine.predict import choose_task
+from segcli.engine.preprocess import resized_size
+from segcli.engine.views.photo import Photo, batch_of, check_finite, looking
+from segcli.errors import InputError, UsageError
+from segcli.metrics.match_classes import ClassMatch, match_classes
+from segcli.objective.criterion import SetCriterion, without_crowd
+from segcli.objective.matcher import HungarianMatcher, assign
+from segcli.objective.sampling import truth_at
+from segcli.postprocess.tiles import class_probabilities, coarse_logits
+from segcli.render.colours import class_colours
+from segcli.render.views.matching import Assignment
+from segcli.types import InferenceSpec, QueryPredictions, Target, Task
+from segcli.weights.checkpoint import LoadedModel
+
+_TERMS = ("class", "mask", "dice", "box")  # in the order of the papers; what the matcher has of them
+
+
+@dataclass(frozen=True)
+class TrueObjects:
+    """A photo with its truth, labels as the model's class indices. notes: what should be said aloud."""
+
+    sample: Sample
+    notes: tuple[str, ...]
+
+
+def find_truth(root: Path, photo: Photo, spec: InferenceSpec, task: Task | None = None) -> TrueObjects:
+    """The truth of a photo in a dataset: the image that is that file, else the only one of its name.
+
+    task: None is the data's own, or the model's where it cannot answer that.
+    Raises UsageError for data that is not understood or has no class of the model, InputError where the image is not in
+    it, is of another size, or has no objects.
+    """
+    info = detect(root, task=None if task is None else choose_task(spec, task))
+    if info.task not in spec.tasks:
+        info = detect(root, task=choose_task(spec, None))
+    dataset, index = _find(info, photo)
+    truth = dataset.truth(index, photo.image.shape[:2])
+    record = dataset.records[index]
+    sample = Sample(photo.image, truth, Path(record.image), record.image_id)
+    match = match_classes(spec.labels, info.labels, "the model", info.task)
+    sample = _as_model_classes(sample, match)
+    if not len(sample.labels):
+        raise InputError(f"{photo.path}: no objects of the model's classes in {root}, so nothing to match")
+    return TrueObjects(sample, match.notes)
+
+
+def _find(info: DatasetInfo, photo: Photo) -> tuple[Dataset, int]:
+    """(split, number) of the photo in a dataset."""
+    wanted = photo.path.resolve()
+    same: list[tuple[str, int]] = []
+    for split, records in info.splits.items():
+        for index, record in enumerate(records):
+            path = Path(record.image)
+            if path.name == photo.path.name:
+                if path.resolve() == wanted:
+                    same = [(split, index)]
+                    break
+                same.append((split, index))
+        else:
+            continue
+        break
+    if len(same) == 1:
+        split, index = same[0]
+        return Dataset(info.splits[split], info.reader, info.labels, info.source_labels, info.task), index
+    some = next((Path(records[0].image).name for records in info.splits.values() if records), "none")
+    if not same:
+        raise InputError(f"{photo.path}: {info.root} has no image of this name; it has {some}, for example")
+    raise InputError(f"{photo.path}: {info.root} has {len(same)} images of this name; give the one that lies there")
+
+
+def _as_model_classes(sample: Sample, match: ClassMatch) -> Sample:
+    """Labels of the data -> class indices of the model; objects of classes that it does not have are left out."""
+    index = np.full(len(match.labels), -1, dtype=np.int64)
+    known = np.flatnonzero(match.index >= 0)
+    index[match.index[known]] = known
+    labels = index[sample.labels]
+    kept = np.flatnonzero(labels >= 0)
+    segment = np.full(len(labels), -1, dtype=np.int64)
+    segment[kept] = np.arange(len(kept))
+    return dataclasses.replace(sample, truth=sample.truth.relabelled(labels[kept], segment))
+
+
+def match_queries(loaded: LoadedModel, photo: Photo, sample: Sample) -> Assignment:
+    """Give every object of a photo to a query, as a training step does with the network's last prediction.
+
+    Objects that lost every pixel at the network's size, and crowd regions, are left out, as in training. The points at
+    which masks are compared are drawn from the image's id, as many as training draws by default.
+    Raises UsageError for a network without masks, CheckpointError if its answer is not finite.
+    """
+    prepared, spec = photo.prepared(loaded), loaded.spec
+    example = ValTransform(lambda size: resized_size(size, spec.size))(sample)
+    _, (target,) = collate([example], Layout(prepared.frame.padded, spec.size.divisor))
+    target = without_crowd(target)
+    if not len(target.labels):
+        raise InputError(f"{photo.path}: every object is a crowd region or too small for the network's size")
+    with looking(photo.path):
+        prediction: QueryPredictions = loaded.model(batch_of(loaded, prepared))[-1]
+        check_finite([prediction], loaded)
+        if prediction.masks is None:
+            raise UsageError(f"{loaded.name}: its queries have no masks, by which objects are matched here")
+        terms = cost_terms(prediction, target)
+        found = assign(torch.stack(list(terms.values())).sum(0))
+        queries, objects = found.queries.tolist(), found.targets.tolist()
+        probabilities = class_probabilities(prediction, 0)
+        logits = coarse_logits(prediction, 0, found.queries.cpu())
+    truth = example.masks[~example.crowd]
+    names = [*spec.labels.names, "no object"]
+    scores, classes = probabilities.max(-1)
+    return Assignment(
+        terms={name: terms[name].float().cpu().numpy() for name in _TERMS if name in terms},
+        pairs=tuple(zip(queries, objects, strict=True)),
+        objects=tuple(spec.labels.names[k] for k in target.labels.tolist()),
+        colours=class_colours(spec.labels)[target.labels.numpy()],
+        says=tuple((names[int(classes[q])], float(scores[q])) for q in range(len(scores))),
+        truth=truth,
+        masks=logits.numpy(),
+        ious=_ious(logits, truth, prepared.frame.padded),
+    )
+
+
+def places_of(image_id: str, matcher_points: int = SetCriterion.num_points) -> Tensor:
+    """The points [P, 2] at which the masks of an image are compared for matching."""
+    return torch.rand(matcher_points, 2, generator=torch_generator(0, 0, image_id, "match-points"))
+
+
+def cost_terms(prediction: QueryPredictions, target: Target) -> dict[str, Tensor]:
+    """The weighted costs of every query and object of the first image, [Q, N] each, by name."""
+    assert prediction.masks is not None
+    places = places_of(target.image_id).to(prediction.classes.device)
+    every = torch.arange(prediction.classes.shape[1], device=places.device)
+    logits = prediction.masks.select(0, every).at(places.unsqueeze(0))[0]
+    masks, labels = target.masks.to(places.device), target.labels.to(places.device)
+    return HungarianMatcher().terms(prediction.classes[0], logits, labels, truth_at(masks, places))
+
+
+def _ious(logits: Tensor, truth: np.ndarray, padded: tuple[int, int]) -> np.ndarray:
+    """IoU of each matched query's mask with every object's, at the network's size -> float [M, N]."""
+    height, width = truth.shape[1:]
+    large = torch.nn.functional.interpolate(logits[:, None], size=padded, mode="bilinear", align_corners=False)[:, 0]
+    predicted = (large[:, :height, :width] > 0).flatten(1).float()
+    wanted = torch.from_numpy(truth).flatten(1).float()
+    common = predicted @ wanted.T
+    union = predicted.sum(1)[:, None] + wanted.sum(1) - common
+    return (common / union.clamp(min=1)).numpy()

@@ -1,0 +1,62 @@
+"""What a reader of predictions hands on, whatever wrote them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from segcli.segments import Segments
+from segcli.types import LabelSet, Task
+
+
+@dataclass(frozen=True)
+class PredictedImage:
+    """What the files say of which image a prediction is of: its id, its file's name, or both."""
+
+    id: int | str | None
+    file: str | None
+
+    def __str__(self) -> str:
+        return str(self.file if self.id is None else self.id)
+
+
+class Predictions(Protocol):
+    """The predictions of many images, on disk until each is read."""
+
+    @property
+    def path(self) -> Path:
+        """What the user named."""
+
+    @property
+    def what(self) -> str:
+        """The format, in a few words."""
+
+    @property
+    def task(self) -> Task:
+        """What they answer."""
+
+    @property
+    def images(self) -> Sequence[PredictedImage]:
+        """The images that there are predictions of."""
+
+    @property
+    def labels(self) -> LabelSet:
+        """The classes in the files' own terms: every id that was predicted, "" for a name that they do not tell."""
+
+    @property
+    def least_score(self) -> float | None:
+        """The lowest score of all instances, or the threshold they were kept by; None where that means nothing."""
+
+    def read(self, number: int, size: tuple[int, int]) -> Segments:
+        """The prediction of the `number`-th image, which is `size` = (H, W); instances in descending order of score.
+
+        Raises:
+            InputError: naming file and image: unreadable, of another size, a class or a form that does not fit.
+        """
+
+
+def in_pixels(size: tuple[int, int]) -> str:
+    """(H, W) as people say it."""
+    return f"{size[1]}×{size[0]}"

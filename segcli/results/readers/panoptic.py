@@ -1,0 +1,127 @@
+"""COCO panoptic results: a JSON file that lists segments, and a folder of PNGs whose colours are the segments' ids."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from segcli.codecs.json_stream import walk
+from segcli.codecs.panoptic_png import read_panoptic_png
+from segcli.errors import InputError
+from segcli.results.readers.base import PredictedImage, in_pixels
+from segcli.segments import Segments
+from segcli.types import Label, LabelSet, Task
+
+_HELP = 'COCO panoptic results are {"annotations": [{image_id, file_name, segments_info}, …]} beside a folder of PNGs'
+
+
+class PanopticFiles:
+    """Panoptic results as panopticapi reads them. The PNGs lie in the folder named as the JSON without its ending, as
+    panopticapi takes for granted, else beside the JSON, else in the only folder there.
+    """
+
+    task: Task = "panoptic"
+    what = "COCO panoptic results"
+    least_score: float | None = None
+
+    def __init__(self, path: Path, file: Path) -> None:
+        self.path, self.file = path, file
+        self._annotations: list[dict[str, Any]] = []
+        named: dict[int, Label] = {}
+        files: dict[int | str, str] = {}
+        ids: set[int] = set()
+        for element in walk(file):
+            try:
+                if element.key == "annotations":
+                    annotation = _slim(element.value)
+                    self._annotations.append(annotation)
+                    ids.update(info["category_id"] for info in annotation["segments_info"])
+                elif element.key == "categories":
+                    colour = _colour(element.value.get("color"))
+                    isthing = bool(element.value.get("isthing", True))
+                    label = Label(int(element.value["id"]), str(element.value["name"]), isthing, colour)
+                    named[label.id] = label
+                elif element.key == "images":
+                    files[element.value["id"]] = str(element.value["file_name"])
+            except (KeyError, TypeError, ValueError) as error:
+                where = f"{file}: an entry of {element.key!r}"
+                raise InputError(f"{where} lacks {error} or has it in another form; {_HELP}") from error
+        if not self._annotations:
+            raise InputError(f"{file}: lists no annotations; {_HELP}")
+        self.images = [PredictedImage(a["image_id"], files.get(a["image_id"])) for a in self._annotations]
+        self.labels = LabelSet(
+            tuple(named.get(id_, Label(id_, "", isthing=True)) for id_ in sorted(ids | named.keys()))
+        )
+        self._index = {label.id: index for index, label in enumerate(self.labels)}
+        self._folder = _png_folder(file, self._annotations[0]["file_name"])
+
+    def read(self, number: int, size: tuple[int, int]) -> Segments:
+        """One image's segments, in the order of the JSON."""
+        annotation = self._annotations[number]
+        infos = annotation["segments_info"]
+        return panoptic_segments(
+            self._folder / annotation["file_name"],
+            size,
+            self.labels,
+            ids=[info["id"] for info in infos],
+            classes=[self._index[info["category_id"]] for info in infos],
+            scores=[info["score"] for info in infos],
+        )
+
+
+def _colour(value: Any) -> tuple[int, int, int] | None:
+    if not isinstance(value, list) or len(value) != 3:
+        return None
+    red, green, blue = map(int, value)
+    return red, green, blue
+
+
+def _slim(annotation: dict[str, Any]) -> dict[str, Any]:
+    infos = [
+        {"id": int(info["id"]), "category_id": int(info["category_id"]), "score": float(info.get("score", np.nan))}
+        for info in annotation["segments_info"]
+    ]
+    return {"image_id": annotation["image_id"], "file_name": str(annotation["file_name"]), "segments_info": infos}
+
+
+def _png_folder(file: Path, name: str) -> Path:
+    folders = [file.with_suffix(""), file.parent, *sorted(entry for entry in file.parent.iterdir() if entry.is_dir())]
+    for folder in folders:
+        if (folder / name).is_file():
+            return folder
+    raise InputError(f"{file}: its id map {name} is not in {file.with_suffix('')}; put the PNGs there")
+
+
+def panoptic_segments(
+    file: Path, size: tuple[int, int], labels: LabelSet, *, ids: list[int], classes: list[int], scores: list[float]
+) -> Segments:
+    """Segments from a PNG of ids. ids, classes (positions in `labels`), scores: of each segment.
+
+    Raises:
+        InputError: the PNG is missing, unreadable, no RGB, of another size; ids in one of PNG and list only.
+    """
+    if not file.is_file():
+        raise InputError(f"{file}: no such file (id map of a prediction); copy it there, or predict the image again")
+    pixels = read_panoptic_png(file)
+    if pixels.shape != tuple(size):
+        raise InputError(f"{file}: {in_pixels(pixels.shape)} pixels, the image has {in_pixels(size)}; they must agree")
+    present, numbers = np.unique(pixels, return_inverse=True)
+    number_of = {id_: number for number, id_ in enumerate(ids, start=1)}
+    strange = set(present.tolist()) - number_of.keys() - {0}
+    absent = number_of.keys() - set(present.tolist())
+    if strange:
+        raise InputError(f"{file}: holds segment id {min(strange)}, which its JSON does not list; export both again")
+    if absent or len(number_of) < len(ids):
+        what = f"lists segment id {min(absent)}, which it does not hold" if absent else "lists a segment id twice"
+        raise InputError(f"{file}: its JSON {what}; export both again")
+    table = np.array([number_of.get(value, 0) for value in present.tolist()], dtype=np.int32)
+    return Segments(
+        "panoptic",
+        size,
+        labels,
+        np.array(classes, dtype=np.int64),
+        np.array(scores, dtype=np.float64),
+        table[numbers].reshape(size),
+    )

@@ -1,0 +1,85 @@
+"""What `segcli predict` writes: a JSON record an image, and for panoptic and semantic results a PNG beside it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from segcli.errors import InputError
+from segcli.results.readers.base import PredictedImage, in_pixels
+from segcli.results.readers.coco import mask_of
+from segcli.results.readers.panoptic import panoptic_segments
+from segcli.results.readers.semantic import semantic_segments
+from segcli.segments import Segments
+from segcli.types import TASKS, Label, LabelSet, Task
+
+_KEYS = ("file_name", "task", "size", "segments")
+
+
+def is_record(value: Any) -> bool:
+    """Whether a JSON value is a record of `segcli predict`."""
+    return isinstance(value, dict) and all(key in value for key in _KEYS) and value["task"] in TASKS
+
+
+class Records:
+    """A folder of records, or a single one. All must answer the same task."""
+
+    what = "results of segcli predict"
+
+    def __init__(self, path: Path, files: list[Path]) -> None:
+        self.path, self._files = path, files
+        self.images: list[PredictedImage] = []
+        classes: dict[int, Label] = {}
+        tasks: dict[Task, Path] = {}
+        thresholds: set[float] = set()
+        for file in files:
+            record = _read(file)
+            tasks.setdefault(record["task"], file)
+            self.images.append(PredictedImage(None, str(record["file_name"])))
+            for segment in record["segments"]:
+                id_ = segment["category_id"]
+                colour = segment.get("color")
+                classes[id_] = Label(id_, segment["category_name"], segment["isthing"], colour and tuple(colour))
+            thresholds.add(float((record.get("rule") or {}).get("instance_score", 0)))
+        if len(tasks) > 1:
+            (one, file), (other, second), *_ = tasks.items()
+            raise InputError(f"{file} is {one}, {second} is {other}; one task a folder: give one that holds one")
+        self.task: Task = next(iter(tasks))
+        self.labels = LabelSet(tuple(classes[id_] for id_ in sorted(classes)))
+        self._index = {label.id: index for index, label in enumerate(self.labels)}
+        self.least_score = max(thresholds) if self.task == "instance" else None
+
+    def read(self, number: int, size: tuple[int, int]) -> Segments:
+        """One image's segments."""
+        file = self._files[number]
+        record = _read(file)
+        stated = (record["size"]["height"], record["size"]["width"])
+        if stated != tuple(size):
+            raise InputError(f"{file}: of {in_pixels(stated)} pixels, the image has {in_pixels(size)}; predict again")
+        if self.task == "semantic":
+            return semantic_segments(file.with_suffix(".png"), size, self.labels)
+        segments = record["segments"]
+        classes = [self._index[segment["category_id"]] for segment in segments]
+        scores = [np.nan if segment["score"] is None else segment["score"] for segment in segments]
+        if self.task == "panoptic":
+            ids = [segment["id"] for segment in segments]
+            file = file.with_suffix(".png")
+            return panoptic_segments(file, size, self.labels, ids=ids, classes=classes, scores=scores)
+        masks = tuple(mask_of(segment["segmentation"], size, str(file)) for segment in segments)
+        places, values = np.array(classes, dtype=np.int64), np.array(scores, dtype=np.float64)
+        return Segments("instance", size, self.labels, places, values, rles=masks)
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        record = json.loads(file.read_bytes())
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read ({error.strerror or error})") from error
+    except ValueError as error:
+        raise InputError(f"{file}: not valid JSON ({error}); predict the image again") from error
+    if not is_record(record):
+        raise InputError(f"{file}: no record of segcli predict, unlike others here; take it out of the folder")
+    return record

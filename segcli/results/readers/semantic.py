@@ -1,0 +1,66 @@
+"""Semantic label maps: a folder of PNGs, one an image, whose values are the dataset's own class ids."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from segcli.codecs.label_png import read_label_map
+from segcli.errors import InputError
+from segcli.results.readers.base import PredictedImage, in_pixels
+from segcli.segments import Segments
+from segcli.types import LabelSet, Task
+
+_NOTHING = (255, 65535)  # what stands for "no class" in maps of 8 and 16 bits, unless it is one
+
+
+class LabelMaps:
+    """A folder of label maps, found by the names of their images.
+
+    labels: what the values mean, which the files do not say: whoever knows the dataset sets them, with the values that
+    it ignores.
+    """
+
+    task: Task = "semantic"
+    what = "semantic label maps"
+    least_score: float | None = None
+
+    def __init__(self, path: Path, files: list[Path]) -> None:
+        self.path, self._files = path, files
+        self.images = [PredictedImage(None, file.relative_to(path).as_posix()) for file in files]
+        self.labels = LabelSet(())
+        self.ignored: tuple[int, ...] = ()
+
+    def read(self, number: int, size: tuple[int, int]) -> Segments:
+        """One image's classes."""
+        return semantic_segments(self._files[number], size, self.labels, self.ignored)
+
+
+def semantic_segments(file: Path, size: tuple[int, int], labels: LabelSet, ignored: tuple[int, ...] = ()) -> Segments:
+    """Segments from a PNG of class ids, one for each class that occurs.
+
+    Raises:
+        InputError: missing, unreadable, of colours, of another size, or with a value that is no class.
+    """
+    if not file.is_file():
+        raise InputError(f"{file}: no such file (label map of a prediction); predict with --save png,json")
+    values = read_label_map(file)
+    if values.ndim == 3:
+        raise InputError(f"{file}: a picture of colours; a label map has one value a pixel, the dataset's class id")
+    if values.shape != tuple(size):
+        raise InputError(f"{file}: {in_pixels(values.shape)} pixels, the image has {in_pixels(size)}; they must agree")
+    index = {label.id: place for place, label in enumerate(labels)}
+    present, numbers = np.unique(values, return_inverse=True)
+    classes, table = [], np.zeros(len(present), dtype=np.int32)
+    for place, value in enumerate(present.tolist()):
+        if value in index:
+            classes.append(index[value])
+            table[place] = len(classes)
+        elif value not in (*ignored, *_NOTHING):
+            raise InputError(
+                f"{file}: value {value} is no class of the data, whose {len(labels)} ids are {min(index)} to "
+                f"{max(index)}; write the data's own ids, and 255 (in 16 bits 65535) for none"
+            )
+    scores = np.full(len(classes), np.nan, dtype=np.float32)
+    return Segments("semantic", size, labels, np.array(classes, dtype=np.int64), scores, table[numbers].reshape(size))
