@@ -201,3 +201,10 @@ class InferenceSpec:
     rule: MergeRule = field(default_factory=MergeRule)
     mean: Sequence[float] = (123.675, 116.28, 103.53)  # on a 0..255 scale, RGB
     std: Sequence[float] = (58.395, 57.12, 57.375)
+
+    @property
+    def combine_padded(self) -> bool:
+        """Whether queries make up class scores at the network's input size, as semantic checkpoints were measured."""
+        if self.rule.combine is not None:
+            return self.rule.combine == "padded"
+        return self.tasks == ("semantic",)

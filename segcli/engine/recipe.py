@@ -95,16 +95,17 @@ class ScheduleTable:
 
 @dataclass(frozen=True)
 class LossTable:
-    """The objective (arXiv 2112.01527, §3.3). points: where masks are compared, and where losses are taken.
-    pilots: mask-piloted queries beside the learnable ones (arXiv 2303.07336)."""
+    """The objective. points, oversample, importance: where Mask2Former compares masks and takes losses (arXiv
+    2112.01527, §3.3); the other architectures do so at all pixels. Weights: None is the architecture's paper's.
+    pilots: mask-piloted queries beside the learnable ones (arXiv 2303.07336), Mask2Former only."""
 
     points: int
     oversample: float
     importance: float
-    class_weight: float
-    mask_weight: float
-    dice_weight: float
-    no_object_weight: float
+    class_weight: float | None = None
+    mask_weight: float | None = None
+    dice_weight: float | None = None
+    no_object_weight: float | None = None
     pilots: bool = False
 
 

@@ -28,7 +28,7 @@ from segcli.engine.distributed import Ranks
 from segcli.engine.optim import Schedule, scaled_lr
 from segcli.engine.recipe import Recipe
 from segcli.errors import UsageError
-from segcli.types import InferenceSpec, InputSize, MergeRule, Task
+from segcli.types import InferenceSpec, InputSize, Task
 from segcli.weights.adapt import Beginning, from_backbone, from_checkpoint
 from segcli.weights.device import choose_device, has_native_bf16
 from segcli.weights.download import Progress
@@ -60,7 +60,10 @@ def gather(recipe: Recipe, ranks: Ranks, say: Say, progress: Callable[[int, int]
     """
     if recipe.data.path is None:
         raise UsageError("which data? give its folder: segcli train DATA")
-    info = detect(recipe.data.path, format=recipe.data.format, task=recipe.data.task)
+    task, possible = recipe.data.task, architecture(recipe).tasks
+    if task is None and len(possible) == 1:
+        task = possible[0]
+    info = detect(recipe.data.path, format=recipe.data.format, task=task)
     say(f"data: {info.found}")
     for note in info.notes:
         say(note)
@@ -124,29 +127,30 @@ def begin(recipe: Recipe, material: Material, progress: Progress | None = None) 
     data, model, labels = recipe.data, recipe.model, material.info.labels
     assert data.short is not None
     assert data.long is not None
-    spec = InferenceSpec(
-        tasks=tasks_of(material.info.task),
-        labels=labels,
-        size=InputSize(data.short, data.long),
-        rule=MergeRule(score=recipe.validate.score, top_k=max(100, model.queries or 0)),
-    )
+    spec = InferenceSpec(tasks_of(material.info.task), labels, InputSize(data.short, data.long))
     sizes = {key: getattr(model, key) for key in _SIZES if getattr(model, key) is not None}
     if model.backbone is not None:
-        return from_backbone(architecture(recipe), model.backbone, spec, model.queries, sizes, progress)
-    assert model.start is not None
-    if sizes:
-        raise UsageError(f"[model] {', '.join(sizes)}: a checkpoint has its own; only --backbone takes these")
-    beginning = from_checkpoint(model.start, spec, model.queries, progress)
-    found = beginning.loaded.config.model_type
-    if model.arch not in (None, found):
+        beginning = from_backbone(architecture(recipe), model.backbone, spec, model.queries, sizes, progress)
+    else:
+        assert model.start is not None
+        if sizes:
+            raise UsageError(f"[model] {', '.join(sizes)}: a checkpoint has its own; only --backbone takes these")
+        beginning = from_checkpoint(model.start, spec, model.queries, progress)
+    loaded, config = beginning.loaded, beginning.loaded.config
+    if model.arch not in (None, config.model_type):
         raise UsageError(
-            f"--arch {model.arch}: {model.start} is a {found} checkpoint; leave --arch out, or begin from a --backbone"
+            f"--arch {model.arch}: {model.start} is {config.title}; leave --arch out, or begin from a --backbone"
         )
+    if material.info.task not in config.tasks:
+        raise UsageError(f"{config.title} is for {', '.join(config.tasks)}; add --task {config.tasks[0]}")
+    rule = dataclasses.replace(config.rule, score=recipe.validate.score, top_k=max(100, model.queries or 0))
+    tasks = tuple(task for task in spec.tasks if task in config.tasks)
+    loaded.spec = dataclasses.replace(loaded.spec, tasks=tasks, rule=rule)
     return beginning
 
 
 def architecture(recipe: Recipe) -> type[ModelConfig]:
-    """Of a new network."""
+    """Of a new network, as far as the recipe says."""
     return MODEL_TYPES[recipe.model.arch or Mask2FormerConfig.model_type]
 
 
@@ -233,7 +237,10 @@ def pick_device(name: str) -> torch.device:
 def fingerprint(recipe: Recipe, material: Material, raw_config: dict[str, Any]) -> dict[str, Any]:
     """What a run is about: a resumed one must agree with it, entry by entry."""
     splits = {name: sorted(r.image_id for r in records) for name, records in material.info.splits.items()}
-    keys = ("backbone_config", "hidden_dim", "encoder_layers", "decoder_layers", "num_queries", "dim_feedforward")
+    keys = (
+        "backbone_config", "decoder_config", "hidden_dim", "encoder_layers", "decoder_layers", "num_queries",
+        "dim_feedforward",
+    )  # fmt: skip
     return {
         "classes": [[x.id, x.name, "thing" if x.isthing else "stuff"] for x in material.info.labels],
         "task": material.info.task,

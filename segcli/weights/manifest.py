@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from segcli.config import MODEL_TYPES
 from segcli.types import InferenceSpec, InputSize, Label, LabelSet, MergeRule, Task
 
 _HERE = Path(__file__).resolve().parent
@@ -91,7 +92,7 @@ def _entry(name: str, row: dict[str, Any]) -> ManifestEntry:
     try:
         values = dict(row)
         values["size"] = InputSize(**row["size"])
-        values["rule"] = MergeRule(**row["rule"])
+        values["rule"] = replace(MODEL_TYPES[row["family"]].rule, **row["rule"])
         values["metrics"] = MappingProxyType(row["metrics"])
         for key in ("tasks", "mean", "std"):
             if key in row:
