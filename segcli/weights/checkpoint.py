@@ -116,7 +116,7 @@ def _spec(
 ) -> tuple[InferenceSpec, dict[str, Any]]:
     where = str(files.config)
     if table is None and files.entry is not None:
-        spec = files.entry.spec()
+        spec = files.entry.spec(guess_spec(raw, preprocessor, type(config), where).spec.labels)
         if len(spec.labels) != config.num_classes:
             raise CheckpointError(
                 f"{where}: {config.num_classes} classes, but {files.name} has {len(spec.labels)} in weights.toml"
