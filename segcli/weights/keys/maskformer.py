@@ -26,6 +26,16 @@ PIXEL_DECODER = {
     f"{PIXEL}.fpn.layers.*.block.1": "pixel_decoder.outputs.*.norm",
     f"{PIXEL}.mask_projection": "pixel_decoder.mask_proj",
 }
+# Of the "6Enc" variants, which transformers does not have; named as its DETR names an encoder.
+PIXEL_ENCODER = {
+    f"{PIXEL}.input_projection": "pixel_decoder.input_proj",
+    f"{PIXEL}.encoder.layers.*.self_attn.out_proj": "pixel_decoder.encoder.layers.*.attention.out_proj",
+    f"{PIXEL}.encoder.layers.*.self_attn_layer_norm": "pixel_decoder.encoder.layers.*.attention_norm",
+    f"{PIXEL}.encoder.layers.*.fc1": "pixel_decoder.encoder.layers.*.fc1",
+    f"{PIXEL}.encoder.layers.*.fc2": "pixel_decoder.encoder.layers.*.fc2",
+    f"{PIXEL}.encoder.layers.*.final_layer_norm": "pixel_decoder.encoder.layers.*.norm",
+}
+ENCODER_ATTENTION = split_attention(f"{PIXEL}.encoder.layers.*.self_attn", "pixel_decoder.encoder.layers.*.attention")
 QUERY_DECODER = {
     f"{QUERY}.queries_embedder.weight": "query_decoder.query_positions",
     f"{QUERY}.input_projection": "query_decoder.input_proj",
@@ -54,7 +64,8 @@ ALIASES = {
 def tables(config: MaskFormerConfig) -> list[Table]:
     """Every name of a file."""
     rows = Table(PIXEL_DECODER | QUERY_DECODER, ATTENTION, ALIASES, dropped=(r"criterion\.empty_weight",))
-    return [backbone_table(config.backbone, ENCODER, maskformer_swin), rows]
+    encoder = [Table(PIXEL_ENCODER, ENCODER_ATTENTION)] if config.encoder_layers else []
+    return [backbone_table(config.backbone, ENCODER, maskformer_swin), rows, *encoder]
 
 
 def maskformer_swin(encoder: str) -> Table:
