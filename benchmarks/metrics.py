@@ -51,6 +51,7 @@ class Truth:
     labels: np.ndarray
     crowd: np.ndarray
     void: None = None
+    stated: None = None
 
 
 # ---------------------------------------------------------------------------------------------------------- AP

@@ -54,6 +54,11 @@ class FakeLoaded:
     dtype: torch.dtype = torch.float32
     facts: dict[str, Any] = field(default_factory=lambda: {"source": "local", "device_reason": "cpu, as asked"})
 
+    @property
+    def labels(self) -> LabelSet:
+        """As LoadedModel has it."""
+        return self.spec.labels
+
     def with_tasks(self, *tasks: Task) -> FakeLoaded:
         """The same network, for other tasks."""
         return replace(self, spec=replace(self.spec, tasks=tasks))

@@ -12,6 +12,7 @@ from segcli.codecs.rle import encode
 from segcli.errors import UsageError
 from segcli.render import Style, overlay
 from segcli.render import labels as label_module
+from segcli.render.chips import writable
 from segcli.render.colours import PALETTE, class_colours, segment_colours, text_colour
 from segcli.render.labels import draw_labels
 from segcli.segments import Segments
@@ -188,6 +189,11 @@ def test_names_in_any_script_are_written() -> None:
     for name in ("日本語", "café", "собака", "x" * 400, "", "a\nb"):
         names = LabelSet((Label(12, name, True),))
         assert overlay(photo(200, 300), segments_of(ids, [0], names)).shape == (200, 300, 3)
+
+
+def test_letters_beyond_ascii_do_not_depend_on_the_machine() -> None:
+    assert writable("собака", "class 1")[1] == "собака"
+    assert writable("café", "class 1")[1] == "café"
 
 
 def test_many_ids_and_wide_maps() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -116,3 +117,20 @@ def test_inconsistent_segments_are_refused() -> None:
     ):
         with pytest.raises(ValueError, match=r"exactly one|id map is|masks for"):
             Segments("instance", MAP.shape, LABELS, one, score, **wrong)
+
+
+@pytest.mark.parametrize("build", [panoptic, lambda: as_instances(panoptic())])
+def test_sampled_takes_what_lies_at_the_centres(build: Callable[[], Segments]) -> None:
+    smaller = build().sampled((2, 2))  # rows 0 and 2, columns 1 and 3
+    assert smaller.size == (2, 2)
+    assert smaller.id_map().tolist() == [[1, 0], [2, 3]]
+    assert smaller.areas().tolist() == [1, 1, 1]
+    assert build().sampled((3, 1)).areas().tolist() == [1, 0, 0]  # column 2
+    np.testing.assert_array_equal(build().sampled((3, 4)).id_map(), MAP)
+
+
+@given(arrays(np.uint16, (5, 7), elements=st.integers(0, 4)), st.integers(1, 9), st.integers(1, 9))
+def test_maps_and_instances_are_sampled_alike(ids: np.ndarray, height: int, width: int) -> None:
+    segments = panoptic(ids, 4)
+    instances = as_instances(segments).sampled((height, width))
+    np.testing.assert_array_equal(instances.id_map(), segments.sampled((height, width)).id_map())

@@ -175,7 +175,7 @@ def stats(
     if as_json:
         console.json_document({"kind": "segcli data stats", "data": str(info.root), "format": info.format,
                                "task": info.task, "splits": [of_split.to_json() for of_split in splits]})  # fmt: skip
-    else:
+    elif not quiet:
         show_stats(splits)
     if out is not None:
         from segcli.engine.data_charts import write_charts

@@ -95,16 +95,15 @@ def show_written(say: Console, written: Written, out: Path) -> None:
         console.error(f"left out: {len(written.problems) - 5} more images that cannot be read")
     for note in written.notes:
         say.note(note)
-    for what, (amount, images) in written.losses.items():
-        say.note(f"lost: {amount:,} {what}, in {images:,} image{'s' * (images != 1)}")
-    counts = ", ".join(f"{number} {split}" for split, number in written.images.items())
-    ways = []
+    for heading, counts in (("lost: ", written.losses), ("", written.changes)):
+        for what, (amount, images) in counts.items():
+            say.note(f"{heading}{amount:,} {what} (in {images:,} image{'s' * (images != 1)})")
     if written.linked:
-        ways.append(f"{written.linked} hard links to the originals, which share their bytes")
+        say.note(f"{written.linked:,} images are hard links: they share their bytes with the originals")
     if written.copied:
-        ways.append(f"{written.copied} copies")
-    say.note(f"images: {' and '.join(ways)}")
-    say.say(f"{out}: {counts} images")
+        say.note(f"{written.copied:,} images are copies: the file system has no hard links from there to here")
+    splits = [f"{number:,} {split}" if split != "all" else f"{number:,}" for split, number in written.images.items()]
+    say.say(f"{out}: {', '.join(splits)} images")
 
 
 def show_stats(splits: Sequence[SplitStats]) -> None:

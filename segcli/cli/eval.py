@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from segcli import console
 from segcli.cli import options
-from segcli.cli.loading import introduce, load
 from segcli.console import Console
 from segcli.errors import UsageError
 
@@ -20,8 +19,7 @@ if TYPE_CHECKING:
     from segcli.engine.distributed import Ranks
     from segcli.engine.evaluation import Evaluation
     from segcli.engine.explain import Explain
-    from segcli.metrics.match_classes import ClassMatch
-    from segcli.types import InferenceSpec, Task
+    from segcli.types import Task
 
 DATA = "Data"
 
@@ -36,7 +34,30 @@ class TaskName(StrEnum):
 
 
 DataArgument = Annotated[
-    Path, typer.Argument(metavar="DATA", show_default=False, help="The folder with the images and their annotations.")
+    Path | None,
+    typer.Argument(metavar="DATA", show_default=False, help="The folder with the images and their annotations."),
+]
+PredictionsOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--predictions",
+        "-p",
+        metavar="FILE|DIR",
+        show_default=False,
+        help="Score these instead of a model: COCO results JSON, COCO panoptic JSON with its PNGs, a folder of label "
+        "maps, or what segcli predict wrote.",
+        rich_help_panel=DATA,
+    ),
+]
+CompareOption = Annotated[
+    tuple[Path, Path] | None,
+    typer.Option(
+        "--compare",
+        metavar="A B",
+        show_default=False,
+        help="Compare two folders of --out (without DATA): is B better than A, or could it be chance?",
+        rich_help_panel=DATA,
+    ),
 ]
 TaskOption = Annotated[
     TaskName | None,
@@ -120,8 +141,10 @@ JsonOption = Annotated[
 
 
 def evaluate(
-    data: DataArgument,
+    data: DataArgument = None,
     model: options.ModelOption = None,
+    predictions: PredictionsOption = None,
+    compare: CompareOption = None,
     task: TaskOption = None,
     split: SplitOption = "val",
     format: FormatOption = None,
@@ -139,73 +162,55 @@ def evaluate(
     as_json: JsonOption = False,
     quiet: options.QuietOption = False,
 ) -> None:
-    """Measure a model on annotated images: PQ, AP or mIoU, equal to the official tools' numbers.
+    """Measure a model, or predictions of any tool, on annotated images: PQ, AP or mIoU, equal to the official tools'.
 
     segcli eval data/ --model runs/data-1/best
 
     segcli eval data/ --model facade --task all --out scores
+
+    segcli eval data/ --predictions results.json
+
+    segcli eval --compare scores-before scores-after
     """
+    if compare is not None:
+        from segcli.cli.eval_files import show_comparisons
+
+        if data is not None or model is not None or predictions is not None or out is not None:
+            raise UsageError("--compare takes two folders of --out and nothing to evaluate; leave out the rest")
+        show_comparisons(compare, Console(quiet=quiet), as_json=as_json)
+        return
+    if data is None:
+        raise UsageError("the folder of the data is missing: segcli eval DATA, or segcli eval --compare A B")
+    if predictions is not None and (model is not None or tta):
+        raise UsageError("--predictions are there already; leave out --model and --tta")
     if out is None and (overwrite or skip_existing):
         raise UsageError("--overwrite and --skip-existing are about earlier results; name their folder with --out")
-    from segcli.engine.evaluate import Protocol, choose_tasks, for_model, open_data, open_tasks
-    from segcli.engine.evaluation import Output, of_model
-    from segcli.metrics.match_classes import match_classes
+    from segcli.engine.evaluation import Output
 
     with _ranks(device.value) as ranks:
         say = Console(quiet=quiet or not ranks.is_first)
         wanted = task and task.value
-        info = open_data(data, wanted, format, split)
-        loaded = load(model, options.TaskName(info.task), device, dtype, threads, say)
-        info = for_model(info, loaded.spec, wanted)
-        tasks = choose_tasks(loaded.spec, info, wanted)
-        protocol = Protocol.of(loaded.spec, tasks, max_dets=max_dets, tta=tta)
-        classes = match_classes(loaded.labels, info.source_labels, "the model", tasks[0])
-        for note in (info.found, *info.notes, *classes.notes):
-            say.note(note)
-        introduce(loaded, tasks, say)
-        evaluation = of_model(
-            loaded,
-            info,
-            split,
-            open_tasks(info, split, tasks),
-            protocol,
-            classes,
-            images=images,
-            batch_size=batch_size,
-            output=None if out is None else Output(out, overwrite, skip_existing),
-            ranks=ranks,
-        )
-        ladders = _ladders(evaluation, protocol.max_dets, protocol.spec, classes) if explain else {}
-        words = {own: protocol.in_words(own) for own in tasks}
-        _run(evaluation, words, ladders, say, as_json=as_json)
+        what: dict[str, Any] = {"images": images, "max_dets": max_dets, "ranks": ranks, "say": say}
+        what["output"] = None if out is None else Output(out, overwrite, skip_existing)
+        if predictions is not None:
+            from segcli.cli.eval_files import of_files
+
+            evaluation = of_files(data, predictions, wanted, split, format, **what)
+        else:
+            from segcli.cli.eval_model import of_model
+
+            where = (device, dtype, threads, batch_size)
+            evaluation = of_model(data, model, wanted, split, format, tta=tta, where=where, **what)
+        _run(evaluation, say, explain=explain, as_json=as_json)
 
 
-def _ladders(
-    evaluation: Evaluation, max_dets: int, spec: InferenceSpec | None = None, classes: ClassMatch | None = None
-) -> dict[Task, Explain]:
-    """Have the oracle ladder of every task climbed."""
-    from segcli.engine.explain import Explain
-
-    ladders = {
-        task: Explain(task, dataset.labels, spec=spec, classes=classes, max_dets=max_dets)
-        for task, dataset in evaluation.datasets.items()
-    }
-    for task, ladder in ladders.items():
-        evaluation.watch(task, ladder)
-    return ladders
-
-
-def _run(
-    evaluation: Evaluation,
-    protocols: Mapping[Task, str],
-    ladders: Mapping[Task, Explain],
-    say: Console,
-    *,
-    as_json: bool,
-) -> None:
+def _run(evaluation: Evaluation, say: Console, *, explain: bool, as_json: bool) -> None:
     """Measure, show and write; exits with 1 if images had to be left out."""
     from segcli.cli.eval_screen import EvalScreen, show, show_ladder
 
+    ladders = _ladders(evaluation) if explain else {}
+    if evaluation.writers:
+        _draw(evaluation)
     with EvalScreen(say, evaluation) as screen:
         for _ in evaluation.run():
             screen.step()
@@ -222,18 +227,44 @@ def _run(
         for number, (task, document) in enumerate(documents.items()):
             if number:
                 say.say()
-            show(say, document, protocols[task])
+            show(say, document, evaluation.in_words(task))
             if ladders:
                 show_ladder(say, ladders[task].report())
+    if evaluation.writers:
+        folders = ", ".join(str(writer.path) for writer in evaluation.writers.values())
+        say.note(f"numbers, predictions and pictures are in {folders}")
     if evaluation.crowded:
         console.warning(
-            f"{evaluation.crowded} images hold more objects of a class than the {evaluation.max_dets} instances that "
-            "count: --max-dets N counts more, if the model has as many queries"
+            f"images with more objects of a class than the {evaluation.max_dets} instances that count: "
+            f"{evaluation.crowded}; --max-dets N counts more, if the model has as many queries"
         )
     for reason in evaluation.failed:
         console.error(f"left out: {reason}")
     if evaluation.failed:
         raise typer.Exit(1)
+
+
+def _ladders(evaluation: Evaluation) -> dict[Task, Explain]:
+    """Have the oracle ladder of every task climbed."""
+    from segcli.engine.explain import Explain
+
+    spec = evaluation.protocol.spec if evaluation.protocol else None
+    ladders = {
+        task: Explain(task, dataset.labels, spec=spec, classes=evaluation.classes, max_dets=evaluation.max_dets)
+        for task, dataset in evaluation.datasets.items()
+    }
+    for task, ladder in ladders.items():
+        evaluation.watch(task, ladder)
+    return ladders
+
+
+def _draw(evaluation: Evaluation) -> None:
+    """Have the pictures of every task drawn into its folder."""
+    from segcli.engine.eval_pictures import EvalPictures
+
+    spec = evaluation.protocol.spec if evaluation.protocol else None
+    for task, dataset in evaluation.datasets.items():
+        evaluation.watch(task, EvalPictures(task, dataset.labels, spec=spec, classes=evaluation.classes))
 
 
 @contextmanager

@@ -86,10 +86,13 @@ def show(say: Console, document: Mapping[str, Any], protocol: str) -> None:
     say.table(columns, rows)
     say.say()
     names = [name for name in _OF_CLASS[task] if document["per_class"] and name in document["per_class"][0]]
+    measured = [row for row in document["per_class"] if row[names[0]] is not None]
     say.table(
         [Column("class"), *(Column(name, numeric=True) for name in names)],
-        [[row["name"], *(_cell(row[name]) for name in names)] for row in document["per_class"]],
+        [[row["name"], *(_cell(row[name]) for name in names)] for row in measured],
     )
+    if rest := len(document["per_class"]) - len(measured):
+        say.say(f"{rest} more class{'es have' if rest > 1 else ' has'} nothing to measure")
     say.say(f"measured with {protocol}")
 
 

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from segcli import console
-from segcli.cli.options import DeviceName, DeviceOption, complete_model
+from segcli.cli.options import BatchSizeOption, DeviceName, DeviceOption, complete_model
 from segcli.errors import UsageError, WeightsUnavailable
 
 if TYPE_CHECKING:
-    from segcli.weights.golden import GoldenPhoto
+    from segcli.console import Console
+    from segcli.weights.checkpoint import LoadedModel
+    from segcli.weights.golden import Golden, GoldenPhoto
     from segcli.weights.manifest import ManifestEntry
 
 app = typer.Typer(no_args_is_help=True, help="List, download and check the models segcli knows.")
@@ -51,9 +53,11 @@ def list_models(as_json: JsonOption = False) -> None:
 def _row(entry: ManifestEntry) -> list[object]:
     from segcli.weights.hub import is_here
     from segcli.weights.manifest import default_for
+    from segcli.weights.verified import verifications
 
     star = " *" if any(default_for(task) == entry.name for task in entry.tasks) else ""
-    check = " ✓" if entry.verified else "  "
+    here = verifications().get(entry.name)
+    check = " ✓" if entry.verified or (here is not None and here.passed) else "  "
     return [entry.name + star, entry.headline + check, entry.licence, is_here(entry.name) or "-"]
 
 
@@ -63,6 +67,7 @@ def show(name: NameArgument, as_json: JsonOption = False) -> None:
     from segcli.console import Column
     from segcli.weights import hub
     from segcli.weights.manifest import label_table
+    from segcli.weights.verified import verifications
 
     entry = hub.known(name)
     labels = label_table(entry.labels) if entry.labels else ()
@@ -87,6 +92,9 @@ def show(name: NameArgument, as_json: JsonOption = False) -> None:
         ("merge rule", f"score {entry.rule.score}, overlap {entry.rule.overlap}, mask {entry.rule.mask_min}"),
         (entry.status, f"{metrics or '-'}{f' on {entry.measured}' if entry.measured else ''}"),
     ]
+    if here := verifications().get(entry.name):
+        own = ", ".join(f"{m.metric} {m.measured:.2f} ({m.difference:+.2f})" for m in here.metrics)
+        rows.append(("measured here", f"{own} on {here.data['images']} images, {here.date}"))
     console.table([Column("Fact"), Column("Value")], rows + ([("note", entry.note)] if entry.note else []))
 
 
@@ -154,49 +162,120 @@ def verify(
         Path | None, typer.Option("--photo", metavar="FILE", help="The photo 000000039769.jpg of COCO val2017.")
     ] = None,
     data: Annotated[
-        Path | None, typer.Option("--data", metavar="DIR", help="A folder of COCO, in which the photo is looked for.")
+        Path | None,
+        typer.Option(
+            "--data", metavar="DIR", help="The dataset of the published numbers; the photo is looked for too."
+        ),
     ] = None,
     device: DeviceOption = DeviceName.auto,
+    batch_size: BatchSizeOption = 1,
 ) -> None:
-    """Check that a model computes what its authors' did: known outputs for one photo of COCO val2017.
+    """Check that a model computes what its authors' did: known outputs for one photo, and the published metric.
 
-    The published metric is not measured: that needs `segcli eval`, which this version does not have.
+    With --data the model is measured by its own protocol on that data (hours for COCO on a CPU), and the result is
+    kept in a file of yours, which `segcli models list` and `show` read.
     """
-    from segcli.codecs.image import read_image
-    from segcli.console import Column
     from segcli.weights import golden, hub
     from segcli.weights.checkpoint import load_model
 
     files = hub.find(name)
     entry = files.entry if files else hub.known(name.partition("@")[0])
     known = golden.golden_values()
-    if entry is None or entry.name not in known:
-        raise UsageError(f"no outputs of {name} are published; they are of {' and '.join(known)}")
-    image = read_image(_golden_photo(golden.photo(), photo, data))
-    values = known[entry.name]
+    values = known.get(entry.name) if entry else None
+    if entry is None or (values is None and data is None):
+        raise UsageError(
+            f"no outputs of {name} are published; they are of {' and '.join(known)}"
+            + (f"; give --data DIR with {entry.measured}, to measure {entry.headline}" if entry else "")
+        )
+    measured = data is not None and _is_dataset(data)
+    shown = None
+    if values is not None and (photo is not None or not measured or _photo_in(golden.photo(), data)):
+        shown = _golden_photo(golden.photo(), photo, data)
     say = console.Console()
     loaded = load_model(
         name, device=device.value, dtype="fp32", progress=lambda what, size: say.progress(what, size, bytes=True)
     )
-    checks = golden.check(loaded, image, values)
+    passed = True
+    if shown is not None and values is not None:
+        passed = _check_outputs(loaded, shown, values)
+    if measured and data is not None:
+        passed = _check_metric(loaded, entry, data, batch_size, say) and passed
+    else:
+        console.result(f"Not measured: the published metric ({entry.headline}); --data DIR with {entry.measured} does.")
+    if not passed:
+        raise typer.Exit(1)
+
+
+def _check_outputs(loaded: LoadedModel, photo: Path, values: Golden) -> bool:
+    """The known outputs for the one photo."""
+    from segcli.codecs.image import read_image
+    from segcli.console import Column
+    from segcli.weights import golden
+
+    checks = golden.check(loaded, read_image(photo), values)
     columns = [Column("Output"), Column("Largest difference", numeric=True), Column("Within tolerance")]
     console.table(columns, [(c.what, f"{c.difference:.1e}", "yes" if c.passed else "NO") for c in checks])
     console.result(f"Expected outputs: {values.source}; tolerance {values.tolerance:g}, absolute plus relative.")
-    console.result(f"Not measured: the published metric ({entry.headline}); that comes with `segcli eval`.")
-    if not all(c.passed for c in checks):
-        raise typer.Exit(1)
+    return all(c.passed for c in checks)
+
+
+def _check_metric(loaded: LoadedModel, entry: ManifestEntry, data: Path, batch_size: int, say: Console) -> bool:
+    """The published metric, measured; kept in the user's own file."""
+    from segcli.cli.eval_screen import EvalScreen
+    from segcli.console import Column
+    from segcli.engine.verify import TOLERANCE, expected_images, open_verification, verification
+    from segcli.weights.verified import keep
+
+    evaluation = open_verification(loaded, entry, data, batch_size=batch_size)
+    with EvalScreen(say, evaluation) as screen:
+        for _ in evaluation.run():
+            screen.step()
+        documents = evaluation.finish()
+    found = verification(entry, evaluation, documents)
+    columns = [Column("Metric"), *(Column(head, numeric=True) for head in ("Published", "Measured", "Difference"))]
+    rows = [(m.metric, f"{m.published:.1f}", f"{m.measured:.2f}", f"{m.difference:+.2f}") for m in found.metrics]
+    console.table(
+        [*columns, Column(f"Within {TOLERANCE}")],
+        [(*row, "yes" if m.agrees else "NO") for row, m in zip(rows, found.metrics, strict=True)],
+    )
+    images = evaluation.scores.images
+    console.result(f"Published on {entry.measured}; measured on {images} images of {found.data['root']}.")
+    for task in documents:
+        console.result(f"Protocol, {task}: {evaluation.in_words(task)}")
+    others = [metric for metric in entry.metrics if metric not in {m.metric for m in found.metrics}]
+    if others:
+        console.result(f"Not measured: {', '.join(others)}.")
+    for reason in evaluation.failed:
+        console.error(f"left out: {reason}")
+    if (expected := expected_images(entry)) not in (None, images):
+        console.warning(f"{entry.measured} has {expected} images, not {images}: nothing can be said, nothing is kept")
+        return False
+    console.result(f"Kept in {keep(found)}.")
+    return found.passed
+
+
+def _is_dataset(folder: Path) -> bool:
+    from segcli.data.detect import is_dataset
+
+    return folder.is_dir() and is_dataset(folder)
+
+
+def _photo_in(known: GoldenPhoto, data: Path | None) -> Path | None:
+    """The known photo in a folder of COCO, if it is there."""
+    if data is None:
+        return None
+    file = Path(known.url).name
+    places = [data / file, data / "val2017" / file, data / "images" / file, data / "images" / "val2017" / file]
+    return next((place for place in places if place.is_file()), None)
 
 
 def _golden_photo(known: GoldenPhoto, photo: Path | None, data: Path | None) -> Path:
     """The file that holds the photo. Raises UsageError if it is not given, not there or another one."""
     if photo is None and data is not None:
-        file = Path(known.url).name
-        places = [data / file, data / "val2017" / file, data / "images" / file, data / "images" / "val2017" / file]
-        photo = next((place for place in places if place.is_file()), None)
+        photo = _photo_in(known, data)
         if photo is None:
-            raise UsageError(
-                f"{data} has no {file}, nor has val2017/ or images/ in it: give the photo with --photo FILE"
-            )
+            where = f"{data} has no {Path(known.url).name}, nor has val2017/ or images/ in it"
+            raise UsageError(f"{where}: give the photo with --photo FILE")
     if photo is None:
         raise UsageError(f"this needs a photo, {known.name}: give it with --photo FILE (download: {known.url})")
     if not photo.is_file():

@@ -31,23 +31,25 @@ Progress = Callable[[int, int], None]
 class Written:
     """What was written. linked, copied: images that share their bytes with the originals, and those that do not.
 
-    losses: what the format could not hold -> (how much, in how many images). problems: images that were left out.
-    notes: what is different, for all images.
+    losses: what the format could not hold, changes: what it holds in another form -> (how much, in how many images).
+    problems: images that were left out. notes: what is different in all images.
     """
 
     images: dict[str, int] = field(default_factory=dict)
     linked: int = 0
     copied: int = 0
     losses: dict[str, tuple[int, int]] = field(default_factory=dict)
+    changes: dict[str, tuple[int, int]] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     notes: tuple[str, ...] = ()
 
-    def lose(self, losses: Counter[str]) -> None:
-        """Add one image's losses."""
-        for what, amount in losses.items():
-            if amount:
-                pixels, images = self.losses.get(what, (0, 0))
-                self.losses[what] = (pixels + amount, images + 1)
+    def count(self, encoded: Encoded) -> None:
+        """Add what one image lost and how it changed."""
+        for counts, total in ((encoded.losses, self.losses), (encoded.changes, self.changes)):
+            for what, amount in counts.items():
+                if amount:
+                    before, images = total.get(what, (0, 0))
+                    total[what] = (before + amount, images + 1)
 
 
 def write_dataset(
@@ -91,7 +93,7 @@ def write_dataset(
                 if split in tables:
                     tables[split].add(answer)
                 kept[split].append(name)
-                report.lose(answer.losses)
+                report.count(answer)
             if progress:
                 progress(position + 1, len(entries))
         kept = {split: of_split for split, of_split in kept.items() if of_split}

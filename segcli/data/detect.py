@@ -144,7 +144,9 @@ def _info(root: Path, found: Found, task: Task, splits: dict[str, list[Record]],
         labels = LabelSet(tuple(label for label in labels if label.isthing))
     if not len(labels):
         raise UsageError(f"{root}: no class for the task {task}; instances need things (see things in {FILE_NAME})")
-    counts = ", ".join(f"{len(records)} {split}" for split, records in splits.items())
+    counts = ", ".join(
+        f"{len(records)} {split}" if split != "all" else f"{len(records)}" for split, records in splits.items()
+    )
     kinds = _kinds(labels) if task == "panoptic" else f"{len(labels)} class" + "es" * (len(labels) != 1)
     return DatasetInfo(
         root=root,

@@ -107,7 +107,8 @@ def look(dataset: Dataset, record: Record) -> Facts:
         return Facts(seen.size, thumb=thumb, faults=[Fault("labels", str(error))])
     names = {label.id: label.name for label in dataset.source_labels}
     rles = rles_of(truth)
-    objects = _objects(dataset.reader, record, truth, rles, names)
+    stated = [] if any(fault.kind == "rotation" for fault in faults) else _stated(dataset.reader, record)
+    objects = _objects(stated, record, truth, rles, names)
     faults += [fault for item in objects for fault in item.faults()]
     if isinstance(dataset.reader, PanopticReader):
         faults += _repeated(objects)
@@ -121,7 +122,11 @@ def look(dataset: Dataset, record: Record) -> Facts:
 
 
 def read_truth(reader: Reader, record: Record, seen: Glance) -> tuple[Truth, list[Fault]]:
-    """The objects on the upright image, also if they were drawn on it as it is stored; and that this was so."""
+    """The objects on the upright image, also if they were drawn on it as it is stored; and that this was so.
+
+    It shows where width and height change places. In a picture that is upside down or mirrored, in a square one, and in
+    fractions of a side (YOLO), both ways fit.
+    """
     try:
         return reader.read(record, seen.size), []
     except InputError:
@@ -205,10 +210,13 @@ def _length(polygon: np.ndarray) -> float:
     return float(np.hypot(*(np.roll(polygon, -1, axis=0) - polygon).T).sum())
 
 
-def _objects(reader: Reader, record: Record, truth: Truth, rles: list[RLE], names: dict[int, str]) -> list[_Object]:
-    stated: list[Stated] = []
-    if isinstance(reader, InstanceReader | PanopticReader):
-        stated = reader.stated(record)
+def _stated(reader: Reader, record: Record) -> list[Stated]:
+    return reader.stated(record) if isinstance(reader, InstanceReader | PanopticReader) else []
+
+
+def _objects(
+    stated: list[Stated], record: Record, truth: Truth, rles: list[RLE], names: dict[int, str]
+) -> list[_Object]:
     objects = []
     for index, rle in enumerate(rles):
         told = stated[index] if index < len(stated) else None

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from segcli.codecs.label_png import read_label_map
-from segcli.data.label_values import numbered, values_of
+from segcli.data.label_values import check_size, numbered, values_of
 from segcli.data.pairs import label_files, left_out, paired_folders, paired_records
 from segcli.data.records import Found, Record
-from segcli.data.semantic_png import check_size, known_tree, probe
+from segcli.data.semantic_png import known_tree, probe
 from segcli.data.settings import Settings
 from segcli.data.truth import MapTruth
 from segcli.errors import InputError, UsageError

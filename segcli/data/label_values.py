@@ -99,3 +99,12 @@ def _values_in(file: Path) -> list[int]:
     if label_map.ndim == 3:
         colours_to_ids(label_map, (), file)
     return [int(value) for value in values_of(label_map)]
+
+
+def check_size(label_map: np.ndarray, size: tuple[int, int], file: Path) -> None:
+    """Raise InputError unless a label map is as large as its image."""
+    if label_map.shape[:2] != size:
+        raise InputError(
+            f"{file}: {label_map.shape[1]}×{label_map.shape[0]} pixels, its image {size[1]}×{size[0]}; "
+            "they must be equal"
+        )

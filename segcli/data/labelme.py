@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from segcli.codecs.rle import RLE, encode
+from segcli.data.cache import cache_dir, digest, signature, write_bytes
 from segcli.data.folders import named, split_folders
 from segcli.data.packs import keys_in
 from segcli.data.records import Fault, Found, Record
@@ -90,11 +91,28 @@ def _parsed(file: Path) -> dict[str, Any]:
 
 
 def _image(file: Path, raw: dict[str, Any]) -> Path:
-    """The image a file speaks of: by its path, or by its name beside the file or in images/."""
+    """The image a file speaks of: by its path, by its name beside the file or in images/, or from within the file."""
     name = str(raw["imagePath"]).replace("\\", "/")
     folders = (file.parent, file.parent.parent / "images", file.parent.parent)
     tried = [file.parent / name, *(folder / Path(name).name for folder in folders)]
-    return next((path for path in tried if path.is_file()), tried[0])
+    there = next((path for path in tried if path.is_file()), None)
+    if there is None and raw.get("imageData"):
+        return _unpacked(file, Path(name).name, raw["imageData"])
+    return there or tried[0]
+
+
+def _unpacked(file: Path, name: str, data: object) -> Path:
+    """The picture that labelme put into its file, in the cache. Raises UsageError if it is none."""
+    place = cache_dir() / f"labelme-{digest(file.resolve(), signature([file]))}" / name
+    if not place.is_file():
+        try:
+            content = base64.b64decode(str(data), validate=True)
+        except ValueError as error:
+            raise UsageError(f"{file}: imageData is damaged ({error}); save it again in labelme") from error
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if not write_bytes(place, content):
+            raise UsageError(f"{place}: cannot be written (disk full or read-only); set SEGCLI_CACHE to another folder")
+    return place
 
 
 @dataclass(frozen=True)

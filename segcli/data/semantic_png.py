@@ -9,15 +9,17 @@ from pathlib import Path
 import numpy as np
 
 from segcli.codecs.label_png import read_label_map
+from segcli.data.cityscapes import ENDING as INSTANCE_IDS
+from segcli.data.cityscapes import CityscapesReader
 from segcli.data.class_tables import colour_table, known_table, name_list
 from segcli.data.folders import files_in, split_folders
-from segcli.data.label_values import colours_to_ids, numbered, survey, values_of
+from segcli.data.label_values import check_size, colours_to_ids, numbered, survey, values_of
 from segcli.data.pairs import PairedFolders, label_files, left_out, paired_folders, paired_records
-from segcli.data.records import Found, Record, out_of_range
+from segcli.data.records import Found, Reader, Record, out_of_range
 from segcli.data.settings import FILE_NAME, Settings
 from segcli.data.truth import MapTruth
-from segcli.errors import InputError, UsageError
-from segcli.types import Label
+from segcli.errors import UsageError
+from segcli.types import Label, Task
 
 FORMAT = "semantic-png"
 _VOID_NAMES = {"void", "unlabelled", "unlabeled", "ignore", "__ignore__", "_ignore_"}
@@ -27,13 +29,16 @@ _MAX_CLASSES = 1000
 
 @dataclass(frozen=True)
 class Tree:
-    """A folder layout with what is known about it. only: the ending of its label files, if there are several kinds."""
+    """A folder layout with what is known about it. only: the ending of its label files, if there are several kinds.
+    tells_objects: those hold the numbers of objects too.
+    """
 
     name: str
     labels: list[Label]
     ignore: tuple[int, ...]
     notes: tuple[str, ...] = ()
     only: str | None = None
+    tells_objects: bool = False
 
 
 def probe(root: Path, settings: Settings) -> str | None:
@@ -66,20 +71,24 @@ def load(root: Path, settings: Settings) -> Found:
     ignore = tree.ignore if settings.ignore is None else settings.ignore
     labels = settings.label_set([label for label in tree.labels if label.id not in ignore])
     # Void classes keep their colours: they are declared, though not trained on.
-    reader = SemanticReader(tuple(labels.ids), ignore, tuple(tree.labels), tree.only)
+    reader: Reader = SemanticReader(tuple(labels.ids), ignore, tuple(tree.labels), tree.only)
+    tasks: tuple[Task, ...] = ("semantic",)
+    if tree.tells_objects:
+        things = tuple(label.id for label in labels if label.isthing)
+        reader, tasks = CityscapesReader(tuple(labels.ids), things, ignore), ("panoptic", "semantic", "instance")
     what = f"{tree.name}: {probe(root, settings)}"
-    return Found(FORMAT, what, splits, labels, ("semantic",), reader, ignore, tree.notes, left_out(orphans))
+    return Found(FORMAT, what, splits, labels, tasks, reader, ignore, tree.notes, left_out(orphans))
 
 
 def _cityscapes(root: Path, settings: Settings) -> Tree | None:
     if not (root / "leftImg8bit").is_dir() or not (root / "gtFine").is_dir():
         return None
     table = known_table("cityscapes_19")
-    ids = next((root / "gtFine").rglob("*_gtFine_labelIds.png"), None)
-    if ids:
-        ignore = tuple(sorted({*_CITYSCAPES_IDS, 255} - {label.id for label in table}))
-        note = ("15 Cityscapes ids that are not evaluated count as void",)
-        return Tree("Cityscapes", table, ignore, note, "_gtFine_labelIds.png")
+    for ending in (INSTANCE_IDS, "_gtFine_labelIds.png"):
+        if next((root / "gtFine").rglob(f"*{ending}"), None):
+            ignore = tuple(sorted({*_CITYSCAPES_IDS, 255} - {label.id for label in table}))
+            note = ("15 Cityscapes ids that are not evaluated count as void",)
+            return Tree("Cityscapes", table, ignore, note, ending, tells_objects=ending == INSTANCE_IDS)
     table = [Label(i, label.name, label.isthing, label.color) for i, label in enumerate(table)]
     return Tree("Cityscapes", table, (255,), ("label maps of training ids (0–18)",), "_gtFine_labelTrainIds.png")
 
@@ -160,12 +169,3 @@ class SemanticReader:
         present = np.setdiff1d(values, self.ignore)
         ids = numbered(label_map, present, self.ignore)
         return MapTruth(ids, present.astype(np.int64), np.zeros(len(present), dtype=bool))
-
-
-def check_size(label_map: np.ndarray, size: tuple[int, int], file: Path) -> None:
-    """Raise InputError unless a label map is as large as its image."""
-    if label_map.shape[:2] != size:
-        raise InputError(
-            f"{file}: {label_map.shape[1]}×{label_map.shape[0]} pixels, its image {size[1]}×{size[0]}; "
-            "they must be equal"
-        )

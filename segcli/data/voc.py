@@ -10,10 +10,10 @@ import numpy as np
 from segcli.codecs.label_png import read_label_map
 from segcli.data.class_tables import VOC_NAMES, name_list
 from segcli.data.folders import named
-from segcli.data.label_values import numbered, values_of
+from segcli.data.label_values import check_size, numbered, values_of
 from segcli.data.pairs import PairedFolders, left_out, paired_records
 from segcli.data.records import Found, Record, out_of_range
-from segcli.data.semantic_png import SemanticReader, check_size
+from segcli.data.semantic_png import SemanticReader
 from segcli.data.settings import Settings
 from segcli.data.truth import VOID, MapTruth
 from segcli.errors import UsageError

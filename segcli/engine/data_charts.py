@@ -39,7 +39,7 @@ def write_charts(splits: Sequence[SplitStats], task: Task, folder: Path) -> list
             {s.name: s.objects for s in splits if len(s.objects)}, "Objects in an image", xlabel="objects"
         ),
         "sizes.png": histogram(
-            {f"{s.name}, {side}": s.sizes[:, axis] for s in splits for axis, side in ((1, "width"), (0, "height"))},
+            {side: np.concatenate([s.sizes[:, axis] for s in splits]) for axis, side in ((1, "width"), (0, "height"))},
             "Image sides",
             xlabel="pixels",
         ),

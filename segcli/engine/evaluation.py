@@ -19,11 +19,13 @@ import torch
 from segcli.data.dataset import Dataset, Sample
 from segcli.data.records import DatasetInfo
 from segcli.engine.distributed import Ranks
-from segcli.engine.eval_folder import About, EvaluationWriter, check_folder, task_folder
-from segcli.engine.evaluate import Protocol, evaluate
+from segcli.engine.eval_folder import About, task_folder
+from segcli.engine.eval_writer import EvaluationWriter, check_folder
+from segcli.engine.evaluate import evaluate
 from segcli.engine.observers import Evaluated, Observer, Scores
+from segcli.engine.protocol import Protocol
 from segcli.errors import InputError
-from segcli.metrics import COCO_DETS, MetricReport
+from segcli.metrics import COCO_DETS
 from segcli.metrics.match_classes import ClassMatch
 from segcli.segments import Segments
 from segcli.types import Task
@@ -48,7 +50,7 @@ class Output:
 class Evaluation:
     """datasets: the split as each task has it. stream: this rank's share of its images. observers: of each task, whose
     files go into its folder. failed: why images were left out, filled while it runs. crowded: images with more objects
-    of a class than count.
+    of a class than count. protocol, classes: the model's, with its classes onto the dataset's; None for files.
     """
 
     datasets: Mapping[Task, Dataset]
@@ -62,7 +64,12 @@ class Evaluation:
     observers: dict[Task, list[Observer]] = field(default_factory=dict)
     max_dets: int = COCO_DETS
     crowded: int = 0
-    reports: dict[Task, MetricReport] = field(default_factory=dict)
+    protocol: Protocol | None = None
+    classes: ClassMatch | None = None
+
+    def in_words(self, task: Task) -> str:
+        """How the number comes about, in a line for a person."""
+        return self.protocol.in_words(task) if self.protocol else "predictions as they were written"
 
     def watch(self, task: Task, observer: Observer) -> None:
         """Let one more look on."""
@@ -100,11 +107,10 @@ class Evaluation:
             for task, others in observers.items():
                 for observer, other in zip(self.observers[task], others, strict=True):
                     observer.merge(other)
-        self.reports = self.scores.reports()
         seconds = time.monotonic() - self._began
         documents = {
             task: self.abouts[task].document(report, self.scores.images, self.failed, seconds)
-            for task, report in self.reports.items()
+            for task, report in self.scores.reports().items()
         }
         for task, document in documents.items():
             folder = None
@@ -166,8 +172,19 @@ def of_model(
     labels = {task: dataset.labels for task, dataset in datasets.items()}
     scores = Scores(labels, protocol.max_dets)
     mine = len(range(ranks.rank, count, ranks.size))
-    most = protocol.max_dets
-    return Evaluation(datasets, abouts, stream, scores, mine, failed, ranks, writers, max_dets=most)
+    return Evaluation(
+        datasets,
+        abouts,
+        stream,
+        scores,
+        mine,
+        failed,
+        ranks,
+        writers,
+        max_dets=protocol.max_dets,
+        protocol=protocol,
+        classes=classes,
+    )
 
 
 def open_writers(

@@ -87,13 +87,13 @@ class Explanation:
 
     def rows(self) -> list[tuple[str, str, str, str, str]]:
         """The table, for a person."""
-        rows = [(f"({_AS_IT_IS})", _percent(self.plain.value), "", "", _percent(self.plain.value))]
+        rows = [(f"({_AS_IT_IS})", _cell(self.plain.value), "", "", _cell(self.plain.value))]
         for rung in self.rungs:
             value = rung.report.value if rung.report else math.nan
             gain, count = self.gain(rung), "" if rung.count is None else f"{rung.count:,}"
-            signed = "" if math.isnan(gain) else f"{100 * gain:+.1f}"
-            ladder = "" if rung.ladder is None else _percent(rung.ladder)
-            rows.append((rung.what, _percent(value), signed, count, ladder))
+            signed = "" if math.isnan(gain) else f"{100 * gain:+.2f}"
+            ladder = "" if rung.ladder is None else _cell(rung.ladder)
+            rows.append((rung.what, _cell(value), signed, count, ladder))
         return rows
 
     def notes(self) -> list[str]:
@@ -273,6 +273,11 @@ class _Shown:
             f"of what predict shows, F1 at IoU 0.5 is {f1[now]:.1f} at {threshold:g} and best, {f1[best]:.1f}, "
             f"at --threshold {best / (_STEPS - 1):g}"
         )
+
+
+def _cell(value: float) -> str:
+    """As in the tables of numbers beside it."""
+    return "–" if math.isnan(value) else f"{100 * value:.2f}"
 
 
 def _percent(value: float) -> str:

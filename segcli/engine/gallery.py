@@ -17,10 +17,10 @@ from segcli.codecs.image import MAX_PIXELS, read_image
 from segcli.data.dataset import Dataset, open_split
 from segcli.data.detect import detect, is_dataset
 from segcli.data.records import DatasetInfo
-from segcli.engine.score import match
+from segcli.engine.match_predictions import match
 from segcli.engine.sources import Source, find_sources
 from segcli.engine.truth import truth_segments
-from segcli.errors import UsageError
+from segcli.errors import InputError, UsageError
 from segcli.metrics.match_classes import match_classes
 from segcli.results import Predictions, open_predictions, plan
 from segcli.results.own import is_own, newest
@@ -96,7 +96,7 @@ def open_gallery(
     if kind == "dataset" and truth is None:
         return of_truth(Path(str(source)), task, split)
     if kind == "photos" or (kind == "nothing" and with_model):
-        sources = find_sources([source], recursive=recursive, skip=skip) if source is not None else None
+        sources = _photos(source, recursive, skip) if source is not None else None
         if truth is not None:
             return model_beside_truth(model(), truth, sources, task, split)
         if sources is None:
@@ -114,6 +114,14 @@ def open_gallery(
     if truth is not None:
         return predictions_beside_truth(Path(source), truth, task, split)
     return of_predictions(Path(source), photos, task)
+
+
+def _photos(source: str, recursive: bool, skip: Path | None) -> list[Source]:
+    """Photos, before a model is loaded for them. Raises InputError if there is none."""
+    sources = find_sources([source], recursive=recursive, skip=skip)
+    if all(found.missing for found in sources):
+        raise InputError(sources[0].missing)
+    return sources
 
 
 def _kind(source: str | None) -> Literal["predictions", "dataset", "photos", "nothing"]:
@@ -141,8 +149,12 @@ def of_predictions(path: Path, photos: Path | None, task: Task | None) -> Galler
     names = [str(image.file if image.file is not None else image.id) for image in predictions.images]
 
     def read(number: int) -> Shown:
-        image = read_image(finder.find(predictions.images[number]))
-        return Shown(image, _above(predictions.read(number, image.shape[:2]), least))
+        photo = finder.find(predictions.images[number])
+        image = read_image(photo)
+        try:
+            return Shown(image, _above(predictions.read(number, image.shape[:2]), least))
+        except InputError as error:
+            raise InputError(f"{error} (photo: {photo})") from error
 
     items = _items([(Path(name), Path()) for name in names], read)
     return Gallery("overlay", items, predictions.labels, predictions.task != "semantic", notes)
@@ -185,12 +197,12 @@ def predictions_beside_truth(path: Path, truth: Path, task: Task | None, split: 
     labels = datasets[0].labels
     classes = matches[0].classes.onto(labels)
     least, notes = _least(predictions)
-    places = [
-        (dataset, record, place)
+    records = {
+        place: (dataset, record)
         for dataset, matched in zip(datasets, matches, strict=True)
         for record, place in matched.places.items()
-    ]
-    places.sort(key=lambda place: place[2])
+    }
+    places = [(*records[place], place) for place in sorted(records)]
 
     def read(number: int) -> Shown:
         dataset, record, place = places[number]
@@ -212,17 +224,21 @@ def model_beside_truth(
     info = detect(truth, task=task)
     find, scored = _predictor(loaded, info.task)
     classes = match_classes(loaded.spec.labels, info.source_labels, loaded.name, info.task)
-    dataset = open_split(info, chosen_split(info, split))
-    numbers = range(len(dataset)) if sources is None else _numbers(dataset, sources, truth)
-    onto = classes.onto(dataset.labels)
+    if sources is None:
+        dataset = open_split(info, chosen_split(info, split))
+        places = [(dataset, record) for record in range(len(dataset))]
+    else:
+        places = _records_of(sources, [open_split(info, name) for name in ([split] if split else info.splits)], truth)
+    labels = info.labels
+    onto = classes.onto(labels)
 
     def read(number: int) -> Shown:
-        sample = dataset[numbers[number]]
-        return Shown(sample.image, onto.apply(find(sample.image)), truth_segments(sample, info.task, dataset.labels))
+        dataset, record = places[number]
+        sample = dataset[record]
+        return Shown(sample.image, onto.apply(find(sample.image)), truth_segments(sample, info.task, labels))
 
-    files = _files(dataset)
-    items = _items([files[number] for number in numbers], read)
-    return Gallery("compare", items, dataset.labels, scored, classes.notes)
+    items = _items([(Path(dataset.records[record].image), None) for dataset, record in places], read)
+    return Gallery("compare", items, labels, scored, classes.notes)
 
 
 def chosen_split(info: DatasetInfo, split: str | None) -> str:
@@ -230,12 +246,16 @@ def chosen_split(info: DatasetInfo, split: str | None) -> str:
     return split or ("val" if "val" in info.splits else next(iter(info.splits)))
 
 
-def _numbers(dataset: Dataset, sources: Sequence[Source], truth: Path) -> list[int]:
-    """The records of photos, by their files or else the files' names."""
-    places = {Path(record.image).name: number for number, record in enumerate(dataset.records)}
-    absent = [source for source in sources if source.path.name not in places]
-    if absent:
-        raise UsageError(f"{absent[0]}: {truth} has no truth of this image in the split that is used; choose --split")
+def _records_of(sources: Sequence[Source], datasets: Sequence[Dataset], truth: Path) -> list[tuple[Dataset, int]]:
+    """The records of photos, found by the names of their files."""
+    places = {
+        Path(record.image).name: (dataset, number)
+        for dataset in datasets
+        for number, record in enumerate(dataset.records)
+    }
+    absent = next((source for source in sources if source.path.name not in places), None)
+    if absent is not None:
+        raise UsageError(f"{absent}: {truth} has no truth of an image of this name; give photos of that data")
     return [places[source.path.name] for source in sources]
 
 

@@ -24,11 +24,12 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 import numpy as np
-from hotcoco.mask import iou as mask_iou
+from hotcoco import mask as coco_mask
 
 from segcli.codecs.opencv import opencv
-from segcli.codecs.rle import RLE, encode
+from segcli.codecs.rle import RLE
 from segcli.metrics.base import ImageTruth, paint
+from segcli.metrics.instance import coco_entries
 from segcli.segments import Segments
 
 _MATCH, _NEAR, _MOSTLY = 0.5, 0.1, 0.5
@@ -96,13 +97,9 @@ class Judged:
 
 def objects_of(truth: ImageTruth, segments: Segments) -> Objects:
     """The truth in the form of a prediction of the same task: instances, a panoptic map, or semantic regions."""
-    crowd = np.asarray(truth.crowd, dtype=bool)
-    labels = np.asarray(truth.labels, dtype=np.int64)
     if segments.task == "instance":
-        things = np.array([segments.label_set[int(label)].isthing for label in labels], dtype=bool)
-        real, group = np.flatnonzero(things & ~crowd), np.flatnonzero(things & crowd)
-        rles, crowds = (tuple(encode(truth.masks[i]) for i in part) for part in (real, group))
-        return Objects(labels[real], None, rles, labels[group], crowds)
+        return _instances(truth, segments)
+    crowd, labels = np.asarray(truth.crowd, dtype=bool), np.asarray(truth.labels, dtype=np.int64)
     ids = paint(truth)
     if segments.task == "semantic":
         ids, labels = _regions(ids, labels)
@@ -111,6 +108,22 @@ def objects_of(truth: ImageTruth, segments: Segments) -> Objects:
     numbers = np.zeros(len(labels) + 1, dtype=np.int64)
     numbers[order + 1] = np.arange(1, len(labels) + 1)
     return Objects(labels[~crowd], numbers[ids], None, labels[crowd])
+
+
+def _instances(truth: ImageTruth, segments: Segments) -> Objects:
+    """Things as AP sees them: a COCO file's polygons as its official tool fills them."""
+    nothing = segments.filter(np.zeros(len(segments), dtype=bool))
+    _, annotations, _ = coco_entries(nothing, truth, segments.label_set)
+    place = {label.id: index for index, label in enumerate(segments.label_set)}
+    labels = np.array([place[entry["category_id"]] for entry in annotations], dtype=np.int64)
+    crowd = np.array([entry["iscrowd"] for entry in annotations], dtype=bool)
+    rles = []
+    for entry in annotations:
+        shape = entry["segmentation"]
+        filled = coco_mask.merge(coco_mask.frPyObjects(shape, *segments.size)) if isinstance(shape, list) else shape
+        rles.append(RLE.from_coco(filled))
+    real, group = (tuple(rles[i] for i in np.flatnonzero(part)) for part in (~crowd, crowd))
+    return Objects(labels[~crowd], None, real, labels[crowd], group)
 
 
 def parts_of(segments: Segments) -> Segments:
@@ -124,7 +137,8 @@ def parts_of(segments: Segments) -> Segments:
 def _regions(ids: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """An id map [H, W] of objects with labels [N] -> one of regions: connected pixels of a class, specks together."""
     cv2 = opencv()
-    regions, found = np.zeros(ids.shape, dtype=np.int32), []
+    regions = np.zeros(ids.shape, dtype=np.int32)
+    found: list[int] = []
     classes = np.append(-1, labels)[ids]
     for label in np.unique(labels).tolist():
         count, numbers, stats, _ = cv2.connectedComponentsWithStats((classes == label).view(np.uint8), connectivity=4)
@@ -188,6 +202,8 @@ def _compare_maps(objects: Objects, segments: Segments) -> tuple[np.ndarray, np.
     areas = common[:, 1:].sum(0)
     union = common[1 : real + 1].sum(1)[:, None] + areas - void - both
     own_crowd = objects.crowd_labels[:, None] == segments.labels
+    for row in np.flatnonzero(common[real + 1 :].any(1)):  # of several crowds of a class the last one counts
+        own_crowd[:row] &= (objects.crowd_labels[:row] != objects.crowd_labels[row])[:, None]
     unknown = void + (common[real + 1 :, 1:] * own_crowd).sum(0)
     ignored = (unknown > _MOSTLY * areas) | (areas == 0)  # a segment without pixels is not there for the metric
     return both / np.maximum(union, 1), both / np.maximum(areas - void, 1), ignored
@@ -201,10 +217,12 @@ def _compare_masks(objects: Objects, segments: Segments) -> tuple[np.ndarray, np
     iou, inside, ignored = np.zeros(shape), np.zeros(shape), np.zeros(len(seen), dtype=bool)
     if len(seen) and len(objects.labels):
         true = [rle.to_coco() for rle in objects.rles]
-        iou = np.asarray(mask_iou(seen, true, [0] * len(true))).T
-        inside = np.asarray(mask_iou(seen, true, [1] * len(true))).T  # a crowd's IoU is the share of the prediction
+        iou = np.asarray(coco_mask.iou(seen, true, [0] * len(true))).T
+        inside = np.asarray(
+            coco_mask.iou(seen, true, [1] * len(true))
+        ).T  # a crowd's IoU is the share of the prediction
     if len(seen) and len(objects.crowds):
-        share = np.asarray(mask_iou(seen, [rle.to_coco() for rle in objects.crowds], [1] * len(objects.crowds))).T
+        share = np.asarray(coco_mask.iou(seen, [rle.to_coco() for rle in objects.crowds], [1] * len(objects.crowds))).T
         ignored = ((share >= _MATCH) & (objects.crowd_labels[:, None] == segments.labels)).any(0)
     return iou, inside, ignored
 
@@ -243,6 +261,8 @@ def repair(objects: Objects, segments: Segments, judged: Judged, kind: Kind) -> 
     added = np.flatnonzero(judged.missed) if kind is Kind.MISSED else np.zeros(0, dtype=np.int64)
     if kind in (Kind.DUPLICATE, Kind.INVENTED):
         kept = judged.kinds != kind
+    if kind is Kind.INVENTED:  # at stricter IoUs AP ignores less of what lies on a crowd
+        kept &= judged.kinds != Kind.IGNORED
     if kind is Kind.DUPLICATE:
         # Of several masks the best stays: at a stricter IoU it may be the less sure one that AP counts.
         for segment in np.flatnonzero(judged.kinds == Kind.RIGHT).tolist():
@@ -275,19 +295,22 @@ def _rebuilt(
     segments `best` [M], and the `added` objects."""
     new_labels = np.concatenate([labels[kept], objects.labels[added]])
     new_scores = np.concatenate([scores[kept], np.ones(len(added), dtype=scores.dtype)])
-    changes = {"labels": new_labels, "scores": new_scores, "given_boxes": None}
+    rles: tuple[RLE, ...] | None = None
+    id_map = None
     if objects.ids is None:
         own, true = segments.to_rles(), objects.rles
         assert true is not None
         masks = [own[best[i]] if shape[i] < 0 else true[shape[i]] for i in np.flatnonzero(kept)]
-        return dataclasses.replace(segments, **changes, rles=(*masks, *(true[i] for i in added)))
-    numbers = np.cumsum(kept) * kept
-    stays, owner = np.append(0, numbers * (shape < 0)), np.zeros(int(objects.ids.max(initial=0)) + 2, dtype=np.int64)
-    owner[shape[kept & (shape >= 0)] + 1] = numbers[kept & (shape >= 0)]
-    owner[added + 1] = int(kept.sum()) + 1 + np.arange(len(added))
-    over = owner[objects.ids]
-    id_map = np.where(over > 0, over, stays[segments.id_map()])
-    return dataclasses.replace(segments, **changes, map=id_map.astype(np.int32))
+        rles = (*masks, *(true[i] for i in added))
+    else:
+        numbers = np.cumsum(kept) * kept
+        exact = kept & (shape >= 0)
+        owner = np.zeros(int(objects.ids.max(initial=0)) + 2, dtype=np.int64)  # of an object's pixels
+        owner[shape[exact] + 1] = numbers[exact]
+        owner[added + 1] = int(kept.sum()) + 1 + np.arange(len(added))
+        stays, over = np.append(0, numbers * (shape < 0)), owner[objects.ids]
+        id_map = np.where(over > 0, over, stays[segments.id_map()]).astype(np.int32)
+    return Segments(segments.task, segments.size, segments.label_set, new_labels, new_scores, id_map, rles)
 
 
 def _repair_pixels(objects: Objects, segments: Segments, judged: Judged, kind: Kind) -> Segments:

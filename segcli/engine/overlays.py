@@ -58,10 +58,10 @@ def _some(names: Sequence[str], most: int = 20) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
-def panels(shown: Shown, selection: Selection, style: Style, largest: int | None = None) -> list[Panel]:
-    """The pictures of one image. largest: shrink it first so that neither side has more pixels."""
+def panels(shown: Shown, selection: Selection, style: Style, room: tuple[int, int]) -> list[Panel]:
+    """The pictures of one image, shrunk before they are drawn if they do not fit into `room` = (height, width)."""
     parts = [selection.of(shown.segments)] + ([selection.of(shown.truth)] if shown.truth is not None else [])
-    image, parts = _shrunk(shown.image, parts, largest or max(shown.image.shape))
+    image, parts = _shrunk(shown.image, parts, room)
     if shown.truth is None:
         return [panel(image, parts[0], style)]
     return error_panels(image, parts[1], parts[0], style)
@@ -70,20 +70,20 @@ def panels(shown: Shown, selection: Selection, style: Style, largest: int | None
 def picture(shown: Shown, selection: Selection, style: Style, largest: int) -> np.ndarray:
     """One image's picture with its captions, no side of it above `largest`."""
     count = 1 if shown.truth is None else 3
-    return side_by_side(panels(shown, selection, style, int(_CAPTION * largest / count)))
+    return side_by_side(panels(shown, selection, style, (int(_CAPTION * largest), int(_CAPTION * largest / count))))
 
 
-def cell(item: Item, shown: Shown, selection: Selection, style: Style, side: int) -> Panel:
+def cell(item: Item, shown: Shown, selection: Selection, style: Style, width: int) -> Panel:
     """One image's picture for a sheet: drawn at the size it is seen at, so that its text can be read."""
-    drawn = panels(shown, selection, style, side)
+    drawn = panels(shown, selection, style, (round(_CELL_ASPECT * width), width))
     if len(drawn) == 1:
         return drawn[0][0], [Entry(item.name), *drawn[0][1]]
     return side_by_side(drawn), [Entry(item.name)]
 
 
-def _shrunk(image: np.ndarray, parts: list[Segments], largest: int) -> tuple[np.ndarray, list[Segments]]:
+def _shrunk(image: np.ndarray, parts: list[Segments], room: tuple[int, int]) -> tuple[np.ndarray, list[Segments]]:
     height, width = image.shape[:2]
-    scale = largest / max(height, width)
+    scale = min(room[0] / height, room[1] / width)
     if scale >= 1:
         return image, parts
     size = max(1, round(height * scale)), max(1, round(width * scale))
@@ -102,7 +102,8 @@ def _sampled(segments: Segments, size: tuple[int, int], places: tuple[np.ndarray
 # --------------------------------------------------------------------------------------------------------------- files
 
 _SHEET = (3600, 2400)  # height and width of a sheet in pixels, about
-_CELL = (160, 800)  # a cell's side, at least and at most
+_CELL = (160, 800)  # a cell's width, at least and at most
+_CELL_ASPECT = 0.75  # its height by its width
 
 
 @dataclass(frozen=True)
@@ -157,4 +158,4 @@ def _cell(columns: int) -> int:
 
 
 def _per_sheet(columns: int) -> int:
-    return columns * max(1, _SHEET[0] // _cell(columns))
+    return columns * max(1, round(_SHEET[0] / (_CELL_ASPECT * _cell(columns))))

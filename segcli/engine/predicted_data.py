@@ -12,7 +12,7 @@ from segcli.data.folders import IMAGE_SUFFIXES, files_in
 from segcli.data.records import DatasetInfo, Record
 from segcli.data.truth import VOID, MapTruth, ShapeTruth, Truth
 from segcli.errors import InputError, UsageError
-from segcli.results.readers import PredictedImage, Predictions, open_predictions
+from segcli.results.readers import LabelMaps, PredictedImage, Predictions, open_predictions
 from segcli.types import Label, LabelSet, Task
 
 _TASKS: dict[Task, tuple[Task, ...]] = {
@@ -26,8 +26,10 @@ def open_source(path: Path, photos: Path | None, format: str | None) -> DatasetI
     """What is to be converted: a dataset, or with `photos` the predictions for them.
 
     Raises:
-        UsageError: neither a dataset nor predictions; predictions without their photos.
+        UsageError: neither a dataset nor predictions; predictions without their photos, or with a format of datasets.
     """
+    if photos is not None and format is not None:
+        raise UsageError("--format and --images: the first is for a dataset, the second for predictions; give one")
     if photos is not None:
         return predicted_data(path, photos)
     try:
@@ -41,11 +43,11 @@ def open_source(path: Path, photos: Path | None, format: str | None) -> DatasetI
 
 
 def _are_predictions(path: Path) -> bool:
+    """Whether files here say that they are; PNGs alone could be anything."""
     try:
-        open_predictions(path)
+        return not isinstance(open_predictions(path), LabelMaps)
     except (UsageError, InputError):
         return False
-    return True
 
 
 def predicted_data(path: Path, photos: Path) -> DatasetInfo:

@@ -9,7 +9,7 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,8 +18,12 @@ from segcli.engine.report_page import Report, Table
 from segcli.engine.run_log import METRICS, read_runs, validations
 from segcli.errors import InputError, SegcliError, UsageError
 from segcli.render.curves import LEARNING_RATE, Curve
+from segcli.results.plan import RESERVED
 from segcli.results.readers.records import is_record
-from segcli.types import Task
+from segcli.types import TASKS, Task
+
+if TYPE_CHECKING:
+    from segcli.engine.eval_folder import EvaluationFolder
 
 EVALUATION = "metrics.json"
 _POINTS = 600  # of a curve; more are not to be seen
@@ -27,17 +31,15 @@ _MOST_PICTURES = 48
 
 
 def read_report(path: Path, photos: Path | None = None, task: Task | None = None) -> Report:
-    """The report on what `path` holds. photos: where the photos of predictions are now.
+    """The report on what `path` holds.
 
+    photos: where the photos of predictions are now. task: which, where results of several lie in one folder.
     Raises UsageError or InputError: nothing there, several evaluations, damaged files.
     """
     if (path / METRICS).is_file():
         return _of_run(path)
-    if (path / EVALUATION).is_file():
-        return _of_evaluation(path, photos)
-    inside = [file.parent for file in sorted(path.glob(f"*/{EVALUATION}"))] if path.is_dir() else []
-    if inside:
-        raise UsageError(f"{path}: holds {len(inside)} evaluations, one a task; give one of them, as {inside[0]}")
+    if path.is_dir() and any((folder / EVALUATION).is_file() for folder in (path, *(path / task for task in TASKS))):
+        return _of_evaluation(_evaluation(path, task), photos)
     gallery = of_predictions(path, photos, task)
     made_by = _made_by(path)
     facts = [("predictions", path.name), *made_by.items(), *(("note", note) for note in gallery.notes)]
@@ -47,6 +49,8 @@ def read_report(path: Path, photos: Path | None = None, task: Task | None = None
 def _made_by(path: Path) -> dict[str, str]:
     """The model and the rule of `segcli predict`, by the first record there is."""
     for file in sorted(path.rglob("*.json")) if path.is_dir() else [path]:
+        if file.stem in RESERVED:  # of all images, and perhaps large
+            continue
         try:
             record = json.loads(file.read_bytes())
         except (OSError, ValueError):
@@ -61,35 +65,54 @@ def _made_by(path: Path) -> dict[str, str]:
 # ---------------------------------------------------------------------------------------------------------- evaluation
 
 
-def _of_evaluation(path: Path, photos: Path | None) -> Report:
-    measured = _json(path / EVALUATION)
+def _evaluation(path: Path, task: Task | None) -> EvaluationFolder:
+    from segcli.engine.eval_folder import read_evaluations
+
+    found = read_evaluations(path)
+    chosen = task or next(iter(found))
+    if chosen not in found:
+        raise UsageError(f"{path}: holds no evaluation of --task {task}, but of {', '.join(found)}")
+    if task is None and len(found) > 1:
+        raise UsageError(f"{path}: holds evaluations of {', '.join(found)}; choose one with --task")
+    return found[chosen]
+
+
+def _of_evaluation(evaluation: EvaluationFolder, photos: Path | None) -> Report:
+    measured, path = evaluation.metrics, evaluation.path
     try:
-        task, metric, data = measured["task"], str(measured["metric"]), measured["data"]
+        metric, value, data = str(measured["metric"]), measured["value"], dict(measured["data"])
         summary, per_class = dict(measured["summary"]), list(measured["per_class"])
     except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path / EVALUATION}: not of segcli eval ({error!r}); evaluate again") from error
-    gallery, notes = _gallery(path, photos, task, data)
-    model = (measured.get("model") or {}).get("name")
-    figures = Table("Result", ("measure", "value"), [[key, value] for key, value in summary.items()])
-    value = f"{metric} {100 * measured['value']:.1f}" if isinstance(measured.get("value"), int | float) else None
-    report = Report(
-        title=path.resolve().name,
-        subtitle=" · ".join(filter(None, [value, model])),
-        tables=[_percent(figures), *_per_class(per_class, "Classes")],
+        raise InputError(f"{path / EVALUATION}: not what segcli eval writes ({error!r}); evaluate again") from error
+    gallery, notes = _gallery(evaluation, photos, data)
+    rows = [[name, _in_percent(figure)] for name, figure in summary.items()]
+    said = [evaluation.task if gallery is None else "", f"{metric} {_in_percent(value)}", _model(measured)]
+    facts = _flat({key: measured.get(key) for key in ("model", "predictions", "data", "protocol", "versions")})
+    return Report(
+        title=" ".join(path.resolve().parts[-2:] if path.name == evaluation.task else [path.resolve().name]),
+        subtitle=" · ".join(part for part in said if part),
+        gallery=gallery,
+        metric=metric,
+        values=_values(evaluation, [item.name for item in gallery.items]) if gallery else {},
+        tables=[Table("Result", ("measure", "value (%)"), rows), *_per_class(per_class, "Classes")],
         pictures=[(file.stem.replace("_", " "), file) for file in sorted((path / "pictures").glob("*.png"))],
-        facts=[*_flat({key: measured.get(key) for key in ("model", "predictions", "data", "protocol", "versions")}),
-               *(("note", note) for note in notes)],
-    )  # fmt: skip
-    if gallery is None:
-        return report
-    values = _values(path / "per_image.jsonl", [item.name for item in gallery.items])
-    return dataclasses.replace(report, gallery=gallery, metric=metric, values=values)
+        facts=[*facts, *(("note", note) for note in notes)],
+    )
+
+
+def _in_percent(figure: Any) -> Any:
+    return round(100 * figure, 1) if isinstance(figure, int | float) else None
+
+
+def _model(measured: Mapping[str, Any]) -> str:
+    return str((measured.get("model") or {}).get("name") or measured.get("predictions") or "")
 
 
 def _gallery(
-    path: Path, photos: Path | None, task: Task, data: Mapping[str, Any]
+    evaluation: EvaluationFolder, photos: Path | None, data: Mapping[str, Any]
 ) -> tuple[Gallery | None, Sequence[str]]:
     """Predictions beside the truth; without the truth if the data are gone, without either if nothing was saved."""
+    path, task = evaluation.path, evaluation.task
     if not (path / "predictions").is_dir():
         return None, ["no predictions are in the folder: the page shows tables and pictures only"]
     try:
@@ -100,25 +123,19 @@ def _gallery(
     return gallery, gallery.notes
 
 
-def _values(file: Path, names: Sequence[str]) -> dict[str, float]:
-    """Each image's own figure, by its name in the gallery, which is the end of its path."""
-    by_file: dict[str, list[tuple[PurePosixPath, float]]] = {}
-    if not file.is_file():
-        return {}
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
-        try:
-            record = json.loads(line)
-            place, value = PurePosixPath(Path(record["file"]).as_posix()), record["value"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{file}, line {number}: not of segcli eval ({error!r}); evaluate again") from error
-        if isinstance(value, int | float) and math.isfinite(value):
-            by_file.setdefault(place.name, []).append((place, float(value)))
+def _values(evaluation: EvaluationFolder, names: Sequence[str]) -> dict[str, float]:
+    """Each image's own figure by its name in the gallery; one of both names is the end of the other."""
+    by_file: dict[str, list[tuple[tuple[str, ...], float]]] = {}
+    for row in evaluation.rows():
+        parts = PurePosixPath(row["file"]).parts
+        if isinstance(row["value"], int | float):
+            by_file.setdefault(parts[-1], []).append((parts, float(row["value"])))
     values = {}
     for name in names:
-        parts = PurePosixPath(name).parts
-        for place, value in by_file.get(parts[-1], ()):
-            common = min(len(parts), len(place.parts))
-            if parts[-common:] == place.parts[-common:]:
+        own = PurePosixPath(name).parts
+        for parts, value in by_file.get(own[-1], ()):
+            common = min(len(own), len(parts))
+            if own[-common:] == parts[-common:]:
                 values[name] = value
     return values
 
@@ -241,13 +258,3 @@ def _written(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return ", ".join(map(_written, value)) if isinstance(value, list) else str(value)
-
-
-def _json(file: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(file.read_bytes())
-    except (OSError, ValueError) as error:
-        raise InputError(f"{file}: cannot be read ({error}); evaluate again") from error
-    if not isinstance(value, dict):
-        raise InputError(f"{file}: not of segcli eval; evaluate again")
-    return value

@@ -24,7 +24,7 @@ from segcli.codecs.image import read_image, resize
 from segcli.engine.gallery import Gallery, Item
 from segcli.errors import InputError, OutputError, SegcliError
 from segcli.render.colours import class_colours, segment_colours
-from segcli.render.error_map import KIND_COLOURS, KINDS
+from segcli.render.error_map import KIND_COLOURS, KIND_OPACITY, KINDS
 from segcli.render.page import block, render_page
 from segcli.results.files import write_file, write_folder
 from segcli.segments import Segments
@@ -164,7 +164,10 @@ def _head(
             {"name": label.name, "colour": colour, "thing": label.isthing}
             for label, colour in zip(labels, _hex(class_colours(labels)), strict=True)
         ],
-        "kinds": [{"name": n, "colour": c} for n, c in zip(KINDS, _hex(KIND_COLOURS), strict=True)],
+        "kinds": [
+            {"name": name, "colour": colour, "opacity": opacity}
+            for name, colour, opacity in zip(KINDS, _hex(KIND_COLOURS), _shares(KIND_OPACITY), strict=True)
+        ],
         "images": index,
         "tables": [_table(table) for table in report.tables],
         "curves": list(report.curves),
@@ -284,3 +287,8 @@ def _data_url(data: bytes, suffix: str) -> str:
 
 def _hex(colours: np.ndarray) -> list[str]:
     return [f"#{red:02x}{green:02x}{blue:02x}" for red, green, blue in colours.tolist()]
+
+
+def _shares(opacity: np.ndarray) -> list[float]:
+    """Of the strongest: the page's slider sets how strong that is."""
+    return [round(share, 3) for share in (opacity / opacity.max()).tolist()]

@@ -1,91 +1,95 @@
-"""Predictions that are on disk already, from any tool, in the stream that `segcli.engine.evaluate` makes of a model's.
+"""Predictions that are on disk already, from any tool, evaluated as a model's are.
 
 predictions = open_predictions(path)
 matched = match(predictions, info, "val")       # which image, which class; what should be said aloud
-for evaluated in score(matched, {task: dataset}): …
+evaluation = of_predictions(matched, info, "val", datasets)
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 
 from segcli.data.dataset import Dataset
-from segcli.data.records import DatasetInfo, Record
-from segcli.engine.evaluate import COCO_DETS, read_samples
-from segcli.engine.observers import Evaluated
-from segcli.errors import InputError, UsageError
-from segcli.metrics.match_classes import ClassMatch, match_classes
-from segcli.results import LabelMaps, PredictedImage, Predictions
-from segcli.results.plan import COCO_NAME
+from segcli.data.records import DatasetInfo
+from segcli.engine.distributed import Ranks
+from segcli.engine.eval_data import read_samples
+from segcli.engine.eval_folder import About
+from segcli.engine.evaluation import Evaluation, Output, describe_data, open_writers
+from segcli.engine.match_predictions import Matched
+from segcli.engine.observers import Evaluated, Scores
+from segcli.errors import InputError, SegcliError
+from segcli.metrics import COCO_DETS
+from segcli.metrics.match_classes import ClassMatch
 from segcli.segments import Segments
-from segcli.types import LabelSet, Task
-
-_THRESHOLDED = 0.1  # the field's tools keep scores down to 0.05 or lower in files that are meant for scoring
-_ANSWERS: dict[Task, tuple[Task, ...]] = {
-    "panoptic": ("panoptic", "semantic"),
-    "instance": ("instance",),
-    "semantic": ("semantic",),
-}
+from segcli.types import LabelSet, MergeRule, Task
 
 
-@dataclass(frozen=True, eq=False)
-class Matched:
-    """Predictions beside the split they are of.
+def of_predictions(
+    matched: Matched,
+    info: DatasetInfo,
+    split: str,
+    datasets: Mapping[Task, Dataset],
+    *,
+    images: int | None = None,
+    max_dets: int = COCO_DETS,
+    output: Output | None = None,
+    ranks: Ranks | None = None,
+) -> Evaluation:
+    """The evaluation of predictions. images: only the first so many. output: write numbers and predictions there.
 
-    places: record number -> number of its prediction. classes: theirs -> all classes of the dataset. notes, warnings:
-    what should be said aloud before the number.
+    An image whose prediction cannot be read is left out, and named in `failed`. Raises as `EvaluationWriter`.
     """
+    ranks = ranks or Ranks()
+    path, tasks = str(matched.predictions.path), tuple(datasets)
+    abouts = {
+        task: About(task, None, path, describe_data(info, split), describe(matched, task, max_dets)) for task in tasks
+    }
+    count = min(images or len(datasets[tasks[0]]), len(datasets[tasks[0]]))
+    shown = MergeRule().instance_score
+    run = {"predictions": path, "rule": {"instance_score": shown}}
+    writers = open_writers(output, abouts, datasets, ranks, run=run, threshold=shown) if output else {}
+    numbers, failed = range(ranks.rank, count, ranks.size), list[str]()
+    stream = score(matched, datasets, numbers=numbers, max_dets=max_dets, failed=failed.append)
+    scores = Scores({task: dataset.labels for task, dataset in datasets.items()}, max_dets)
+    return Evaluation(datasets, abouts, stream, scores, len(numbers), failed, ranks, writers, max_dets=max_dets)
 
-    predictions: Predictions
-    places: dict[int, int]
-    classes: ClassMatch
-    notes: tuple[str, ...]
-    warnings: tuple[str, ...]
 
-
-def match(predictions: Predictions, info: DatasetInfo, split: str) -> Matched:
-    """Find each prediction's image in a split, and its classes among the dataset's.
-
-    Predictions of images in other splits are left out. Raises UsageError if they answer another task, are of an image
-    that the dataset does not have, twice of one image, or of no class that it has.
-    """
-    if info.task not in _ANSWERS[predictions.task]:
-        raise UsageError(
-            f"{predictions.path}: {predictions.what} answer --task {' or '.join(_ANSWERS[predictions.task])}, "
-            f"not {info.task}"
-        )
-    if isinstance(predictions, LabelMaps):  # their values say nothing of what they mean
-        predictions.labels, predictions.ignored = info.source_labels, info.ignore
-    places, notes = _match_images(predictions, info, split)
-    classes = _match_classes(predictions, info)
-    return Matched(predictions, places, classes, (*notes, *classes.notes), tuple(_warnings(predictions)))
+def describe(matched: Matched, task: Task, max_dets: int) -> dict[str, Any]:
+    """What belongs beside the number: the format, how classes were matched, and what limits the number has."""
+    facts = {"format": matched.predictions.what, "classes matched by": matched.classes.by}
+    if task != "instance":
+        return facts
+    return facts | {"least score": matched.predictions.least_score, "max_dets": max_dets}
 
 
 def score(
     matched: Matched,
     datasets: Mapping[Task, Dataset],
     *,
-    numbers: Sequence[int] | None = None,
+    numbers: Sequence[int],
+    failed: Callable[[str], None],
     max_dets: int = COCO_DETS,
 ) -> Iterator[Evaluated]:
-    """The images of the split with their predictions, in the order of the split; one without a prediction is empty.
+    """Some images of the split with their predictions; one without a prediction is empty.
 
-    datasets: the split as each wanted task has it. numbers: which images; None is all. max_dets: handed on.
-    Raises InputError, naming file and image, for a prediction or an image that cannot be read.
+    datasets: the split as each wanted task has it. max_dets: handed on. failed(reason) hears of an image that cannot be
+    read, or whose prediction cannot; the others go on.
     """
     matches = {task: matched.classes.onto(dataset.labels) for task, dataset in datasets.items()}
-    wanted = range(len(next(iter(datasets.values())))) if numbers is None else numbers
-    for number in wanted:
-        samples = read_samples(datasets, number)
-        size = next(iter(samples.values())).size
-        start = time.perf_counter()
-        found = _found(matched, number, size)
-        segments = {task: _answer(found, task, classes, size) for task, classes in matches.items()}
+    for number in numbers:
+        try:
+            samples = read_samples(datasets, number)
+            size = next(iter(samples.values())).size
+            start = time.perf_counter()
+            found = _found(matched, number, size)
+            segments = {task: _answer(found, task, classes, size) for task, classes in matches.items()}
+        except SegcliError as error:
+            failed(str(error))
+            continue
         yield Evaluated(number, samples, segments, None, None, time.perf_counter() - start, max_dets)
 
 
@@ -124,110 +128,3 @@ def as_semantic(segments: Segments) -> Segments:
     numbers = np.append(0, place + 1).astype(np.uint16)
     scores = np.full(len(classes), np.nan, dtype=np.float32)
     return Segments("semantic", segments.size, segments.label_set, classes, scores, numbers[segments.map])
-
-
-def _match_classes(predictions: Predictions, info: DatasetInfo) -> ClassMatch:
-    if not len(predictions.labels):  # nothing was found in any image
-        return ClassMatch(info.source_labels, np.zeros(0, dtype=np.int64), "id")
-    return match_classes(predictions.labels, info.source_labels, str(predictions.path), info.task)
-
-
-def _warnings(predictions: Predictions) -> Iterator[str]:
-    least = predictions.least_score
-    if predictions.task != "instance" or least is None or least < _THRESHOLDED:
-        return
-    remedy = "AP is lower for it; write instances of every score (segcli predict --save coco)"
-    yield f"{predictions.path}: no instance has a score below {least:g}, weaker ones were dropped: {remedy}"
-
-
-# -------------------------------------------------------------------------------------------------------------- images
-
-_Place = tuple[str, int]  # split, number of the record
-
-
-def _match_images(predictions: Predictions, info: DatasetInfo, split: str) -> tuple[dict[int, int], list[str]]:
-    """(record number of the split -> prediction number, notes)."""
-    others = [name for name in info.splits if name != split]
-    records = [  # the wanted split last: its images win over those of the same id in others
-        (name, number, record) for name in (*others, split) for number, record in enumerate(info.splits[name])
-    ]
-    ways = (_by_name(records, split), _by_id(records), _by_number(records))
-    found = [[find(image) for image in predictions.images] for find in ways]
-    best = max(found, key=lambda places: sum(place is not None for place in places))  # of equals the first
-    return _places(predictions, info, split, best)
-
-
-def _places(
-    predictions: Predictions, info: DatasetInfo, split: str, found: Sequence[_Place | None]
-) -> tuple[dict[int, int], list[str]]:
-    where = predictions.path
-    places: dict[int, int] = {}
-    elsewhere: list[PredictedImage] = []
-    for number, (image, place) in enumerate(zip(predictions.images, found, strict=True)):
-        if place is None:
-            raise UsageError(
-                f"{where}: a prediction of image {image}, which {info.root} does not have; "
-                "give the data that was predicted, or take the prediction out"
-            )
-        if place[0] != split:
-            elsewhere.append(image)
-        elif place[1] in places:
-            first, file = predictions.images[places[place[1]]], info.splits[split][place[1]].image
-            raise UsageError(f"{where}: {first} and {image} are both predictions of {file}; keep one of them")
-        else:
-            places[place[1]] = number
-    records, notes = info.splits[split], []
-    if elsewhere and not places:
-        raise UsageError(f"{where}: no prediction is of the split {split}, but of others, such as {elsewhere[0]}")
-    if elsewhere:
-        notes.append(f"left out: {len(elsewhere)} predictions of images of other splits, such as {elsewhere[0]}")
-    missing = [record for number, record in enumerate(records) if number not in places]
-    if missing:
-        count = f"{len(missing)} of {len(records)} images have no prediction and count as empty"
-        notes.append(f"{count}, such as {Path(missing[0].image).name}")
-    return places, notes
-
-
-_Find = Callable[[PredictedImage], _Place | None]
-
-
-def _by_id(records: Sequence[tuple[str, int, Record]]) -> _Find:
-    known = {record.image_id: (split, number) for split, number, record in records}
-    return lambda image: None if image.id is None else known.get(str(image.id))
-
-
-def _by_number(records: Sequence[tuple[str, int, Record]]) -> _Find:
-    """As COCO names its files, and as `segcli predict` takes ids from such names."""
-    known = {}
-    for split, number, record in records:
-        if name := COCO_NAME.fullmatch(Path(record.image).stem):
-            known[int(name[1])] = (split, number)
-    return lambda image: known.get(image.id) if isinstance(image.id, int) else None
-
-
-def _by_name(records: Sequence[tuple[str, int, Record]], split: str) -> _Find:
-    """By the file's name with its ending, else without; of equal names, by the folders before it."""
-    named: dict[str, list[tuple[tuple[str, ...], _Place]]] = {}
-    for part, number, record in records:
-        path = PurePosixPath(Path(record.image).as_posix())
-        for name in {path.name, path.stem}:
-            named.setdefault(name, []).append((path.parts[-2::-1], (part, number)))
-
-    def find(image: PredictedImage) -> _Place | None:
-        if image.file is None:
-            return None
-        path = PurePosixPath(image.file)
-        candidates = named.get(path.name) or named.get(path.stem) or []
-        best = max((_shared(folders, path.parts[-2::-1]) for folders, _ in candidates), default=0)
-        kept = [place for folders, place in candidates if _shared(folders, path.parts[-2::-1]) == best]
-        here = [place for place in kept if place[0] == split]
-        if len(here or kept) > 1:
-            raise UsageError(f"{image.file}: {len(here or kept)} images of the data have this name; keep their folders")
-        return next(iter(here or kept), None)
-
-    return find
-
-
-def _shared(one: Sequence[str], other: Sequence[str]) -> int:
-    """How many folders agree, counted from the file."""
-    return next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))

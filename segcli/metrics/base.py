@@ -10,7 +10,7 @@ import numpy as np
 
 from segcli.errors import InputError
 from segcli.segments import Segments
-from segcli.types import LabelSet, Task
+from segcli.types import CocoObjects, LabelSet, Task
 
 
 class ImageTruth(Protocol):
@@ -35,6 +35,10 @@ class ImageTruth(Protocol):
     @property
     def void(self) -> np.ndarray | None:
         """bool [H, W], True where nothing is known; None = nowhere."""
+
+    @property
+    def stated(self) -> CocoObjects | None:
+        """What a COCO instance file says of the objects, which AP goes by then; None = there is no such file."""
 
 
 @dataclass(frozen=True)

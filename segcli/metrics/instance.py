@@ -6,16 +6,19 @@ hotcoco matches each image as it comes and keeps the outcome (match flags and sc
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from hotcoco import Params, StreamingEval
+from hotcoco import mask as coco_mask
 
-from segcli.codecs.rle import encode
+from segcli.codecs.rle import RLE, encode
 from segcli.errors import InputError
 from segcli.metrics.base import ClassIndex, ImageTruth, MetricReport, check_size, row_of
+from segcli.metrics.zero_id import ZeroClass
 from segcli.segments import Segments
-from segcli.types import LabelSet
+from segcli.types import CocoObjects, LabelSet
 
 _KINDS = {"segm": "", "bbox": "box "}  # COCO's name of the comparison -> prefix of its numbers
 _AREAS = {"": 0, "s": 1, "m": 2, "l": 3}  # suffix of a number -> COCO's area range: all, < 32², < 96², above
@@ -27,8 +30,8 @@ class InstanceMetric:
     Scores must come unthresholded. At most `max_dets` instances of a class and image count; pycocotools prints −1
     for anything but 100, here the numbers are taken from the precision array, where they are right.
 
-    Truth annotations with id 0 count like any other; pycocotools never credits a match with id 0 (it takes the id
-    for "unmatched"), and gives the numbers seen here once annotations are numbered from 1.
+    Truth that comes from a COCO file is taken as it states itself: its polygons as pycocotools fills them, its areas,
+    boxes and ids, of which pycocotools never credits 0 (see `zero_id`).
     """
 
     def __init__(self, labels: LabelSet, *, max_dets: int = 100) -> None:
@@ -36,9 +39,10 @@ class InstanceMetric:
         self.max_dets = max_dets
         self.instances = np.zeros(len(labels), dtype=np.int64)  # of the truth, without crowd regions
         self._index = ClassIndex(labels)
+        self._zero: ZeroClass | None = None
         self._limits = [limit for limit in (1, 10) if limit < max_dets] + [max_dets]
         categories = [{"id": x.id, "name": x.name} for x in labels if x.isthing]
-        self._things = {category["id"] for category in categories}
+        self._things: set[int] = {label.id for label in labels if label.isthing}
         self._evaluators = {}
         for kind in _KINDS:
             params = Params(kind)
@@ -46,15 +50,23 @@ class InstanceMetric:
             self._evaluators[kind] = StreamingEval(categories, kind, params=params)
 
     def update(self, segments: Segments, truth: ImageTruth) -> None:
-        """Count one image. Stuff does not count on either side; an object's area and box are those of its mask."""
+        """Count one image. Stuff does not count on either side."""
         check_size(segments, truth)
         self._index.of(segments, truth.image_id)
-        self._count(*coco_entries(segments, truth, self.labels), truth.image_id)
+        zero = truth.stated.zero if truth.stated else None
+        self._count(*coco_entries(segments, truth, self.labels), truth.image_id, zero)
 
     def update_coco(
-        self, image: dict[str, Any], annotations: list[dict[str, Any]], results: list[dict[str, Any]]
+        self,
+        image: dict[str, Any],
+        annotations: list[dict[str, Any]],
+        results: list[dict[str, Any]],
+        *,
+        zero: int | None = None,
     ) -> None:
         """Count one image of COCO files: its "images" entry, its annotations, and its entries of a results file.
+
+        zero: the category of the annotation with the id 0, if the file has one, for any image of it.
 
         Raises:
             InputError: a category that is not a thing of the truth, a score that is NaN, a mask of another size.
@@ -73,14 +85,28 @@ class InstanceMetric:
             image = image | {"id": number}
             annotations = [entry | {"image_id": number} for entry in annotations]
             results = [entry | {"image_id": number} for entry in results]
-        self._count(image, annotations, results, name)
+        self._count(image, annotations, results, name, zero)
 
     def _count(
-        self, image: dict[str, Any], annotations: list[dict[str, Any]], results: list[dict[str, Any]], name: str
+        self,
+        image: dict[str, Any],
+        annotations: list[dict[str, Any]],
+        results: list[dict[str, Any]],
+        name: str,
+        zero: int | None,
     ) -> None:
+        if zero is not None and zero in self._things and self._zero is None:
+            self._zero = ZeroClass(zero, self._limits)
         try:
-            for evaluator in self._evaluators.values():
-                evaluator.update([image], annotations, results)
+            if self._zero:
+                self._zero.update(image, annotations, results)
+            rows = _rows(results)
+            for kind, evaluator in self._evaluators.items():
+                if kind == "segm" and rows is not None:
+                    masks = [result["segmentation"] for result in results]
+                    evaluator.update([image], annotations, rows, segmentation=masks)
+                else:
+                    evaluator.update([image], annotations, results)
         except (ValueError, KeyError) as error:
             raise InputError(f"{name}: {error}") from error
         for annotation in annotations:
@@ -91,6 +117,9 @@ class InstanceMetric:
         for kind, evaluator in self._evaluators.items():
             self._evaluators[kind] = StreamingEval.merge([evaluator, other._evaluators[kind]])
         self.instances += other.instances
+        if self._zero and other._zero:
+            self._zero.merge(other._zero)
+        self._zero = self._zero or other._zero
 
     def compute(self) -> MetricReport:
         """The numbers so far."""
@@ -102,8 +131,11 @@ class InstanceMetric:
             evaluation.accumulate()
             assert evaluation.eval is not None
             precision, recall = evaluation.eval["precision"], evaluation.eval["recall"]  # [T, R, K, A, M], [T, K, A, M]
+            if self._zero:
+                place = sorted(self._things).index(self._zero.category)  # hotcoco sorts classes by id
+                precision[:, :, place], recall[:, place] = self._zero.arrays(kind)
             summary |= {prefix + name: value for name, value in self._numbers(precision, recall).items()}
-            order = np.argsort(np.argsort([row["id"] for row in rows]))  # hotcoco sorts classes by id
+            order = np.argsort(np.argsort([row["id"] for row in rows]))
             for row, place in zip(rows, order, strict=True):
                 one = slice(place, place + 1)
                 row |= {prefix + key: v for key, v in self._numbers(precision[:, :, one], recall[:, one]).items()}
@@ -126,19 +158,74 @@ def coco_entries(
 ) -> tuple[dict[str, Any], list[dict[str, Any]], list[dict[str, Any]]]:
     """One image as COCO files have it: its "images" entry, its annotations and its results; things only.
 
-    labels: the truth's classes. An object's area and box are those of its mask.
+    labels: the truth's classes.
     """
-    number, masks = _number(truth.image_id), truth.masks
-    annotations = []
-    for index, (label, crowd) in enumerate(zip(truth.labels.tolist(), truth.crowd.tolist(), strict=True)):
-        if labels[label].isthing:
-            rle = encode(masks[index])
-            mask = {"segmentation": rle.to_coco(), "area": rle.area, "bbox": list(rle.bbox)}
-            object_ = {"id": index + 1, "image_id": number, "category_id": labels[label].id}
-            annotations.append(object_ | mask | {"iscrowd": int(crowd)})
+    number = _number(truth.image_id)
     things = {label.id for label in labels if label.isthing}
-    results = [entry for entry in segments.to_coco(number) if entry["category_id"] in things]
+    listed = _made(truth, labels) if truth.stated is None else _completed(truth.stated, segments.size)
+    annotations = [entry | {"image_id": number} for entry in listed if entry["category_id"] in things]
+    results: list[dict[str, Any]] = []
+    for index, (category, mask) in enumerate(
+        zip(segments.category_ids(), _compressed(segments.to_rles()), strict=True)
+    ):
+        if category in things:
+            result = {"image_id": number, "category_id": category, "score": float(segments.scores[index])}
+            given = {} if segments.given_boxes is None else {"bbox": segments.given_boxes[index].tolist()}
+            results.append(result | {"segmentation": mask} | given)
     return {"id": number, "height": segments.size[0], "width": segments.size[1]}, annotations, results
+
+
+def _made(truth: ImageTruth, labels: LabelSet) -> list[dict[str, Any]]:
+    """Annotations of masks, whose areas and boxes are the masks'."""
+    rles = [encode(mask) for mask in truth.masks]
+    return [
+        {"id": number, "category_id": labels[label].id, "iscrowd": int(crowd)}
+        | {"segmentation": mask, "area": rle.area, "bbox": list(rle.bbox)}
+        for number, (label, crowd, rle, mask) in enumerate(
+            zip(truth.labels.tolist(), truth.crowd.tolist(), rles, _compressed(rles), strict=True), start=1
+        )
+    ]
+
+
+def _completed(stated: CocoObjects, size: tuple[int, int]) -> list[dict[str, Any]]:
+    """Annotations of a file, with the area and the box of the mask where it does not state them.
+
+    Of the ids only 0 means anything to an evaluator; others need not be numbers, or there at all.
+    """
+    annotations = []
+    for number, annotation in enumerate(stated.annotations, start=1):
+        facts: dict[str, Any] = {}
+        if "area" not in annotation or "bbox" not in annotation:
+            shape = coco_mask.frPyObjects(annotation["segmentation"], *size)
+            rle = coco_mask.merge(shape) if isinstance(shape, list) else shape
+            facts = {"area": float(coco_mask.area(rle)), "bbox": coco_mask.to_bbox(rle).tolist()}
+        annotations.append(facts | annotation | {"id": 0 if annotation["id"] == 0 else number})
+    return annotations
+
+
+def _compressed(rles: Sequence[RLE]) -> list[dict[str, Any]]:
+    """Masks of one image in COCO's form; in Rust, four times as fast as `RLE.to_coco`."""
+    if not rles:
+        return []
+    runs = [{"size": list(rle.size), "counts": rle.counts.tolist()} for rle in rles]
+    return list(coco_mask.frPyObjects(runs, *rles[0].size))
+
+
+def _rows(results: Sequence[dict[str, Any]]) -> np.ndarray | None:
+    """Results as the array [N, 7] of image, box, score and class that hotcoco takes in beside their masks, in half the
+    time of dictionaries. It takes their areas from the boxes, so that each box is one of its mask's area.
+
+    None for results that have boxes of their own, or polygons.
+    """
+    masks: list[Any] = [result.get("segmentation") for result in results]
+    plain = all(isinstance(mask, dict) for mask in masks) and not any("bbox" in result for result in results)
+    if not masks or not plain or results[0]["image_id"] >= 1 << 53:  # more than a float can hold
+        return None
+    rows = np.zeros((len(results), 7))
+    rows[:, 3], rows[:, 4] = coco_mask.area(masks), 1
+    for column, key in ((0, "image_id"), (5, "score"), (6, "category_id")):
+        rows[:, column] = [result[key] for result in results]
+    return rows
 
 
 def _mean(values: np.ndarray) -> float:
@@ -148,9 +235,9 @@ def _mean(values: np.ndarray) -> float:
 
 
 def _number(image_id: int | str) -> int:
-    """hotcoco's images have numbers: the id itself if it is one, else 62 bits of its hash, the same on every rank."""
+    """hotcoco's images have numbers: the id itself if it is one, else 52 bits of its hash, the same on every rank."""
     if isinstance(image_id, int):
         return image_id
     if image_id.isdecimal() and str(int(image_id)) == image_id:
         return int(image_id)
-    return int.from_bytes(hashlib.blake2b(image_id.encode(), digest_size=8).digest()) >> 2
+    return int.from_bytes(hashlib.blake2b(image_id.encode(), digest_size=8).digest()) >> 12

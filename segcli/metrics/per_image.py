@@ -98,9 +98,10 @@ def _instance(segments: Segments, truth: ImageTruth, labels: LabelSet, max_dets:
 
 
 def _matches(entry: dict[str, Any]) -> dict[str, Any]:
-    matched, ignored = np.array(entry["dtMatched"], dtype=int), np.array(entry["dtIgnore"], dtype=bool)
+    # The id of the object, as pycocotools asks: it never credits the one whose id is 0 (zero_id.py).
+    matched, ignored = np.array(entry["dtMatches"]) != 0, np.array(entry["dtIgnore"], dtype=bool)
     return {
         "scores": entry["dtScores"],
-        "matched": np.where(ignored, 2, matched).tolist(),
+        "matched": np.where(ignored, 2, matched.astype(int)).tolist(),
         "true": sum(not ignored for ignored in entry["gtIgnore"]),
     }

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 Series = Sequence[float] | np.ndarray | Mapping[str, Sequence[float] | np.ndarray]
 _ROWS = 40  # bars below each other, before another column begins
-_NAME = 26  # characters of a name
+_LENGTH = 26  # characters of a name
 _MARKS = ("D", "o", "s")
 
 
@@ -48,16 +48,16 @@ def bars(
     import matplotlib
 
     series = _series(values)
-    marks = {name: np.asarray(points, dtype=float) for name, points in (marks or {}).items()}
+    points = {name: np.asarray(values, dtype=float) for name, values in (marks or {}).items()}
     columns = max(1, math.ceil(len(names) / _ROWS))
     rows = max(1, math.ceil(len(names) / columns))
-    legend = len(series) > 1 or bool(marks)
+    legend = len(series) > 1 or bool(points)
     with matplotlib.rc_context(STYLE | {"axes.grid.axis": "x"}):
         step = 0.2 + 0.11 * (len(series) - 1)
         picture = figure(max(5.5, 3.7 * columns), max(1.0, rows * step) + 0.9 + 0.3 * legend)
         picture.suptitle(title, x=0.01, ha="left", fontsize="large")
         panels = picture.subplots(1, columns, squeeze=False)[0]
-        limits = _limits([*series.values(), *marks.values()], log=log, room=not marks)
+        limits = _limits([*series.values(), *points.values()], log=log, room=not points)
         for column, axes in enumerate(panels):
             part = slice(column * rows, (column + 1) * rows)
             if log:
@@ -65,10 +65,19 @@ def bars(
             axes.set_xlim(*limits)
             axes.set_ylim(rows - 0.4, -0.6)
             axes.set_xlabel(unit)
-            _bar_column(axes, names[part], {n: v[part] for n, v in series.items()}, aside=bool(marks))
-            for (name, points), mark in zip(marks.items(), _MARKS, strict=False):
-                here = points[part]
-                axes.plot(here, np.arange(len(here)), mark, color="black", markersize=3.2, mfc="white", label=name)
+            _bar_column(axes, names[part], {n: v[part] for n, v in series.items()}, aside=bool(points))
+            for (name, own), mark in zip(points.items(), _MARKS, strict=False):
+                here = own[part]
+                axes.plot(
+                    here,
+                    np.arange(len(here)),
+                    mark,
+                    color="black",
+                    markersize=3.2,
+                    mfc="white",
+                    label=name,
+                    clip_on=False,
+                )
         if legend:
             lines, labels = panels[0].get_legend_handles_labels()
             picture.legend(lines, labels, loc="outside lower left", ncols=len(labels))
@@ -100,7 +109,7 @@ def histogram(values: Series, title: str, *, xlabel: str = "", bins: int = 40, l
         for name, array in series.items():
             several = len(series) > 1
             style: dict[str, Any] = {"histtype": "step", "linewidth": 1.5} if several else {"edgecolor": "white"}
-            axes.hist(array, bins=edges, label=f"{name} ({len(array):,})" if several else None, **style)
+            axes.hist(array, bins=edges.tolist(), label=f"{name} ({len(array):,})" if several else None, **style)
         if log:
             axes.set_xscale("log")
         note = f"; {left_out:,} that are 0 or less left out" if left_out else ""
@@ -138,7 +147,7 @@ def _bar_column(axes: Axes, names: Sequence[str], series: Mapping[str, np.ndarra
                 fontsize=6.5 if len(series) == 1 else 5.5,
                 annotation_clip=False,
             )
-    axes.set_yticks(places, [_short(name) for name in names], fontsize=7.5)
+    axes.set_yticks(places, [shortened(name) for name in names], fontsize=7.5)
     axes.tick_params(axis="y", length=0)
     axes.grid(visible=False, axis="y")
 
@@ -172,5 +181,6 @@ def _text(value: float) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:.1f}" if abs(value) < 1000 else f"{value:,.0f}"
 
 
-def _short(name: str) -> str:
-    return name if len(name) <= _NAME else name[: _NAME - 1] + "…"
+def shortened(name: str) -> str:
+    """A name that fits beside a bar."""
+    return name if len(name) <= _LENGTH else name[: _LENGTH - 1] + "…"

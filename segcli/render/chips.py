@@ -6,6 +6,8 @@ import math
 import unicodedata
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -15,7 +17,7 @@ from segcli.render.colours import text_colour
 if TYPE_CHECKING:
     from PIL.ImageFont import FreeTypeFont
 
-TEXT = 0.021  # font size as a share of √(H·W)
+TEXT = 0.024  # font size as a share of √(H·W)
 SMALLEST = 10  # pixels; below, letters are no longer told apart
 _LONGEST = 28  # characters of a class name
 
@@ -93,12 +95,12 @@ def font_of(file: str | None, size: int) -> FreeTypeFont:
 def writable(name: str, otherwise: str) -> tuple[str | None, str]:
     """(font file, text): a font that has every letter of the name, None for Pillow's own, which covers ASCII.
 
-    For other scripts the usual system fonts are asked; where none has the letters, accents are dropped, and a name
-    that still cannot be written is replaced by `otherwise`.
+    For other scripts the font that matplotlib brings is asked, then the usual system fonts; where none has the letters,
+    accents are dropped, and a name that still cannot be written is replaced by `otherwise`.
     """
     if name.isascii():
         return None, name
-    for file in _SYSTEM_FONTS:
+    for file in (*_matplotlib_font(), *_SYSTEM_FONTS):
         try:
             font = font_of(file, 16)
         except OSError:
@@ -110,8 +112,14 @@ def writable(name: str, otherwise: str) -> tuple[str | None, str]:
     return None, plain if plain.isascii() else otherwise
 
 
+def _matplotlib_font() -> list[str]:
+    """DejaVu Sans (Latin, Greek, Cyrillic and more), found without importing matplotlib."""
+    found = find_spec("matplotlib")
+    places = found.submodule_search_locations if found else None
+    return [str(Path(place, "mpl-data", "fonts", "ttf", "DejaVuSans.ttf")) for place in places or ()]
+
+
 _SYSTEM_FONTS = (
-    "DejaVuSans.ttf",
     "NotoSans-Regular.ttf",
     "NotoSansCJK-Regular.ttc",
     "segoeui.ttf",

@@ -1,5 +1,7 @@
 """Where a prediction is right and how it is wrong: one colour a kind of error, over the photo in grey.
 
+True segments have white outlines, predicted ones black; where both agree, white is seen.
+
 Objects are matched as panoptic quality matches them: same class, IoU above 0.5. A pixel is then judged by the truth and
 the prediction on top of it:
 
@@ -15,7 +17,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from segcli.render import Style, overlay, paint_map, tint
+from segcli.render import Style, outline, overlay, paint_map, tint
 from segcli.render.legend import Entry, Panel, panel, side_by_side
 from segcli.segments import Segments
 
@@ -26,7 +28,7 @@ RIGHT, WRONG_CLASS, WRONG_OBJECT, MISSED, INVENTED, VOID = range(1, 7)  # values
 KIND_COLOURS = np.array(
     [(0, 158, 115), (213, 94, 0), (240, 228, 66), (0, 114, 178), (204, 121, 167), (40, 40, 40)], dtype=np.uint8
 )
-_OPACITY = np.array([0.3, 0.75, 0.75, 0.75, 0.75, 0.6])
+KIND_OPACITY = np.array([0.3, 0.75, 0.75, 0.75, 0.75, 0.6])
 
 
 def error_map(image: np.ndarray, truth: Segments, predicted: Segments) -> np.ndarray:
@@ -42,7 +44,7 @@ def error_map(image: np.ndarray, truth: Segments, predicted: Segments) -> np.nda
     Raises:
         ValueError: the three differ in size, or the two in their task.
     """
-    return _drawn(image, compare(truth, predicted))
+    return _drawn(image, compare(truth, predicted), truth, predicted)
 
 
 def triptych(image: np.ndarray, truth: Segments, predicted: Segments) -> np.ndarray:
@@ -59,21 +61,23 @@ def error_panels(image: np.ndarray, truth: Segments, predicted: Segments, style:
     key = [
         Entry(f"{name} {share:.1%}", colour)
         for name, share, colour in zip(KINDS, shares, colours, strict=True)
-        if share > 0
+        if share >= 0.0005
     ]
     return [
         panel(image.copy(), truth, style, "truth"),
         panel(image.copy(), predicted, style, "prediction"),
-        (_drawn(image, kinds), [Entry("errors"), *key]),
+        (_drawn(image, kinds, truth, predicted), [Entry("errors"), *key]),
     ]
 
 
-def _drawn(image: np.ndarray, kinds: np.ndarray) -> np.ndarray:
+def _drawn(image: np.ndarray, kinds: np.ndarray, truth: Segments, predicted: Segments) -> np.ndarray:
     if image.shape[:2] != kinds.shape:
         raise ValueError(f"photo is {image.shape[:2]}, the segments {kinds.shape}")
     grey = image @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
     drawn = np.repeat((48 + 0.7 * grey).astype(np.uint8)[..., None], 3, axis=2)
-    tint(drawn, kinds, KIND_COLOURS, _OPACITY)
+    tint(drawn, kinds, KIND_COLOURS, KIND_OPACITY, outlines=False)
+    outline(drawn, paint_map(predicted), (0, 0, 0))
+    outline(drawn, paint_map(truth), (255, 255, 255))
     return drawn
 
 

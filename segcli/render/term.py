@@ -29,7 +29,10 @@ def chart_lines(runs: Sequence[RunCurves], width: int, *, colour: bool) -> list[
         lines += ["", title]
         groups = [shown] if colour else [[one] for one in shown]
         for group in groups:
-            cells = [(_cells(curve, span, (low, high), width - _MARGIN - 2), number) for _, number, curve in group]
+            cells = [
+                (_cells(curve, span, (low, high), width - _MARGIN - 2, marks=title in run.metric), number)
+                for run, number, curve in group
+            ]
             if not colour and len(runs) > 1:
                 lines.append(f"{'':{_MARGIN}}  {group[0][0].name}")
             lines += _framed(cells, (low, high), colour)
@@ -53,8 +56,11 @@ def _range(curves: Sequence[Curve], from_zero: bool) -> tuple[float, float]:
     return (low, high) if high > low else (low - 0.5, high + 0.5)
 
 
-def _cells(curve: Curve, span: tuple[int, int], values: tuple[float, float], width: int) -> np.ndarray:
-    """The dots of a curve, joined by upright strokes -> uint8 [_HEIGHT, width], a braille pattern a cell."""
+def _cells(curve: Curve, span: tuple[int, int], values: tuple[float, float], width: int, *, marks: bool) -> np.ndarray:
+    """The dots of a curve, joined by upright strokes -> uint8 [_HEIGHT, width], a braille pattern a cell.
+
+    marks: the cells of its points are full.
+    """
     dots = np.zeros((4 * _HEIGHT, 2 * width), dtype=bool)
     known = np.isfinite(curve.values)
     steps, heights = curve.steps[known], curve.values[known]
@@ -70,6 +76,9 @@ def _cells(curve: Curve, span: tuple[int, int], values: tuple[float, float], wid
             dots[low + (before < rows[column]) : high + (before <= rows[column]), column] = True
             dots[rows[column], column] = True
     blocks = dots.reshape(_HEIGHT, 4, width, 2)
+    if marks and len(steps):
+        across = places.round().astype(int)
+        blocks[rows[across] // 4, :, across // 2] = True
     return (blocks * _DOTS[None, :, None, :]).sum(axis=(1, 3)).astype(np.uint8)
 
 

@@ -18,7 +18,7 @@ def is_own(folder: Path) -> bool:
         (folder / "panoptic.json").is_file() and (folder / "panoptic").is_dir()
     ):
         return True
-    return any(map(_holds_record, islice(folder.rglob("*.json"), _LOOKED_AT))) or bool(mask_folders(folder))
+    return any(map(holds_record, islice(folder.rglob("*.json"), _LOOKED_AT))) or bool(mask_folders(folder))
 
 
 def newest(here: Path) -> Path | None:
@@ -28,7 +28,8 @@ def newest(here: Path) -> Path | None:
     return max(own, key=lambda folder: max(file.stat().st_mtime for file in folder.rglob("*")), default=None)
 
 
-def _holds_record(file: Path) -> bool:
+def holds_record(file: Path) -> bool:
+    """Whether a file is a record of `segcli predict`."""
     try:
         return is_record(json.loads(file.read_bytes()))
     except (OSError, ValueError):

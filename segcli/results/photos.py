@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from filecmp import cmp
 from functools import cached_property
 from pathlib import Path
 
 from segcli.errors import InputError, UsageError
+from segcli.results.own import holds_record
 from segcli.results.plan import COCO_NAME
 from segcli.results.readers import PredictedImage
 
@@ -38,12 +40,16 @@ class PhotoFinder:
         """
         if self.photos is None and image.file in self._recorded and self._recorded[image.file].is_file():
             return self._recorded[image.file]
-        found = {path.resolve(): path for root in self._roots for path in self._in(root, image)}
-        if len(found) == 1:
-            return next(iter(found.values()))
+        # Among results a photo's name may be that of its id map, which has its record beside it.
+        paths = [path for root in self._roots for path in self._in(root, image)]
+        found = [path for path in paths if not holds_record(path.with_suffix(".json"))]
+        if any(path.suffix != ".png" for path in found):
+            found = [path for path in found if path.suffix != ".png" or path.name == image.file]
+        other = next((path for path in found[1:] if not cmp(path, found[0], shallow=False)), None)
+        if other is not None:
+            raise InputError(f"{image}: its photo could be {found[0]} or {other}; give its folder with --photos")
         if found:
-            first, second, *_ = found.values()
-            raise InputError(f"{image}: its photo could be {first} or {second}; give its folder with --photos")
+            return found[0]
         where = f"in {self.photos}" if self.photos else "where it was, nor here"
         raise InputError(f"{image}: its photo is not {where}; give the folder of the photos with --photos")
 
@@ -63,10 +69,9 @@ class PhotoFinder:
     def _roots(self) -> Sequence[Path]:
         if self.photos is not None:
             return [self.photos]
-        here, results = Path(), self.results.resolve()
+        here = Path()
         folders = [here, *sorted(path for path in here.iterdir() if path.is_dir() and not path.name.startswith("."))]
-        # Among results a photo's name may be that of its id map.
-        return [folder for folder in folders if folder.resolve() != results]
+        return [folder for folder in folders if folder.resolve() != self.results.resolve()]
 
     def _in(self, root: Path, image: PredictedImage) -> Iterator[Path]:
         name = image.file if image.file is not None else image.id if isinstance(image.id, str) else None

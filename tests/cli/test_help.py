@@ -11,8 +11,10 @@ from collections.abc import Sequence
 import pytest
 
 HEAVY = ["torch", "torchvision", "numpy", "scipy", "cv2", "PIL", "huggingface_hub", "safetensors"]
-HELP = [["--help"], ["predict", "--help"], ["models", "--help"], ["train", "--help"]]
-HELP += [["visualize", "--help"], *(["viz", command, "--help"] for command in ("overlays", "curves"))]
+HELP = [["--help"], ["predict", "--help"], ["models", "--help"], ["train", "--help"], ["eval", "--help"]]
+HELP += [["visualize", "--help"], *(["viz", command, "--help"] for command in ("overlays", "curves", "report"))]
+HELP += [["viz", command, "--help"] for command in ("attention", "queries", "matching", "features")]
+HELP += [["data", command, "--help"] for command in ("check", "convert", "stats", "split")]
 HELP += [["models", command, "--help"] for command in ("list", "show", "pull", "path", "verify")]
 SECONDS = 0.35
 

@@ -10,8 +10,13 @@ from huggingface_hub import constants
 from typer.testing import CliRunner, Result
 
 from segcli.cli import app
+from segcli.engine import verify
+from segcli.types import Label, LabelSet
 from segcli.weights import download, golden
 from segcli.weights.manifest import manifest
+from segcli.weights.verified import verifications
+from tests.engine.scored import write_scored
+from tests.fakes import LABELS, FakeLoaded
 
 
 def run(*arguments: str) -> Result:
@@ -117,3 +122,33 @@ def test_verify_reports_what_it_compared(
     assert "class logits" in result.stdout
     assert "1.5e-05" in result.stdout
     assert "Not measured: the published metric (PQ 53.2)" in result.stdout
+
+
+def test_the_published_metric_is_measured_and_kept(
+    fake: FakeLoaded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another network in the place of the bundled one, and five photos in that of its hundred and five."""
+    monkeypatch.setenv("SEGCLI_VERIFIED", str(tmp_path / "mine" / "verified.json"))
+    data = write_scored(tmp_path / "data")
+    result = run("verify", "facade", "--data", str(data))
+    assert result.exit_code == 1
+    assert "105 facade photographs has 105 images, not 5: nothing can be said, nothing is kept" in result.stderr
+    monkeypatch.setitem(verify._IMAGES, "105 facade photographs", 5)
+    result = run("verify", "facade", "--data", str(data))
+    assert result.exit_code == 1
+    published = manifest()["facade"].metrics["PQ"]
+    assert [cell for cell in result.stdout.splitlines()[2].split() if cell in ("PQ", f"{published:.1f}", "NO")]
+    assert "Kept in" in result.stdout
+    [kept] = verifications().values()
+    assert (kept.name, kept.passed, kept.data["images"], kept.metrics[0].metric) == ("facade", False, 5, "PQ")
+    assert "measured here" in run("show", "facade").stdout
+    monkeypatch.setattr(verify, "TOLERANCE", 100.0)
+    assert run("verify", "facade", "--data", str(data)).exit_code == 0
+    assert verifications()["facade"].passed
+
+
+def test_other_data_says_nothing_about_published_numbers(fake: FakeLoaded, tmp_path: Path) -> None:
+    data = write_scored(tmp_path, 1, LabelSet((*LABELS.labels[1:], Label(90, "blue", False))))
+    result = run("verify", "facade", "--data", str(data))
+    assert result.exit_code == 2
+    assert "not the data of the published numbers, 105 facade photographs" in result.stderr

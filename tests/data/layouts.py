@@ -278,15 +278,20 @@ def labelme(root: Path, splits: Splits, labels: LabelSet) -> Path:
     return root
 
 
-def cityscapes(root: Path, splits: Splits) -> Path:
-    """leftImg8bit/train/<city>/ and gtFine/train/<city>/, labelIds; pixels of nothing have id 0 (unlabelled)."""
+def cityscapes(root: Path, splits: Splits, *, things: tuple[int, ...] = (26,), objects: bool = True) -> Path:
+    """leftImg8bit/train/<city>/ and gtFine/train/<city>/, labelIds; pixels of nothing have id 0 (unlabelled).
+
+    objects: instanceIds too, in which objects of `things` have a number each.
+    """
     for split, shots in splits.items():
         for number, shot in enumerate(shots):
             stem = f"bonn_{number:06d}_000019"
             save(root / "leftImg8bit" / split / "bonn" / f"{stem}_leftImg8bit.png", shot.image)
             truth = root / "gtFine" / split / "bonn"
             save(truth / f"{stem}_gtFine_labelIds.png", shot.map(shot.ids))
-            save(truth / f"{stem}_gtFine_instanceIds.png", shot.map([1000 * i for i in shot.ids]))
+            if objects:
+                numbers = [1000 * i + n if i in things else i for n, i in enumerate(shot.ids)]
+                save(truth / f"{stem}_gtFine_instanceIds.png", shot.map(numbers))
             save(truth / f"{stem}_gtFine_color.png", shot.image)
     return root
 

@@ -126,12 +126,45 @@ def test_pascal_voc_is_panoptic_with_the_background_as_stuff(tmp_path: Path) -> 
 def test_cityscapes_maps_its_ids_to_the_nineteen(tmp_path: Path) -> None:
     as_city = {1: 7, 7: 26, 90: 23}
     splits = {k: [Shot(s.name, s.image, s.masks, [as_city[i] for i in s.ids]) for s in v] for k, v in scenes().items()}
-    info = detect(layouts.cityscapes(tmp_path, splits))
+    info = detect(layouts.cityscapes(tmp_path, splits, objects=False))
     assert (info.format, info.task, len(info.labels), info.labels[13].name) == ("semantic-png", "semantic", 19, "car")
     assert "Cityscapes" in info.found
     sample = open_split(info, "train")[1]
     assert {info.labels[int(i)].id for i in sample.labels} == set(splits["train"][1].ids)
     np.testing.assert_array_equal(sample.void, ~splits["train"][1].masks.any(axis=0))
+
+
+def test_cityscapes_objects_serve_every_task(tmp_path: Path) -> None:
+    as_city = {1: 24, 7: 26, 90: 23}  # person, car, sky
+    splits = {k: [Shot(s.name, s.image, s.masks, [as_city[i] for i in s.ids]) for s in v] for k, v in scenes().items()}
+    layouts.cityscapes(tmp_path, splits, things=(26,))
+    info, shot = detect(tmp_path), splits["train"][2]
+    assert (info.task, info.tasks) == ("panoptic", ("panoptic", "semantic", "instance"))
+    sample = open_split(info, "train")[2]
+    found = sorted((info.labels[int(i)].id, m.tobytes()) for i, m in zip(sample.labels, sample.masks, strict=True))
+    people = np.any([m for i, m in zip(shot.ids, shot.masks, strict=True) if i == 24], axis=0)  # without numbers: one
+    apart = [(i, m.tobytes()) for i, m in zip(shot.ids, shot.masks, strict=True) if i != 24]
+    assert found == sorted([*apart, *([(24, people.tobytes())] if people.any() else [])])
+    crowds = {info.labels[int(i)].id for i, crowd in zip(sample.labels, sample.crowd, strict=True) if crowd}
+    assert crowds == ({24} if 24 in shot.ids else set())
+    np.testing.assert_array_equal(sample.void, ~shot.masks.any(axis=0))
+    instances = open_split(detect(tmp_path, task="instance"), "train")[2]
+    assert {instances.truth.labels.size, len(instances.masks)} == {sum(i == 26 for i in shot.ids) + (24 in shot.ids)}
+    semantic = open_split(detect(tmp_path, task="semantic"), "train")[2]
+    assert len(semantic.labels) == len(set(shot.ids))
+
+
+def test_labelme_holds_the_picture_itself(tmp_path: Path) -> None:
+    import base64
+
+    layouts.labelme(tmp_path, things_only(scenes()), THINGS)
+    for file in tmp_path.glob("*/*.json"):
+        raw, photo = json.loads(file.read_text()), file.with_suffix(".png")
+        layouts.save_json(file, raw | {"imageData": base64.b64encode(photo.read_bytes()).decode()})
+        photo.unlink()
+    sample = open_split(detect(tmp_path), "train")[0]
+    np.testing.assert_array_equal(sample.image, scenes()["train"][0].image)
+    assert sample.file.name == "shot0.png"
 
 
 def test_ade20k_counts_from_one_and_zero_is_void(tmp_path: Path) -> None:

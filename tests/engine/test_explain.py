@@ -36,6 +36,7 @@ class Picture:
     labels: np.ndarray
     crowd: np.ndarray
     void: np.ndarray | None = None
+    stated: None = None
     image_id: str = "a"
 
 

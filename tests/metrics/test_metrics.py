@@ -15,7 +15,7 @@ from segcli.codecs.rle import encode
 from segcli.errors import InputError
 from segcli.metrics import ImageTruth, InstanceMetric, Metric, PanopticMetric, SemanticMetric, metric_for
 from segcli.segments import Segments
-from segcli.types import TASKS, Label, LabelSet, Task
+from segcli.types import TASKS, CocoObjects, Label, LabelSet, Task
 
 LABELS = LabelSet((Label(7, "cat", True), Label(90, "sky", False), Label(18, "dog", True)))
 SIZE = (6, 9)
@@ -30,6 +30,7 @@ class Picture:
     labels: np.ndarray
     crowd: np.ndarray
     void: np.ndarray | None = None
+    stated: CocoObjects | None = None
 
 
 def truth(image_id: str = "a", **changes: Any) -> Picture:

@@ -16,7 +16,7 @@ from PIL import Image
 
 from segcli.codecs.rle import encode
 from segcli.segments import Segments
-from segcli.types import Label, LabelSet, Task
+from segcli.types import CocoObjects, Label, LabelSet, Task
 
 LABELS = LabelSet((Label(90, "cat", True), Label(1, "sky", False), Label(7, "dog", True), Label(13, "sea", False)))
 TOLERANCE = 1e-9
@@ -31,6 +31,7 @@ class Picture:
     labels: np.ndarray
     crowd: np.ndarray
     void: np.ndarray | None = None
+    stated: CocoObjects | None = None
 
 
 Case = list[tuple[Segments, Picture]]

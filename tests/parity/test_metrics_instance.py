@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import io
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from segcli.metrics import InstanceMetric
-from segcli.types import Label, LabelSet
+from segcli.metrics.per_image import count_image
+from segcli.metrics.resample import mean, values
+from segcli.types import CocoObjects, Label, LabelSet
 from tests.parity import official
 from tests.parity.official import LABELS, Case, cases, coco_evaluation, coco_files, coco_numbers, same
 
@@ -85,20 +88,47 @@ def test_more_than_100_instances() -> None:
     assert evaluation.stats[0] == -1
 
 
-def test_annotation_id_zero() -> None:
-    """pycocotools never credits annotation 0, hotcoco does: the number is that of annotations numbered from 1."""
+def stated(case: Case, first_id: int) -> tuple[Case, dict[str, Any], list[dict[str, Any]]]:
+    """The case as a COCO file states it, its annotations numbered from `first_id`: (case, dataset, results)."""
+    dataset, results = coco_files(case, LABELS)
+    for number, annotation in enumerate(dataset["annotations"], start=first_id):
+        annotation["id"] = number
+    zero = next((entry["category_id"] for entry in dataset["annotations"] if entry["id"] == 0), None)
+    pictures = []
+    for segments, truth in case:
+        own = tuple(entry for entry in dataset["annotations"] if entry["image_id"] == int(truth.image_id))
+        pictures.append((segments, replace(truth, stated=CocoObjects(own, zero))))
+    return pictures, dataset, results
+
+
+@settings(max_examples=40)
+@given(cases("instance", side=6), st.sampled_from([0, 0, -1, 1]))
+def test_annotation_id_zero(case: Case, first_id: int) -> None:
+    """pycocotools never credits annotation 0; neither do the dataset's number, ranks' parts of it, or its counts."""
+    case, dataset, results = stated(case, first_id)
+    parts = [counted(case[::2]), counted(case[1::2])]
+    parts[0].merge(parts[1])
+    check(parts[0], dataset, results)
+    things = [label.id for label in LABELS if label.isthing]
+    counts = [count_image(segments, truth, LABELS).counts for segments, truth in case]
+    whole = mean(values("instance", counts, things, np.ones((1, len(case)), dtype=np.int64)))
+    same({"AP": float(whole[0])}, {"AP": parts[0].compute().value})
+
+
+def test_annotation_id_zero_in_plain_sight() -> None:
+    """One object, found exactly: AP is 0 if its id is 0, and 1 with any other id."""
     mask = np.zeros((8, 8), dtype=bool)
     mask[2:6, 2:6] = True
     segments = official.prediction("instance", (8, 8), [mask], [0], [0.9])
     truth = official.Picture("1", mask[None], np.zeros(1, dtype=np.int64), np.zeros(1, dtype=bool))
-    dataset, results = coco_files([(segments, truth)], LABELS)
-    from_zero = copy.deepcopy(dataset)
-    from_zero["annotations"][0]["id"] = 0
-    metric = InstanceMetric(LABELS)
-    metric.update_coco(from_zero["images"][0], from_zero["annotations"], results)
-    assert coco_numbers(coco_evaluation(from_zero, results, "segm"))["AP"] == 0
-    check(metric, dataset, results)
-    assert metric.compute().value == pytest.approx(1)
+    for first_id, expected in ((0, 0.0), (1, 1.0)):
+        case, dataset, results = stated([(segments, truth)], first_id)
+        assert counted(case).compute().value == pytest.approx(expected)
+        assert coco_numbers(coco_evaluation(dataset, results, "segm"))["AP"] == pytest.approx(expected)
+        from_entries = InstanceMetric(LABELS)
+        zero = 90 if first_id == 0 else None
+        from_entries.update_coco(dataset["images"][0], dataset["annotations"], results, zero=zero)
+        assert repr(from_entries.compute()) == repr(counted(case).compute())
 
 
 def coco_sample(shared_dir: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:

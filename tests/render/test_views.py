@@ -67,7 +67,7 @@ def features() -> Figure:
     for part, stride in (("backbone", 4), ("backbone", 8), ("pixel decoder", 8), ("mask features", 4)):
         height, width = 64 // stride, 96 // stride
         rgb = np.dstack(np.broadcast_arrays(np.arange(height)[:, None] * stride, np.arange(width) * stride, 99))
-        maps.append(FeatureMap(part, stride, 24, rgb.astype(np.uint8), 0.5))
+        maps.append(FeatureMap(part, stride, 24, rgb.astype(np.uint8), 0.5, (0.9, 1)))
     points = np.array([[0.5, 0.5], [0.2, 0.3], [0.9, 0.9], [1.5, 0.5]], dtype=np.float32)
     weights = np.array([0.1, 0.2, 0.3, 0.4], dtype=np.float32)
     return draw_features(PHOTO, maps, [Samples(8, (0.5, 0.5), points, weights, np.array([0, 0, 1, 1]), (16, 8))])

@@ -42,7 +42,7 @@ def writer_for(to: str, info: DatasetInfo) -> Writer:
     kind = kind_of(info)
     if to in _NEED_OBJECTS and (kind == "semantic" or not len(things_of(info.source_labels))):
         raise UsageError(
-            f"--to {to} holds objects, and {info.format} data as in {info.root} tells only classes apart; "
-            "possible: coco-panoptic, semantic-png, voc"
+            f"{info.root}: tells only classes apart, and --to {to} holds objects; "
+            "possible here: coco-panoptic, semantic-png, voc"
         )
     return WRITERS[to](info.source_labels, kind)

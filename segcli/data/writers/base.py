@@ -37,15 +37,16 @@ class Item:
 
 @dataclass
 class Encoded:
-    """What belongs to one image. files: places relative to the dataset. rows: for the files of a split.
+    """What belongs to one image. files: by their places in the dataset. image, annotations: rows of a JSON file.
 
-    losses: what the format cannot hold -> how much of it there was.
+    losses: what the format cannot hold, and changes: what it holds in another form -> how much of it there was.
     """
 
     files: dict[str, bytes] = field(default_factory=dict)
     image: dict[str, Any] | None = None
     annotations: list[dict[str, Any]] = field(default_factory=list)
     losses: Counter[str] = field(default_factory=Counter)
+    changes: Counter[str] = field(default_factory=Counter)
 
 
 class Writer(Protocol):

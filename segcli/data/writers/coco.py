@@ -35,7 +35,7 @@ class CocoWriter:
                 continue
             area = rle.area
             if not area:
-                done.losses["objects without a pixel"] += 1
+                done.losses["objects without a pixel are left out"] += 1
                 continue
             row = {
                 "image_id": item.image_id,
@@ -46,7 +46,7 @@ class CocoWriter:
                 "iscrowd": int(truth.crowd[index]),
             }
             done.annotations.append(row)
-        done.losses["pixels of unknown truth, which become background"] += unknown_pixels(truth)
+        done.losses["pixels of unknown truth become background"] += unknown_pixels(truth)
         return done
 
     def finish(self, names: dict[str, list[str]]) -> dict[str, str]:
@@ -102,10 +102,10 @@ class PanopticWriter:
                 row = {"id": number, "category_id": labels[number - 1], "area": rle.area, "bbox": list(rle.bbox)}
                 segments.append(row | {"iscrowd": int(crowd[number - 1])})
         done = Encoded(image=_image_row(item))
-        done.losses["pixels of several objects, which become one's"] += picture.shared
-        done.losses["objects without a pixel of their own"] += len(labels) - len(segments)
+        done.losses["pixels of several objects become one's"] += picture.shared
+        done.losses["objects hidden by others are left out"] += len(labels) - len(segments)
         if self._background is not None and self._background not in {row["category_id"] for row in segments}:
-            done.losses["objects without a pixel of their own"] -= 1
+            done.losses["objects hidden by others are left out"] -= 1
         file = f"{item.stem}.png"
         done.files[self.json_place(item.split).removesuffix(".json") + f"/{file}"] = encode_panoptic_png(ids)
         done.annotations = [{"image_id": item.image_id, "file_name": file, "segments_info": segments}]

@@ -20,8 +20,8 @@ from segcli.data.writers.declared import declaration
 from segcli.errors import UsageError
 from segcli.types import Label, LabelSet
 
-_SHARED = "pixels of several objects, which become one's"
-_BURIED = "objects without a pixel of their own"
+_SHARED = "pixels of several objects become one's"
+_BURIED = "objects hidden by others are left out"
 _VOID_8, _VOID_16 = 255, 65_535
 
 
@@ -60,7 +60,7 @@ class SemanticWriter:
         stored = values(picture.ids, table, self._nothing, self._void)
         stored = stored.astype(np.uint16 if self._is_deep else np.uint8)
         done = Encoded(files={_pair_place(item.split, f"{item.stem}.png", "labels"): encode_png(stored)})
-        done.losses["pixels of several classes, which become one's"] += picture.mixed
+        done.losses["pixels of several classes become one's"] += picture.mixed
         return done
 
     def finish(self, names: dict[str, list[str]]) -> dict[str, str]:
@@ -109,7 +109,7 @@ def _numbered_objects(item: Item, ids: np.ndarray, kept: np.ndarray, void: int) 
     table[single] = np.arange(1, int(single.sum()) + 1)
     table[kept & crowd] = void
     done.losses[_BURIED] += int((kept & ~seen).sum())
-    done.losses["crowd regions, which become pixels of unknown truth"] += int((kept & crowd & seen).sum())
+    done.losses["crowd regions become pixels of unknown truth"] += int((kept & crowd & seen).sum())
     return values(ids, table, 0, void), done
 
 

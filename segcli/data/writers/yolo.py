@@ -38,15 +38,15 @@ class YoloWriter:
             if label is None:
                 continue
             if truth.crowd[index]:
-                done.losses["crowd regions, which are left out"] += 1
+                done.losses["crowd regions are left out"] += 1
                 continue
             if not rle.area:
-                done.losses["objects without a pixel"] += 1
+                done.losses["objects without a pixel are left out"] += 1
                 continue
             numbers, seams = _polygon(truth, index, rle)
-            done.losses["objects in parts or with holes, joined by seams (segcli reads them back exactly)"] += seams > 0
+            done.changes["objects of several parts or with holes are one polygon with seams of no width"] += seams > 0
             lines.append(f"{label} {numbers}\n")
-        done.losses["pixels of unknown truth, which become background"] += unknown_pixels(truth)
+        done.losses["pixels of unknown truth become background"] += unknown_pixels(truth)
         place = f"labels/{item.stem}.txt" if item.split == "all" else f"labels/{item.split}/{item.stem}.txt"
         done.files[place] = "".join(lines).encode()
         return done

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -69,14 +70,16 @@ def _maps(pyramid: Sequence[Tensor], pixels: PixelFeatures, frame: Frame) -> lis
 
 def _map(part: str, levels: Sequence[Tensor], share: tuple[float, float], frame: Frame) -> list[FeatureMap]:
     """Maps [1, C, h, w] of one space -> one FeatureMap each, of the photo's part."""
-    arrays = []
+    arrays, shares = [], []
     for level in levels:
-        rows, columns = (max(1, round(axis * s)) for axis, s in zip(level.shape[2:], share, strict=True))
+        sides = [axis * s for axis, s in zip(level.shape[2:], share, strict=True)]  # of the photo, in cells
+        rows, columns = (math.ceil(side) for side in sides)
         arrays.append(level[0, :, :rows, :columns].float().cpu().numpy())
+        shares.append((sides[0] / rows, sides[1] / columns))
     colours, explained = principal_colours(arrays)
     return [
-        FeatureMap(part, round(frame.padded[0] / level.shape[2]), level.shape[1], rgb, explained)
-        for level, rgb in zip(levels, colours, strict=True)
+        FeatureMap(part, round(frame.padded[0] / level.shape[2]), level.shape[1], rgb, explained, covered)
+        for level, rgb, covered in zip(levels, colours, shares, strict=True)
     ]
 
 

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from segcli.config import ModelConfig
 from segcli.data.collate import Layout, collate
-from segcli.data.dataset import Dataset, Sample
+from segcli.data.dataset import Dataset, Sample, open_split
 from segcli.data.detect import detect
 from segcli.data.draws import torch_generator
 from segcli.data.records import DatasetInfo
@@ -65,22 +66,15 @@ def find_truth(root: Path, photo: Photo, spec: InferenceSpec, task: Task | None 
 
 def _find(info: DatasetInfo, photo: Photo) -> tuple[Dataset, int]:
     """(split, number) of the photo in a dataset."""
-    wanted = photo.path.resolve()
-    same: list[tuple[str, int]] = []
-    for split, records in info.splits.items():
-        for index, record in enumerate(records):
-            path = Path(record.image)
-            if path.name == photo.path.name:
-                if path.resolve() == wanted:
-                    same = [(split, index)]
-                    break
-                same.append((split, index))
-        else:
-            continue
-        break
+    same = [
+        (split, index, Path(record.image))
+        for split, records in info.splits.items()
+        for index, record in enumerate(records)
+        if Path(record.image).name == photo.path.name
+    ]
+    same = [place for place in same if place[2].resolve() == photo.path.resolve()][:1] or same
     if len(same) == 1:
-        split, index = same[0]
-        return Dataset(info.splits[split], info.reader, info.labels, info.source_labels, info.task), index
+        return open_split(info, same[0][0]), same[0][1]
     some = next((Path(records[0].image).name for records in info.splits.values() if records), "none")
     if not same:
         raise InputError(f"{photo.path}: {info.root} has no image of this name; it has {some}, for example")
@@ -157,7 +151,7 @@ def cost_terms(config: ModelConfig, prediction: QueryPredictions, target: Target
 def _ious(logits: Tensor, truth: np.ndarray, padded: tuple[int, int]) -> np.ndarray:
     """IoU of each matched query's mask with every object's, at the network's size -> float [M, N]."""
     height, width = truth.shape[1:]
-    large = torch.nn.functional.interpolate(logits[:, None], size=padded, mode="bilinear", align_corners=False)[:, 0]
+    large = F.interpolate(logits[:, None], size=padded, mode="bilinear", align_corners=False)[:, 0]
     predicted = (large[:, :height, :width] > 0).flatten(1).float()
     wanted = torch.from_numpy(truth).flatten(1).float()
     common = predicted @ wanted.T

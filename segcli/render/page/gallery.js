@@ -64,17 +64,20 @@ function passes(index) {
   return value !== null && value >= (state.low ?? -Infinity) && value <= (state.high ?? Infinity);
 }
 
-/** Filter and sort anew; cards are made once and moved. */
+/** Filter and sort anew; cards are made once, and moved only if another order or choice comes out. */
 function arrange() {
   const {of} = measures[state.measure];
   const values = new Map(head.images.map((_, index) => [index, of(index)]));
   const sign = state.reversed ? -1 : 1;
+  const before = state.shown;
   state.shown = [...values.keys()].filter(passes).sort((a, b) => {
     const [one, other] = [values.get(a), values.get(b)];
     if (one === null || other === null) return (one === null) - (other === null) || a - b; // unknown is last
     return sign * (one - other) || a - b;
   });
-  byId('gallery').replaceChildren(...state.shown.map(cardOf));
+  if (state.shown.length !== before.length || state.shown.some((index, place) => index !== before[place])) {
+    byId('gallery').replaceChildren(...state.shown.map(cardOf));
+  }
   const all = head.images.length;
   byId('count').textContent = state.shown.length === all ? count(all, 'image')
     : state.shown.length ? `${state.shown.length.toLocaleString('en')} of ${count(all, 'image')}`
@@ -99,7 +102,7 @@ const watcher = new IntersectionObserver((entries) => {
 }, {rootMargin: '300px 0px'});
 
 function cardOf(index) {
-  if (cards.has(index)) return renewed(cards.get(index), index);
+  if (cards.has(index)) return cards.get(index);
   const image = head.images[index];
   const photo = element('img', {alt: '', hidden: true, decoding: 'async'});
   const picture = element('div', {class: 'picture'}, photo, element('canvas'));
@@ -110,16 +113,16 @@ function cardOf(index) {
   const card = element('li', {'data-index': index}, button);
   cards.set(index, card);
   watcher.observe(card);
-  return renewed(card, index);
+  tellFacts(card, index);
+  return card;
 }
 
 /** The line below the picture, for the threshold as it is. */
-function renewed(card, index) {
-  const {value} = head.images[index], visible = visibleOf(sideShown(index)).filter(Boolean).length;
-  const facts = [count(visible, 'segment')];
+function tellFacts(card, index) {
+  const {value, problem: gone} = head.images[index], visible = visibleOf(sideShown(index)).filter(Boolean).length;
+  const facts = gone ? [] : [count(visible, 'segment')];
   if (value !== null && value !== undefined) facts.unshift(`${head.metric} ${scaled(value).toFixed(1)}`);
   card.querySelector('.facts').textContent = facts.join(' · ');
-  return card;
 }
 
 const CARD = 320; // pixels of a card's masks on their long side
@@ -127,6 +130,7 @@ const CARD = 320; // pixels of a card's masks on their long side
 async function drawCard(index) {
   const card = cards.get(index), photo = card.querySelector('img'), canvas = card.querySelector('canvas');
   const thumbnail = thumbnailOf(index);
+  tellFacts(card, index);
   if (thumbnail && photo.getAttribute('src') !== thumbnail) photo.setAttribute('src', thumbnail);
   photo.hidden = !thumbnail;
   photo.classList.toggle('grey', state.view === 'error');
@@ -172,5 +176,5 @@ function layerOf(image, view, step = 1) {
       if (own !== state.label && other !== state.label) ids[at] = 0;
     }
   }
-  return {ids, colours: head.kinds.map((kind) => pixelOf(kind.colour)), compared};
+  return {ids, colours: head.kinds.map((kind) => pixelOf(kind.colour, kind.opacity)), compared};
 }

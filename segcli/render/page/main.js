@@ -182,7 +182,7 @@ function pressed(event) {
   if (event.ctrlKey || event.metaKey || event.altKey || byId('help').open) return;
   const typing = event.target.matches('input:not([type=radio]), select');
   if (event.key === 'Escape' && typing) event.target.blur();
-  else if (typing) return;
+  else if (typing || (event.target.matches('[type=radio]') && event.key.startsWith('Arrow'))) return;
   else if (state.open >= 0 && KEYS[event.key]) KEYS[event.key]();
   else if (state.open < 0 && event.key.startsWith('Arrow') && event.target.matches('[data-image]')) walk(event);
   else if (LETTERS[event.key.toLowerCase()]) LETTERS[event.key.toLowerCase()]();

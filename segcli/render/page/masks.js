@@ -34,9 +34,9 @@ function sideOf(record) {
 }
 
 /** "#rrggbb" -> what an ImageData holds of it, read as a 32-bit number. */
-function pixelOf(colour) {
+function pixelOf(colour, opacity = 1) {
   const rgb = parseInt(colour.slice(1), 16);
-  return (0xff000000 | (rgb & 0xff) << 16 | rgb & 0xff00 | rgb >> 16) >>> 0;
+  return (Math.round(255 * opacity) << 24 | (rgb & 0xff) << 16 | rgb & 0xff00 | rgb >> 16) >>> 0;
 }
 
 function fillRuns(ids, runs, height, columns, step, value) {
@@ -90,7 +90,7 @@ function lighter(pixel) {
   return (0xff000000 | channel(16) | channel(8) | channel(0)) >>> 0;
 }
 
-const SHADE = 0x8c000000, GLOW = 0xffffffff;
+const SHADE = 0x73000000, GLOW = 0xffffffff;
 
 /** Shade everything but what mask (1 = lit) holds, and draw a white line around that. */
 function drawLit(canvas, mask, columns) {

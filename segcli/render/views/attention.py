@@ -27,6 +27,7 @@ _ROWS = (
     ("attention", "of layer $l+1$"),
 )
 _WIDEST, _TALLEST = 300, 260  # pixels of a panel
+_LOWEST = 48  # and of the words beside it
 _SHEET = 2250  # pixels across, less where panels have reached their widest
 _LEAST = 1150  # and at least, for the equation
 _SIDE, _GAP, _ARROW, _MARGIN = 150, 12, 16, 28
@@ -73,8 +74,8 @@ def draw_attention(photo: np.ndarray, strips: Sequence[Strip], share: tuple[floa
     width = min(_WIDEST, (_SHEET - _SIDE - 2 * _MARGIN) // columns - _GAP)
     backdrop = Backdrop.of(photo, (_TALLEST, width))
     tall, wide = backdrop.size
-    pitch = max(wide, 120) + _GAP
-    height = LINE + 3 * tall + 2 * (_ARROW + LINE + 4)
+    pitch, step = max(wide, 120) + _GAP, max(tall, _LOWEST) + _ARROW + LINE + 4
+    height = LINE + 2 * step + max(tall, _LOWEST)
     top = _MARGIN + 2 * LINE + 28
     foot = top + len(strips) * (height + _BETWEEN) - _BETWEEN
     sheet = Sheet(max(2 * _MARGIN + _SIDE + columns * pitch - _GAP, _LEAST), foot + _MARGIN)
@@ -84,19 +85,25 @@ def draw_attention(photo: np.ndarray, strips: Sequence[Strip], share: tuple[floa
         heading = f"prediction {column}" + (" = answer" if column == columns - 1 else "")
         sheet.words(x, _MARGIN + 2 * LINE - 2, heading, size=7.5, color=QUIET)
     for number, strip in enumerate(strips):
-        _draw_strip(sheet, backdrop, strip, share, (_MARGIN, top + number * (height + _BETWEEN)), pitch)
+        _draw_strip(sheet, backdrop, strip, share, (_MARGIN, top + number * (height + _BETWEEN)), pitch, step)
     return sheet.figure
 
 
 def _draw_strip(
-    sheet: Sheet, backdrop: Backdrop, strip: Strip, share: tuple[float, float], corner: tuple[int, int], pitch: int
+    sheet: Sheet,
+    backdrop: Backdrop,
+    strip: Strip,
+    share: tuple[float, float],
+    corner: tuple[int, int],
+    pitch: int,
+    step: int,
 ) -> None:
     x0, y0 = corner
     tall, wide = backdrop.size
-    rows = [y0 + LINE + i * (tall + _ARROW + LINE + 4) for i in range(3)]
-    sheet.words(x0, rows[0], f"query {strip.query}", size=9.5, weight="bold")
+    rows = [y0 + LINE + i * step for i in range(3)]
+    sheet.words(x0, rows[0] - 5, f"query {strip.query}", size=9.5, weight="bold", va="bottom")
     for (name, rest), y in zip(_ROWS, rows, strict=True):
-        sheet.words(x0, y + tall / 2, f"{name}\n{rest}", size=8, math=True, va="center", linespacing=1.4)
+        sheet.words(x0, y + max(tall, _LOWEST) / 2, f"{name}\n{rest}", size=8, math=True, va="center", linespacing=1.4)
     across = max(8, int(pitch / 9.5))
     for column, (name, score) in enumerate(zip(strip.names, strip.scores, strict=True)):
         x, colour = x0 + _SIDE + column * pitch, np.maximum(strip.colours[column], _DARKEST)
@@ -104,13 +111,13 @@ def _draw_strip(
         sheet.image(x, rows[0], mask_panel(backdrop, strip.masks[column], share, colour))
         if column == len(strip.steps):
             break
-        step = strip.steps[column]
-        at = x + wide - 12  # right of the words
+        layer = strip.steps[column]
+        at = x + max(wide - 12, 108)  # right of the words
         sheet.arrow((at, rows[0] + tall + 2), (at, rows[1] - 3))
-        sheet.words(x, rows[1] - 5, f"1/{step.stride}: {_opened(strip, column)}", size=7, color=QUIET, va="bottom")
-        sheet.image(x, rows[1], region_panel(backdrop, step, share, colour))
+        sheet.words(x, rows[1] - 5, f"1/{layer.stride}: {_opened(strip, column)}", size=7, color=QUIET, va="bottom")
+        sheet.image(x, rows[1], region_panel(backdrop, layer, share, colour))
         sheet.arrow((at, rows[1] + tall + 2), (at, rows[2] - 3))
-        sheet.image(x, rows[2], attention_panel(backdrop, step, share))
+        sheet.image(x, rows[2], attention_panel(backdrop, layer, share))
     x = x0 + _SIDE + len(strip.steps) * pitch
     ramp = np.broadcast_to(np.linspace(0, 1, min(wide, 120)), (12, min(wide, 120)))
     sheet.image(x, rows[2] + tall - 12, coloured(ramp, HEAT))

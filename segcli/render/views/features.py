@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _ROWS = (("backbone", "backbone"), ("pixel decoder", "pixel\ndecoder"))
 _WIDEST, _TALLEST = 430, 380  # pixels of a panel
+_NARROWEST, _LOWEST = 330, 75  # and of the words above and beside it
 _SIDE, _GAP, _MARGIN = 130, 14, 30
 _LEAST = 1150  # pixels across that the words need
 _COLOURS = ("#E69F00", "#56B4E9", "#F0E442")  # of the levels that are read, coarse to fine: Okabe and Ito
@@ -28,6 +29,7 @@ class FeatureMap:
     """A map of the network. part: "backbone", "pixel decoder" or "mask features"; channels: how many it has.
 
     rgb: uint8 [h, w, 3], its first three principal components over the photo; explained: their share of the variance.
+    share: how much of `rgb` the photo covers, (rows, columns): the last row and column may lie in the padding, in part.
     """
 
     part: str
@@ -35,6 +37,7 @@ class FeatureMap:
     channels: int
     rgb: np.ndarray
     explained: float
+    share: tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ def draw_features(photo: np.ndarray, maps: Sequence[FeatureMap], samples: Sequen
     strides = sorted({m.stride for m in maps})
     backdrop = Backdrop.of(photo, (_TALLEST, _WIDEST))
     tall, wide = backdrop.size
-    pitch, drop = wide + _GAP, tall + LINE + _GAP
+    pitch, drop = max(wide, _NARROWEST) + _GAP, max(tall, _LOWEST) + LINE + _GAP
     top = _MARGIN + 3 * LINE + 14
     rows = len(_ROWS) + bool(samples)
     width = max(2 * _MARGIN + _SIDE + (len(strides) + 1) * pitch - _GAP, _LEAST)
@@ -73,14 +76,14 @@ def draw_features(photo: np.ndarray, maps: Sequence[FeatureMap], samples: Sequen
     sheet.words(left, top - 5, "photo", size=8, va="bottom")
     sheet.image(left, top, backdrop.bright.round().astype(np.uint8))
     for row, (part, title) in enumerate(_ROWS):
-        sheet.words(_MARGIN, top + row * drop + tall / 2, title, size=8.5, va="center", linespacing=1.4)
+        sheet.words(_MARGIN, top + row * drop + max(tall, _LOWEST) / 2, title, size=8.5, va="center", linespacing=1.4)
         for m in maps:
             if m.part != part and not (row and m.part == "mask features"):
                 continue
             x, y = left + (strides.index(m.stride) + 1) * pitch, top + row * drop
             name = "mask features, " if m.part == "mask features" else ""
             sheet.words(x, y - 5, f"{name}1/{m.stride}, {m.channels} channels, {m.explained:.0%}", 8, va="bottom")
-            sheet.image(x, y, cells(m.rgb, (1, 1), backdrop.size))
+            sheet.image(x, y, cells(m.rgb, m.share, backdrop.size))
     note = "percentages: how much of the variance the three colours hold; the levels of the pixel decoder share theirs"
     sheet.words(_MARGIN, _MARGIN + LINE + 2, note, size=7.5, color=QUIET)
     if samples:
@@ -101,7 +104,7 @@ def _draw_samples(
     left, y = corner
     tall, wide = backdrop.size
     text = "where the last\nlayer reads for\nthe cross"
-    sheet.words(_MARGIN, y + tall / 2, text, size=8.5, va="center", linespacing=1.4)
+    sheet.words(_MARGIN, y + max(tall, _LOWEST) / 2, text, size=8.5, va="center", linespacing=1.4)
     faint = (0.55 * backdrop.bright).round().astype(np.uint8)
     for own in samples:
         x = left + (strides.index(own.stride) + 1) * pitch

@@ -101,7 +101,8 @@ def draw_matching(photo: np.ndarray, found: Assignment, share: tuple[float, floa
 
 def _title(sheet: Sheet, found: Assignment, rows: int, columns: int) -> None:
     queries, objects = found.total.shape
-    sheet.words(_MARGIN, _MARGIN - 8, f"{objects} objects, {queries} queries", size=10.5, weight="bold")
+    left = f": {objects - queries} find none" if objects > queries else ""
+    sheet.words(_MARGIN, _MARGIN - 8, f"{objects} objects, {queries} queries{left}", size=10.5, weight="bold")
     shown = f"{rows} largest objects" if rows < objects else "objects, the largest first"
     text = (
         f"rows: {shown}; columns: {'their queries' if columns <= rows else 'their queries, then the cheapest others'}; "

@@ -70,7 +70,7 @@ def draw_queries(statistics: QueryStatistics, most: int = 20) -> Figure:
     listed = max((min(len(statistics.classes(query)), _NAMED) for query in shown), default=0)
     tall = _TILE + listed * LINE
     top = _MARGIN + 2 * LINE + _USE + 5 * LINE + 34
-    dead = textwrap.wrap(_dead_line(statistics), 200)
+    dead = textwrap.wrap(_dead_line(statistics), 235)
     foot = top + -(-len(shown) // _COLUMNS) * tall
     sheet = Sheet(2 * _MARGIN + _COLUMNS * _WIDE - 24, foot + len(dead) * LINE + _MARGIN)
     count = len(statistics.wins)

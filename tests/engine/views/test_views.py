@@ -23,6 +23,7 @@ from segcli.layers.masks import DenseMasks
 from segcli.layers.trace import record
 from segcli.models.mask2former import build_mask2former
 from segcli.models.segmenter import Segmenter
+from segcli.render.views.matching import draw_matching
 from segcli.types import Frame, MergeRule, PixelFeatures, QueryPredictions
 from tests.fakes import LABELS, FakeLoaded
 from tests.objective.scenes import Factors, target
@@ -189,6 +190,18 @@ def test_objects_go_to_the_queries_of_their_colour() -> None:
     np.testing.assert_allclose(found.total, sum(found.terms.values()))
 
 
+def test_more_objects_than_queries_leave_some_without() -> None:
+    shown = photo(60, 70)
+    ids = np.repeat(np.arange(1, 7), 10)[:, None] * np.ones((1, 70), dtype=np.int64)
+    found = match_queries(
+        FakeLoaded(), shown, _sample(shown, MapTruth(ids, np.array([0, 0, 0, 1, 1, 1]), np.zeros(6, bool)))
+    )
+    assert sorted(query for query, _ in found.pairs) == [0, 1, 2, 3]
+    assert len({target for _, target in found.pairs}) == 4
+    picture = draw_matching(shown.image, found, (1, 1))
+    assert "6 objects, 4 queries: 2 find none" in [text.get_text() for text in picture.texts]
+
+
 def _sample(shown: Photo, truth: MapTruth) -> Sample:
     return Sample(shown.image, truth, shown.path, "image")
 
@@ -218,6 +231,9 @@ def test_every_part_has_its_maps(loaded: FakeLoaded) -> None:
         ("mask features", 4),
     ]
     assert samples == []
+    for m in maps:  # photos of 50×70 become 64×90, and are padded to 64×96
+        height, width = m.rgb.shape[0] * m.share[0], m.rgb.shape[1] * m.share[1]
+        assert (height * m.stride, width * m.stride) == pytest.approx((64, 90))
 
 
 def test_points_are_those_of_the_position_that_holds_the_pixel(loaded: FakeLoaded) -> None:

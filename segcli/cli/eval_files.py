@@ -1,0 +1,105 @@
+"""The two forms of `segcli eval` that need no model: predictions from files, and two evaluations compared."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from segcli import console
+from segcli.cli.eval_screen import percent
+from segcli.console import Column, Console
+
+if TYPE_CHECKING:
+    from segcli.engine.compare import Comparison, Difference
+    from segcli.engine.distributed import Ranks
+    from segcli.engine.evaluation import Evaluation, Output
+
+_CHANGED = 5  # images listed in each direction
+
+
+def of_files(
+    data: Path,
+    files: Path,
+    task: str | None,
+    split: str,
+    format: str | None,
+    *,
+    images: int | None,
+    max_dets: int | None,
+    output: Output | None,
+    ranks: Ranks,
+    say: Console,
+) -> Evaluation:
+    """The evaluation of predictions from files; says what was found, and how images and classes were matched."""
+    from segcli.engine.eval_data import open_data, open_tasks
+    from segcli.engine.match_predictions import match, tasks_of
+    from segcli.engine.score import of_predictions
+    from segcli.metrics import COCO_DETS
+    from segcli.results import open_predictions
+
+    predictions = open_predictions(files, None if task in (None, "all") else task)  # type: ignore[arg-type]
+    wanted = predictions.task if task in (None, "all") else task
+    info = open_data(data, wanted, format, split)
+    matched = match(predictions, info, split)
+    count = f"{len(predictions.images)} image" + "s" * (len(predictions.images) != 1)
+    for note in (info.found, *info.notes, f"{files}: {predictions.what} of {count}", *matched.notes):
+        say.note(note)
+    if ranks.is_first:
+        for warning in matched.warnings:
+            console.warning(warning)
+    return of_predictions(
+        matched,
+        info,
+        split,
+        open_tasks(info, split, tasks_of(predictions, info, task)),
+        images=images,
+        max_dets=max_dets or COCO_DETS,
+        output=output,
+        ranks=ranks,
+    )
+
+
+def show_comparisons(folders: tuple[Path, Path], say: Console, *, as_json: bool) -> None:
+    """Compare two evaluation folders and print what a person wants to know, or everything as JSON."""
+    from segcli.engine.compare import compare
+
+    comparisons = compare(*folders)
+    if as_json:
+        documents = {comparison.task: comparison.to_json() for comparison in comparisons}
+        console.json_document(next(iter(documents.values())) if len(documents) == 1 else documents)
+        return
+    for number, comparison in enumerate(comparisons):
+        if number:
+            say.say()
+        _show(comparison, say)
+
+
+def _show(comparison: Comparison, say: Console) -> None:
+    say.note(f"{comparison.task}: A is {comparison.a}, B is {comparison.b}")
+    heads = [Column(head, numeric=True) for head in ("A", "B", "B − A", "95 % interval")]
+    rows = [[comparison.metric, *_cells(comparison.difference)]]
+    rows += [[own.name, *_cells(own.difference)] for own in comparison.classes]
+    say.table([Column("class"), *heads, Column("")], rows)
+    better = [image for image in comparison.images if image.b > image.a]
+    worse = [image for image in comparison.images if image.b < image.a]
+    changed = [*better[:_CHANGED], *worse[:_CHANGED]]
+    if changed:
+        say.say(f"{len(better)} images are better, {len(worse)} worse; those that changed most:")
+        say.table(
+            [Column("image"), *heads[:3]],
+            [[image.file, percent(image.a), percent(image.b), _points(image.b - image.a)] for image in changed],
+        )
+    say.say(comparison.sentence)
+
+
+def _cells(difference: Difference) -> list[str]:
+    if difference.low != difference.low:
+        return [percent(difference.a), percent(difference.b), "-", "-", ""]
+    interval = f"{_points(difference.low)} to {_points(difference.high)}"
+    verdict = {1: "better", -1: "worse", 0: ""}[difference.shown]
+    return [percent(difference.a), percent(difference.b), _points(difference.b - difference.a), interval, verdict]
+
+
+def _points(value: float) -> str:
+    """A difference of fractions in points of a hundred."""
+    return f"{100 * value:+.2f}".replace("-", "−")

@@ -1,0 +1,62 @@
+"""`segcli eval --model`: a model brought together with a dataset."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from segcli.cli import options
+from segcli.cli.loading import introduce, load
+from segcli.console import Console
+
+if TYPE_CHECKING:
+    from segcli.engine.distributed import Ranks
+    from segcli.engine.evaluation import Evaluation, Output
+
+Where = tuple[options.DeviceName, options.DtypeName, int | None, int]  # device, dtype, threads, batch size
+
+
+def of_model(
+    data: Path,
+    model: str | None,
+    task: str | None,
+    split: str,
+    format: str | None,
+    *,
+    tta: bool,
+    where: Where,
+    images: int | None,
+    max_dets: int | None,
+    output: Output | None,
+    ranks: Ranks,
+    say: Console,
+) -> Evaluation:
+    """The evaluation of a model; says what the data is, which classes fit, and which model this is."""
+    from segcli.engine.eval_data import choose_tasks, for_model, open_data, open_tasks, two_truths
+    from segcli.engine.evaluation import of_model
+    from segcli.engine.protocol import Protocol
+    from segcli.metrics.match_classes import match_classes
+
+    info = open_data(data, task, format, split)
+    device, dtype, threads, batch_size = where
+    loaded = load(model, options.TaskName(info.task), device, dtype, threads, say)
+    info = for_model(info, loaded.spec, task)
+    tasks = choose_tasks(loaded.spec, info, task)
+    protocol = Protocol.of(loaded.spec, tasks, max_dets=max_dets, tta=tta)
+    classes = match_classes(loaded.labels, info.source_labels, "the model", tasks[0])
+    datasets = open_tasks(info, split, tasks)
+    for note in (info.found, *info.notes, *two_truths(datasets), *classes.notes):
+        say.note(note)
+    introduce(loaded, tasks, say)
+    return of_model(
+        loaded,
+        info,
+        split,
+        datasets,
+        protocol,
+        classes,
+        images=images,
+        batch_size=batch_size,
+        output=output,
+        ranks=ranks,
+    )

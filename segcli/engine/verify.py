@@ -1,0 +1,95 @@
+"""Does a model reach its published numbers? Its own protocol over the data they were measured on."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import segcli
+from segcli.engine.eval_data import open_data, open_tasks
+from segcli.engine.evaluation import Evaluation, of_model
+from segcli.engine.protocol import Protocol
+from segcli.errors import UsageError
+from segcli.metrics.match_classes import match_classes
+from segcli.types import TASKS, Task
+from segcli.weights.manifest import ManifestEntry
+from segcli.weights.verified import Measured, Verification
+
+if TYPE_CHECKING:
+    from segcli.weights.checkpoint import LoadedModel
+
+TOLERANCE = 0.1  # points: published numbers have one decimal, and kernels differ
+_TASK_OF: dict[str, Task] = {"PQ": "panoptic", "AP": "instance", "AP50": "instance", "mIoU": "semantic"}
+_IMAGES = {  # of the data in `measured` of weights.toml; on fewer the number is another
+    "COCO val2017": 5000,
+    "ADE20K val": 2000,
+    "Cityscapes val": 500,
+    "Mapillary Vistas v1.2 val": 2000,
+    "105 facade photographs": 105,
+}
+
+
+def measurable(entry: ManifestEntry) -> tuple[Task, ...]:
+    """The tasks that the published numbers of one scale are of. Raises UsageError if there are none."""
+    wanted = {_TASK_OF[metric] for metric in entry.metrics if metric in _TASK_OF}
+    if not wanted:
+        raise UsageError(
+            f"no number of {entry.name} is published that segcli measures ({', '.join(entry.metrics) or '-'})"
+        )
+    return tuple(task for task in TASKS if task in wanted)
+
+
+def open_verification(
+    loaded: LoadedModel, entry: ManifestEntry, data: Path, *, split: str = "val", batch_size: int = 1
+) -> Evaluation:
+    """The evaluation of all published numbers of one scale, from one pass.
+
+    Raises UsageError for data that does not have the model's classes, and as `open_data`.
+    """
+    tasks = measurable(entry)
+    info = open_data(data, tasks[0], None, split)
+    classes = match_classes(loaded.labels, info.source_labels, "the model", tasks[0])
+    things_only = tasks == ("instance",)
+    unknown = [
+        label.name
+        for label, index in zip(loaded.labels, classes.index, strict=True)
+        if index < 0 and (label.isthing or not things_only)
+    ]
+    if unknown or classes.by != "id":
+        raise UsageError(
+            f"{data}: not the data of the published numbers, {entry.measured}: it has other classes "
+            f"({', '.join(unknown[:3]) or 'other ids'}); segcli eval measures on any data"
+        )
+    datasets = open_tasks(info, split, tasks)
+    return of_model(loaded, info, split, datasets, Protocol.of(loaded.spec, tasks), classes, batch_size=batch_size)
+
+
+def verification(
+    entry: ManifestEntry, evaluation: Evaluation, documents: Mapping[Task, Mapping[str, Any]]
+) -> Verification:
+    """The published numbers beside the measured ones."""
+    metrics = []
+    for metric, published in entry.metrics.items():
+        if metric in _TASK_OF:
+            value = documents[_TASK_OF[metric]]["summary"][metric]
+            measured = float("nan") if value is None else 100 * value
+            metrics.append(Measured(metric, published, measured, abs(measured - published) <= TOLERANCE + 1e-9))
+    first = next(iter(documents.values()))
+    complete = expected_images(entry) in (None, evaluation.scores.images)
+    return Verification(
+        name=entry.name,
+        weights=first["model"]["weights"],
+        date=datetime.date.today().isoformat(),
+        segcli=segcli.__version__,
+        data=dict(first["data"]),
+        protocol={task: document["protocol"] for task, document in documents.items()},
+        metrics=tuple(metrics),
+        passed=complete and metrics[0].agrees,
+    )
+
+
+def expected_images(entry: ManifestEntry) -> int | None:
+    """How many images the published numbers are of, if that is known."""
+    return _IMAGES.get(entry.measured or "")

@@ -1,0 +1,157 @@
+"""`segcli data` as its user meets it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner, Result
+
+from segcli.cli import app
+from segcli.data.cache import VARIABLE
+from segcli.data.detect import detect
+from tests.data import layouts
+from tests.data.layouts import LABELS, THINGS, scenes, things_only
+
+Data = Callable[..., Result]
+
+
+@pytest.fixture
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Data:
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    return lambda *arguments: CliRunner().invoke(app, ["data", *map(str, arguments)])
+
+
+@pytest.fixture
+def coco(tmp_path: Path) -> Path:
+    """Ten training images of 25 objects, two for validation; all sound."""
+    splits = things_only(scenes(train=30))
+    for split in splits.values():
+        for number, shot in enumerate(split):
+            shot.ids = [(1, 7)[(number + i) % 2] for i in range(len(shot.ids))]
+    return layouts.coco_instance(tmp_path / "coco", splits, THINGS)
+
+
+def break_area(coco: Path) -> None:
+    file = coco / "annotations/instances_train2017.json"
+    raw = json.loads(file.read_text())
+    raw["annotations"][0]["area"] = 1
+    layouts.save_json(file, raw)
+
+
+def test_sound_data_passes_and_faults_are_found(data: Data, coco: Path) -> None:
+    answer = data("check", coco, "--strict")
+    assert answer.exit_code == 0, answer.output
+    assert "nothing was found" in answer.stdout
+    break_area(coco)
+    assert data("check", coco).exit_code == 0
+    answer = data("check", coco, "--strict")
+    assert answer.exit_code == 1
+    assert "area 1 in the file" in answer.stdout
+    answer = data("check", coco, "--json", "--strict")
+    assert answer.exit_code == 1
+    report = json.loads(answer.stdout)
+    assert report["counts"] == {"area": 1}
+    assert report["findings"][0]["file"].endswith("shot0.png")
+    assert data("check", coco, "--quiet").output == ""
+
+
+def test_a_cleaned_copy(data: Data, coco: Path) -> None:
+    break_area(coco)
+    (coco / "train2017/shot1.png").write_bytes(b"")
+    answer = data("check", coco, "--fix", "clean", "--queries", "1")
+    assert answer.exit_code == 0, answer.output
+    assert "left as it is, for you to judge" in answer.stderr
+    answer = data("check", "clean", "--strict")
+    assert answer.exit_code == 0, answer.output
+    assert len(detect("clean").splits["train"]) == 29
+    answer = data("check", coco, "--fix", "clean")
+    assert (answer.exit_code, answer.stderr.count("\n")) == (2, 1)
+    assert "is there already" in answer.stderr
+
+
+def test_convert_says_what_is_lost(data: Data, tmp_path: Path) -> None:
+    layouts.coco_panoptic(tmp_path / "data", scenes(), LABELS)
+    answer = data("convert", "data", "out", "--to", "coco")
+    assert answer.exit_code == 0, answer.output
+    assert answer.stdout == "out: 4 train, 2 val images\n"
+    assert "pixels of unknown truth become background (in 6 images)" in answer.stderr
+    assert "6 images are hard links" in answer.stderr
+    assert data("convert", "data", "quiet", "--to", "voc", "--quiet").output == ""
+    (tmp_path / "data/images/shot1.png").write_bytes(b"")
+    answer = data("convert", "data", "rest", "--to", "coco")
+    assert (answer.exit_code, answer.stdout) == (1, "rest: 3 train, 2 val images\n")
+    assert "left out: " in answer.stderr
+
+
+def test_stats_and_charts(data: Data, tmp_path: Path) -> None:
+    layouts.coco_panoptic(tmp_path / "data", scenes(), LABELS)
+    answer = data("stats", "data", "--json", "--out", "charts")
+    assert answer.exit_code == 0, answer.output
+    report = json.loads(answer.stdout)
+    assert [of_split["images"] for of_split in report["splits"]] == [4, 2]
+    assert sorted(path.name for path in Path("charts").iterdir()) == [
+        "areas.png", "classes.png", "objects.png", "sizes.png",
+    ]  # fmt: skip
+    assert "disc" in data("stats", "data").stdout
+
+
+def test_split_by_group(data: Data, tmp_path: Path) -> None:
+    splits = scenes(train=12)
+    for number, shot in enumerate(splits["train"]):
+        shot.name = f"day{number // 3}_{number}"
+    layouts.coco_panoptic(tmp_path / "data", {"train": splits["train"]}, LABELS)
+    answer = data("split", "data", "out", "--val", "0.3", "--group", "^day.")
+    assert answer.exit_code == 0, answer.output
+    days = [{Path(r.image).name[:4] for r in records} for records in detect("out").splits.values()]
+    assert not days[0] & days[1]
+    assert "groups: " in answer.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["check", "nowhere"], "nowhere: no such folder"),
+        (["check", "empty"], "no dataset recognised"),
+        (["convert", "semantic", "out", "--to", "yolo"], "tells only classes apart"),
+        (["convert", "semantic", "semantic/out", "--to", "voc"], "inside of the dataset"),
+        (["convert", "semantic", "empty/file", "--to", "voc"], "is there already"),
+        (["convert", "semantic", "out", "--to", "voc", "--images", "nowhere"], "--images nowhere: no such folder"),
+        (["convert", "semantic", "out", "--to", "voc", "--images", ".", "--format", "voc"], "give one"),
+        (["split", "semantic", "out", "--val", "1.5"], "leave nothing to train on"),
+        (["split", "semantic", "out", "--group", "["], "not a regular expression"),
+        (["split", "semantic", "out", "--group", "x(y)"], "does not match 6 of 6"),
+        (["stats", "semantic", "--task", "instance"], "--task instance"),
+        (["check", "broken"], "not valid JSON"),
+    ],
+)
+def test_bad_input_is_one_line(data: Data, tmp_path: Path, arguments: list[str], words: str) -> None:
+    layouts.semantic(tmp_path / "semantic", scenes())
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "file").write_text("")
+    layouts.coco_instance(tmp_path / "broken", things_only(scenes()), THINGS)
+    file = tmp_path / "broken/annotations/instances_train2017.json"
+    file.write_bytes(file.read_bytes()[:-100])
+    answer = data(*arguments)
+    assert answer.exit_code == 2
+    last = answer.stderr.splitlines()[-1]
+    assert last.startswith("segcli: error: ")
+    assert words in last
+    assert not Path("out").exists()
+
+
+def test_charts_that_cannot_be_written(data: Data, tmp_path: Path) -> None:
+    layouts.semantic(tmp_path / "semantic", scenes())
+    (tmp_path / "charts").write_text("")
+    answer = data("stats", "semantic", "--out", "charts")
+    assert answer.exit_code == 1
+    assert "charts cannot be written" in answer.stderr
+
+
+def test_unknown_format_is_refused_by_the_command_line(data: Data, tmp_path: Path) -> None:
+    assert data("convert", tmp_path, "out", "--to", "pascal").exit_code == 2
+    assert np.all([name in data("convert", "--help").stdout for name in ("coco", "yolo", "voc")])

@@ -1,0 +1,106 @@
+"""`segcli eval` without a model: what predict wrote scores as the model does; two evaluations are compared."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from segcli.cli import app
+from tests.engine.scored import write_scored
+from tests.fakes import FakeLoaded
+
+Segcli = Callable[..., Result]
+
+
+@pytest.fixture
+def segcli(fake: FakeLoaded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Segcli:
+    """Run segcli in a folder with annotated photos in data/."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("segcli.engine.eval_pictures.EvalPictures", Silent)
+    write_scored(tmp_path / "data")
+    return lambda *arguments: CliRunner().invoke(app, [*map(str, arguments)])
+
+
+class Silent:
+    """In the place of the pictures, which have tests of their own."""
+
+    def __init__(self, *arguments: object, **options: object) -> None:
+        pass
+
+    def see(self, evaluated: object) -> None:
+        pass
+
+    def finish(self, folder: Path | None) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("task", "save"),
+    [("panoptic", "png,json"), ("panoptic", "coco-panoptic"), ("instance", "coco"), ("semantic", "png")],
+)
+def test_what_predict_wrote_scores_as_the_model(task: str, save: str, segcli: Segcli) -> None:
+    photos = "data/images" if Path("data/images").is_dir() else "data"
+    assert segcli("predict", photos, "-t", task, "-s", save, "-o", "found", "-r").exit_code == 0
+    own = json.loads(segcli("eval", "data", "-t", task, "--json", "-q").stdout)
+    found = segcli("eval", "data", "-p", "found", "-t", task, "--json", "-q")
+    assert found.exit_code == 0, found.output
+    theirs = json.loads(found.stdout)
+    assert (theirs["summary"], theirs["per_class"]) == (own["summary"], own["per_class"])
+    assert (theirs["model"], theirs["predictions"]) == (None, "found")
+
+
+def test_two_evaluations_compared(segcli: Segcli) -> None:
+    """The model against its own predictions, once as they are and once with an image missing."""
+    segcli("predict", "data/images", "-t", "panoptic", "-s", "png,json", "-o", "found")
+    for out, change in (("a", None), ("b", "remove")):
+        if change:
+            first = min(Path("found").glob("*.json"))
+            first.unlink()
+            first.with_suffix(".png").unlink()
+        assert segcli("eval", "data", "-p", "found", "-o", out, "-q").exit_code == 0
+    result = segcli("eval", "--compare", "a", "b")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.splitlines()[-1].startswith(
+        ("B is worse than A: PQ", "No difference between A and B that 5 images")
+    )
+    assert "0 images are better, 1 worse" in result.stdout
+    document = json.loads(segcli("eval", "--compare", "a", "b", "--json").stdout)
+    assert document["bootstrap"]["resamples"] == 1000
+    assert [row["name"] for row in document["per_class"]] == ["red", "green", "dark"]
+    same = segcli("eval", "--compare", "a", "a")
+    assert "No difference between A and B" in same.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["eval"], 2, "the folder of the data is missing"),
+        (["eval", "data", "-p", "results.json", "-m", "fake"], 2, "--predictions are there already; leave out --model"),
+        (["eval", "data", "--compare", "a", "b"], 2, "--compare takes two folders of --out and nothing to evaluate"),
+        (["eval", "--compare", "a", "b"], 2, "a: no evaluation here"),
+        (["eval", "data", "-p", "nowhere"], 2, "nowhere: no such file or folder"),
+        (["eval", "data", "-p", "cut.json"], 1, "cut.json: not valid JSON, line 1, column 18: unterminated string"),
+        (["eval", "data", "-p", "nan.json"], 1, "nan.json: entry 1 (image 1): score nan is no finite number"),
+        (["eval", "data", "-p", "strange.json"], 2, "strange.json: a prediction of image 99, which data does not have"),
+        (
+            ["eval", "data", "-p", "strange.json", "-t", "panoptic"],
+            2,
+            "COCO results answer --task instance, not panoptic",
+        ),
+    ],
+)
+def test_bad_input(arguments: list[str], code: int, message: str, segcli: Segcli) -> None:
+    row = {"image_id": 1, "category_id": 3, "segmentation": {"size": [1, 1], "counts": [1]}, "score": 0.5}
+    Path("cut.json").write_text('[{"image_id": 1, "ca')
+    Path("nan.json").write_text(json.dumps([row | {"score": float("nan")}]))
+    Path("strange.json").write_text(json.dumps([row | {"image_id": 99}]))
+    result = segcli(*arguments)
+    assert result.exit_code == code, result.output
+    errors = [line for line in result.stderr.splitlines() if line.startswith("segcli: error")]
+    assert len(errors) == 1
+    assert message in errors[0]
+    assert "Traceback" not in result.output

@@ -1,0 +1,283 @@
+"""An evaluation: each image once through the network for all tasks, shared among ranks, stopped and gone on with."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pickle
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar, cast
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from segcli.codecs.image import read_image
+from segcli.engine.distributed import Ranks
+from segcli.engine.eval_data import choose_tasks, for_model, open_data, open_tasks
+from segcli.engine.eval_folder import read_evaluations
+from segcli.engine.evaluation import Evaluation, Output, of_model
+from segcli.engine.predict import predict
+from segcli.engine.preprocess import collate, prepare
+from segcli.engine.protocol import Protocol
+from segcli.engine.tta import segment_averaged, sizes
+from segcli.engine.verify import open_verification, verification
+from segcli.errors import UsageError
+from segcli.metrics.match_classes import match_classes
+from segcli.types import TASKS, InputSize, Task
+from segcli.weights.checkpoint import LoadedModel
+from segcli.weights.manifest import manifest
+from tests.engine.scored import write_scored
+from tests.fakes import ColourNetwork, FakeLoaded
+
+
+class Counting(ColourNetwork):
+    """Counts how often it is asked."""
+
+    calls = 0
+
+    def forward(self, *args: Any, **options: Any) -> Any:
+        self.calls += 1
+        return super().forward(*args, **options)
+
+
+@pytest.fixture
+def loaded() -> LoadedModel:
+    return cast(LoadedModel, FakeLoaded(Counting()))
+
+
+def calls(loaded: LoadedModel) -> int:
+    assert isinstance(loaded.model, Counting)
+    return loaded.model.calls
+
+
+def opened(loaded: LoadedModel, data: Path, tasks: Sequence[Task] = TASKS, **options: Any) -> Evaluation:
+    info = open_data(data, tasks[0], None, "val")
+    classes = match_classes(loaded.labels, info.source_labels, "the model")
+    protocol = Protocol.of(loaded.spec, tasks, max_dets=options.pop("max_dets", None))
+    return of_model(loaded, info, "val", open_tasks(info, "val", tasks), protocol, classes, **options)
+
+
+def documents(evaluation: Evaluation) -> dict[Task, dict[str, Any]]:
+    for _ in evaluation.run():
+        pass
+    return evaluation.finish()
+
+
+def numbers(documents: dict[Task, dict[str, Any]]) -> dict[Task, Any]:
+    return {task: (document["summary"], document["per_class"]) for task, document in documents.items()}
+
+
+def test_all_tasks_from_one_pass(loaded: LoadedModel, tmp_path: Path) -> None:
+    data = write_scored(tmp_path)
+    together = documents(opened(loaded, data))
+    assert calls(loaded) == 5
+    assert together["panoptic"]["summary"]["SQ"] < 1
+    assert [together[task]["metric"] for task in TASKS] == ["PQ", "AP", "mIoU"]
+    assert [row["name"] for row in together["instance"]["per_class"]] == ["red", "green"]
+    for task in TASKS:
+        assert numbers(documents(opened(loaded, data, [task]))) == numbers({task: together[task]})
+    assert numbers(documents(opened(loaded, data, batch_size=3))) == numbers(together)
+
+
+def test_the_truth_is_as_annotated(loaded: LoadedModel, tmp_path: Path) -> None:
+    """Two segments of one stuff class: panopticapi counts two, of which one segment can match but one."""
+    row = documents(opened(loaded, write_scored(tmp_path, 1), ["panoptic"]))["panoptic"]["per_class"][2]
+    assert (row["name"], row["matched"], row["false positives"], row["missed"]) == ("dark", 1, 0, 1)
+
+
+def test_instances_take_the_instance_annotations(loaded: LoadedModel, tmp_path: Path) -> None:
+    found = documents(opened(loaded, write_scored(tmp_path, 2, instances=True)))
+    assert [row["instances"] for row in found["instance"]["per_class"]] == [2, 0]
+
+
+class OneOfTwo(Ranks):
+    """A rank in this process: the second leaves what it gathers for the first, which comes after it."""
+
+    left: ClassVar[list[Any]] = []
+
+    def gather(self, value: Any) -> list[Any]:
+        if self.is_first:
+            return [value, *self.left]
+        self.left[:] = [pickle.loads(pickle.dumps(value))]
+        return []
+
+    def broadcast(self, value: Any) -> Any:
+        return value
+
+
+def test_ranks_share_the_images(loaded: LoadedModel, tmp_path: Path) -> None:
+    data, alone, shared = write_scored(tmp_path / "data"), tmp_path / "alone", tmp_path / "shared"
+    expected = documents(opened(loaded, data, output=Output(alone)))
+    ranks = [opened(loaded, data, output=Output(shared), ranks=OneOfTwo(rank, 2)) for rank in (0, 1)]
+    assert [evaluation.images for evaluation in ranks] == [3, 2]
+    assert documents(ranks[1]) == {}
+    found = documents(ranks[0])
+    for task in TASKS:
+        assert found[task]["summary"] == pytest.approx(expected[task]["summary"], abs=1e-12)
+        one, other = ((folder / task / "per_image.jsonl").read_text() for folder in (alone, shared))
+        assert one == other
+    results = [folder / "instance" / "predictions" / "predictions.json" for folder in (alone, shared)]
+    ids = [[row["image_id"] for row in json.loads(file.read_text())] for file in results]
+    assert sorted(ids[0]) == sorted(ids[1])
+
+
+def test_goes_on_where_it_was_stopped(loaded: LoadedModel, tmp_path: Path) -> None:
+    data, whole, out = write_scored(tmp_path / "data"), tmp_path / "whole", tmp_path / "out"
+    expected = documents(opened(loaded, data, output=Output(whole)))
+    before = calls(loaded)
+    stream = opened(loaded, data, output=Output(out)).run()
+    next(stream)
+    next(stream)
+    stream.close()  # as Ctrl-C does
+    with pytest.raises(UsageError, match="not finished: go on with --skip-existing"):
+        read_evaluations(out)
+    seen = calls(loaded)
+    assert numbers(documents(opened(loaded, data, output=Output(out, skip_existing=True)))) == numbers(expected)
+    assert calls(loaded) - seen == 3 < seen - before + 3
+    for task in TASKS:
+        for file in ("per_image.jsonl", "per_class.csv", "predictions/photo 3.json", "predictions/photo 3.png"):
+            if task != "instance" or not file.endswith(".png"):
+                one, other = ((folder / task / file).read_text(errors="replace") for folder in (whole, out))
+                assert without_timings(one) == without_timings(other)
+    rows = [row["file"] for row in read_evaluations(out)["instance"].rows()]
+    assert rows == [f"photo {number}.png" for number in range(5)]
+    assert not [path for path in out.rglob("*") if path.name.startswith(".")]
+
+
+def without_timings(text: str) -> list[str]:
+    return [line for line in text.splitlines() if '"timings"' not in line]
+
+
+def test_other_settings_are_refused_and_nothing_is_lost(loaded: LoadedModel, tmp_path: Path) -> None:
+    data, out = write_scored(tmp_path / "data", 2), tmp_path / "out"
+    documents(opened(loaded, data, output=Output(out)))
+    kept = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    with pytest.raises(UsageError, match=r"another protocol, instances \(100, now 7\)"):
+        opened(loaded, data, max_dets=7, output=Output(out, skip_existing=True))
+    with pytest.raises(UsageError, match=r"exists already: .*--overwrite.*--skip-existing"):
+        opened(loaded, data, output=Output(out))
+    with torch.no_grad():
+        next(loaded.model.parameters()).mul_(0.5)
+    with pytest.raises(UsageError, match="another model, weights"):
+        opened(loaded, data, output=Output(out, skip_existing=True))
+    assert kept == {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+
+
+def test_predictions_are_those_of_predict(loaded: LoadedModel, tmp_path: Path) -> None:
+    data, out = write_scored(tmp_path / "data", 1), tmp_path / "out"
+    documents(opened(loaded, data, ["instance"], output=Output(out)))
+    results = json.loads((out / "predictions" / "predictions.json").read_text())
+    segments = predict(loaded, data / "images" / "photo 0.png", "instance", threshold=0)
+    assert results == json.loads(json.dumps(segments.to_coco(10)))
+    record = json.loads((out / "predictions" / "photo 0.json").read_text())
+    assert [segment["category_name"] for segment in record["segments"]] == ["red", "green"]
+
+
+def test_an_image_that_cannot_be_read_is_left_out(loaded: LoadedModel, tmp_path: Path) -> None:
+    data = write_scored(tmp_path, 3)
+    (data / "images" / "photo 1.png").write_bytes(b"nothing")
+    evaluation = opened(loaded, data, ["panoptic"])
+    found = documents(evaluation)["panoptic"]
+    assert found["data"]["images"] == 2
+    assert "photo 1.png" in found["failed"][0]
+
+
+# ------------------------------------------------------------------------------------------------- what can be scored
+
+
+def test_tasks_are_those_of_model_and_data(tmp_path: Path) -> None:
+    spec = FakeLoaded().spec
+    info = open_data(write_scored(tmp_path, 1), None, None, "val")
+    assert choose_tasks(spec, info, None) == ("panoptic",)
+    only = dataclasses.replace(spec, tasks=("semantic",))
+    assert choose_tasks(only, for_model(info, only, None), None) == ("semantic",)
+    assert choose_tasks(only, for_model(info, only, "all"), "all") == ("semantic",)
+    with pytest.raises(UsageError, match="--task panoptic: this checkpoint is for semantic"):
+        choose_tasks(only, for_model(info, only, "panoptic"), "panoptic")
+
+
+def test_options_without_meaning_are_refused() -> None:
+    spec = FakeLoaded().spec
+    with pytest.raises(UsageError, match="--tta averages the scores of semantic segmentation"):
+        Protocol.of(spec, ["panoptic"], tta=True)
+    with pytest.raises(UsageError, match="--max-dets counts instances"):
+        Protocol.of(spec, ["semantic"], max_dets=10)
+    assert Protocol.of(spec, ["instance"], max_dets=7).spec.rule.top_k == 7
+
+
+# ------------------------------------------------------------------------------------------------------ ms+flip, verify
+
+
+@pytest.mark.parametrize("tasks", [("semantic",), TASKS])
+def test_averaged_over_sizes_and_mirror_images(tasks: tuple[Task, ...], tmp_path: Path) -> None:
+    """Against the plain computation: dense scores at the photo's size, mirrored back, averaged."""
+    loaded = cast(LoadedModel, FakeLoaded().with_tasks(*tasks))
+    image = read_image(write_scored(tmp_path, 4) / "images" / "photo 3.png")
+    total = torch.zeros(len(loaded.spec.labels), *image.shape[:2])
+    for size in sizes(loaded.spec.size):
+        for flip in (False, True):
+            photo = prepare(image[:, ::-1] if flip else image, dataclasses.replace(loaded.spec, size=size))
+            pred = loaded.model(collate([photo], torch.device("cpu")))[-1]
+            masks = F.interpolate(pred.masks.dense(), size=photo.frame.padded, mode="bilinear", align_corners=False)
+            height, width = photo.frame.resized
+            scores = torch.einsum("qk,qhw->khw", pred.classes[0].softmax(-1)[:, :-1], masks[0].sigmoid())
+            if tasks != ("semantic",):  # masks are brought to the photo before they become probabilities
+                masks = F.interpolate(masks[..., :height, :width], size=image.shape[:2], mode="bilinear")
+                scores = torch.einsum("qk,qhw->khw", pred.classes[0].softmax(-1)[:, :-1], masks[0].sigmoid())
+            else:
+                scores = scores[:, :height, :width]
+            scores = F.interpolate(scores[None], size=image.shape[:2], mode="bilinear")[0]
+            total += scores.flip(2) if flip else scores
+    segments = segment_averaged(loaded, image, loaded.spec)
+    classes = np.append(-1, segments.labels)[segments.id_map()]
+    assert (classes == total.argmax(0).numpy()).mean() > 0.999
+
+
+def test_the_scales_are_the_published_ones() -> None:
+    assert [size.short for size in sizes(InputSize(512, 2048))] == [256, 384, 512, 640, 768, 896]
+    assert {size.long for size in sizes(InputSize(640, 2560))} == {4480}
+
+
+def test_published_numbers_are_measured(loaded: LoadedModel, tmp_path: Path) -> None:
+    entry = dataclasses.replace(
+        manifest()["facade"], metrics={"mIoU": 90.0, "PQ": 12.5, "mIoU (ms+flip)": 91.0}, measured="five photos"
+    )
+    evaluation = open_verification(loaded, entry, write_scored(tmp_path))
+    found = documents(evaluation)
+    entry = dataclasses.replace(
+        entry, metrics=dict(entry.metrics) | {"mIoU": round(100 * found["semantic"]["value"], 1)}
+    )
+    checked = verification(entry, evaluation, found)
+    assert [(m.metric, m.agrees) for m in checked.metrics] == [("mIoU", True), ("PQ", False)]
+    assert checked.passed
+    assert not verification(dataclasses.replace(entry, measured="COCO val2017"), evaluation, found).passed
+
+
+# --------------------------------------------------------------------------------------------------------- real photos
+
+
+def test_facade_is_panopticapis(shared_dir: Path, tmp_path: Path) -> None:
+    """The bundled model on three photographs: from the files that --out writes, panopticapi's PQ."""
+    pytest.importorskip("panopticapi.evaluation")
+    from segcli.weights.checkpoint import load_model
+    from tests.parity.official import panoptic_numbers, same
+
+    data = shared_dir / "data" / "facade"
+    evaluation = opened(load_model("facade", "cpu", "fp32"), data, ["panoptic"], images=3, output=Output(tmp_path))
+    found = documents(evaluation)["panoptic"]
+    truth = json.loads((data / "panoptic_val.json").read_text())
+    names = {image["id"]: Path(image["file_name"]).stem for image in truth["images"]}
+    pairs = []
+    for annotation in truth["annotations"]:
+        record = tmp_path / "predictions" / f"{names[annotation['image_id']]}.json"
+        if record.is_file():
+            infos = json.loads(record.read_text())["segments"]
+            pairs.append((annotation, annotation | {"file_name": f"{record.stem}.png", "segments_info": infos}))
+    labels = next(iter(evaluation.datasets.values())).labels
+    summary, _ = panoptic_numbers(pairs, labels, data / "panoptic_val", tmp_path / "predictions")
+    assert len(pairs) == 3
+    assert found["summary"]["PQ"] > 0.05
+    same(found["summary"], summary)
