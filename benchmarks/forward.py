@@ -1,6 +1,6 @@
-"""One forward pass, segcli beside transformers: same weights, same input, in turn in one process.
+"""One forward pass of each family, segcli beside transformers: same weights, same input, in turn in one process.
 
-    python benchmarks/forward.py            # both models; a few minutes
+    python benchmarks/forward.py            # every model; minutes
     python benchmarks/forward.py --compile  # and transformers under torch.compile (minutes more, to compile)
 
 Prints medians and their ratio to transformers' eager fp32, the time the same multiplications take as bare matrix
@@ -23,12 +23,16 @@ from typing import Any
 import torch
 
 from segcli.config import parse_config
-from segcli.models.mask2former import build_mask2former
 from segcli.types import Batch
-from segcli.weights.keymap import KeyMap
+from segcli.weights.architectures import build_model, key_map
 
 ROOT = Path(__file__).resolve().parents[1]
-CASES = {"swin-t": (800, 1088), "facade": (512, 512)}
+CASES = {
+    "swin-t": (800, 1088),
+    "facade": (512, 512),
+    "maskformer-swin-t": (800, 1066),
+    "maskformer-r50": (800, 1066),
+}
 NAMES = {
     "hf": "transformers fp32",
     "hf-compile": "transformers fp32, torch.compile",
@@ -39,7 +43,7 @@ NAMES = {
 
 
 def their_model(case: str) -> Any:
-    """transformers' model: Swin-T with random weights in the published shape, or the bundled `facade`."""
+    """transformers' model: with random weights in a published shape, or the bundled `facade`."""
     import transformers
 
     transformers.logging.set_verbosity_error()
@@ -47,13 +51,15 @@ def their_model(case: str) -> Any:
     if case == "facade":
         folder = ROOT / "segcli" / "bundled" / "facade"
         return transformers.Mask2FormerForUniversalSegmentation.from_pretrained(folder, dtype=torch.float32).eval()
+    stages = ["stage1", "stage2", "stage3", "stage4"]
     backbone = transformers.SwinConfig(
-        embed_dim=96,
-        depths=[2, 2, 6, 2],
-        num_heads=[3, 6, 12, 24],
-        window_size=7,
-        out_features=["stage1", "stage2", "stage3", "stage4"],
+        embed_dim=96, depths=[2, 2, 6, 2], num_heads=[3, 6, 12, 24], window_size=7, out_features=stages
     )
+    if case.startswith("maskformer"):
+        if case.endswith("r50"):
+            backbone = transformers.ResNetConfig(out_features=stages)
+        config = transformers.MaskFormerConfig(backbone_config=backbone, num_labels=150)
+        return transformers.MaskFormerForInstanceSegmentation(config).eval()
     config = transformers.Mask2FormerConfig(backbone_config=backbone, num_queries=100, num_labels=133)
     return transformers.Mask2FormerForUniversalSegmentation(config).eval()
 
@@ -74,8 +80,8 @@ def runner(kind: str, case: str) -> Callable[[], Any]:
             return autocast
         return lambda: theirs(pixel_values=images)
     config = parse_config(theirs.config.to_dict(), case)
-    state, _ = KeyMap(config).read(theirs.state_dict())
-    ours = build_mask2former(config)
+    state, _ = key_map(config).read(theirs.state_dict())
+    ours = build_model(config)
     ours.load_state_dict(state, strict=True)
     ours = ours.eval().requires_grad_(False).to(torch.bfloat16 if kind == "segcli-bf16" else torch.float32)
     images = images.to(next(ours.parameters()).dtype)

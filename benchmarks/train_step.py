@@ -32,8 +32,9 @@ from segcli.config import parse_config
 from segcli.engine.memory import keep_freed_memory
 from segcli.models.mask2former import build_mask2former
 from segcli.objective.criterion import SetCriterion
+from segcli.objective.terms import AtPoints, MaskTerms
 from segcli.types import Batch, Target
-from segcli.weights.keymap import KeyMap
+from segcli.weights.architectures import key_map
 
 STAGES = ["stage1", "stage2", "stage3", "stage4"]
 NAMES = {
@@ -118,11 +119,11 @@ class Runner:
         points = model.config.train_num_points
         if kind.startswith("segcli"):
             config = parse_config(model.config.to_dict(), name)
-            state, _ = KeyMap(config).read(model.state_dict())
+            state, _ = key_map(config).read(model.state_dict())
             model = build_mask2former(config)
             model.load_state_dict(state, strict=True)
             self.loss = self._ours
-            self.criterion = SetCriterion(config.num_classes, num_points=points)
+            self.criterion = SetCriterion(config.num_classes, (MaskTerms(AtPoints(points)),))
         else:
             self.loss = self._theirs
         self.model = model.train()

@@ -155,6 +155,8 @@ class MergeRule:
     score: keep queries whose best class probability is above this (panoptic).
     overlap: drop a segment if less than this share of its own mask survives the argmax.
     mask_min: mask probability a pixel needs to belong to a segment; None = argmax alone decides (MaskFormer).
+    combine: where the queries make up class scores (semantic): at the network's input size, whose scores are then
+        resized ("padded"), or at the photo's own ("photo"). None: padded for a checkpoint that is semantic only.
     normalise: how mask logits become probabilities: per pixel ("sigmoid") or over queries ("softmax", DETR).
     min_area: segments of this many pixels or fewer are dropped (DETR: 4).
     instance_score: what `predict` shows of instances; files for evaluation are never thresholded.
@@ -168,6 +170,7 @@ class MergeRule:
     min_area: int = 0
     instance_score: float = 0.5
     top_k: int = 100
+    combine: Literal["padded", "photo"] | None = None
 
 
 @dataclass(frozen=True)
@@ -198,3 +201,10 @@ class InferenceSpec:
     rule: MergeRule = field(default_factory=MergeRule)
     mean: Sequence[float] = (123.675, 116.28, 103.53)  # on a 0..255 scale, RGB
     std: Sequence[float] = (58.395, 57.12, 57.375)
+
+    @property
+    def combine_padded(self) -> bool:
+        """Whether queries make up class scores at the network's input size, as semantic checkpoints were measured."""
+        if self.rule.combine is not None:
+            return self.rule.combine == "padded"
+        return self.tasks == ("semantic",)

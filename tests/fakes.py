@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from segcli.config import EfficientNetLite0Config, Mask2FormerConfig, ModelConfig
 from segcli.layers.masks import DenseMasks
 from segcli.types import Batch, InferenceSpec, InputSize, Label, LabelSet, MergeRule, QueryPredictions, Task
 
@@ -47,6 +48,7 @@ class FakeLoaded:
             TASKS, LABELS, InputSize(64, 96, 32), MergeRule(), (127.5,) * 3, (127.5,) * 3
         )
     )
+    config: ModelConfig = field(default_factory=lambda: Mask2FormerConfig(EfficientNetLite0Config(), len(LABELS)))
     name: str = "fake"
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     dtype: torch.dtype = torch.float32

@@ -70,12 +70,13 @@ def show(name: NameArgument, as_json: JsonOption = False) -> None:
     from segcli.weights.verified import verifications
 
     entry = hub.known(name)
-    labels = label_table(entry.labels)
+    labels = label_table(entry.labels) if entry.labels else ()
     if as_json:
         classes = [{"id": label.id, "name": label.name, "isthing": label.isthing} for label in labels]
         console.json_document(_facts(entry) | {"classes": classes})
         return
-    things = sum(labels.isthing)
+    things = sum(label.isthing for label in labels)
+    described = f"{len(labels)} ({things} things, {len(labels) - things} stuff), table {entry.labels}"
     metrics = ", ".join(f"{metric} {value:.1f}" for metric, value in entry.metrics.items())
     rows = [
         ("name", entry.name),
@@ -86,7 +87,7 @@ def show(name: NameArgument, as_json: JsonOption = False) -> None:
         ("network", f"{entry.family}, {entry.backbone}, {entry.queries} queries, {entry.parameters:,} parameters"),
         ("backbone from", entry.pretrained or "-"),
         ("tasks", ", ".join(entry.tasks)),
-        ("classes", f"{len(labels)} ({things} things, {len(labels) - things} stuff), table {entry.labels}"),
+        ("classes", described if entry.labels else "as the checkpoint names them"),
         ("test size", f"short side {entry.size.short}, long side at most {entry.size.long}"),
         ("merge rule", f"score {entry.rule.score}, overlap {entry.rule.overlap}, mask {entry.rule.mask_min}"),
         (entry.status, f"{metrics or '-'}{f' on {entry.measured}' if entry.measured else ''}"),

@@ -83,6 +83,12 @@ def train(
         help="A new model around lite0, resnet50, resnet101, swin-tiny or swin-small.",
         panel=START,
     ),
+    arch: str | None = _option(
+        "--arch",
+        metavar="NAME",
+        help="Of a new model: mask2former, maskformer, per-pixel or per-pixel-plus; mask2former if not given.",
+        panel=START,
+    ),
     queries: int | None = _option(
         "--queries", metavar="N", min=1, help="Objects it can tell apart in an image.", panel=START
     ),
@@ -148,6 +154,7 @@ def train(
     _refuse_contradictions(model=model, backbone=backbone, max_steps=max_steps, epochs=epochs)
     tables: Tables = {
         "model": {
+            "arch": arch,
             "start": model,
             "backbone": backbone,
             "queries": queries,

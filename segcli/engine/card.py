@@ -12,6 +12,7 @@ _ROWS = 60  # classes in the table
 
 def model_card(loaded: LoadedModel, recipe: Recipe, material: Material, report: ValidationReport) -> str:
     """Markdown with the front matter that the Hugging Face Hub reads."""
+    config = loaded.config
     spec, table, metric = loaded.spec, recipe.schedule, report.metric
     train = len(material.train)
     batch = table.batch * table.accumulate
@@ -20,10 +21,10 @@ def model_card(loaded: LoadedModel, recipe: Recipe, material: Material, report: 
         "---",
         "library_name: segcli",
         "pipeline_tag: image-segmentation",
-        "tags: [mask2former, " + ", ".join(spec.tasks) + "]",
+        f"tags: [{config.model_type}, " + ", ".join(spec.tasks) + "]",
         "---",
         "",
-        f"# Mask2Former for {material.info.root.name}",
+        f"# {config.title} for {material.info.root.name}",
         "",
         f"{metric.name} {_percent(metric.value)} on {report.images} validation images after {report.step} steps "
         f"({report.thresholds}).",
@@ -32,7 +33,9 @@ def model_card(loaded: LoadedModel, recipe: Recipe, material: Material, report: 
         f"segcli predict photo.jpg --model FOLDER --task {spec.tasks[0]}",
         "```",
         "",
-        "transformers loads the same folder with `Mask2FormerForUniversalSegmentation.from_pretrained`.",
+        f"transformers loads the same folder with `{config.transformers_class}.from_pretrained`."
+        if config.transformers_class
+        else "transformers has no such model; segcli reads this folder.",
         "",
         "## Training",
         "",

@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from segcli.data.draws import torch_generator
 from segcli.engine.distributed import Ranks
 from segcli.engine.ema import WeightAverage
+from segcli.engine.objectives import objective_of
 from segcli.engine.optim import Schedule, build_optimizer, clip_gradients, freeze_backbone, set_rates, training_mode
 from segcli.engine.recipe import Recipe
 from segcli.layers.stochastic import per_image
-from segcli.objective.criterion import Normalisers, SetCriterion
+from segcli.objective.criterion import Normalisers
 from segcli.objective.pilots import MaskPilots
 from segcli.types import Batch, Target
 from segcli.weights.checkpoint import LoadedModel
@@ -50,16 +51,7 @@ class Learner:
 
     def __post_init__(self) -> None:
         loss, config = self.recipe.loss, self.loaded.config
-        self.criterion = SetCriterion(
-            num_classes=config.num_classes,
-            class_weight=loss.class_weight,
-            mask_weight=loss.mask_weight,
-            dice_weight=loss.dice_weight,
-            no_object=loss.no_object_weight,
-            num_points=loss.points,
-            oversample=loss.oversample,
-            importance=loss.importance,
-        )
+        self.criterion = objective_of(config, loss)
         if self.recipe.model.freeze_backbone:
             freeze_backbone(self.loaded.model)
         modules = {"model": self.loaded.model}
@@ -88,7 +80,8 @@ class Learner:
         set_rates(self.optimizer, self.schedule.factor(self.step))
         self.optimizer.zero_grad(set_to_none=True)
         normalisers = self._normalisers([target for _, targets in parts for target in targets])
-        totals = torch.zeros(4)  # loss, and the last layer's terms
+        names = self.criterion.names
+        totals = torch.zeros(1 + len(names))  # loss, and the last layer's terms
         finite = True
         for batch, targets in parts:
             loss, terms, good = self._loss(_to(batch, self.loaded.device), targets, normalisers)
@@ -98,7 +91,6 @@ class Learner:
                 break
             self.scaler.scale(loss).backward()
         bad, *sums = self.ranks.sum([float(not finite), *totals.tolist()])
-        names = ("class", "mask", "dice")
         outcome = Outcome(sums[0], dict(zip(names, sums[1:], strict=True)), float("nan"))
         self.step += 1
         if bad:
@@ -130,7 +122,7 @@ class Learner:
             pilots = None if self.pilots is None else self.pilots(targets, self._draw)
             layers = self.loaded.model(batch, every_layer=True, pilots=pilots)
         report = self.criterion(layers, targets, self._draw, normalisers)
-        return report.total, [report.terms[name][-1] for name in ("class", "mask", "dice")], report.finite
+        return report.total, [report.terms[name][-1] for name in self.criterion.names], report.finite
 
     def _normalisers(self, targets: Sequence[Target]) -> Normalisers:
         """Of all images of this update, on whichever rank and in whichever micro-batch they are."""

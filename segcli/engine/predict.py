@@ -207,8 +207,7 @@ def segment(prediction: QueryPredictions, index: int, image: Prepared, settings:
     if settings.task == "instance":
         least = 0.0 if settings.keep_all else rule.instance_score
         return postprocess.instance(prediction, index, image.frame, labels, rule, least)
-    # A semantic checkpoint was measured with its class scores combined at the padded size.
-    combine_padded = settings.spec.tasks == ("semantic",)
+    combine_padded = settings.spec.combine_padded
     return postprocess.semantic(prediction, index, image.frame, labels, rule, combine_padded=combine_padded)
 
 

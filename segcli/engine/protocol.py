@@ -57,7 +57,7 @@ class Protocol:
         elif task == "instance":
             facts |= {"score": "no threshold", "instances": rule.top_k, "max_dets": self.max_dets}
         else:
-            where = "the padded input" if self.spec.tasks == ("semantic",) else "the photo"
+            where = "the padded input" if self.spec.combine_padded else "the photo"
             facts |= {"rule": {"normalise": rule.normalise}, "combined at": f"the size of {where}"}
             short = [size.short for size in sizes(self.spec.size)]
             facts["tta"] = {"scales": list(SCALES), "short": short, "flip": True} if self.tta else None

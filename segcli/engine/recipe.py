@@ -16,6 +16,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+from segcli.config import MODEL_TYPES
 from segcli.errors import UsageError
 
 PRESETS = ("small", "coco-50ep", "ade-160k", "cityscapes-90k")
@@ -26,9 +27,11 @@ Tables = dict[str, dict[str, Any]]
 class ModelTable:
     """What is trained: a checkpoint (`start`) or a network around an ImageNet backbone (`backbone`), exactly one.
 
-    The sizes hold for a new network; None is what goes with the backbone. queries holds for both.
+    arch: the architecture of a new network (None: mask2former). The sizes hold for a new network too; None is what goes
+    with the backbone. queries holds for both.
     """
 
+    arch: str | None = None
     start: str | None = None
     backbone: str | None = None
     freeze_backbone: bool = False
@@ -92,16 +95,17 @@ class ScheduleTable:
 
 @dataclass(frozen=True)
 class LossTable:
-    """The objective (arXiv 2112.01527, §3.3). points: where masks are compared, and where losses are taken.
-    pilots: mask-piloted queries beside the learnable ones (arXiv 2303.07336)."""
+    """The objective. points, oversample, importance: where Mask2Former compares masks and takes losses (arXiv
+    2112.01527, §3.3); the other architectures do so at all pixels. Weights: None is the architecture's paper's.
+    pilots: mask-piloted queries beside the learnable ones (arXiv 2303.07336), Mask2Former only."""
 
     points: int
     oversample: float
     importance: float
-    class_weight: float
-    mask_weight: float
-    dice_weight: float
-    no_object_weight: float
+    class_weight: float | None = None
+    mask_weight: float | None = None
+    dice_weight: float | None = None
+    no_object_weight: float | None = None
     pilots: bool = False
 
 
@@ -231,6 +235,8 @@ def _check_values(recipe: Recipe) -> None:
             raise UsageError(f"{key} = {value}; it must be above 0")
     if s.batch < 0 or r.workers < -1 or not 0 <= s.ema < 1 or not 0 <= v.score <= 1:
         raise UsageError("batch and workers cannot be negative, ema lies in [0, 1), score in [0, 1]")
+    if recipe.model.arch not in (None, *MODEL_TYPES):
+        raise UsageError(f"--arch {recipe.model.arch}: choose one of {', '.join(MODEL_TYPES)}")
     if recipe.model.decoder_layers is not None and recipe.model.decoder_layers < 3:
         raise UsageError("[model] decoder_layers: at least 3, one for each level of the pixel decoder")
     if recipe.model.hidden_dim is not None and recipe.model.hidden_dim % 32:

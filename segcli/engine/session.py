@@ -13,6 +13,7 @@ import torch
 
 import segcli
 from segcli.data.transforms import Example
+from segcli.engine import objectives
 from segcli.engine.distributed import Ranks
 from segcli.engine.learner import Learner, trainable
 from segcli.engine.memory import largest_batch
@@ -67,6 +68,7 @@ def open_run(
     recipe = fill_in(recipe, material, device)
     start = begin(recipe, material, progress)
     loaded = _to_device(start.loaded, device)
+    recipe = dataclasses.replace(recipe, loss=objectives.fill_in(loaded.config, recipe.loss))
     for note in start.notes:
         say(note)
     about = fingerprint(recipe, material, loaded.raw_config)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from segcli.config import MODEL_TYPES, Mask2FormerConfig, ModelConfig
 from segcli.data.collate import Layout
 from segcli.data.dataset import Dataset, open_split
 from segcli.data.detect import detect
@@ -27,7 +28,7 @@ from segcli.engine.distributed import Ranks
 from segcli.engine.optim import Schedule, scaled_lr
 from segcli.engine.recipe import Recipe
 from segcli.errors import UsageError
-from segcli.types import InferenceSpec, InputSize, MergeRule, Task
+from segcli.types import InferenceSpec, InputSize, Task
 from segcli.weights.adapt import Beginning, from_backbone, from_checkpoint
 from segcli.weights.device import choose_device, has_native_bf16
 from segcli.weights.download import Progress
@@ -59,7 +60,10 @@ def gather(recipe: Recipe, ranks: Ranks, say: Say, progress: Callable[[int, int]
     """
     if recipe.data.path is None:
         raise UsageError("which data? give its folder: segcli train DATA")
-    info = detect(recipe.data.path, format=recipe.data.format, task=recipe.data.task)
+    task, possible = recipe.data.task, architecture(recipe).tasks
+    if task is None and len(possible) == 1:
+        task = possible[0]
+    info = detect(recipe.data.path, format=recipe.data.format, task=task)
     say(f"data: {info.found}")
     for note in info.notes:
         say(note)
@@ -97,7 +101,8 @@ def fill_in(recipe: Recipe, material: Material, device: torch.device) -> Recipe:
         cores = os.cpu_count() or 1
         run = dataclasses.replace(run, workers=min(8, cores) if device.type == "cuda" else int(cores > 1))
     if model.start is None and model.backbone is None:
-        model = dataclasses.replace(model, **_default_start())
+        known_start = model.arch in (None, Mask2FormerConfig.model_type)  # what ships
+        model = dataclasses.replace(model, **(_default_start() if known_start else {"backbone": "lite0"}))
     return dataclasses.replace(recipe, data=data, augment=augment, run=run, model=model)
 
 
@@ -122,26 +127,31 @@ def begin(recipe: Recipe, material: Material, progress: Progress | None = None) 
     data, model, labels = recipe.data, recipe.model, material.info.labels
     assert data.short is not None
     assert data.long is not None
-    spec = InferenceSpec(
-        tasks=tasks_of(material.info.task),
-        labels=labels,
-        size=InputSize(data.short, data.long),
-        rule=MergeRule(score=recipe.validate.score, top_k=max(100, model.queries or 0)),
-    )
-    if model.backbone is None:
+    spec = InferenceSpec(tasks_of(material.info.task), labels, InputSize(data.short, data.long))
+    sizes = {key: getattr(model, key) for key in _SIZES if getattr(model, key) is not None}
+    if model.backbone is not None:
+        beginning = from_backbone(architecture(recipe), model.backbone, spec, model.queries, sizes, progress)
+    else:
         assert model.start is not None
-        sizes = [key for key in _SIZES if getattr(model, key) is not None]
         if sizes:
             raise UsageError(f"[model] {', '.join(sizes)}: a checkpoint has its own; only --backbone takes these")
-        return from_checkpoint(model.start, spec, model.queries, progress)
-    sizes_given = {key: getattr(model, key) for key in _SIZES if getattr(model, key) is not None}
-    if "hidden_dim" in sizes_given:
-        sizes_given |= dict.fromkeys(("feature_size", "mask_feature_size"), sizes_given["hidden_dim"])
-    if "decoder_layers" in sizes_given:
-        sizes_given["decoder_layers"] += 1  # the configuration counts predictions
-    if model.queries is not None:
-        sizes_given["num_queries"] = model.queries
-    return from_backbone(model.backbone, spec, sizes_given, progress)
+        beginning = from_checkpoint(model.start, spec, model.queries, progress)
+    loaded, config = beginning.loaded, beginning.loaded.config
+    if model.arch not in (None, config.model_type):
+        raise UsageError(
+            f"--arch {model.arch}: {model.start} is {config.title}; leave --arch out, or begin from a --backbone"
+        )
+    if material.info.task not in config.tasks:
+        raise UsageError(f"{config.title} is for {', '.join(config.tasks)}; add --task {config.tasks[0]}")
+    rule = dataclasses.replace(config.rule, score=recipe.validate.score, top_k=max(100, model.queries or 0))
+    tasks = tuple(task for task in spec.tasks if task in config.tasks)
+    loaded.spec = dataclasses.replace(loaded.spec, tasks=tasks, rule=rule)
+    return beginning
+
+
+def architecture(recipe: Recipe) -> type[ModelConfig]:
+    """Of a new network, as far as the recipe says."""
+    return MODEL_TYPES[recipe.model.arch or Mask2FormerConfig.model_type]
 
 
 _SIZES = ("hidden_dim", "encoder_layers", "encoder_feedforward_dim", "decoder_layers", "dim_feedforward")
@@ -227,7 +237,10 @@ def pick_device(name: str) -> torch.device:
 def fingerprint(recipe: Recipe, material: Material, raw_config: dict[str, Any]) -> dict[str, Any]:
     """What a run is about: a resumed one must agree with it, entry by entry."""
     splits = {name: sorted(r.image_id for r in records) for name, records in material.info.splits.items()}
-    keys = ("backbone_config", "hidden_dim", "encoder_layers", "decoder_layers", "num_queries", "dim_feedforward")
+    keys = (
+        "backbone_config", "decoder_config", "hidden_dim", "encoder_layers", "decoder_layers", "num_queries",
+        "dim_feedforward",
+    )  # fmt: skip
     return {
         "classes": [[x.id, x.name, "thing" if x.isthing else "stuff"] for x in material.info.labels],
         "task": material.info.task,

@@ -39,7 +39,6 @@ def segment_averaged(loaded: LoadedModel, image: np.ndarray, spec: InferenceSpec
     Holds the scores of all classes at the photo's size, 4 K H W bytes. Raises as `segcli.engine.predict.forward`.
     """
     total = torch.zeros(len(spec.labels), *image.shape[:2])
-    combine_padded = spec.tasks == ("semantic",)
     best = 0.0
     for size in sizes(spec.size):
         photo = prepare(image, dataclasses.replace(spec, size=size))
@@ -47,7 +46,7 @@ def segment_averaged(loaded: LoadedModel, image: np.ndarray, spec: InferenceSpec
             view = _mirror(photo) if mirrored else photo
             prediction = forward(loaded, [view])
             score = add_class_scores(
-                total, prediction, 0, view.frame, spec.rule, combine_padded=combine_padded, mirrored=mirrored
+                total, prediction, 0, view.frame, spec.rule, combine_padded=spec.combine_padded, mirrored=mirrored
             )
             best = max(best, score)
     # The sum has the argmax of the mean.

@@ -184,7 +184,8 @@ def _finite(report: MetricReport) -> float:
 def in_words(task: Task, rule: MergeRule) -> str:
     """The thresholds a number was taken at."""
     if task == "panoptic":
-        return f"score > {rule.score:g}, overlap ≥ {rule.overlap:g}, mask ≥ {rule.mask_min:g}"
+        mask = "masks by argmax" if rule.mask_min is None else f"mask ≥ {rule.mask_min:g}"
+        return f"score > {rule.score:g}, overlap ≥ {rule.overlap:g}, {mask}"
     return f"at most {rule.top_k} instances, no threshold" if task == "instance" else "none"
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -40,6 +42,20 @@ class Attention(nn.Module):
         trace.save(self.name, lambda: _probabilities(q, k, mask))
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
         return self.out_proj(out.transpose(1, 2).flatten(2))
+
+
+def project_memory(attentions: Sequence[Attention], key: Tensor, value: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+    """Keys and values of several attentions over one memory, in two wide products: key (the memory with its positions)
+    and value [B, N, D] -> two lists of [B, N, D], one entry an attention.
+    """
+    dim = value.shape[-1]
+    projected = []
+    for part, source in ((1, key), (2, value)):
+        rows = slice(part * dim, (part + 1) * dim)
+        weight = torch.cat([attention.in_proj_weight[rows] for attention in attentions])
+        bias = torch.cat([attention.in_proj_bias[rows] for attention in attentions])
+        projected.append(list(F.linear(source, weight, bias).split(dim, dim=-1)))
+    return projected[0], projected[1]
 
 
 def _probabilities(q: Tensor, k: Tensor, mask: Tensor | None) -> Tensor:

@@ -15,15 +15,28 @@ def sine_positions(height: int, width: int, dim: int, device: torch.device, dtyp
 
     Computed in fp32 whatever the dtype: in bf16 neighbouring columns of a wide map would share a position.
     """
-    half = dim // 2
-    frequency = 10000 ** (2 * (torch.arange(half, device=device) // 2).float() / half)  # [half]
-
-    def axis(length: int) -> Tensor:  # -> [length, half], sine and cosine interleaved
-        position = torch.arange(1, length + 1, device=device, dtype=torch.float32)
-        position = position / (length + 1e-6) * (2 * math.pi)
-        angle = position[:, None] / frequency
-        return torch.stack((angle[:, 0::2].sin(), angle[:, 1::2].cos()), dim=2).flatten(1)
-
-    y = axis(height)[:, None].expand(height, width, half)
-    x = axis(width)[None].expand(height, width, half)
+    y = _encode(_share(torch.arange(1, height + 1, device=device, dtype=torch.float32), height), dim // 2)
+    x = _encode(_share(torch.arange(1, width + 1, device=device, dtype=torch.float32), width), dim // 2)
+    y, x = y[:, None].expand(height, width, -1), x[None].expand(height, width, -1)
     return torch.cat((y, x), dim=2).reshape(height * width, dim).to(dtype)
+
+
+def padded_sine_positions(padding: Tensor, dim: int, dtype: torch.dtype) -> Tensor:
+    """The same for maps that are padded, padding [B, h, w] bool -> [B, h·w, dim]: a place is told its share of the
+    image, not of the padded map (DETR).
+    """
+    inside = (~padding).float()
+    y, x = inside.cumsum(1), inside.cumsum(2)
+    y, x = _share(y, y[:, -1:]), _share(x, x[:, :, -1:])
+    return torch.cat((_encode(y, dim // 2), _encode(x, dim // 2)), dim=3).flatten(1, 2).to(dtype)
+
+
+def _share(position: Tensor, length: Tensor | float) -> Tensor:
+    return position / (length + 1e-6) * (2 * math.pi)
+
+
+def _encode(position: Tensor, half: int) -> Tensor:
+    """[...] -> [..., half], sine and cosine interleaved."""
+    frequency = 10000 ** (2 * (torch.arange(half, device=position.device) // 2).float() / half)
+    angle = position[..., None] / frequency
+    return torch.stack((angle[..., 0::2].sin(), angle[..., 1::2].cos()), dim=-1).flatten(-2)

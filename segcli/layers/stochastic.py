@@ -28,10 +28,19 @@ def per_image(generators: Sequence[torch.Generator]) -> Iterator[None]:
 
 def drop_path(x: Tensor, probability: float) -> Tensor:
     """Stochastic depth (arXiv 1603.09382): a branch x [B, ...] is zero for some images, scaled up for the others."""
+    return x * _kept((x.shape[0], *[1] * (x.dim() - 1)), probability, x)
+
+
+def dropout(x: Tensor, probability: float) -> Tensor:
+    """Some numbers of x [B, ...] are zero, the others scaled up."""
+    return x * _kept(tuple(x.shape), probability, x)
+
+
+def _kept(shape: tuple[int, ...], probability: float, like: Tensor) -> Tensor:
+    """[B, ...] 0 or 1 / (1 - probability)."""
     generators = _generators[-1]
     if generators is None:
-        chance = torch.rand(x.shape[0])
+        chance = torch.rand(shape)
     else:
-        chance = torch.cat([torch.rand(1, generator=generator) for generator in generators])
-    keep = (chance >= probability).to(x.device, x.dtype) / (1 - probability)
-    return x * keep.view(-1, *[1] * (x.dim() - 1))
+        chance = torch.stack([torch.rand(shape[1:], generator=generator) for generator in generators])
+    return (chance >= probability).to(like.device, like.dtype) / (1 - probability)

@@ -1,10 +1,13 @@
-"""What turns a query into an answer: a class and a mask embedding."""
+"""What turns a query into an answer: a class and a mask embedding; or a pixel into the logits of every class."""
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
+from segcli.layers.masks import DenseMasks, ProductMasks
 from segcli.layers.mlp import MLP
+from segcli.types import PixelFeatures, QueryPredictions
 
 
 class MaskClassificationHead(nn.Module):
@@ -24,3 +27,58 @@ class MaskClassificationHead(nn.Module):
     def embeddings(self, queries: Tensor) -> Tensor:
         """Mask embeddings alone, which is all that the next layer's attention mask needs."""
         return self.mask_embed(self.norm(queries))
+
+    def answer(self, queries: Tensor, pixels: PixelFeatures) -> QueryPredictions:
+        """queries [B, Q, D] and what their masks are made of -> one prediction."""
+        classes, embeddings = self(queries)
+        assert pixels.mask_features is not None  # a pixel decoder for masks makes them
+        return QueryPredictions(classes, ProductMasks(embeddings, pixels.mask_features))
+
+    def fresh_classes(self, count: int) -> None:
+        """Other classes, their weights drawn anew."""
+        self.classifier = nn.Linear(self.classifier.in_features, count + 1)
+
+
+class ClassMaskHead(nn.Module):
+    """A mask for every query, and no question about its class: query k is class k (PerPixelBaseline+, same paper)."""
+
+    def __init__(self, dim: int, mask_dim: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(dim)
+        self.mask_embed = MLP(dim, dim, mask_dim)
+
+    def answer(self, queries: Tensor, pixels: PixelFeatures) -> QueryPredictions:
+        """queries [B, K, D], one a class -> one prediction."""
+        assert pixels.mask_features is not None  # a pixel decoder for masks makes them
+        embeddings = self.mask_embed(self.norm(queries))
+        return QueryPredictions(_own_classes(embeddings), ProductMasks(embeddings, pixels.mask_features))
+
+    def fresh_classes(self, count: int) -> None:
+        """Nothing here depends on the classes; the queries do."""
+
+
+class PixelHead(nn.Module):
+    """A 1×1 convolution to the logits of every class (PerPixelBaseline, same paper)."""
+
+    def __init__(self, dim: int, num_classes: int) -> None:
+        super().__init__()
+        self.classifier = nn.Conv2d(dim, num_classes, 1)
+
+    def answer(self, pixels: PixelFeatures) -> QueryPredictions:
+        """-> one prediction of K queries."""
+        assert pixels.mask_features is not None  # a pixel decoder for masks makes them
+        logits = self.classifier(pixels.mask_features)
+        return QueryPredictions(_own_classes(logits.flatten(2)), DenseMasks(logits))
+
+    def fresh_classes(self, count: int) -> None:
+        """Other classes, their weights drawn anew."""
+        self.classifier = nn.Conv2d(self.classifier.in_channels, count, 1)
+
+
+def _own_classes(queries: Tensor) -> Tensor:
+    """Class logits of queries [B, K, ...] of which each is certain to be its own class -> [B, K, K + 1]."""
+    count = queries.shape[1]
+    return (_CERTAIN * torch.eye(count, count + 1, device=queries.device)).expand(queries.shape[0], -1, -1)
+
+
+_CERTAIN = 200.0  # a softmax makes exactly 1 and 0 of it and zeros, in every precision

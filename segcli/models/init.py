@@ -1,6 +1,7 @@
-"""Weights to start training from, as the original implementation of Mask2Former sets them (arXiv 2112.01527, code).
+"""Weights to start training from, as the original implementations of Mask2Former and MaskFormer set them (arXiv
+2112.01527 and 2107.06278, code).
 
-Building a model already gives PyTorch's own values, which the original keeps for the class head, the mask MLP and the
+Building a model already gives PyTorch's own values, which the originals keep for the class head, the mask MLP and the
 biases of feed-forward parts; here is what differs from them. All draws come from torch's global generator.
 """
 
@@ -13,10 +14,13 @@ from torch import Tensor, nn
 
 from segcli.layers.attention import Attention
 from segcli.layers.deformable import DeformableAttention
-from segcli.models.heads import MaskClassificationHead
+from segcli.models.heads import ClassMaskHead, MaskClassificationHead, PixelHead
 from segcli.models.pixel_decoders.deformable import DeformableLayer, DeformablePixelDecoder
+from segcli.models.pixel_decoders.fpn import FPN
 from segcli.models.query_decoders.masked import MaskedLayer, MaskedQueryDecoder
+from segcli.models.query_decoders.plain import PlainQueryDecoder
 from segcli.models.segmenter import Segmenter
+from segcli.models.transformer import TransformerLayer
 
 
 @torch.no_grad()
@@ -26,13 +30,22 @@ def initialise(model: Segmenter) -> None:
         match module:
             case DeformablePixelDecoder():
                 _pixel_decoder(module)
+            case FPN():
+                _pyramid(module)
             case MaskedQueryDecoder():
-                initialise_queries(module)
-            case MaskClassificationHead():
-                initialise_head(module)
+                _normal(module.query_features, module.query_positions, module.level_embed)
+            case PlainQueryDecoder():
+                _normal(module.query_positions)
+                if module.input_proj is not None:
+                    _caffe(module.input_proj)
+            case MaskClassificationHead() | ClassMaskHead():
+                _head(module)
+            case PixelHead():
+                nn.init.kaiming_normal_(module.classifier.weight, mode="fan_out", nonlinearity="relu")
+                _zero_bias(module.classifier)
     for module in model.modules():  # after their parents, which only know the kind of their weights
         match module:
-            case DeformableLayer() | MaskedLayer():
+            case DeformableLayer() | MaskedLayer() | TransformerLayer():
                 _xavier(module)
             case nn.GroupNorm():
                 module.reset_parameters()
@@ -45,19 +58,14 @@ def initialise(model: Segmenter) -> None:
                 nn.init.zeros_(module.out_proj.bias)
 
 
-@torch.no_grad()
-def initialise_head(head: MaskClassificationHead) -> None:
-    """Fresh class and mask outputs, for instance for other classes."""
-    head.norm.reset_parameters()
+def _head(head: nn.Module) -> None:
     for module in head.modules():
-        if isinstance(module, nn.Linear):
+        if isinstance(module, nn.Linear | nn.LayerNorm):
             module.reset_parameters()
 
 
-@torch.no_grad()
-def initialise_queries(decoder: MaskedQueryDecoder) -> None:
-    """Fresh learnable queries and level embeddings, for instance for another number of queries."""
-    for parameter in (decoder.query_features, decoder.query_positions, decoder.level_embed):
+def _normal(*parameters: nn.Parameter) -> None:
+    for parameter in parameters:
         nn.init.normal_(parameter)
 
 
@@ -68,8 +76,21 @@ def _pixel_decoder(decoder: DeformablePixelDecoder) -> None:
             nn.init.xavier_uniform_(projection.weight)
             _zero_bias(projection)
     for conv in (decoder.lateral.conv, decoder.output.conv, decoder.mask_proj):
-        nn.init.kaiming_uniform_(conv.weight, a=1)  # Caffe2's "XavierFill", which divides by the inputs alone
-    _zero_bias(decoder.mask_proj)
+        _caffe(conv)
+
+
+def _pyramid(decoder: FPN) -> None:
+    for part in (decoder.input_proj, decoder.stem, decoder.laterals, decoder.outputs, decoder.mask_proj):
+        for conv in part.modules() if part is not None else ():
+            if isinstance(conv, nn.Conv2d):
+                _caffe(conv)
+
+
+def _caffe(conv: nn.Conv2d) -> None:
+    """Caffe2's "XavierFill", which divides by the inputs alone."""
+    nn.init.kaiming_uniform_(conv.weight, a=1)
+    if conv.bias is not None:
+        nn.init.zeros_(conv.bias)
 
 
 def _zero_bias(conv: nn.Conv2d) -> None:

@@ -2,45 +2,21 @@
 
 from __future__ import annotations
 
-from torch import nn
-
-from segcli.config import BackboneConfig, EfficientNetLite0Config, Mask2FormerConfig, ResNetConfig, SwinConfig
-from segcli.models.backbones.efficientnet_lite import EfficientNetLite0
-from segcli.models.backbones.resnet import ResNet
-from segcli.models.backbones.swin import Swin
+from segcli.config import Mask2FormerConfig
+from segcli.models.backbones import build_backbone, channels_of
 from segcli.models.heads import MaskClassificationHead
 from segcli.models.pixel_decoders.deformable import DeformablePixelDecoder
 from segcli.models.query_decoders.masked import MaskedQueryDecoder
 from segcli.models.segmenter import Segmenter
 
 
-def build_backbone(config: BackboneConfig) -> nn.Module:
-    """The backbone of a configuration; every backbone has `channels`, fine to coarse."""
-    match config:
-        case SwinConfig():
-            return Swin(
-                config.embed_dim,
-                list(config.depths),
-                list(config.num_heads),
-                config.window_size,
-                config.mlp_ratio,
-                config.drop_path_rate,
-                config.patch_size,
-            )
-        case ResNetConfig():
-            return ResNet(list(config.depths), list(config.hidden_sizes), config.embedding_size)
-        case EfficientNetLite0Config():
-            return EfficientNetLite0()
-
-
 def build_mask2former(config: Mask2FormerConfig) -> Segmenter:
     """An untrained Mask2Former."""
     backbone = build_backbone(config.backbone)
-    channels: list[int] = backbone.channels  # type: ignore[assignment]  # plain attribute of every backbone
     return Segmenter(
         backbone=backbone,
         pixel_decoder=DeformablePixelDecoder(
-            channels,
+            channels_of(backbone),
             config.feature_size,
             config.mask_feature_size,
             config.encoder_layers,

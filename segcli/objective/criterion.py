@@ -1,18 +1,21 @@
-"""The loss of a training step (Mask2Former, arXiv 2112.01527, §3.3): match, compare at points, at every layer."""
+"""The loss of a training step (DETR, arXiv 2005.12872, §3.1; MaskFormer; Mask2Former, arXiv 2112.01527, §3.3): match,
+then compare the pairs, at every layer."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from segcli.layers.masks import concatenate
-from segcli.objective.losses import class_loss, mask_losses
-from segcli.objective.matcher import HungarianMatcher, Match, assign
-from segcli.objective.sampling import Draw, candidate_points, truth_at, uncertain_points
-from segcli.types import Masks, QueryPredictions, Target
+from segcli.objective.costs import class_cost
+from segcli.objective.losses import class_loss
+from segcli.objective.matcher import Match, assign
+from segcli.objective.sampling import Draw
+from segcli.objective.terms import Compared, Terms
+from segcli.types import QueryPredictions, Target
 
 
 @dataclass(frozen=True)
@@ -37,8 +40,8 @@ class LossReport:
     """One batch's loss.
 
     total: scalar, weighted; to be differentiated
-    terms: unweighted, normalised, detached; one value a prediction layer, [L] each: "class", "mask", "dice", and with
-        pilots "pilot_class", "pilot_mask", "pilot_dice"
+    terms: unweighted, normalised, detached; one value a prediction layer, [L] each: "class", those of the objective's
+        `Terms`, and with pilots each of them again as "pilot_…"
     matches: L × B
     finite: whether every cost and the total are; a batch that is not should not be learnt from
     """
@@ -49,23 +52,45 @@ class LossReport:
     finite: bool
 
 
+class Objective(Protocol):
+    """What a network is trained for. names: of its terms, as in `LossReport.terms`."""
+
+    @property
+    def names(self) -> tuple[str, ...]: ...
+
+    def normalisers(self, targets: Sequence[Target], num_queries: int) -> Normalisers:
+        """Of these images alone; add those of others, then call `shared`."""
+
+    def __call__(
+        self,
+        layers: Sequence[QueryPredictions],
+        targets: Sequence[Target],
+        draw: Draw,
+        normalisers: Normalisers | None = None,
+    ) -> LossReport:
+        """The loss of every layer's predictions; without `normalisers` the batch stands for itself."""
+
+
 @dataclass(frozen=True)
 class SetCriterion:
     """Hungarian matching and the losses of the matched pairs, summed over the prediction layers.
 
-    Crowd regions are no objects: they are left out, as in the original. Masks stay factorised: for matching, features
-    are sampled once an image at points that all layers share; for the losses only matched masks are multiplied out,
-    those of all layers in one product, and each is compared at the places it is least certain of.
+    Crowd regions are no objects: they are left out, as in the originals.
+    terms: what queries and objects are compared by, beside classes.
     """
 
     num_classes: int
+    terms: tuple[Terms, ...]
     class_weight: float = 2.0
-    mask_weight: float = 5.0
-    dice_weight: float = 5.0
     no_object: float = 0.1
-    num_points: int = 12544
-    oversample: float = 3.0
-    importance: float = 0.75
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(self._weights)
+
+    @property
+    def _weights(self) -> dict[str, float]:
+        return {"class": self.class_weight} | {name: w for terms in self.terms for name, w in terms.weights.items()}
 
     def normalisers(self, targets: Sequence[Target], num_queries: int) -> Normalisers:
         """Of these images alone; add those of others, then call `shared`."""
@@ -88,81 +113,65 @@ class SetCriterion:
         with torch.autocast(layers[0].classes.device.type, enabled=False):
             return self._report(layers, targets, draw, normalisers)
 
+    @torch.no_grad()
+    def costs(self, prediction: QueryPredictions, targets: Sequence[Target], draw: Draw) -> list[dict[str, Tensor]]:
+        """What each pair of query and object of each image costs: weighted, [Q, N] each, by name."""
+        targets = [without_crowd(target) for target in targets]
+        compared = [terms.images([prediction], targets, draw) for terms in self.terms]
+        return [
+            self._costs([classes], target, [image[b] for image in compared])[0]
+            for b, (classes, target) in enumerate(zip(prediction.classes, targets, strict=True))
+        ]
+
     def _report(
         self, layers: Sequence[QueryPredictions], targets: list[Target], draw: Draw, normalisers: Normalisers
     ) -> LossReport:
         piloted = [layer.piloted for layer in layers if layer.piloted is not None]
         every = [*layers, *piloted]
-        images = concatenate([p.masks for p in every if p.masks is not None]).images()
-        pairs, finite, terms = [], True, []
+        count = len(layers)
+        compared = [terms.images(every, targets, draw) for terms in self.terms]
+        pairs, finite = [], True
+        sums: dict[str, list[Tensor]] = {}
         for b, target in enumerate(targets):
-            found, good, losses = self._image(images[b], [p.classes[b] for p in every], target, len(layers), draw)
+            image = [part[b] for part in compared]
+            found, good = self._match([p.classes[b] for p in layers], target, image)
+            own = torch.arange(len(target.labels), device=target.labels.device)
+            found += [Match(own, own)] * len(piloted)  # pilots need no matching
+            for part in image:
+                for name, loss in part.losses(found).items():
+                    sums.setdefault(name, []).append(loss)
             pairs.append(found)
-            terms.append(losses)
             finite = finite and good
         matches = [[found[i] for found in pairs] for i in range(len(every))]
-        mask, dice = torch.stack(terms).sum(0).div(normalisers.masks)  # [L + pilots]
-        count = len(layers)
-        parts = {
-            "class": self._classes(layers, matches[:count], targets) / normalisers.classes,
-            "mask": mask[:count],
-            "dice": dice[:count],
-        }
+        losses = {name: torch.stack(parts).sum(0) / normalisers.masks for name, parts in sums.items()}
+        parts = {"class": self._classes(layers, matches[:count], targets) / normalisers.classes}
+        parts |= {name: loss[:count] for name, loss in losses.items()}
         if piloted:
-            parts["pilot_class"] = (
-                self._classes(piloted, matches[count:], targets, ignore_rest=True) / normalisers.masks
-            )
-            parts |= {"pilot_mask": mask[count:], "pilot_dice": dice[count:]}
-        weights = {"class": self.class_weight, "mask": self.mask_weight, "dice": self.dice_weight}
-        total = sum(
-            (weights[name.removeprefix("pilot_")] * part.sum() for name, part in parts.items()), mask.new_zeros(())
-        )
+            classes = self._classes(piloted, matches[count:], targets, ignore_rest=True)
+            parts["pilot_class"] = classes / normalisers.masks
+            parts |= {f"pilot_{name}": loss[count:] for name, loss in losses.items()}
+        weights = self._weights
+        total = torch.stack([weights[name.removeprefix("pilot_")] * part.sum() for name, part in parts.items()]).sum()
         finite = finite and bool(torch.isfinite(total))
         return LossReport(total, {name: part.detach() for name, part in parts.items()}, matches[:count], finite)
 
-    def _image(
-        self, masks: Masks, classes: list[Tensor], target: Target, num_matched: int, draw: Draw
-    ) -> tuple[list[Match], bool, Tensor]:
-        """One image: masks [1, ΣQ, ...] and classes of every layer [Q, K + 1] each; those from `num_matched` on belong
-        to pilots, which need no matching -> its matches, whether all costs are finite, (mask, dice) losses [2, layers].
-        """
-        device = classes[0].device
-        places = draw(target.image_id, "match-points", (self.num_points, 2)).to(device)
-        candidates = candidate_points(draw, target.image_id, self.num_points, self.oversample, self.importance)
-        candidates = candidates.to(device)
-        truth = truth_at(target.masks, torch.cat((places, candidates)))  # [N, P + candidates]
-        matches, finite = self._match(masks, classes[:num_matched], target, places, truth[:, : len(places)])
-        own = torch.arange(len(target.labels), device=device)
-        matches += [Match(own, own)] * (len(classes) - num_matched)
-        counts = [len(match.queries) for match in matches]
-        starts = [0]
-        for part in classes:
-            starts.append(starts[-1] + len(part))
-        rows = torch.cat([match.queries + start for match, start in zip(matches, starts, strict=False)])
-        logits = masks.select(0, rows).at(candidates.unsqueeze(0))[0]  # [ΣM, candidates]
-        at = uncertain_points(logits, self.num_points, self.oversample, self.importance)
-        objects = torch.cat([match.targets for match in matches])
-        wanted = truth[:, len(places) :][objects].gather(1, at)
-        losses = torch.stack(mask_losses(logits.gather(1, at), wanted))  # [2, ΣM]
-        return matches, finite, torch.stack([part.sum(1) for part in losses.split(counts, dim=1)], dim=1)
-
     @torch.no_grad()
-    def _match(
-        self, masks: Masks, classes: list[Tensor], target: Target, places: Tensor, truth: Tensor
-    ) -> tuple[list[Match], bool]:
-        """The assignment of every layer -> L matches, and whether all costs are finite."""
-        matcher = HungarianMatcher(self.class_weight, self.mask_weight, self.dice_weight)
-        queries = len(classes[0])
+    def _match(self, classes: list[Tensor], target: Target, compared: Sequence[Compared]) -> tuple[list[Match], bool]:
+        """The assignment of every layer, classes [Q, K + 1] each -> L matches, and whether all costs are finite."""
         if not len(target.labels):
-            none = torch.zeros(0, dtype=torch.int64, device=places.device)
+            none = torch.zeros(0, dtype=torch.int64, device=target.labels.device)
             return [Match(none, none)] * len(classes), True
-        everyone = torch.arange(queries * len(classes), device=places.device)
-        logits = masks.select(0, everyone).at(places.unsqueeze(0))[0]  # [L·Q, P]
-        costs = [
-            matcher.costs(part, rows, target.labels, truth)
-            for part, rows in zip(classes, logits.split(queries), strict=True)
-        ]
+        costs = [torch.stack(list(terms.values())).sum(0) for terms in self._costs(classes, target, compared)]
         return [assign(cost) for cost in costs], all(bool(torch.isfinite(cost).all()) for cost in costs)
+
+    def _costs(self, classes: list[Tensor], target: Target, compared: Sequence[Compared]) -> list[dict[str, Tensor]]:
+        """The weighted costs of one image, by name; one dictionary a layer."""
+        weights = self._weights
+        costs = [{"class": self.class_weight * class_cost(part, target.labels)} for part in classes]
+        for part in compared:
+            for layer, found in zip(costs, part.costs(len(classes)), strict=True):
+                layer |= {name: weights[name] * cost for name, cost in found.items()}
+        return costs
 
     def _classes(
         self,

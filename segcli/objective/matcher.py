@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
-
-from segcli.objective.costs import class_cost, mask_costs
-from segcli.objective.sampling import truth_at
-from segcli.types import QueryPredictions, Target
 
 
 @dataclass(frozen=True)
@@ -20,43 +15,6 @@ class Match:
 
     queries: Tensor
     targets: Tensor
-
-
-@dataclass(frozen=True)
-class HungarianMatcher:
-    """Weights of the three costs, as in the loss."""
-
-    class_weight: float = 2.0
-    mask_weight: float = 5.0
-    dice_weight: float = 5.0
-
-    @torch.no_grad()
-    def __call__(
-        self, predictions: QueryPredictions, targets: Sequence[Target], points: Sequence[Tensor]
-    ) -> list[Match]:
-        """The assignment of each image; points B × [P, 2] in [0, 1] of the padded frame."""
-        assert predictions.masks is not None
-        images = predictions.masks.images()
-        matches = []
-        for b, (target, at) in enumerate(zip(targets, points, strict=True)):
-            every = torch.arange(predictions.classes.shape[1], device=at.device)
-            logits = images[b].select(0, every).at(at.unsqueeze(0))[0]
-            costs = self.costs(predictions.classes[b], logits, target.labels, truth_at(target.masks, at))
-            matches.append(assign(costs))
-        return matches
-
-    def costs(self, classes: Tensor, logits: Tensor, labels: Tensor, truth: Tensor) -> Tensor:
-        """classes [Q, K + 1], mask logits [Q, P] and truth [N, P] at the same points, labels [N] -> [Q, N]."""
-        return sum(self.terms(classes, logits, labels, truth).values(), logits.new_zeros(()))
-
-    def terms(self, classes: Tensor, logits: Tensor, labels: Tensor, truth: Tensor) -> dict[str, Tensor]:
-        """The weighted parts that `costs` adds up, by name, [Q, N] each."""
-        cross_entropy, dice = mask_costs(logits, truth)
-        return {
-            "mask": self.mask_weight * cross_entropy,
-            "dice": self.dice_weight * dice,
-            "class": self.class_weight * class_cost(classes, labels),
-        }
 
 
 def assign(costs: Tensor) -> Match:

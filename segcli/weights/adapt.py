@@ -3,19 +3,21 @@ ImageNet backbone. What is random here comes from torch's global generator, whic
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, cast
 
 import torch
 from torch import nn
 
-from segcli.config import Mask2FormerConfig
+from segcli.config import ModelConfig
+from segcli.errors import UsageError
 from segcli.models.init import initialise
-from segcli.models.mask2former import build_mask2former
 from segcli.types import InferenceSpec
+from segcli.weights.architectures import build_model
 from segcli.weights.checkpoint import LoadedModel, load_model
 from segcli.weights.download import Progress
-from segcli.weights.hf_config import label_names, preprocessor, raw_config
+from segcli.weights.hf_config import preprocessor, raw_config
 from segcli.weights.pretrained import backbone_named, load_backbone, new_config
 
 
@@ -40,27 +42,34 @@ def from_checkpoint(ref: str, spec: InferenceSpec, queries: int | None, progress
         notes.append(
             f"class layer made anew for {len(spec.labels)} classes ({loaded.name} has {len(old.labels)} others)"
         )
-        model.head.classifier = nn.Linear(config.hidden_dim, len(spec.labels) + 1)  # type: ignore[union-attr]
+        model.head.fresh_classes(len(spec.labels))  # type: ignore[operator,union-attr]  # every head has it
         config = replace(config, num_classes=len(spec.labels))
-    if queries is not None and queries != config.num_queries:
-        notes.append(f"query embeddings made anew: {queries} queries instead of {config.num_queries}")
-        for name in ("query_features", "query_positions"):
-            fresh = nn.Parameter(torch.empty(queries, config.hidden_dim))
-            setattr(model.query_decoder, name, fresh)
-            nn.init.normal_(fresh)
-        config = replace(config, num_queries=queries)
+    if queries is not None:
+        config = with_queries(config, queries)
+    if config.num_queries != loaded.config.num_queries:
+        notes.append(f"query embeddings made anew: {config.num_queries} queries instead of {loaded.config.num_queries}")
+        model.query_decoder.fresh_queries(config.num_queries)  # type: ignore[operator,union-attr]
     model.requires_grad_(True)
     spec = replace(spec, mean=tuple(old.mean), std=tuple(old.std))
-    raw = loaded.raw_config | label_names(spec.labels) | {"num_queries": config.num_queries, "dtype": "float32"}
+    raw = loaded.raw_config | raw_config(config, spec.labels)
     licence = {"licence of the starting model": loaded.facts["licence"]} if "licence" in loaded.facts else {}
     return Beginning(_wrap(model, config, spec, raw, {"started from": loaded.name} | licence), tuple(notes))
 
 
-def from_backbone(name: str, spec: InferenceSpec, sizes: dict[str, int], progress: Progress | None = None) -> Beginning:
-    """A new Mask2Former around a backbone that has seen ImageNet. sizes: fields of Mask2FormerConfig to override."""
+def from_backbone(
+    kind: type[ModelConfig],
+    name: str,
+    spec: InferenceSpec,
+    queries: int | None,
+    sizes: Mapping[str, int],
+    progress: Progress | None = None,
+) -> Beginning:
+    """A new network around a backbone that has seen ImageNet. kind: its architecture; sizes: see `new_config`."""
     backbone = backbone_named(name)
-    config = new_config(name, len(spec.labels), **sizes)
-    model = build_mask2former(config)
+    config = new_config(kind, name, len(spec.labels), sizes)
+    if queries is not None:
+        config = with_queries(config, queries)
+    model = build_model(config)
     initialise(model)
     load_backbone(model.backbone, name, progress)
     spec = replace(spec, mean=backbone.mean, std=backbone.std)
@@ -68,8 +77,18 @@ def from_backbone(name: str, spec: InferenceSpec, sizes: dict[str, int], progres
     return Beginning(_wrap(model, config, spec, raw_config(config, spec.labels), facts), ())
 
 
+def with_queries(config: ModelConfig, queries: int) -> ModelConfig:
+    """Raises UsageError for an architecture whose queries are its classes."""
+    if queries == config.num_queries:
+        return config
+    if "num_queries" not in {field.name for field in fields(config)}:
+        raise UsageError(f"[model] queries: {config.title} has one query a class; leave it out")
+    changed: ModelConfig = replace(cast(Any, config), num_queries=queries)
+    return changed
+
+
 def _wrap(
-    model: nn.Module, config: Mask2FormerConfig, spec: InferenceSpec, raw: dict[str, Any], facts: dict[str, Any]
+    model: nn.Module, config: ModelConfig, spec: InferenceSpec, raw: dict[str, Any], facts: dict[str, Any]
 ) -> LoadedModel:
     return LoadedModel(
         model=model,
@@ -80,5 +99,5 @@ def _wrap(
         dtype=torch.float32,
         facts=facts,
         raw_config=raw,
-        preprocessor=preprocessor(spec),
+        preprocessor=preprocessor(spec, config),
     )

@@ -14,13 +14,12 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from segcli.codecs.files import replace_file
-from segcli.config import Mask2FormerConfig, parse_config
+from segcli.config import ModelConfig, parse_config
 from segcli.errors import CheckpointError, OutputError
-from segcli.models.mask2former import build_mask2former
 from segcli.types import InferenceSpec, LabelSet
+from segcli.weights.architectures import build_model, key_map
 from segcli.weights.device import choose_device, choose_dtype
 from segcli.weights.hub import CheckpointFiles, locate
-from segcli.weights.keymap import KeyMap
 from segcli.weights.spec import TABLE, from_table, guess_spec, to_table
 
 
@@ -29,7 +28,7 @@ class LoadedModel:
     """A model ready to predict, and everything that travels with it."""
 
     model: nn.Module  # a Segmenter in eval mode, on `device`, in `dtype`
-    config: Mask2FormerConfig
+    config: ModelConfig
     spec: InferenceSpec
     name: str  # the reference as the user gave it
     device: torch.device
@@ -75,7 +74,7 @@ def load_model(
 
 
 def save_model(loaded: LoadedModel, folder: str | os.PathLike[str]) -> Path:
-    """Write a folder that segcli and `transformers.Mask2FormerForUniversalSegmentation.from_pretrained` both load.
+    """Write a folder that segcli loads, and transformers too if it has the architecture.
 
     Tensors keep the precision they were read in, so load → save → load is bit-exact. Each file is written beside its
     name and then renamed. Raises CheckpointError if the weights in memory are rounded (bf16, fp16), OutputError if the
@@ -91,7 +90,7 @@ def save_model(loaded: LoadedModel, folder: str | os.PathLike[str]) -> Path:
     state = {name: tensor.detach().cpu() for name, tensor in loaded.model.state_dict().items()}
     tensors = {
         name: tensor.to(loaded.stored_dtype) if tensor.is_floating_point() else tensor
-        for name, tensor in KeyMap(loaded.config).write(state).items()
+        for name, tensor in key_map(loaded.config).write(state).items()
     }
     transient = {"source", "device_reason", "revision"}
     facts = {key: value for key, value in loaded.facts.items() if key not in transient}
@@ -112,12 +111,12 @@ def _spec(
     table: Any,
     raw: dict[str, Any],
     preprocessor: dict[str, Any] | None,
-    config: Mask2FormerConfig,
+    config: ModelConfig,
     files: CheckpointFiles,
 ) -> tuple[InferenceSpec, dict[str, Any]]:
     where = str(files.config)
     if table is None and files.entry is not None:
-        spec = files.entry.spec()
+        spec = files.entry.spec(guess_spec(raw, preprocessor, type(config), where).spec.labels)
         if len(spec.labels) != config.num_classes:
             raise CheckpointError(
                 f"{where}: {config.num_classes} classes, but {files.name} has {len(spec.labels)} in weights.toml"
@@ -127,7 +126,10 @@ def _spec(
             "metrics": dict(files.entry.metrics),
             "status": files.entry.status,
         }
-    read = guess_spec(raw, preprocessor, where) if table is None else from_table(table, config.num_classes, where)
+    if table is None:
+        read = guess_spec(raw, preprocessor, type(config), where)
+    else:
+        read = from_table(table, config.num_classes, where)
     return read.spec, read.facts
 
 
@@ -146,13 +148,11 @@ class _NoInitialValues(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-def _build(
-    config: Mask2FormerConfig, state: dict[str, Tensor], files: CheckpointFiles
-) -> tuple[nn.Module, torch.dtype]:
+def _build(config: ModelConfig, state: dict[str, Tensor], files: CheckpointFiles) -> tuple[nn.Module, torch.dtype]:
     """A model that holds the tensors of `state`, which are checked against the configuration first."""
     with torch.device("meta"), _NoInitialValues():
-        model = build_mask2former(config)
-    keymap = KeyMap(config)
+        model = build_model(config)
+    keymap = key_map(config)
     where = ", ".join(path.name for path in files.weights)
     where = f"{files.weights[0].parent / where}" if len(files.weights) == 1 else f"{files.folder} ({where})"
     ours, unexpected = keymap.read(state)
@@ -174,7 +174,7 @@ def _build(
     for name, tensor in ours.items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise CheckpointError(f"{where}: {keymap.names(name)[0]} holds NaN or infinite values; the file is damaged")
-    stored = ours["head.classifier.weight"].dtype
+    stored = next(tensor.dtype for tensor in ours.values() if tensor.is_floating_point())
     floats = {name: t.float() if t.is_floating_point() else t for name, t in ours.items()}
     model.load_state_dict(floats, strict=True, assign=True)
     return model.eval().requires_grad_(False), stored

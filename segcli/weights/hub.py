@@ -163,7 +163,7 @@ def _copied_from(folder: Path, config: Path) -> ManifestEntry | None:
         return None
     try:
         facts = json.loads(config.read_text(encoding="utf-8"))
-        is_same = "segcli" not in facts and len(facts["id2label"]) == len(entry.spec().labels)
+        is_same = "segcli" not in facts and (entry.labels is None or len(facts["id2label"]) == len(entry.spec().labels))
     except (OSError, ValueError, KeyError, TypeError):
         return None  # whoever reads the configuration for good says what is wrong with it
     return entry if is_same else None

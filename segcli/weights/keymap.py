@@ -1,25 +1,19 @@
-"""Foreign tensor names stop here: translation of state dicts by the tables in `keys/`, both ways, nothing lost.
-
-In a table `*` stands for one index. A row whose name ends before `.weight`, `.bias` or a statistic covers all of them.
-"""
+"""Foreign tensor names stop here: translation of state dicts by the tables in `keys/`, both ways, nothing lost."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import chain
 
 import torch
 from torch import Tensor
 
-from segcli.config import EfficientNetLite0Config, Mask2FormerConfig, ResNetConfig, SwinConfig
 from segcli.errors import CheckpointError
-from segcli.weights.keys import efficientnet_lite, mask2former, resnet, swin
+from segcli.weights.keys.table import Table
 
 # A suffix a row may leave open: parameters and statistics of a layer, nested projections of an attention.
 _SUFFIX = r"((?:\.[a-z_]+)*)"
-# Computed or never used: dropped on reading, restored on writing where transformers would miss them.
-_DERIVED = re.compile(r"(criterion\.empty_weight|.*\.relative_position_index|.*\.encoder\.layernorm\.(weight|bias))$")
 
 
 @dataclass(frozen=True)
@@ -52,16 +46,17 @@ def translate(name: str, source: str, target: str) -> str | None:
 
 
 class KeyMap:
-    """Names of one architecture in Hugging Face checkpoints and here."""
+    """Names of one network in its files and here.
 
-    def __init__(self, config: Mask2FormerConfig) -> None:
-        self.config = config
-        backbone = {SwinConfig: swin, ResNetConfig: resnet, EfficientNetLite0Config: efficientnet_lite}
-        tables = (backbone[type(config.backbone)], mask2former)
-        self.aliases = {old: new for table in tables for old, new in table.ALIASES.items()}
-        self.rows = [
-            _Row(theirs if isinstance(theirs, tuple) else (theirs,), ours)
-            for theirs, ours in chain.from_iterable([*table.JOINED.items(), *table.RENAMED.items()] for table in tables)
+    constants: what a file holds that is no weight here, made when one is written.
+    """
+
+    def __init__(self, tables: Sequence[Table], constants: Callable[[], dict[str, Tensor]] = dict) -> None:
+        self.constants = constants
+        self.aliases = {old: new for table in tables for old, new in table.aliases.items()}
+        self.dropped = re.compile("|".join(f"(?:{pattern})" for table in tables for pattern in table.dropped))
+        self.rows = [_Row(theirs, ours) for table in tables for theirs, ours in table.joined.items()] + [
+            _Row((theirs,), ours) for table in tables for theirs, ours in table.renamed.items()
         ]
 
     def read(self, state: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
@@ -71,7 +66,7 @@ class KeyMap:
         unknown = []
         for name, tensor in state.items():
             name = self._canonical(name)
-            if _DERIVED.fullmatch(name):
+            if self.dropped.fullmatch(name):
                 continue
             for row in self.rows:
                 if (found := row.read(name)) is not None:
@@ -83,12 +78,13 @@ class KeyMap:
             else:
                 unknown.append(name)
         for name, pieces in parts.items():
-            if sorted(pieces) == [0, 1, 2]:
-                try:
-                    ours[name] = torch.cat([pieces[i] for i in range(3)])
-                except RuntimeError as error:
-                    shapes = ", ".join(str(tuple(pieces[i].shape)) for i in range(3))
-                    raise CheckpointError(f"query, key and value of {name} do not fit together: {shapes}") from error
+            if len(pieces) < len(self.names(name)):
+                continue
+            try:
+                ours[name] = torch.cat([pieces[i] for i in range(len(pieces))])
+            except RuntimeError as error:
+                shapes = ", ".join(str(tuple(pieces[i].shape)) for i in range(len(pieces)))
+                raise CheckpointError(f"the parts of {name} do not fit together: {shapes}") from error
         return ours, unknown
 
     def write(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -99,13 +95,7 @@ class KeyMap:
             pieces = tensor.chunk(len(names)) if len(names) > 1 else (tensor,)
             for their_name, piece in zip(names, pieces, strict=True):
                 theirs[their_name] = piece.contiguous()
-        theirs["criterion.empty_weight"] = torch.ones(self.config.num_classes + 1)
-        theirs["criterion.empty_weight"][-1] = self.config.no_object_weight
-        if isinstance(self.config.backbone, SwinConfig):
-            # transformers 5 gives its backbone a final norm that nothing reads, and misses it if a file has none.
-            dim = self.config.backbone.embed_dim * 2 ** (len(self.config.backbone.depths) - 1)
-            theirs[f"{swin.ENCODER}.swin.layernorm.weight"] = torch.ones(dim)
-            theirs[f"{swin.ENCODER}.swin.layernorm.bias"] = torch.zeros(dim)
+        theirs |= self.constants()
         return theirs
 
     def names(self, name: str) -> list[str]:

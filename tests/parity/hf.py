@@ -1,4 +1,4 @@
-"""Pairs of one Mask2Former in transformers and in segcli, with the same weights, for the comparisons here."""
+"""Pairs of one model in transformers and in segcli, with the same weights, for the comparisons here."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from segcli.config import parse_config
-from segcli.models.mask2former import build_mask2former
 from segcli.models.query_decoders import masked
 from segcli.types import Batch
-from segcli.weights.keymap import KeyMap
+from segcli.weights.architectures import build_model, key_map
 
 transformers = pytest.importorskip("transformers")
 
@@ -40,28 +39,43 @@ def backbone_config(name: str) -> Any:
 
 
 def pair(backbone: str, **settings: Any) -> tuple[nn.Module, nn.Module]:
-    """(transformers' model, segcli's model) with the same random weights, in eval mode."""
+    """(transformers' Mask2Former, segcli's) with the same random weights, in eval mode."""
     torch.manual_seed(0)
     config = transformers.Mask2FormerConfig(backbone_config=backbone_config(backbone), **settings)
-    theirs = transformers.Mask2FormerForUniversalSegmentation(config).eval()
+    return twins(transformers.Mask2FormerForUniversalSegmentation(config))
+
+
+def maskformer_pair(backbone: str, decoder: dict[str, Any], **settings: Any) -> tuple[nn.Module, nn.Module]:
+    """(transformers' MaskFormer, segcli's) with the same random weights, in eval mode."""
+    torch.manual_seed(0)
+    config = transformers.MaskFormerConfig(
+        backbone_config=backbone_config(backbone), decoder_config=transformers.DetrConfig(**decoder), **settings
+    )
+    return twins(transformers.MaskFormerForInstanceSegmentation(config))
+
+
+def twins(theirs: nn.Module) -> tuple[nn.Module, nn.Module]:
+    """transformers' model with nothing left at zero, and segcli's with the same weights."""
     for name, parameter in theirs.named_parameters():
         # Fresh weights leave these at zero or nearly so, where a wrong bias or a wrong place would not show.
-        if any(part in name for part in ("sampling_offsets", "attention_weights", "relative_position_bias")):
+        if parameter.dim() == 1 or any(
+            part in name for part in ("sampling_offsets", "attention_weights", "relative_position_bias")
+        ):
             parameter.data += torch.randn_like(parameter) * 0.05
     for name, buffer in theirs.named_buffers():
         if name.endswith("running_mean"):
             buffer.normal_(0, 0.1)
         elif name.endswith("running_var"):
             buffer.uniform_(0.5, 1.5)
-    return theirs, twin(theirs)
+    return theirs.eval(), twin(theirs)
 
 
 def twin(theirs: nn.Module) -> nn.Module:
     """segcli's model with the weights of transformers'."""
     config = parse_config(theirs.config.to_dict(), "config.json")
-    state, unknown = KeyMap(config).read(theirs.state_dict())
+    state, unknown = key_map(config).read(theirs.state_dict())
     assert unknown == []
-    ours = build_mask2former(config)
+    ours = build_model(config)
     ours.load_state_dict(state, strict=True)
     return ours.eval()
 

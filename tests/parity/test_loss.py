@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from segcli.objective.criterion import LossReport, SetCriterion
-from segcli.objective.matcher import HungarianMatcher
+from segcli.objective.matcher import assign
+from segcli.objective.terms import AtPoints, MaskTerms
 from segcli.types import Target
 from tests.objective.scenes import CLASSES, Factors, target
 
@@ -18,6 +19,10 @@ modeling = pytest.importorskip("transformers.models.mask2former.modeling_mask2fo
 
 LAYERS = 10
 TERMS = {"class": "loss_cross_entropy", "mask": "loss_mask", "dice": "loss_dice"}
+
+
+def criterion_at(num_points: int) -> SetCriterion:
+    return SetCriterion(CLASSES, (MaskTerms(AtPoints(num_points)),))
 
 
 def their_loss(num_points: int) -> Any:
@@ -56,7 +61,7 @@ def test_every_term_and_gradient_at_the_same_points(
             ("loss-points", 3 * num_points + num_points - num_points * 3 // 4),
         )
     }
-    ours = SetCriterion(CLASSES, num_points=num_points)(
+    ours = criterion_at(num_points)(
         factors.predictions(), targets, lambda image_id, purpose, _: points[image_id, purpose]
     )
     images = iter([t.image_id for t in targets] * LAYERS)
@@ -85,7 +90,7 @@ def test_every_term_and_gradient_at_the_same_points(
 def test_equal_on_average_over_free_points(draws: int) -> None:
     torch.manual_seed(0)
     factors, targets = scene(4, 6)
-    criterion, reference = SetCriterion(CLASSES, num_points=500), their_loss(500)
+    criterion, reference = criterion_at(500), their_loss(500)
     mine: dict[str, list[Tensor]] = {name: [] for name in TERMS}
     other: dict[str, list[Tensor]] = {name: [] for name in TERMS}
     with torch.no_grad():
@@ -106,7 +111,11 @@ def test_matching_at_the_same_points(num_points: int, monkeypatch: pytest.Monkey
     factors, targets = scene(4, 6)
     points = [torch.rand(num_points, 2) for _ in targets]
     predictions = factors.predictions()[0]
-    matches = HungarianMatcher()(predictions, targets, points)
+    places = {target.image_id: at for target, at in zip(targets, points, strict=True)}
+    costs = criterion_at(num_points).costs(
+        predictions, targets, lambda image, what, shape: places[image] if what == "match-points" else torch.rand(shape)
+    )
+    matches = [assign(torch.stack(list(terms.values())).sum(0)) for terms in costs]
     remaining = iter(points)
     with monkeypatch.context() as patch:
         patch.setattr(torch, "rand", lambda *_, **__: next(remaining).unsqueeze(0))

@@ -18,8 +18,8 @@ from segcli.config import Mask2FormerConfig, SwinConfig, parse_config
 from segcli.errors import CheckpointError, UsageError
 from segcli.models.mask2former import build_mask2former
 from segcli.types import InputSize
+from segcli.weights.architectures import key_map
 from segcli.weights.checkpoint import LoadedModel, load_model, save_model
-from segcli.weights.keymap import KeyMap
 from segcli.weights.manifest import label_table
 from segcli.weights.spec import guess_spec
 
@@ -94,7 +94,7 @@ def test_the_hub_key_list_is_read_and_written_whole(shared_dir: Path) -> None:
         for name, shape, dtype in rows
     }
     config = Mask2FormerConfig(SwinConfig(96, (2, 2, 6, 2), (3, 6, 12, 24), 7), num_classes=133)
-    keymap = KeyMap(config)
+    keymap = key_map(config)
     ours, unknown = keymap.read(state)
     with torch.device("meta"):
         wanted = build_mask2former(config).state_dict()
@@ -127,13 +127,13 @@ def test_rounded_weights_are_not_saved(tmp_path: Path) -> None:
 def test_things_and_stuff_of_a_known_label_list() -> None:
     coco = label_table("coco_panoptic")
     config = {"id2label": {str(i): name.upper() for i, name in enumerate(coco.names)}}
-    read = guess_spec(config, None, "config.json")
+    read = guess_spec(config, None, Mask2FormerConfig, "config.json")
     assert read.spec.labels == coco
     assert read.facts == {}
 
 
 def test_of_unknown_labels_all_are_things_and_it_is_said() -> None:
-    read = guess_spec({"id2label": {"0": "kiwi", "1": "lemon"}}, None, "config.json")
+    read = guess_spec({"id2label": {"0": "kiwi", "1": "lemon"}}, None, Mask2FormerConfig, "config.json")
     assert read.spec.labels.isthing == [True, True]
     assert read.facts == {"things_unknown": True}
 
@@ -148,7 +148,7 @@ def test_of_unknown_labels_all_are_things_and_it_is_said() -> None:
     ],
 )
 def test_test_size(size: Any, expected: InputSize) -> None:
-    assert guess_spec({"id2label": {"0": "a"}}, {"size": size}, "config.json").spec.size == expected
+    assert guess_spec({"id2label": {"0": "a"}}, {"size": size}, Mask2FormerConfig, "config.json").spec.size == expected
 
 
 # ------------------------------------------------------------------------------------- what does not load

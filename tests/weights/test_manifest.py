@@ -8,11 +8,23 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+import torch
 
-from segcli.types import TASKS
+from segcli.config import MaskFormerConfig, ResNetConfig, SwinConfig
+from segcli.types import TASKS, MergeRule
+from segcli.weights.architectures import build_model
 from segcli.weights.manifest import ManifestEntry, default_for, label_table, lookup, manifest, read_manifest
 
 OFFICIAL = [entry for entry in manifest().values() if entry.repo and entry.repo.startswith("facebook/mask2former-")]
+
+BACKBONES = {
+    "swin-tiny": SwinConfig(96, (2, 2, 6, 2), (3, 6, 12, 24), 7),
+    "swin-small": SwinConfig(96, (2, 2, 18, 2), (3, 6, 12, 24), 7),
+    "swin-base": SwinConfig(128, (2, 2, 18, 2), (4, 8, 16, 32), 12),
+    "swin-large": SwinConfig(192, (2, 2, 18, 2), (6, 12, 24, 48), 12),
+    "resnet50": ResNetConfig((3, 4, 6, 3), (256, 512, 1024, 2048)),
+    "resnet101": ResNetConfig((3, 4, 23, 3), (256, 512, 1024, 2048)),
+}
 
 # table: classes, things
 COUNTS = {
@@ -104,6 +116,25 @@ def test_parameter_counts_follow_from_the_published_one() -> None:
         if entry.backbone == "swin-tiny":
             more_classes, more_queries = len(label_table(entry.labels)) - 133, (entry.queries or 0) - 100
             assert entry.parameters == 47_435_264 + 257 * more_classes + 512 * more_queries
+
+
+def test_maskformer_rows_are_built_as_published() -> None:
+    """Millions of parameters as in the paper's tables; the classes of a row without a table are in its name."""
+    rows = [entry for entry in manifest().values() if entry.family == "maskformer"]
+    assert len(rows) == len({entry.repo for entry in rows}) == 16
+    published = dict(zip(BACKBONES, (42, 63, 102, 212, 41, 60), strict=True))
+    for entry in rows:
+        assert entry.repo == f"facebook/{entry.name}"
+        assert entry.licence == "CC BY-NC 4.0"
+        assert not entry.verified
+        assert entry.rule == MergeRule(score=0.8, overlap=0.8, mask_min=None)
+        unlisted = {"coco-stuff": 171, "ade20k-full": 847}.get(re.sub(r"^maskformer-resnet\d+-", "", entry.name))
+        classes = len(label_table(entry.labels)) if entry.labels else unlisted
+        config = MaskFormerConfig(BACKBONES[entry.backbone], classes or 0)
+        with torch.device("meta"):
+            parameters = sum(p.numel() for p in build_model(config).parameters())
+        assert entry.parameters == parameters
+        assert round(parameters / 1e6) == published[entry.backbone]
 
 
 def test_the_defaults_do_their_task() -> None:

@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from segcli.config import parse_config
+from segcli.config import MODEL_TYPES, Mask2FormerConfig, ModelConfig, parse_config
 from segcli.errors import CheckpointError, UsageError
-from segcli.models.mask2former import build_backbone
+from segcli.models.backbones import build_backbone
 from segcli.types import Label, LabelSet
 from segcli.weights.hf_config import raw_config
 from segcli.weights.pretrained import BACKBONES, LITE0_PACKAGE, load_backbone, new_config, place
@@ -105,11 +105,12 @@ def test_another_backbone_is_refused() -> None:
     with pytest.raises(CheckpointError, match="not the backbone it should be"):
         place(backbone, {"_conv_stem.weight": torch.zeros(32, 3, 3, 3)}, BACKBONES["lite0"].keys, "x")
     with pytest.raises(UsageError, match="choose one of lite0"):
-        new_config("vgg", 3)
+        new_config(Mask2FormerConfig, "vgg", 3, {})
 
 
+@pytest.mark.parametrize("kind", MODEL_TYPES.values())
 @pytest.mark.parametrize("name", BACKBONES)
-def test_new_configurations_read_back(name: str) -> None:
+def test_new_configurations_read_back(name: str, kind: type[ModelConfig]) -> None:
     labels = LabelSet((Label(1, "a", True), Label(7, "b", False)))
-    config = new_config(name, 2, num_queries=17)
+    config = new_config(kind, name, 2, {"hidden_dim": 64})
     assert parse_config(raw_config(config, labels), "config.json") == config

@@ -11,20 +11,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from segcli.config import ModelConfig
 from segcli.data.collate import Layout, collate
 from segcli.data.dataset import Dataset, Sample, open_split
 from segcli.data.detect import detect
 from segcli.data.draws import torch_generator
 from segcli.data.records import DatasetInfo
 from segcli.data.transforms import ValTransform
+from segcli.engine.objectives import objective_of
 from segcli.engine.predict import choose_task
 from segcli.engine.preprocess import resized_size
 from segcli.engine.views.photo import Photo, batch_of, check_finite, looking
 from segcli.errors import InputError, UsageError
 from segcli.metrics.match_classes import ClassMatch, match_classes
 from segcli.objective.criterion import SetCriterion, without_crowd
-from segcli.objective.matcher import HungarianMatcher, assign
-from segcli.objective.sampling import truth_at
+from segcli.objective.matcher import assign
 from segcli.postprocess.tiles import class_probabilities, coarse_logits
 from segcli.render.colours import class_colours
 from segcli.render.views.matching import Assignment
@@ -110,7 +111,7 @@ def match_queries(loaded: LoadedModel, photo: Photo, sample: Sample) -> Assignme
         check_finite([prediction], loaded)
         if prediction.masks is None:
             raise UsageError(f"{loaded.name}: its queries have no masks, by which objects are matched here")
-        terms = cost_terms(prediction, target)
+        terms = cost_terms(loaded.config, prediction, target)
         found = assign(torch.stack(list(terms.values())).sum(0))
         queries, objects = found.queries.tolist(), found.targets.tolist()
         probabilities = class_probabilities(prediction, 0)
@@ -130,19 +131,21 @@ def match_queries(loaded: LoadedModel, photo: Photo, sample: Sample) -> Assignme
     )
 
 
-def places_of(image_id: str, matcher_points: int = SetCriterion.num_points) -> Tensor:
-    """The points [P, 2] at which the masks of an image are compared for matching."""
-    return torch.rand(matcher_points, 2, generator=torch_generator(0, 0, image_id, "match-points"))
+def cost_terms(config: ModelConfig, prediction: QueryPredictions, target: Target) -> dict[str, Tensor]:
+    """The weighted costs of every query and object of the first image, [Q, N] each, by name, as the paper has them.
 
+    Raises UsageError for an architecture that matches nothing.
+    """
+    objective = objective_of(config)
+    if not isinstance(objective, SetCriterion):
+        raise UsageError(f"{config.title} has one query a class: there is nothing to match")
 
-def cost_terms(prediction: QueryPredictions, target: Target) -> dict[str, Tensor]:
-    """The weighted costs of every query and object of the first image, [Q, N] each, by name."""
-    assert prediction.masks is not None
-    places = places_of(target.image_id).to(prediction.classes.device)
-    every = torch.arange(prediction.classes.shape[1], device=places.device)
-    logits = prediction.masks.select(0, every).at(places.unsqueeze(0))[0]
-    masks, labels = target.masks.to(places.device), target.labels.to(places.device)
-    return HungarianMatcher().terms(prediction.classes[0], logits, labels, truth_at(masks, places))
+    def draw(image_id: str, purpose: str, shape: tuple[int, ...]) -> Tensor:
+        return torch.rand(shape, generator=torch_generator(0, 0, image_id, purpose))
+
+    device = prediction.classes.device
+    target = dataclasses.replace(target, masks=target.masks.to(device), labels=target.labels.to(device))
+    return objective.costs(prediction, [target], draw)[0]
 
 
 def _ious(logits: Tensor, truth: np.ndarray, padded: tuple[int, int]) -> np.ndarray:

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segcli.layers import trace
-from segcli.layers.attention import Attention
+from segcli.layers.attention import Attention, project_memory
 from segcli.layers.masks import ProductMasks
 from segcli.layers.positions import sine_positions
 from segcli.models.heads import MaskClassificationHead
@@ -61,6 +61,13 @@ class MaskedQueryDecoder(nn.Module):
         for parameter in (self.query_features, self.query_positions, self.level_embed):
             nn.init.normal_(parameter)
         self.layers = nn.ModuleList(MaskedLayer(dim, num_heads, feedforward) for _ in range(num_layers))
+
+    def fresh_queries(self, count: int) -> None:
+        """Another number of learnable queries, drawn anew."""
+        for name in ("query_features", "query_positions"):
+            fresh = nn.Parameter(torch.empty(count, self.query_features.shape[1]))
+            setattr(self, name, fresh)
+            nn.init.normal_(fresh)
 
     def forward(
         self,
@@ -133,12 +140,8 @@ class MaskedQueryDecoder(nn.Module):
             dim, (h, w) = m.shape[1], m.shape[2:]
             value = m.flatten(2).transpose(1, 2) + self.level_embed[level]
             key = value + sine_positions(h, w, dim, m.device, m.dtype)
-            for part, source, target in ((1, key, keys), (2, value, values)):
-                rows = slice(part * dim, (part + 1) * dim)
-                weight = torch.cat([attention.in_proj_weight[rows] for attention in attentions])
-                bias = torch.cat([attention.in_proj_bias[rows] for attention in attentions])
-                for i, projected in zip(users, F.linear(source, weight, bias).split(dim, dim=-1), strict=True):
-                    target[i] = projected
+            for i, k, v in zip(users, *project_memory(attentions, key, value), strict=True):
+                keys[i], values[i] = k, v
         return keys, values  # type: ignore[return-value]  # every layer belongs to one level
 
 

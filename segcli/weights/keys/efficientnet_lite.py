@@ -1,23 +1,28 @@
-"""timm's names of EfficientNet-Lite0, below transformers' prefix of a timm backbone.
+"""timm's names of EfficientNet-Lite0, below transformers' prefix of a timm backbone."""
 
-The first stage has no expansion, so its 1×1 convolution is the projection: its rows come before the general ones.
-"""
+from __future__ import annotations
 
-ENCODER = "model.pixel_level_module.encoder._backbone"
+from segcli.weights.keys.table import Table
 
-RENAMED = {
-    f"{ENCODER}.conv_stem": "backbone.stem.conv",
-    f"{ENCODER}.bn1": "backbone.stem.norm",
-    f"{ENCODER}.blocks.0.*.conv_dw": "backbone.stages.0.*.depthwise.conv",
-    f"{ENCODER}.blocks.0.*.bn1": "backbone.stages.0.*.depthwise.norm",
-    f"{ENCODER}.blocks.0.*.conv_pw": "backbone.stages.0.*.project.conv",
-    f"{ENCODER}.blocks.0.*.bn2": "backbone.stages.0.*.project.norm",
-    f"{ENCODER}.blocks.*.*.conv_pw": "backbone.stages.*.*.expand.conv",
-    f"{ENCODER}.blocks.*.*.bn1": "backbone.stages.*.*.expand.norm",
-    f"{ENCODER}.blocks.*.*.conv_dw": "backbone.stages.*.*.depthwise.conv",
-    f"{ENCODER}.blocks.*.*.bn2": "backbone.stages.*.*.depthwise.norm",
-    f"{ENCODER}.blocks.*.*.conv_pwl": "backbone.stages.*.*.project.conv",
-    f"{ENCODER}.blocks.*.*.bn3": "backbone.stages.*.*.project.norm",
-}
-JOINED: dict[tuple[str, ...], str] = {}
-ALIASES: dict[str, str] = {}
+
+def table(encoder: str) -> Table:
+    """Names below the prefix `encoder`.
+
+    The first stage has no expansion, so its 1×1 convolution is the projection: its rows come before the general ones.
+    """
+    return Table(
+        {
+            f"{encoder}.conv_stem": "backbone.stem.conv",
+            f"{encoder}.bn1": "backbone.stem.norm",
+            f"{encoder}.blocks.0.*.conv_dw": "backbone.stages.0.*.depthwise.conv",
+            f"{encoder}.blocks.0.*.bn1": "backbone.stages.0.*.depthwise.norm",
+            f"{encoder}.blocks.0.*.conv_pw": "backbone.stages.0.*.project.conv",
+            f"{encoder}.blocks.0.*.bn2": "backbone.stages.0.*.project.norm",
+            f"{encoder}.blocks.*.*.conv_pw": "backbone.stages.*.*.expand.conv",
+            f"{encoder}.blocks.*.*.bn1": "backbone.stages.*.*.expand.norm",
+            f"{encoder}.blocks.*.*.conv_dw": "backbone.stages.*.*.depthwise.conv",
+            f"{encoder}.blocks.*.*.bn2": "backbone.stages.*.*.depthwise.norm",
+            f"{encoder}.blocks.*.*.conv_pwl": "backbone.stages.*.*.project.conv",
+            f"{encoder}.blocks.*.*.bn3": "backbone.stages.*.*.project.norm",
+        }
+    )

@@ -1,5 +1,16 @@
-"""Hugging Face names of Mask2Former outside the backbone, as the Hub stores them."""
+"""Hugging Face names of Mask2Former, as the Hub stores them."""
 
+from __future__ import annotations
+
+from torch import Tensor
+
+from segcli.config import Mask2FormerConfig, SwinConfig
+from segcli.weights.keys import swin
+from segcli.weights.keys.backbones import backbone_table
+from segcli.weights.keys.constants import class_weights, swin_norm
+from segcli.weights.keys.table import Table, split_attention
+
+ENCODER = "model.pixel_level_module.encoder"
 PIXEL = "model.pixel_level_module.decoder"
 QUERY = "model.transformer_module"
 
@@ -33,14 +44,22 @@ RENAMED = {
 }
 
 # Cross-attention is stored fused, self-attention split; here both are fused.
-JOINED = {
-    tuple(f"{QUERY}.decoder.layers.*.self_attn.{p}_proj.weight" for p in "qkv"): (
-        "query_decoder.layers.*.self_attention.in_proj_weight"
-    ),
-    tuple(f"{QUERY}.decoder.layers.*.self_attn.{p}_proj.bias" for p in "qkv"): (
-        "query_decoder.layers.*.self_attention.in_proj_bias"
-    ),
-}
+JOINED = split_attention(f"{QUERY}.decoder.layers.*.self_attn", "query_decoder.layers.*.self_attention")
 
-# transformers ≥ 5 keeps these names in memory; files have the names above.
-ALIASES: dict[str, str] = {}
+
+def tables(config: Mask2FormerConfig) -> list[Table]:
+    """Every name of a file."""
+    rows = Table(RENAMED, JOINED, dropped=(r"criterion\.empty_weight",))
+    return [backbone_table(config.backbone, ENCODER, _swin), rows]
+
+
+def _swin(encoder: str) -> Table:
+    return swin.table(encoder, encoder, "hidden_states_norms.stage{}", 1, swin.backbone_aliases(encoder))
+
+
+def constants(config: Mask2FormerConfig) -> dict[str, Tensor]:
+    """What a file holds that is no weight here."""
+    found = class_weights(config.num_classes, config.no_object_weight)
+    if isinstance(config.backbone, SwinConfig):
+        found |= swin_norm(config.backbone, f"{ENCODER}.swin.layernorm")
+    return found

@@ -15,7 +15,7 @@ from segcli.data.truth import MapTruth
 from segcli.engine.preprocess import prepare
 from segcli.engine.views.attention import attention_strips, surest
 from segcli.engine.views.features import feature_maps, principal_colours, samples_at
-from segcli.engine.views.matching import cost_terms, match_queries, places_of
+from segcli.engine.views.matching import cost_terms, match_queries
 from segcli.engine.views.photo import Photo, batch_of
 from segcli.engine.views.queries import GRID, QueryCensus, count_queries
 from segcli.errors import UsageError
@@ -23,7 +23,6 @@ from segcli.layers.masks import DenseMasks
 from segcli.layers.trace import record
 from segcli.models.mask2former import build_mask2former
 from segcli.models.segmenter import Segmenter
-from segcli.objective.matcher import HungarianMatcher, assign
 from segcli.render.views.matching import draw_matching
 from segcli.types import Frame, MergeRule, PixelFeatures, QueryPredictions
 from tests.fakes import LABELS, FakeLoaded
@@ -169,15 +168,10 @@ def test_any_network_of_queries_can_be_counted() -> None:
 # ------------------------------------------------------------------------------------------------------------ matching
 
 
-def test_terms_add_up_to_the_cost_and_the_pairs_are_the_matchers() -> None:
+def test_the_terms_of_the_cost_are_weighted() -> None:
     prediction, wanted = Factors(layers=1, batch=1).predictions()[0], target("image", 4)
-    with torch.no_grad():
-        terms = cost_terms(prediction, wanted)
-        (match,) = HungarianMatcher()(prediction, [wanted], [places_of("image")])
-    found = assign(sum(terms.values()))
-    assert list(terms) == ["mask", "dice", "class"]
-    assert torch.equal(found.queries, match.queries)
-    assert torch.equal(found.targets, match.targets)
+    terms = cost_terms(TINY, prediction, wanted)
+    assert set(terms) == {"mask", "dice", "class"}
     shares = prediction.classes[0].detach().softmax(-1)[:, wanted.labels]
     torch.testing.assert_close(terms["class"], -2 * shares)
 
