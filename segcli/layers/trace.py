@@ -9,7 +9,7 @@
 | cross_attention | where each query looks, [B, heads, Q, N] fp32 | layers/attention.py |
 | self_attention | how the queries look at one another, [B, heads, Q, Q] fp32 | layers/attention.py |
 | attention_mask | where each query may look, [B, Q, h, w] bool | models/query_decoders/masked.py |
-| sampling | where deformable attention reads, [B, S, heads, levels · points, 2] in [0, 1] of the padded frame | layers/deformable.py |
+| sampling | where deformable attention reads in [0, 1], [B, S, heads, levels · points, 2] | layers/deformable.py |
 | sampling_weights | and how much of it, [B, S, heads, levels · points] fp32, 1 in sum a head | layers/deformable.py |
 
 Off, a recording point costs one look-up in an empty dictionary.
