@@ -46,7 +46,7 @@ def list_models(as_json: JsonOption = False) -> None:
     columns = [Column("Name"), Column("Metric", numeric=True), Column("Licence"), Column("Here")]  # fits 80 columns
     rows = [_row(entry) for entry in entries]
     console.table(columns, rows)
-    console.result("* the task's default, without --model. Panoptic models do all three tasks.")
+    console.result("* the task's default, without --model. Panoptic Mask2Formers do all three tasks.")
     console.result("Metrics are the authors' own; ✓ verified with segcli. More: segcli models show NAME")
 
 

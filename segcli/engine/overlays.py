@@ -11,7 +11,6 @@ import numpy as np
 
 from segcli.codecs.image import resize
 from segcli.codecs.jpeg import LONGEST_SIDE, encode_jpeg
-from segcli.codecs.rle import encode
 from segcli.engine.gallery import Gallery, Item, Shown
 from segcli.errors import InputError, UsageError
 from segcli.render import Style
@@ -87,16 +86,7 @@ def _shrunk(image: np.ndarray, parts: list[Segments], room: tuple[int, int]) -> 
     if scale >= 1:
         return image, parts
     size = max(1, round(height * scale)), max(1, round(width * scale))
-    rows, columns = ((np.arange(new) + 0.5) * old / new for new, old in zip(size, (height, width), strict=True))
-    places = np.ix_(rows.astype(np.int64), columns.astype(np.int64))
-    return resize(image, size), [_sampled(segments, size, places) for segments in parts]
-
-
-def _sampled(segments: Segments, size: tuple[int, int], places: tuple[np.ndarray, ...]) -> Segments:
-    """Segments at other pixels, which are taken as they are: a segment that has none of them becomes empty."""
-    id_map = None if segments.map is None else segments.map[places]
-    rles = None if segments.rles is None else tuple(encode(rle.decode()[places]) for rle in segments.rles)
-    return Segments(segments.task, size, segments.label_set, segments.labels, segments.scores, id_map, rles)
+    return resize(image, size), [segments.sampled(size) for segments in parts]
 
 
 # --------------------------------------------------------------------------------------------------------------- files
