@@ -10,7 +10,8 @@ from collections.abc import Sequence
 
 import pytest
 
-HEAVY = [
+HEAVY = ["torch", "torchvision", "numpy", "scipy", "cv2", "PIL", "huggingface_hub", "safetensors"]
+HEAVY += ["matplotlib", "hotcoco"]
     "torch",
     "torchvision",
     "numpy",
