@@ -12,17 +12,6 @@ import pytest
 
 HEAVY = ["torch", "torchvision", "numpy", "scipy", "cv2", "PIL", "huggingface_hub", "safetensors"]
 HEAVY += ["matplotlib", "hotcoco"]
-    "torch",
-    "torchvision",
-    "numpy",
-    "scipy",
-    "cv2",
-    "PIL",
-    "huggingface_hub",
-    "safetensors",
-    "matplotlib",
-    "hotcoco",
-]
 HELP = [["--help"], ["predict", "--help"], ["models", "--help"], ["train", "--help"], ["eval", "--help"]]
 HELP += [["visualize", "--help"], *(["viz", command, "--help"] for command in ("overlays", "curves", "report"))]
 HELP += [["viz", command, "--help"] for command in ("attention", "queries", "matching", "features")]
