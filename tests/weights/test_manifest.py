@@ -36,6 +36,7 @@ COUNTS = {
     "cityscapes_instance_8": (8, 8),
     "mapillary_vistas_65": (65, 37),
     "facade_10": (10, 5),
+    "everyday_21": (21, 20),
 }
 
 
