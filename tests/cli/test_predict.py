@@ -284,10 +284,11 @@ print([name for name in unwanted if name in sys.modules])
 
 def test_without_network_and_cache_the_way_out_is_named(tmp_path: Path) -> None:
     photo(tmp_path / "a.png")
-    result = run("predict", "a.png", "--model", "swin-tiny-coco-panoptic", cwd=tmp_path, HF_HOME=str(tmp_path / "hf"), HF_HUB_OFFLINE="1")
+    offline = {"HF_HOME": str(tmp_path / "hf"), "HF_HUB_OFFLINE": "1"}
+    result = run("predict", "a.png", "--model", "swin-tiny-coco-panoptic", cwd=tmp_path, **offline)
     assert result.returncode == 3
     assert result.stderr.count("\n") == 1
-    assert "Ready without a download: --model facade" in result.stderr
+    assert "Ready without a download: --model everyday, --model facade" in result.stderr
     assert not (tmp_path / "segcli-out").exists()
 
 
