@@ -106,6 +106,8 @@ class LossTable:
     class_weight: float | None = None
     mask_weight: float | None = None
     dice_weight: float | None = None
+    box_weight: float | None = None
+    giou_weight: float | None = None
     no_object_weight: float | None = None
     pilots: bool = False
 

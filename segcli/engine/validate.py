@@ -17,7 +17,7 @@ from segcli.engine.truth import truth_segments
 from segcli.metrics import COCO_DETS, MetricReport, metric_for
 from segcli.render import overlay
 from segcli.segments import Segments
-from segcli.types import InferenceSpec, LabelSet, MergeRule, QueryPredictions, Task
+from segcli.types import OBJECT_TASKS, InferenceSpec, LabelSet, MergeRule, QueryPredictions, Task
 from segcli.weights.checkpoint import LoadedModel
 
 PICTURES = 3
@@ -92,7 +92,7 @@ def validate(
         shown = [_shown(segments, task, rule) for segments, rule in zip(results, rules, strict=True)]
         for tally, segments in zip(tallies, shown, strict=True):
             tally.count(segments)
-        if task == "instance":
+        if task in OBJECT_TASKS:
             hits += _hits(results[0], sample, np.array([rule.instance_score for rule in rules]))
         if show is not None and number < PICTURES:
             show(picture_name(step, sample), side_by_side(sample, shown[0], labels))
@@ -106,7 +106,7 @@ def validate(
     reports = [metric.compute() for metric in metrics] * (1 if task == "panoptic" else len(rules))
     f1 = 2 * hits[:, 0] / np.maximum(hits[:, 1] + hits[:, 2], 1)
     return [
-        Finding(rule, report, tally, float(f1[index]) if task == "instance" else _finite(report))
+        Finding(rule, report, tally, float(f1[index]) if task in OBJECT_TASKS else _finite(report))
         for index, (rule, report, tally) in enumerate(zip(rules, reports, tallies, strict=True))
     ]
 
@@ -117,11 +117,11 @@ def _results(
     """One image by every rule; only panoptic results depend on it before they are shown."""
     if task == "panoptic":
         return [segment(prediction, 0, image, Settings(task, dataclasses.replace(spec, rule=rule))) for rule in rules]
-    return [segment(prediction, 0, image, Settings(task, spec, keep_all=task == "instance"))] * len(rules)
+    return [segment(prediction, 0, image, Settings(task, spec, keep_all=task in OBJECT_TASKS))] * len(rules)
 
 
 def _shown(segments: Segments, task: Task, rule: MergeRule) -> Segments:
-    return segments.filter(segments.scores >= rule.instance_score) if task == "instance" else segments
+    return segments.filter(segments.scores >= rule.instance_score) if task in OBJECT_TASKS else segments
 
 
 def _answers(
@@ -144,9 +144,9 @@ def _answers(
 def candidates(task: Task, rule: MergeRule) -> list[MergeRule]:
     """The rules a sweep tries."""
     if task == "panoptic":
-        scores, overlaps = (0.3, 0.5, 0.65, 0.8), (0.6, 0.8)
+        scores, overlaps = (0.3, 0.5, 0.65, 0.8), (0.6, 0.8) if rule.overlap else (0.0,)
         return [dataclasses.replace(rule, score=s, overlap=o) for o in overlaps for s in scores]
-    if task == "instance":
+    if task in OBJECT_TASKS:
         return [dataclasses.replace(rule, instance_score=round(0.1 + 0.05 * i, 2)) for i in range(17)]
     return []
 
@@ -186,7 +186,7 @@ def in_words(task: Task, rule: MergeRule) -> str:
     if task == "panoptic":
         mask = "masks by argmax" if rule.mask_min is None else f"mask ≥ {rule.mask_min:g}"
         return f"score > {rule.score:g}, overlap ≥ {rule.overlap:g}, {mask}"
-    return f"at most {rule.top_k} instances, no threshold" if task == "instance" else "none"
+    return f"at most {rule.top_k} instances, no threshold" if task in OBJECT_TASKS else "none"
 
 
 # ------------------------------------------------------------------------------------------------------------ pictures

@@ -9,11 +9,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from segcli.types import Batch
+from segcli.config import DetrConfig, EfficientNetLite0Config
+from segcli.engine.objectives import objective_of
+from segcli.layers.masks import DenseMasks
+from segcli.types import Batch, QueryPredictions, Target
 from segcli.weights.checkpoint import load_model, save_model
+from tests.objective.scenes import CLASSES, draw, target
 from tests.parity.hf import STAGES, relative, transformers, twins
 
-pytest.importorskip("transformers.models.detr.modeling_detr")
+losses = pytest.importorskip("transformers.loss.loss_for_object_detection")
 
 TIMM: dict[str, Any] = {"use_timm_backbone": True, "backbone": "resnet50"}
 OWN: dict[str, Any] = {"use_timm_backbone": False, "backbone_config": transformers.ResNetConfig(out_features=STAGES)}
@@ -133,3 +137,60 @@ def test_outputs_that_are_no_class_never_come_out(tmp_path: Path) -> None:
     assert relative(found[..., :-1], expected[..., [1, 3, 4]]) < 2e-5
     again = load_model(save_model(loaded, tmp_path / "ours"), device="cpu", dtype="fp32")
     assert (again.spec, again.config) == (loaded.spec, loaded.config)
+
+
+# ---------------------------------------------------------------------------------------------------------- objective
+
+
+def scene(*counts: int) -> tuple[list[QueryPredictions], list[Tensor], list[Target]]:
+    """Three layers of made-up answers and their leaves, objects with boxes, some of them touching or alike."""
+    generator = torch.Generator().manual_seed(1)
+    leaves: list[Tensor] = []
+    layers = []
+    for _ in range(3):
+        classes = torch.randn(len(counts), 9, CLASSES + 1, generator=generator).requires_grad_()
+        boxes = torch.rand(len(counts), 9, 4, generator=generator).requires_grad_()
+        masks = torch.randn(len(counts), 9, 16, 24, generator=generator).requires_grad_()
+        layers.append(QueryPredictions(classes, DenseMasks(masks), boxes))
+        leaves += [classes, boxes, masks]
+    targets = [target(str(i), count, seed=i) for i, count in enumerate(counts)]
+    for one in targets:
+        one.boxes = torch.rand(len(one.labels), 4, generator=generator).clamp(min=0.01)
+    return layers, leaves, targets
+
+
+@pytest.mark.parametrize("counts", [(4, 6), (3, 0), (12, 1)])
+@pytest.mark.parametrize("masks", [False, True])
+def test_every_term_gradient_and_match(counts: tuple[int, ...], masks: bool) -> None:
+    layers, leaves, targets = scene(*counts)
+    criterion = objective_of(DetrConfig(EfficientNetLite0Config(), CLASSES, masks=masks))
+    ours = criterion(layers, targets, draw)
+    matcher = losses.HungarianMatcher(class_cost=1, bbox_cost=5, giou_cost=2)
+    labels = [{"class_labels": t.labels, "boxes": t.boxes, "masks": t.masks.float()} for t in targets]
+    outputs: list[dict[str, Any]] = [
+        {"logits": p.classes, "pred_boxes": p.boxes, "pred_masks": p.masks.dense()} for p in layers if p.masks
+    ]
+    names = ["labels", "boxes"] + ["masks"] * masks
+    theirs = losses.ImageLoss(matcher, CLASSES, 0.1, names)(outputs[-1] | {"auxiliary_outputs": outputs[:-1]}, labels)
+    suffixes = ["_0", "_1", ""]
+    of = {"class": "loss_ce", "box": "loss_bbox", "giou": "loss_giou"}
+    reference = {name: torch.stack([theirs[key + suffix] for suffix in suffixes]) for name, key in of.items()}
+    if masks:
+        zero = torch.zeros(2)
+        reference |= {name: torch.cat((zero, theirs[f"loss_{name}"][None])) for name in ("mask", "dice")}
+    assert ours.terms.keys() == reference.keys()
+    for name, expected in reference.items():
+        torch.testing.assert_close(ours.terms[name], expected.detach(), rtol=0, atol=1e-4)
+    total = sum({"box": 5, "giou": 2}.get(name, 1) * part.sum() for name, part in reference.items())
+    assert isinstance(total, Tensor)
+    torch.testing.assert_close(ours.total, total, rtol=1e-5, atol=1e-4)
+    got = torch.autograd.grad(ours.total, leaves, allow_unused=True)
+    wanted = torch.autograd.grad(total, leaves, allow_unused=True)
+    for mine, expected in zip(got, wanted, strict=True):
+        assert (mine is None) == (expected is None) or not torch.any(expected if mine is None else mine)
+        if mine is not None and expected is not None:
+            assert float((mine - expected).abs().max()) <= 1e-4 * float(expected.abs().max()) + 1e-7
+    for layer, output in zip(ours.matches, outputs, strict=True):
+        for match, (queries, objects) in zip(layer, matcher(output, labels), strict=True):
+            assert match.queries.tolist() == queries.tolist()
+            assert match.targets.tolist() == objects.tolist()
