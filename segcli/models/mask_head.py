@@ -140,5 +140,5 @@ def _block(in_dim: int, out_dim: int) -> ProjectNorm:
 
 def _add(x: Tensor, shared: Tensor, count: int) -> Tensor:
     """x [B · Q, C, h, w] plus what all queries of an image share, [B, C, h, w]; overwrites x."""
-    x.unflatten(0, (-1, count)).add_(shared[:, None])
+    x.unflatten(0, (len(shared), count)).add_(shared[:, None])
     return x

@@ -164,8 +164,12 @@ def _copied_from(folder: Path, config: Path) -> ManifestEntry | None:
         return None
     try:
         facts = json.loads(config.read_text(encoding="utf-8"))
-        fits = entry.labels is None or fit_classes(parse_config(facts, str(config)), entry.spec().labels.ids)
-        is_same = "segcli" not in facts and bool(fits)
+        labels = entry.spec().labels
+        is_same = "segcli" not in facts and (
+            entry.labels is None
+            or len(facts["id2label"]) == len(labels)
+            or fit_classes(parse_config(facts, str(config)), labels.ids) is not None
+        )
     except (OSError, ValueError, KeyError, TypeError, CheckpointError):
         return None  # whoever reads the configuration for good says what is wrong with it
     return entry if is_same else None
