@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segcli import postprocess
@@ -98,3 +98,42 @@ def test_instances_of_queries_have_the_score_of_their_class() -> None:
     assert found.names() == ["cat", "dog"]
     assert found.scores == pytest.approx([0.9973, 0.9802], abs=1e-4)
     assert found.areas()[1] > 0
+
+
+def original_panoptic(classes: torch.Tensor, masks: torch.Tensor) -> list[tuple[int, int]]:
+    """DETR's `PostProcessPanoptic` in a few lines, at the size of the masks -> class and pixels of each segment."""
+    scores, labels = classes.softmax(-1).max(-1)
+    kept = (labels != len(LABELS)) & (scores > 0.85)
+    labels, masks = labels[kept], masks[kept]
+    while True:
+        owner = masks.softmax(0).argmax(0)
+        for label in labels.unique().tolist():
+            alike = (labels == label).nonzero().flatten().tolist()
+            if not LABELS[label].isthing:
+                for other in alike[1:]:
+                    owner[owner == other] = alike[0]
+        areas = torch.tensor([int((owner == query).sum()) for query in range(len(labels))])
+        members = [
+            q for q in range(len(labels)) if LABELS[int(labels[q])].isthing or q == labels.tolist().index(labels[q])
+        ]
+        small = [q for q in members if areas[q] <= 4]
+        if not small:
+            return sorted((int(labels[q]), int(areas[q])) for q in members)
+        rest = [
+            q for q in range(len(labels)) if int(labels[q]) not in {int(labels[s]) for s in small} or q not in small
+        ]
+        labels, masks = labels[rest], masks[rest]
+
+
+@given(st.integers(0, 10_000))
+@settings(max_examples=25, deadline=None)
+def test_panoptic_is_the_originals(seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    classes = 6 * torch.randn(1, 8, 4, generator=generator)
+    masks = torch.nn.functional.interpolate(
+        3 * torch.randn(1, 8, 4, 6, generator=generator), size=(20, 30), mode="bilinear"
+    )
+    frame = Frame((20, 30), (20, 30), (20, 30))
+    found = postprocess.panoptic(QueryPredictions(classes, DenseMasks(masks)), 0, frame, LABELS, DETR)
+    segments = sorted(zip(found.labels.tolist(), found.areas().tolist(), strict=True))
+    assert segments == original_panoptic(classes[0], masks[0])

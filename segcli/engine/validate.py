@@ -158,14 +158,11 @@ def _hits(segments: Segments, sample: Sample, thresholds: np.ndarray) -> np.ndar
     A prediction that is mostly inside a crowd region does not count.
     """
     true = np.flatnonzero(~sample.crowd)
-    masks = sample.masks.reshape(len(sample.labels), -1)
-    areas = masks.sum(1)
+    shared, sizes, areas = (_box_areas if segments.task == "detect" else _mask_areas)(segments, sample)
     free = np.ones(len(areas), dtype=bool)
     hit, counted = np.zeros(len(segments), dtype=bool), np.ones(len(segments), dtype=bool)
     for index in range(len(segments)):  # in descending order of score
-        mask = segments.mask(index).ravel()
-        size = int(mask.sum())
-        common = masks[:, mask].sum(1)
+        common, size = shared[index], sizes[index]
         alike = sample.labels == segments.labels[index]
         iou = np.where(alike & free & ~sample.crowd, common / np.maximum(areas + size - common, 1), 0)
         best = int(iou.argmax()) if len(iou) else 0
@@ -175,6 +172,23 @@ def _hits(segments: Segments, sample: Sample, thresholds: np.ndarray) -> np.ndar
             counted[index] = False
     shown = (segments.scores[None] >= thresholds[:, None]) & counted
     return np.stack([(shown & hit).sum(1), shown.sum(1), np.full(len(thresholds), len(true))], axis=1)
+
+
+def _mask_areas(segments: Segments, sample: Sample) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pixels that masks share with those of the truth [M, N], and of each [M], [N]."""
+    truth = sample.masks.reshape(len(sample.labels), -1)
+    shared = np.zeros((len(segments), len(truth)), dtype=np.int64)
+    for row, mask in zip(shared, segments.masks(), strict=True):
+        row[:] = truth[:, mask.ravel()].sum(1)
+    return shared, segments.areas(), truth.sum(1)
+
+
+def _box_areas(segments: Segments, sample: Sample) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The same of boxes."""
+    truth = truth_segments(sample, "detect", segments.label_set)
+    found, true = segments.boxes()[:, None], truth.boxes()[None]
+    sides = np.minimum(found[..., 2:], true[..., 2:]) - np.maximum(found[..., :2], true[..., :2])
+    return sides.clip(min=0).prod(-1), segments.areas(), truth.areas()
 
 
 def _finite(report: MetricReport) -> float:
