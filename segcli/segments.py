@@ -13,8 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from segcli.codecs.rle import RLE, encode, encode_map
+from segcli.codecs.rle import RLE, encode, encode_map, from_runs
 from segcli.types import LabelSet, Task
+
+_PART = 1e-3  # of a pixel; rounding makes less of a border that lies between two
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +32,8 @@ class Segments:
     map: uint16 or int32 [H, W], value i + 1 = segment i, 0 = nothing (panoptic, semantic); None for instances.
     rles: one RLE per instance; None for panoptic and semantic.
     best_score: the best class probability seen before any threshold, to tell "almost" from "nothing".
-    given_boxes: float [N, 4] x, y, width, height that another tool wrote beside its masks; None = those of the masks.
+    given_boxes: float [N, 4] x, y, width, height that another tool wrote beside its masks, or that the answer is made
+        of ("detect"); None = those of the masks.
     """
 
     task: Task
@@ -52,6 +55,33 @@ class Segments:
             raise ValueError(f"{len(self.rles)} masks for {len(self.labels)} labels")
         if len(self.scores) != len(self.labels):
             raise ValueError(f"{len(self.scores)} scores for {len(self.labels)} labels")
+
+    @classmethod
+    def of_boxes(
+        cls,
+        size: tuple[int, int],
+        label_set: LabelSet,
+        labels: np.ndarray,
+        scores: np.ndarray,
+        xywh: np.ndarray,
+        best_score: float = float("nan"),
+    ) -> Segments:
+        """Boxes alone, float [N, 4] x, y, width, height in pixels. The masks are their pixels: what they cover in whole
+        or in part (of which a thousandth does not count), inside the image.
+        """
+        height, width = size
+        x0, y0 = (
+            np.clip(np.floor(xywh[:, i] + _PART), 0, side).astype(np.int64) for i, side in ((0, width), (1, height))
+        )
+        x1, y1 = (
+            np.clip(np.ceil(xywh[:, i] + xywh[:, i + 2] - _PART), 0, side).astype(np.int64)
+            for i, side in ((0, width), (1, height))
+        )
+        rles = []
+        for left, top, right, bottom in zip(x0, y0, x1, y1, strict=True):
+            starts = np.arange(left, right, dtype=np.int64) * height + top if bottom > top else np.zeros(0, np.int64)
+            rles.append(from_runs(size, starts, starts + max(0, int(bottom - top))))
+        return cls("detect", size, label_set, labels, scores, rles=tuple(rles), best_score=best_score, given_boxes=xywh)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -193,21 +223,21 @@ class Segments:
     def to_coco(self, image_id: int | str) -> list[dict[str, Any]]:
         """COCO results: image_id, category_id (the dataset's own), segmentation (RLE), score.
 
-        There is no "bbox" unless one was given: where pycocotools finds one it takes the box's area for the mask's,
-        which moves objects between small, medium and large. Semantic segments have no score and carry none, as in
-        COCO's stuff format.
+        Detections have a "bbox" and no "segmentation". Masks have no "bbox" unless one was given: where pycocotools
+        finds one it takes the box's area for the mask's, which moves objects between small, medium and large. Semantic
+        segments have no score and carry none, as in COCO's stuff format.
         """
         results: list[dict[str, Any]] = []
         for category, score, rle in zip(self.category_ids(), self.scores, self.to_rles(), strict=True):
-            result: dict[str, Any] = {
-                "image_id": image_id,
-                "category_id": category,
-                "segmentation": rle.to_coco(),
-            }
+            result: dict[str, Any] = {"image_id": image_id, "category_id": category}
+            if self.task != "detect":
+                result["segmentation"] = rle.to_coco()
             if not np.isnan(score):
                 result["score"] = float(score)
             if self.given_boxes is not None:
                 result["bbox"] = self.given_boxes[len(results)].tolist()
+            elif self.task == "detect":
+                result["bbox"] = list(rle.bbox)
             results.append(result)
         return results
 

@@ -14,8 +14,10 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-Task = Literal["panoptic", "instance", "semantic"]
+Task = Literal["panoptic", "instance", "semantic", "detect"]
 TASKS: tuple[Task, ...] = get_args(Task)
+OBJECT_TASKS: tuple[Task, ...] = ("instance", "detect")  # objects one by one, measured without a threshold
+MASK_TASKS: tuple[Task, ...] = ("panoptic", "instance", "semantic")  # answered by masks; "detect" by boxes
 
 
 # --------------------------------------------------------------------------------------------------- tensors
@@ -67,6 +69,8 @@ class PixelFeatures:
     mask_features: Tensor | None  # [B, C, H/4, W/4], the right factor of every mask
     memory: list[Tensor]  # coarse -> fine, each [B, D, h, w]
     padding: Tensor | None = None  # [B, H, W] bool
+    # Coarse -> fine, for a mask head that convolves: the input of the memory's encoder, then the backbone's finer maps.
+    pyramid: list[Tensor] = field(default_factory=list)
 
 
 @dataclass
@@ -161,6 +165,8 @@ class MergeRule:
     min_area: segments of this many pixels or fewer are dropped (DETR: 4).
     instance_score: what `predict` shows of instances; files for evaluation are never thresholded.
     top_k: instances kept over query × class (detectron2's TEST.DETECTIONS_PER_IMAGE).
+    instances: of every query and class, scored by class and mask ("pairs"), or every query with its best class, scored
+        by that alone ("queries", DETR).
     """
 
     score: float = 0.8
@@ -171,15 +177,20 @@ class MergeRule:
     instance_score: float = 0.5
     top_k: int = 100
     combine: Literal["padded", "photo"] | None = None
+    instances: Literal["pairs", "queries"] = "pairs"
 
 
 @dataclass(frozen=True)
 class InputSize:
-    """Resize the short side to `short`, cap the long side at `long`, pad to a multiple of `divisor`."""
+    """Resize the short side to `short`, cap the long side at `long`, pad to a multiple of `divisor`.
+
+    rounding: of the other side, to the nearest pixel (detectron2) or down (DETR).
+    """
 
     short: int = 800
     long: int = 1333
     divisor: int = 32
+    rounding: Literal["nearest", "down"] = "nearest"
 
 
 @dataclass(frozen=True)

@@ -193,8 +193,8 @@ IDS = MASK.astype(np.uint8)
 WIDE = {"size": [6, 2], "counts": [12]}
 BAD: dict[str, tuple[Callable[[Path], Path], str]] = {
     "box only": (
-        results({key: ENTRY[key] for key in ("image_id", "category_id", "score")} | {"bbox": [0, 0, 1, 1]}),
-        r"results.json: entry 1 \(image 7\) has only a box; scoring needs masks",
+        results(ENTRY, {key: ENTRY[key] for key in ("image_id", "category_id", "score")} | {"bbox": [0, 0, 1, 1]}),
+        r"results.json: entry 2 \(image 7\) has only a box; scoring needs masks",
     ),
     "no mask": (results(ENTRY, ENTRY | {"segmentation": []}), r"entry 2 \(image 7\) has no mask"),
     "NaN score": (text(json.dumps([ENTRY | {"score": float("nan")}])), r"entry 1 \(image 7\): score nan is no finite"),

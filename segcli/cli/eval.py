@@ -30,6 +30,7 @@ class TaskName(StrEnum):
     panoptic = "panoptic"
     instance = "instance"
     semantic = "semantic"
+    detect = "detect"
     all = "all"
 
 

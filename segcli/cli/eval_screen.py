@@ -22,10 +22,12 @@ SECONDS_BETWEEN_NUMBERS = 1.0  # in a terminal: AP over many classes takes a mom
 # (name of a row, the form of the names of its numbers)
 _PANOPTIC: tuple[tuple[str, str], ...] = (("all", "{}"), ("things", "{} things"), ("stuff", "{} stuff"))
 _INSTANCE: tuple[tuple[str, str], ...] = (("masks", "{}"), ("boxes", "box {}"))
+_DETECT: tuple[tuple[str, str], ...] = (("boxes", "box {}"),)
 _OF_CLASS: dict[str, tuple[str, ...]] = {
     "panoptic": ("PQ", "SQ", "RQ", "matched", "false positives", "missed"),
     "instance": ("AP", "AP50", "AP75", "APs", "APm", "APl", "box AP", "instances"),
     "semantic": ("IoU", "Acc", "pixels"),
+    "detect": ("box AP", "box AP50", "box AP75", "box APs", "box APm", "box APl", "instances"),
 }
 
 
@@ -109,8 +111,9 @@ def summary(task: Task, numbers: Mapping[str, float | None]) -> tuple[list[Colum
     """The numbers over all classes as a table."""
     if task == "semantic":
         return [Column(name, numeric=True) for name in numbers], [[percent(value) for value in numbers.values()]]
-    kinds = _PANOPTIC if task == "panoptic" else _INSTANCE
-    heads = [name for name in numbers if " " not in name]
+    kinds = {"panoptic": _PANOPTIC, "detect": _DETECT}.get(task, _INSTANCE)
+    first = kinds[0][1].format("")  # what stands before or after a number's name in the first row
+    heads = [name.replace(first, "") for name in numbers if (first in name if first else " " not in name)]
     rows = [[row, *(percent(numbers[form.format(name)]) for name in heads)] for row, form in kinds]
     return [Column(""), *(Column(name, numeric=True) for name in heads)], rows
 

@@ -20,6 +20,7 @@ class TaskName(StrEnum):
     panoptic = "panoptic"
     instance = "instance"
     semantic = "semantic"
+    detect = "detect"
 
 
 class DeviceName(StrEnum):

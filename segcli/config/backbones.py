@@ -26,11 +26,18 @@ class SwinConfig:
 
 @dataclass(frozen=True)
 class ResNetConfig:
-    """ResNet with bottleneck blocks."""
+    """ResNet with bottleneck blocks.
+
+    dilated: the last stage keeps the stride of the one before (DC5). frozen_norms: norms are constants of the network.
+    timm_names: its files have timm's names, not transformers' own. The three are DETR's.
+    """
 
     depths: tuple[int, ...]
     hidden_sizes: tuple[int, ...]
     embedding_size: int = 64
+    dilated: bool = False
+    frozen_norms: bool = False
+    timm_names: bool = False
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self
 from segcli.config.backbones import BackboneConfig, parse_backbone, raw_backbone
 from segcli.config.checks import check_facts, check_heads, class_count, numbers
 from segcli.errors import CheckpointError
-from segcli.types import TASKS, MergeRule, Task
+from segcli.types import MASK_TASKS, InputSize, MergeRule, Task
 
 # What the architecture here is built for.
 _FACTS = {
@@ -49,8 +49,9 @@ class Mask2FormerConfig:
     title: ClassVar[str] = "Mask2Former"
     transformers_class: ClassVar[str | None] = "Mask2FormerForUniversalSegmentation"
     image_processor: ClassVar[str | None] = "Mask2FormerImageProcessor"
-    tasks: ClassVar[tuple[Task, ...]] = TASKS
+    tasks: ClassVar[tuple[Task, ...]] = MASK_TASKS
     rule: ClassVar[MergeRule] = MergeRule()
+    size: ClassVar[InputSize] = InputSize()
     sizes: ClassVar[tuple[str, ...]] = (
         "hidden_dim", "encoder_layers", "encoder_feedforward_dim", "decoder_layers", "dim_feedforward",
     )  # fmt: skip

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self
 from segcli.config.backbones import BackboneConfig, parse_backbone, raw_backbone
 from segcli.config.checks import check_facts, check_heads, class_count, numbers
 from segcli.errors import CheckpointError
-from segcli.types import TASKS, MergeRule, Task
+from segcli.types import MASK_TASKS, InputSize, MergeRule, Task
 
 _DECODER_FACTS = {"model_type": "detr", "activation_function": "relu", "position_embedding_type": "sine"}
 PIXEL_NUMBERS = {"feature_size": "fpn_feature_size", "mask_feature_size": "mask_feature_size"}
@@ -45,8 +45,9 @@ class MaskFormerConfig:
     model_type: ClassVar[str] = "maskformer"
     title: ClassVar[str] = "MaskFormer"
     image_processor: ClassVar[str | None] = "MaskFormerImageProcessor"
-    tasks: ClassVar[tuple[Task, ...]] = TASKS
+    tasks: ClassVar[tuple[Task, ...]] = MASK_TASKS
     rule: ClassVar[MergeRule] = MergeRule(mask_min=None)
+    size: ClassVar[InputSize] = InputSize()
     sizes: ClassVar[tuple[str, ...]] = ("hidden_dim", "encoder_layers", "decoder_layers", "dim_feedforward")
     small: ClassVar[Mapping[str, int]] = {"hidden_dim": 128, "decoder_layers": 6, "dim_feedforward": 512}
 

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Self
 from segcli.config.backbones import BackboneConfig, parse_backbone, raw_backbone
 from segcli.config.checks import check_heads, class_count, numbers
 from segcli.config.maskformer import DECODER_NUMBERS, PIXEL_NUMBERS, parse_decoder, raw_decoder, same_width
-from segcli.types import MergeRule, Task
+from segcli.types import InputSize, MergeRule, Task
 
 _NOTE = "transformers has no such model; segcli reads this folder"
 _DECODER = {ours: theirs for ours, theirs in DECODER_NUMBERS.items() if ours != "num_queries"}
@@ -33,6 +33,7 @@ class PerPixelConfig:
     image_processor: ClassVar[str] = "MaskFormerImageProcessor"
     tasks: ClassVar[tuple[Task, ...]] = ("semantic",)
     rule: ClassVar[MergeRule] = MergeRule(combine="photo")
+    size: ClassVar[InputSize] = InputSize()
     sizes: ClassVar[tuple[str, ...]] = ("hidden_dim",)
     small: ClassVar[Mapping[str, int]] = {"hidden_dim": 128}
 
@@ -90,6 +91,7 @@ class PerPixelPlusConfig:
     image_processor: ClassVar[str] = "MaskFormerImageProcessor"
     tasks: ClassVar[tuple[Task, ...]] = ("semantic",)
     rule: ClassVar[MergeRule] = MergeRule(combine="photo")
+    size: ClassVar[InputSize] = InputSize()
     sizes: ClassVar[tuple[str, ...]] = ("hidden_dim", "decoder_layers", "dim_feedforward")
     small: ClassVar[Mapping[str, int]] = {"hidden_dim": 128, "decoder_layers": 6, "dim_feedforward": 512}
 

@@ -19,7 +19,7 @@ from segcli.data.folders import subfolders, with_validation
 from segcli.data.records import DatasetInfo, Found, Record
 from segcli.data.settings import FILE_NAME, Settings, read_settings
 from segcli.errors import UsageError
-from segcli.types import TASKS, LabelSet, Task
+from segcli.types import OBJECT_TASKS, TASKS, LabelSet, Task
 
 FORMATS: dict[str, ModuleType] = {
     module.FORMAT: module
@@ -84,7 +84,7 @@ def _choose(root: Path, settings: Settings, task: str | None, notes: list[str]) 
     if set(structured) == {coco_panoptic.FORMAT, coco_instance.FORMAT}:
         # COCO publishes both for the same images. Panoptic serves every task; for instances alone the instance file is
         # the fuller truth: objects may overlap there.
-        chosen = coco_instance.FORMAT if task == "instance" else coco_panoptic.FORMAT
+        chosen = coco_instance.FORMAT if task in OBJECT_TASKS else coco_panoptic.FORMAT
         other = next(name for name in structured if name != chosen)
         notes.append(f"also here, not used: {structured[other]} (--format {other})")
         return chosen
@@ -122,13 +122,18 @@ def _kind_of_label_maps(root: Path, settings: Settings) -> str:
 def _task(root: Path, found: Found, wanted: str | None) -> Task:
     if wanted is None:
         return found.tasks[0]
-    for task in found.tasks:
+    for task in _tasks(found):
         if task == wanted:
             return task
     raise UsageError(
         f"{root}: --task {wanted} needs annotations that {found.format} data does not have; "
-        f"possible here: {', '.join(found.tasks)}"
+        f"possible here: {', '.join(_tasks(found))}"
     )
+
+
+def _tasks(found: Found) -> tuple[Task, ...]:
+    """What the annotations can serve: where there are instances there are their boxes."""
+    return (*found.tasks, "detect") if "instance" in found.tasks else found.tasks
 
 
 def _as_they_lie(root: Path, splits: dict[str, list[Record]]) -> dict[str, list[Record]]:
@@ -140,7 +145,7 @@ def _as_they_lie(root: Path, splits: dict[str, list[Record]]) -> dict[str, list[
 
 def _info(root: Path, found: Found, task: Task, splits: dict[str, list[Record]], notes: tuple[str, ...]) -> DatasetInfo:
     labels = found.labels
-    if task == "instance":
+    if task in OBJECT_TASKS:
         labels = LabelSet(tuple(label for label in labels if label.isthing))
     if not len(labels):
         raise UsageError(f"{root}: no class for the task {task}; instances need things (see things in {FILE_NAME})")
@@ -153,7 +158,7 @@ def _info(root: Path, found: Found, task: Task, splits: dict[str, list[Record]],
         format=found.format,
         found=f"{found.what}; {counts} images; {kinds}; task {task}",
         task=task,
-        tasks=found.tasks,
+        tasks=_tasks(found),
         labels=labels,
         source_labels=found.labels,
         splits=splits,

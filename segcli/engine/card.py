@@ -78,7 +78,7 @@ def _summary(report: ValidationReport) -> list[str]:
 
 def _classes(report: ValidationReport) -> list[str]:
     rows = report.metric.table[:_ROWS]
-    headline = {"PQ": "PQ", "AP": "AP", "mIoU": "IoU"}[report.metric.name]
+    headline = {"mIoU": "IoU"}.get(report.metric.name, report.metric.name)
     lines = [f"| class | id | {headline} |", "|---|---|---|"]
     lines += [f"| {row['name']} | {row['id']} | {_percent(float(row[headline]))} |" for row in rows]
     if len(report.metric.table) > _ROWS:

@@ -18,7 +18,7 @@ import numpy as np
 from segcli.engine.eval_folder import EvaluationFolder, read_evaluations
 from segcli.errors import InputError, UsageError
 from segcli.metrics.resample import mean, values
-from segcli.types import Task
+from segcli.types import OBJECT_TASKS, Task
 
 RESAMPLES, SEED = 1000, 0
 _MIDDLE = (2.5, 97.5)
@@ -184,7 +184,7 @@ def _paired(a: EvaluationFolder, b: EvaluationFolder) -> list[tuple[dict[str, An
 
 def _truth(task: Task, counts: dict[str, Any]) -> dict[str, float]:
     """How much of each class an image holds, by its counts."""
-    if task == "instance":
+    if task in OBJECT_TASKS:
         true = {id_: entry["true"] for id_, entry in counts.items()}
     elif task == "panoptic":
         true = {id_: matched + missed for id_, (_, matched, _, missed) in counts.items()}

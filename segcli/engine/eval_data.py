@@ -11,7 +11,8 @@ from segcli.data.dataset import Dataset, Sample, open_split
 from segcli.data.detect import detect
 from segcli.data.records import DatasetInfo
 from segcli.errors import UsageError
-from segcli.types import TASKS, InferenceSpec, LabelSet, Task
+from segcli.types import OBJECT_TASKS, TASKS, InferenceSpec, LabelSet, Task
+from segcli.weights.manifest import models_for
 
 
 def open_data(path: Path, task: str | None, format: str | None, split: str) -> DatasetInfo:
@@ -48,7 +49,7 @@ def for_model(info: DatasetInfo, spec: InferenceSpec, task: str | None) -> Datas
 def choose_tasks(spec: InferenceSpec, info: DatasetInfo, task: str | None) -> tuple[Task, ...]:
     """The tasks to score, `info.task` first. Raises UsageError for one that the model has not."""
     if info.task not in spec.tasks:
-        raise UsageError(f"--task {info.task}: this checkpoint is for {', '.join(spec.tasks)}")
+        raise UsageError(f"--task {info.task}: this checkpoint is for {', '.join(spec.tasks)}; {models_for(info.task)}")
     if task != "all":
         return (info.task,)
     others = (own for own in TASKS if own in spec.tasks and own in info.tasks and own != info.task)
@@ -65,7 +66,7 @@ def open_tasks(info: DatasetInfo, split: str, tasks: Sequence[Task]) -> dict[Tas
     datasets = {}
     for task in tasks:
         dataset = dataclasses.replace(first, task=task, labels=info.source_labels, as_listed=task == "panoptic")
-        datasets[task] = _instances(info, dataset) if task == "instance" else dataset
+        datasets[task] = _instances(info, dataset) if task in OBJECT_TASKS else dataset
     return datasets
 
 
@@ -84,7 +85,7 @@ def _instances(info: DatasetInfo, dataset: Dataset) -> Dataset:
     things = LabelSet(tuple(label for label in info.source_labels if label.isthing))
     if not len(things):
         raise UsageError(f"{info.root}: no class is a thing, so there are no instances; leave out --task instance")
-    if info.task != "instance" and info.format == coco_panoptic.FORMAT:
+    if info.task not in OBJECT_TASKS and info.format == coco_panoptic.FORMAT:
         other = detect(info.root, task="instance", training=False)
         places = {record.image: record for records in other.splits.values() for record in records}
         known = {label.id: label.name for label in things}

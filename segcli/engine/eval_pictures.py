@@ -37,7 +37,7 @@ from segcli.render.legend import Entry, side_by_side
 from segcli.render.plots import encode
 from segcli.results.files import write_file
 from segcli.segments import Segments
-from segcli.types import Frame, InferenceSpec, LabelSet, MergeRule, QueryPredictions, Task
+from segcli.types import OBJECT_TASKS, Frame, InferenceSpec, LabelSet, MergeRule, QueryPredictions, Task
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -47,8 +47,13 @@ _MOST = 12
 _BINS = 20
 _WIDTH = 960  # of each of the three pictures of an image, at most
 _IOUS = {"IoU 0.5": 0, "IoU 0.75": 5}  # title -> place among COCO's thresholds
-_VALUE: dict[Task, str] = {"panoptic": "PQ", "instance": "AP", "semantic": "mIoU"}
-_BESIDE: dict[Task, tuple[str, ...]] = {"panoptic": ("SQ", "RQ"), "instance": ("AP50", "AP75"), "semantic": ("Acc",)}
+_VALUE: dict[Task, str] = {"panoptic": "PQ", "instance": "AP", "semantic": "mIoU", "detect": "box AP"}
+_BESIDE: dict[Task, tuple[str, ...]] = {
+    "panoptic": ("SQ", "RQ"),
+    "instance": ("AP50", "AP75"),
+    "semantic": ("Acc",),
+    "detect": ("box AP50", "box AP75"),
+}
 
 
 class EvalPictures:
@@ -112,7 +117,7 @@ class EvalPictures:
         """Objects and shown segments by class, matched at IoU 0.5 whatever the class; the surest of several counts."""
         other = len(self.labels)
         shown = np.ones(len(segments), dtype=bool)
-        if self.task == "instance":
+        if self.task in OBJECT_TASKS:
             shown = segments.scores >= self._threshold
         free = np.ones(len(objects.labels), dtype=bool)
         for kind in (Kind.RIGHT, Kind.CLASS):
@@ -136,7 +141,7 @@ class EvalPictures:
         if len(self._worst) == _MOST and key <= self._worst[0][:2]:
             return
         sample, segments = evaluated.samples[self.task], evaluated.segments[self.task]
-        if self.task == "instance":
+        if self.task in OBJECT_TASKS:
             segments = segments.filter(segments.scores >= self._threshold)
         truth = truth_segments(sample, self.task, self.labels)
         panels = error_panels(sample.image, truth, segments, Style())
@@ -173,18 +178,18 @@ class EvalPictures:
         figures = {"per_class": _per_class(evaluation)}
         names, unit = self.labels.names, "pixels" if self.task == "semantic" else "segments"
         # Classes that cannot occur, stuff among instances, would be empty rows; so would an absent kind of error.
-        kept = np.array([self.task != "instance" or thing for thing in self.labels.isthing] + [True])
+        kept = np.array([self.task not in OBJECT_TASKS or thing for thing in self.labels.isthing] + [True])
         rows, columns = kept.copy(), kept.copy()
         rows[-1] = self.task != "semantic"
         columns[-1] = self.task != "semantic" or self._matrix[:, -1].any()
         missed = "(nothing)" if self.task == "semantic" else "(missed)"
         true, seen = (np.array([*names, last]) for last in ("(invented)", missed))
-        shown = f", shown from score {self._threshold:g}" if self.task == "instance" else ""
+        shown = f", shown from score {self._threshold:g}" if self.task in OBJECT_TASKS else ""
         title = "What became of each class" + ("" if self.task == "semantic" else f" (IoU above 0.5{shown})")
         if self._matrix.any():
             matrix = self._matrix[rows][:, columns]
             figures["confusion"] = confusion(matrix, true[rows].tolist(), seen[columns].tolist(), title, unit)
-        if self.task == "instance":
+        if self.task in OBJECT_TASKS:
             overall, curves = _curves(evaluation, self.labels)
             if overall:
                 figures["precision_recall"] = precision_recall(overall, curves, "Precision against recall")

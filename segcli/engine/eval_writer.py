@@ -23,7 +23,7 @@ from segcli.errors import UsageError
 from segcli.results import Photo, Predictions, SaveKind, Writer, open_predictions, plan
 from segcli.results.files import output_error, write_file
 from segcli.segments import Segments
-from segcli.types import LabelSet, Task
+from segcli.types import OBJECT_TASKS, LabelSet, Task
 
 _DRAWN = ("pictures", "worst")  # folders of the observers that draw, anew every time
 _REPORTS = (METRICS, PER_IMAGE, PER_CLASS, "explain.json")
@@ -31,6 +31,7 @@ _KINDS: dict[Task, tuple[SaveKind, ...]] = {
     "panoptic": ("png", "json"),
     "semantic": ("png", "json"),
     "instance": ("json", "coco"),
+    "detect": ("json", "coco"),
 }
 
 
@@ -86,7 +87,7 @@ class EvaluationWriter:
         if any(self._writer.is_complete(photo) for photo in self._photos):
             self._predictions = open_predictions(self.path / PREDICTIONS, self.about.task)
             for number, image in enumerate(self._predictions.images):
-                key = image.id if self.about.task == "instance" else image.file
+                key = image.id if self.about.task in OBJECT_TASKS else image.file
                 self._stored[key or ""] = number
 
     def stored(self, number: int, size: tuple[int, int]) -> Segments | None:
@@ -94,9 +95,9 @@ class EvaluationWriter:
         photo = self._photos[number]
         if self._writer is None or self._predictions is None or not self._writer.is_complete(photo):
             return None
-        key = photo.image_id if self.about.task == "instance" else photo.file_name
+        key = photo.image_id if self.about.task in OBJECT_TASKS else photo.file_name
         if key not in self._stored:  # nothing was found in it
-            return _no_instances(size, self._labels) if self.about.task == "instance" else None
+            return _no_instances(size, self._labels) if self.about.task in OBJECT_TASKS else None
         found = self._predictions.read(self._stored[key], size)
         place = {label.id: index for index, label in enumerate(self._labels)}
         labels = np.array([place[id_] for id_ in found.category_ids()], dtype=np.int64)
@@ -107,7 +108,7 @@ class EvaluationWriter:
         task = self.about.task
         photo, segments = self._photos[evaluated.number], evaluated.segments[task]
         if self._writer is not None and not self._writer.is_complete(photo):
-            shown = segments.filter(segments.scores >= self._threshold) if task == "instance" else segments
+            shown = segments.filter(segments.scores >= self._threshold) if task in OBJECT_TASKS else segments
             spent = {"model": evaluated.seconds * 1000}
             self._writer.write(photo, None, shown, unthresholded=segments, timings=spent)
         counted = evaluated.counts(task)

@@ -27,7 +27,7 @@ from segcli.engine.tta import segment_averaged
 from segcli.errors import SegcliError
 from segcli.metrics.match_classes import ClassMatch
 from segcli.segments import Segments
-from segcli.types import QueryPredictions, Task
+from segcli.types import OBJECT_TASKS, QueryPredictions, Task
 
 if TYPE_CHECKING:
     from segcli.weights.checkpoint import LoadedModel
@@ -154,7 +154,7 @@ def _segments(
 ) -> Segments:
     if prediction is None or image.prepared is None:
         return segment_averaged(loaded, next(iter(image.samples.values())).image, protocol.spec)
-    return segment(prediction, 0, image.prepared, Settings(task, protocol.spec, keep_all=task == "instance"))
+    return segment(prediction, 0, image.prepared, Settings(task, protocol.spec, keep_all=task in OBJECT_TASKS))
 
 
 def _alone(prediction: QueryPredictions, index: int) -> QueryPredictions:

@@ -26,7 +26,7 @@ from segcli.metrics.base import ImageTruth
 from segcli.metrics.match_classes import ClassMatch
 from segcli.results.files import write_file
 from segcli.segments import Segments
-from segcli.types import InferenceSpec, LabelSet, MergeRule, Task
+from segcli.types import OBJECT_TASKS, InferenceSpec, LabelSet, MergeRule, Task
 
 FILE = "explain.json"
 _AS_IT_IS = "as it is"
@@ -43,11 +43,13 @@ _RUNGS: dict[Kind, tuple[str, str, str]] = {
 _KINDS: dict[Task, tuple[Kind, ...]] = {
     "panoptic": tuple(_RUNGS),
     "instance": tuple(_RUNGS),
+    "detect": tuple(_RUNGS),
     "semantic": (Kind.CLASS, Kind.MASK, Kind.MISSED),
 }
 _NO_THRESHOLDS: dict[Task, str] = {
     "panoptic": "needs the model's own predictions: without --predictions, --skip-existing or --tta",
     "instance": "AP is measured without thresholds",
+    "detect": "AP is measured without thresholds",
     "semantic": "the class of a pixel is an argmax, without thresholds",
 }
 _NOTHING = 0.0005  # a gain that a table with one decimal shows as 0.0
@@ -220,7 +222,7 @@ class Explain:
 
     def _thresholds(self) -> Rung:
         what = "the thresholds were best"
-        if self.task == "instance" and self._spec is not None:
+        if self.task in OBJECT_TASKS and self._spec is not None:
             note = f"{_NO_THRESHOLDS[self.task]}; {self._shown.in_words(self._spec.rule.instance_score)}"
             return Rung(_THRESHOLDS, what, None, note=note)
         if not self._rules or self._unsorted:

@@ -17,12 +17,13 @@ from segcli.errors import UsageError
 from segcli.metrics.match_classes import ClassMatch, match_classes
 from segcli.results import LabelMaps, PredictedImage, Predictions
 from segcli.results.plan import COCO_NAME
-from segcli.types import Task
+from segcli.types import OBJECT_TASKS, Task
 
 _THRESHOLDED = 0.1  # the field's tools keep scores down to 0.05 or lower in files that are meant for scoring
 _ANSWERS: dict[Task, tuple[Task, ...]] = {
     "panoptic": ("panoptic", "semantic"),
-    "instance": ("instance",),
+    "instance": ("instance", "detect"),
+    "detect": ("detect",),
     "semantic": ("semantic",),
 }
 
@@ -74,7 +75,7 @@ def _match_classes(predictions: Predictions, info: DatasetInfo) -> ClassMatch:
 
 def _warnings(predictions: Predictions) -> Iterator[str]:
     least = predictions.least_score
-    if predictions.task != "instance" or least is None or least < _THRESHOLDED:
+    if predictions.task not in OBJECT_TASKS or least is None or least < _THRESHOLDED:
         return
     remedy = "AP is lower for it; write instances of every score (segcli predict --save coco)"
     yield f"{predictions.path}: no instance has a score below {least:g}, weaker ones were dropped: {remedy}"

@@ -6,12 +6,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from segcli.config import Mask2FormerConfig, MaskFormerConfig, ModelConfig, PerPixelConfig, PerPixelPlusConfig
+from segcli.config import (
+    DetrConfig,
+    Mask2FormerConfig,
+    MaskFormerConfig,
+    ModelConfig,
+    PerPixelConfig,
+    PerPixelPlusConfig,
+)
 from segcli.engine.recipe import LossTable
 from segcli.errors import UsageError
+from segcli.objective.boxes import BoxTerms
 from segcli.objective.criterion import Objective, SetCriterion
 from segcli.objective.pixels import PixelCriterion
-from segcli.objective.terms import AllPixels, AtPoints, MaskTerms, Places
+from segcli.objective.terms import AllPixels, AtPoints, FinalMaskTerms, MaskTerms, Places, Terms
 
 
 def _points(config: Any, loss: LossTable) -> Objective:
@@ -26,6 +34,14 @@ def _matched(config: Any, loss: LossTable, places: Places, focal: bool) -> Objec
     assert None not in (loss.class_weight, loss.mask_weight, loss.dice_weight, loss.no_object_weight)
     terms = MaskTerms(places, loss.mask_weight, loss.dice_weight, focal)  # type: ignore[arg-type]  # filled in
     return SetCriterion(config.num_classes, (terms,), loss.class_weight, loss.no_object_weight)  # type: ignore[arg-type]
+
+
+def _boxes(config: Any, loss: LossTable) -> Objective:
+    assert None not in (loss.class_weight, loss.box_weight, loss.giou_weight, loss.no_object_weight)
+    terms: list[Terms] = [BoxTerms(loss.box_weight, loss.giou_weight)]  # type: ignore[arg-type]  # filled in
+    if config.masks:
+        terms.append(FinalMaskTerms(loss.mask_weight, loss.dice_weight))  # type: ignore[arg-type]
+    return SetCriterion(config.num_classes, tuple(terms), loss.class_weight, loss.no_object_weight)  # type: ignore[arg-type]
 
 
 def _classified(config: Any, loss: LossTable) -> Objective:
@@ -49,6 +65,17 @@ TRAINING: dict[type[ModelConfig], Training] = {
     ),
     MaskFormerConfig: Training(
         _pixels, {"class_weight": 1.0, "mask_weight": 20.0, "dice_weight": 1.0, "no_object_weight": 0.1}
+    ),
+    DetrConfig: Training(
+        _boxes,
+        {
+            "class_weight": 1.0,
+            "box_weight": 5.0,
+            "giou_weight": 2.0,
+            "mask_weight": 1.0,
+            "dice_weight": 1.0,
+            "no_object_weight": 0.1,
+        },
     ),
     PerPixelConfig: Training(_classified, {"class_weight": 1.0}),
     PerPixelPlusConfig: Training(_classified, {"class_weight": 1.0}),

@@ -16,7 +16,7 @@ from segcli.engine.preprocess import Prepared
 from segcli.metrics import MetricReport, metric_for
 from segcli.metrics.per_image import ImageCounts, count_image
 from segcli.segments import Segments
-from segcli.types import LabelSet, QueryPredictions, Task
+from segcli.types import OBJECT_TASKS, LabelSet, QueryPredictions, Task
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +83,7 @@ class Scores:
     def see(self, evaluated: Evaluated) -> None:
         """Count one image. Raises InputError if prediction and truth do not fit."""
         for task, metric in self._metrics.items():
-            counted = None if task == "instance" else evaluated.counts(task).metric
+            counted = None if task in OBJECT_TASKS else evaluated.counts(task).metric
             if counted is None:
                 metric.update(evaluated.segments[task], evaluated.samples[task])
             else:

@@ -31,6 +31,7 @@ from segcli.codecs.rle import RLE
 from segcli.metrics.base import ImageTruth, paint
 from segcli.metrics.instance import coco_entries
 from segcli.segments import Segments
+from segcli.types import OBJECT_TASKS
 
 _MATCH, _NEAR, _MOSTLY = 0.5, 0.1, 0.5
 _SPECK = 1 / 2000  # of the image: smaller regions of a class count as one, so that noise does not make thousands
@@ -97,7 +98,7 @@ class Judged:
 
 def objects_of(truth: ImageTruth, segments: Segments) -> Objects:
     """The truth in the form of a prediction of the same task: instances, a panoptic map, or semantic regions."""
-    if segments.task == "instance":
+    if segments.task in OBJECT_TASKS:
         return _instances(truth, segments)
     crowd, labels = np.asarray(truth.crowd, dtype=bool), np.asarray(truth.labels, dtype=np.int64)
     ids = paint(truth)

@@ -18,7 +18,8 @@ from segcli.engine.preprocess import Prepared, collate, prepare
 from segcli.engine.tiling import Merger, windows
 from segcli.errors import CheckpointError, InputError, UsageError
 from segcli.segments import Segments
-from segcli.types import TASKS, InferenceSpec, QueryPredictions, Task
+from segcli.types import OBJECT_TASKS, TASKS, InferenceSpec, QueryPredictions, Task
+from segcli.weights.manifest import models_for
 
 if TYPE_CHECKING:
     from segcli.weights.checkpoint import LoadedModel
@@ -61,7 +62,9 @@ class Settings:
     def threshold(self) -> float | None:
         """The score a segment needs to be shown; None for semantic results, which have no scores."""
         rule = self.spec.rule
-        return {"panoptic": rule.score, "instance": rule.instance_score, "semantic": None}[self.task]
+        if self.task in OBJECT_TASKS:
+            return rule.instance_score
+        return rule.score if self.task == "panoptic" else None
 
 
 def resolve(
@@ -86,7 +89,7 @@ def resolve(
     """
     task = choose_task(spec, task)
     given = {
-        "--threshold": (threshold, ("panoptic", "instance")),
+        "--threshold": (threshold, ("panoptic", "instance", "detect")),
         "--mask-threshold": (mask_threshold, ("panoptic",)),
         "--overlap-threshold": (overlap_threshold, ("panoptic",)),
         "--top-k": (top_k, ("instance",)),
@@ -104,7 +107,7 @@ def resolve(
     rule, size = spec.rule, spec.size
     if threshold is not None and task == "panoptic":
         rule = dataclasses.replace(rule, score=threshold)
-    if threshold is not None and task == "instance":
+    if threshold is not None and task in OBJECT_TASKS:
         rule = dataclasses.replace(rule, instance_score=threshold)
     if mask_threshold is not None:
         rule = dataclasses.replace(rule, mask_min=mask_threshold)
@@ -117,7 +120,7 @@ def resolve(
     if long_side is not None:
         size = dataclasses.replace(size, long=long_side)
     spec = dataclasses.replace(spec, rule=rule, size=size)
-    return Settings(task, spec, tile, tile_overlap, keep_all and task == "instance")
+    return Settings(task, spec, tile, tile_overlap, keep_all and task in OBJECT_TASKS)
 
 
 def choose_task(spec: InferenceSpec, task: Task | None) -> Task:
@@ -127,7 +130,7 @@ def choose_task(spec: InferenceSpec, task: Task | None) -> Task:
     if task not in TASKS:
         raise UsageError(f"task {task!r}: choose one of {', '.join(TASKS)}")
     if task not in spec.tasks:
-        raise UsageError(f"--task {task}: this checkpoint is for {', '.join(spec.tasks)}")
+        raise UsageError(f"--task {task}: this checkpoint is for {', '.join(spec.tasks)}; {models_for(task)}")
     return task
 
 
@@ -149,7 +152,7 @@ def predict(
     """Segment one image.
 
     image: a path, or uint8 [H, W, 3] RGB.
-    task: "panoptic", "instance" or "semantic"; None is the checkpoint's only task, or panoptic if it has several.
+    task: one of `segcli.types.TASKS`; None is the checkpoint's only task, or panoptic if it has several.
     The other arguments are the command's options; None keeps what the checkpoint says.
     Raises InputError for an image that cannot be read or does not fit into memory, UsageError for arguments the
     checkpoint or the task cannot follow, CheckpointError if the network's answer is not finite.
@@ -204,8 +207,10 @@ def segment(prediction: QueryPredictions, index: int, image: Prepared, settings:
     labels, rule = settings.spec.labels, settings.spec.rule
     if settings.task == "panoptic":
         return postprocess.panoptic(prediction, index, image.frame, labels, rule)
-    if settings.task == "instance":
+    if settings.task in OBJECT_TASKS:
         least = 0.0 if settings.keep_all else rule.instance_score
+        if settings.task == "detect":
+            return postprocess.detect(prediction, index, image.frame, labels, least)
         return postprocess.instance(prediction, index, image.frame, labels, rule, least)
     combine_padded = settings.spec.combine_padded
     return postprocess.semantic(prediction, index, image.frame, labels, rule, combine_padded=combine_padded)

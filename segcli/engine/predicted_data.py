@@ -18,6 +18,7 @@ from segcli.types import Label, LabelSet, Task
 _TASKS: dict[Task, tuple[Task, ...]] = {
     "panoptic": ("panoptic", "semantic", "instance"),
     "instance": ("instance",),
+    "detect": ("detect",),
     "semantic": ("semantic",),
 }
 

@@ -30,12 +30,22 @@ def resized_size(original: tuple[int, int], size: InputSize) -> tuple[int, int]:
     The order of the operations is detectron2's: another one rounds 176 × 1376 to a different height.
     """
     height, width = original
+    if size.rounding == "down":
+        return _rounded_down(height, width, size)
     scale = size.short / min(height, width)
     new_height, new_width = (size.short, scale * width) if height < width else (scale * height, size.short)
     if max(new_height, new_width) > size.long:
         cap = size.long / max(new_height, new_width)
         new_height, new_width = new_height * cap, new_width * cap
     return max(1, int(new_height + 0.5)), max(1, int(new_width + 0.5))
+
+
+def _rounded_down(height: int, width: int, size: InputSize) -> tuple[int, int]:
+    """DETR's own: the short side is capped first, and the long one follows from it."""
+    least, most = min(height, width), max(height, width)
+    short = size.short if most / least * size.short <= size.long else max(1, round(size.long * least / most))
+    long = int(short * most / least)
+    return (short, long) if height < width else (long, short)
 
 
 def padded_size(resized: tuple[int, int], divisor: int) -> tuple[int, int]:

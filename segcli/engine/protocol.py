@@ -10,7 +10,7 @@ from typing import Any
 from segcli.engine.tta import SCALES, sizes
 from segcli.errors import UsageError
 from segcli.metrics import COCO_DETS
-from segcli.types import InferenceSpec, Task
+from segcli.types import OBJECT_TASKS, InferenceSpec, Task
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Protocol:
                 "--tta averages the scores of semantic segmentation, as published; other tasks have no such protocol: "
                 "add --task semantic, or leave out --tta"
             )
-        if max_dets is not None and "instance" not in tasks:
+        if max_dets is not None and not set(OBJECT_TASKS) & set(tasks):
             raise UsageError(f"--max-dets counts instances, which --task {tasks[0]} has not; leave it out")
         if max_dets is not None:
             spec = dataclasses.replace(spec, rule=dataclasses.replace(spec.rule, top_k=max_dets))
@@ -54,7 +54,7 @@ class Protocol:
         if task == "panoptic":
             facts["rule"] = {"score": rule.score, "overlap": rule.overlap, "mask_min": rule.mask_min}
             facts["rule"] |= {"normalise": rule.normalise, "min_area": rule.min_area}
-        elif task == "instance":
+        elif task in OBJECT_TASKS:
             facts |= {"score": "no threshold", "instances": rule.top_k, "max_dets": self.max_dets}
         else:
             where = "the padded input" if self.spec.combine_padded else "the photo"
@@ -70,7 +70,7 @@ class Protocol:
         if task == "panoptic":
             words.append(f"score > {rule.score:g}, overlap ≥ {rule.overlap:g}")
             words.append("masks by argmax" if rule.mask_min is None else f"mask ≥ {rule.mask_min:g}")
-        elif task == "instance":
+        elif task in OBJECT_TASKS:
             words.append(f"the {rule.top_k} best of an image, no threshold, max_dets {self.max_dets}")
         elif self.tta:
             words[0] = f"mean of short sides {', '.join(str(s.short) for s in sizes(size))} and their mirror images"

@@ -18,6 +18,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from segcli.config import MODEL_TYPES
 from segcli.errors import UsageError
+from segcli.types import Task
 
 PRESETS = ("small", "coco-50ep", "ade-160k", "cityscapes-90k")
 Tables = dict[str, dict[str, Any]]
@@ -50,7 +51,7 @@ class DataTable:
 
     path: str | None = None
     format: str | None = None
-    task: Literal["panoptic", "instance", "semantic"] | None = None
+    task: Task | None = None
     short: int | None = None
     long: int | None = None
 
@@ -105,6 +106,8 @@ class LossTable:
     class_weight: float | None = None
     mask_weight: float | None = None
     dice_weight: float | None = None
+    box_weight: float | None = None
+    giou_weight: float | None = None
     no_object_weight: float | None = None
     pilots: bool = False
 

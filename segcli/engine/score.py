@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ from segcli.errors import InputError, SegcliError
 from segcli.metrics import COCO_DETS
 from segcli.metrics.match_classes import ClassMatch
 from segcli.segments import Segments
-from segcli.types import LabelSet, MergeRule, Task
+from segcli.types import OBJECT_TASKS, LabelSet, MergeRule, Task
 
 
 def of_predictions(
@@ -61,7 +62,7 @@ def of_predictions(
 def describe(matched: Matched, task: Task, max_dets: int) -> dict[str, Any]:
     """What belongs beside the number: the format, how classes were matched, and what limits the number has."""
     facts = {"format": matched.predictions.what, "classes matched by": matched.classes.by}
-    if task != "instance":
+    if task not in OBJECT_TASKS:
         return facts
     return facts | {"least score": matched.predictions.least_score, "max_dets": max_dets}
 
@@ -98,7 +99,7 @@ def _found(matched: Matched, number: int, size: tuple[int, int]) -> Segments | N
     if place is None:
         return None
     found = matched.predictions.read(place, size)
-    if found.task == "instance" and np.isnan(found.scores).any():
+    if found.task in OBJECT_TASKS and np.isnan(found.scores).any():
         raise InputError(
             f"{matched.predictions.path}: {matched.predictions.images[place]} has instances without scores, which AP "
             "ranks them by; predict with --save coco"
@@ -109,14 +110,16 @@ def _found(matched: Matched, number: int, size: tuple[int, int]) -> Segments | N
 def _answer(found: Segments | None, task: Task, classes: ClassMatch, size: tuple[int, int]) -> Segments:
     if found is None:
         return empty(task, size, classes.labels)
-    return as_semantic(classes.apply(found)) if task == "semantic" else classes.apply(found)
+    if task == "semantic":
+        return as_semantic(classes.apply(found))
+    return replace(classes.apply(found), task=task)  # the boxes of instances are detections
 
 
 def empty(task: Task, size: tuple[int, int], labels: LabelSet) -> Segments:
     """What an image without a prediction counts as."""
     nothing = np.zeros(0, dtype=np.int64)
     scores = np.zeros(0, dtype=np.float32)
-    if task == "instance":
+    if task in OBJECT_TASKS:
         return Segments(task, size, labels, nothing, scores, rles=())
     return Segments(task, size, labels, nothing, scores, np.zeros(size, dtype=np.uint16))
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from segcli.config import MODEL_TYPES, Mask2FormerConfig, ModelConfig
+from segcli.config import MODEL_TYPES, Mask2FormerConfig, ModelConfig, answers
 from segcli.data.collate import Layout
 from segcli.data.dataset import Dataset, open_split
 from segcli.data.detect import detect
@@ -28,7 +28,7 @@ from segcli.engine.distributed import Ranks
 from segcli.engine.optim import Schedule, scaled_lr
 from segcli.engine.recipe import Recipe
 from segcli.errors import UsageError
-from segcli.types import InferenceSpec, InputSize, Task
+from segcli.types import OBJECT_TASKS, TASKS, InferenceSpec, InputSize, Task
 from segcli.weights.adapt import Beginning, from_backbone, from_checkpoint
 from segcli.weights.device import choose_device, has_native_bf16
 from segcli.weights.download import Progress
@@ -141,11 +141,14 @@ def begin(recipe: Recipe, material: Material, progress: Progress | None = None) 
         raise UsageError(
             f"--arch {model.arch}: {model.start} is {config.title}; leave --arch out, or begin from a --backbone"
         )
-    if material.info.task not in config.tasks:
-        raise UsageError(f"{config.title} is for {', '.join(config.tasks)}; add --task {config.tasks[0]}")
+    possible = answers(config)
+    if material.info.task not in possible:
+        name = model.start or config.title
+        raise UsageError(f"{name} is for {', '.join(possible)}; add --task {possible[0]}")
     rule = dataclasses.replace(config.rule, score=recipe.validate.score, top_k=max(100, model.queries or 0))
-    tasks = tuple(task for task in spec.tasks if task in config.tasks)
-    loaded.spec = dataclasses.replace(loaded.spec, tasks=tasks, rule=rule)
+    tasks = tuple(task for task in spec.tasks if task in possible)
+    size = dataclasses.replace(config.size, short=data.short, long=data.long)
+    loaded.spec = dataclasses.replace(loaded.spec, tasks=tasks, rule=rule, size=size)
     return beginning
 
 
@@ -158,8 +161,8 @@ _SIZES = ("hidden_dim", "encoder_layers", "encoder_feedforward_dim", "decoder_la
 
 
 def tasks_of(task: Task) -> tuple[Task, ...]:
-    """What a model trained for a task can be asked for: panoptic ones answer all three."""
-    return ("panoptic", "instance", "semantic") if task == "panoptic" else (task,)
+    """What a model trained for a task can be asked for, the task first: panoptic ones answer everything."""
+    return {"panoptic": TASKS, "instance": OBJECT_TASKS}.get(task, (task,))
 
 
 def plan_schedule(

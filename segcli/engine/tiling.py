@@ -20,6 +20,7 @@ from segcli.codecs.rle import RLE, from_runs
 from segcli.errors import UsageError
 from segcli.postprocess.tiles import histogram, renumber
 from segcli.segments import Segments
+from segcli.types import OBJECT_TASKS
 
 _SAME = 0.5  # share of the smaller part, inside the band, that two views of one thing have in common
 
@@ -152,7 +153,7 @@ class Merger:
         labels = np.array(self._labels, dtype=np.int64)
         scores = np.full(count, np.nan, dtype=np.float32)
         np.fmax.at(scores, roots, np.array(self._scores, dtype=np.float32))
-        shown = roots if task == "instance" else roots[np.flatnonzero(histogram(self._map, count + 1)[1:])]
+        shown = roots if task in OBJECT_TASKS else roots[np.flatnonzero(histogram(self._map, count + 1)[1:])]
         segments = np.unique(shown)
         order = labels[segments] if task == "semantic" else -scores[segments]
         segments = segments[np.argsort(order, kind="stable")]
@@ -160,7 +161,7 @@ class Merger:
         numbers[segments + 1] = np.arange(1, len(segments) + 1)
         numbers[1:] = numbers[roots + 1]
         rles = None
-        if task == "instance":
+        if task in OBJECT_TASKS:
             rles = tuple(self._union(np.flatnonzero(roots == segment)) for segment in segments)
         return Segments(
             task=task,

@@ -303,7 +303,7 @@ def _report(step: int, finding: Finding, task: Task, seconds: float, is_best: bo
     )
 
 
-_NAMES = {"panoptic": "PQ", "instance": "AP", "semantic": "mIoU"}
+_NAMES = {"panoptic": "PQ", "instance": "AP", "semantic": "mIoU", "detect": "box AP"}
 
 
 def _swept(task: Task, rule: MergeRule) -> str:

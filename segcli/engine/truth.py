@@ -7,7 +7,7 @@ import numpy as np
 from segcli.codecs.rle import encode
 from segcli.data.dataset import Sample
 from segcli.segments import Segments
-from segcli.types import LabelSet, Task
+from segcli.types import OBJECT_TASKS, LabelSet, Task
 
 
 def truth_segments(sample: Sample, task: Task, labels: LabelSet) -> Segments:
@@ -17,6 +17,9 @@ def truth_segments(sample: Sample, task: Task, labels: LabelSet) -> Segments:
     objects overlap, the map shows the last one, and instances keep their whole masks.
     """
     scores = np.full(len(sample.labels), np.nan, dtype=np.float32)
-    if task == "instance":
+    if task == "detect":
+        boxes = np.array([encode(mask).bbox for mask in sample.masks], dtype=np.float64).reshape(-1, 4)
+        return Segments.of_boxes(sample.size, labels, sample.labels, scores, boxes)
+    if task in OBJECT_TASKS:
         return Segments(task, sample.size, labels, sample.labels, scores, rles=tuple(encode(m) for m in sample.masks))
     return Segments(task, sample.size, labels, sample.labels, scores, map=np.maximum(sample.id_map(), 0))

@@ -17,7 +17,7 @@ from segcli.engine.truth import truth_segments
 from segcli.metrics import COCO_DETS, MetricReport, metric_for
 from segcli.render import overlay
 from segcli.segments import Segments
-from segcli.types import InferenceSpec, LabelSet, MergeRule, QueryPredictions, Task
+from segcli.types import OBJECT_TASKS, InferenceSpec, LabelSet, MergeRule, QueryPredictions, Task
 from segcli.weights.checkpoint import LoadedModel
 
 PICTURES = 3
@@ -92,7 +92,7 @@ def validate(
         shown = [_shown(segments, task, rule) for segments, rule in zip(results, rules, strict=True)]
         for tally, segments in zip(tallies, shown, strict=True):
             tally.count(segments)
-        if task == "instance":
+        if task in OBJECT_TASKS:
             hits += _hits(results[0], sample, np.array([rule.instance_score for rule in rules]))
         if show is not None and number < PICTURES:
             show(picture_name(step, sample), side_by_side(sample, shown[0], labels))
@@ -106,7 +106,7 @@ def validate(
     reports = [metric.compute() for metric in metrics] * (1 if task == "panoptic" else len(rules))
     f1 = 2 * hits[:, 0] / np.maximum(hits[:, 1] + hits[:, 2], 1)
     return [
-        Finding(rule, report, tally, float(f1[index]) if task == "instance" else _finite(report))
+        Finding(rule, report, tally, float(f1[index]) if task in OBJECT_TASKS else _finite(report))
         for index, (rule, report, tally) in enumerate(zip(rules, reports, tallies, strict=True))
     ]
 
@@ -117,11 +117,11 @@ def _results(
     """One image by every rule; only panoptic results depend on it before they are shown."""
     if task == "panoptic":
         return [segment(prediction, 0, image, Settings(task, dataclasses.replace(spec, rule=rule))) for rule in rules]
-    return [segment(prediction, 0, image, Settings(task, spec, keep_all=task == "instance"))] * len(rules)
+    return [segment(prediction, 0, image, Settings(task, spec, keep_all=task in OBJECT_TASKS))] * len(rules)
 
 
 def _shown(segments: Segments, task: Task, rule: MergeRule) -> Segments:
-    return segments.filter(segments.scores >= rule.instance_score) if task == "instance" else segments
+    return segments.filter(segments.scores >= rule.instance_score) if task in OBJECT_TASKS else segments
 
 
 def _answers(
@@ -144,9 +144,9 @@ def _answers(
 def candidates(task: Task, rule: MergeRule) -> list[MergeRule]:
     """The rules a sweep tries."""
     if task == "panoptic":
-        scores, overlaps = (0.3, 0.5, 0.65, 0.8), (0.6, 0.8)
+        scores, overlaps = (0.3, 0.5, 0.65, 0.8), (0.6, 0.8) if rule.overlap else (0.0,)
         return [dataclasses.replace(rule, score=s, overlap=o) for o in overlaps for s in scores]
-    if task == "instance":
+    if task in OBJECT_TASKS:
         return [dataclasses.replace(rule, instance_score=round(0.1 + 0.05 * i, 2)) for i in range(17)]
     return []
 
@@ -158,14 +158,11 @@ def _hits(segments: Segments, sample: Sample, thresholds: np.ndarray) -> np.ndar
     A prediction that is mostly inside a crowd region does not count.
     """
     true = np.flatnonzero(~sample.crowd)
-    masks = sample.masks.reshape(len(sample.labels), -1)
-    areas = masks.sum(1)
+    shared, sizes, areas = (_box_areas if segments.task == "detect" else _mask_areas)(segments, sample)
     free = np.ones(len(areas), dtype=bool)
     hit, counted = np.zeros(len(segments), dtype=bool), np.ones(len(segments), dtype=bool)
     for index in range(len(segments)):  # in descending order of score
-        mask = segments.mask(index).ravel()
-        size = int(mask.sum())
-        common = masks[:, mask].sum(1)
+        common, size = shared[index], sizes[index]
         alike = sample.labels == segments.labels[index]
         iou = np.where(alike & free & ~sample.crowd, common / np.maximum(areas + size - common, 1), 0)
         best = int(iou.argmax()) if len(iou) else 0
@@ -177,6 +174,23 @@ def _hits(segments: Segments, sample: Sample, thresholds: np.ndarray) -> np.ndar
     return np.stack([(shown & hit).sum(1), shown.sum(1), np.full(len(thresholds), len(true))], axis=1)
 
 
+def _mask_areas(segments: Segments, sample: Sample) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pixels that masks share with those of the truth [M, N], and of each [M], [N]."""
+    truth = sample.masks.reshape(len(sample.labels), -1)
+    shared = np.zeros((len(segments), len(truth)), dtype=np.int64)
+    for row, mask in zip(shared, segments.masks(), strict=True):
+        row[:] = truth[:, mask.ravel()].sum(1)
+    return shared, segments.areas(), truth.sum(1)
+
+
+def _box_areas(segments: Segments, sample: Sample) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The same of boxes."""
+    truth = truth_segments(sample, "detect", segments.label_set)
+    found, true = segments.boxes()[:, None], truth.boxes()[None]
+    sides = np.minimum(found[..., 2:], true[..., 2:]) - np.maximum(found[..., :2], true[..., :2])
+    return sides.clip(min=0).prod(-1), segments.areas(), truth.areas()
+
+
 def _finite(report: MetricReport) -> float:
     return report.value if np.isfinite(report.value) else 0.0
 
@@ -186,7 +200,7 @@ def in_words(task: Task, rule: MergeRule) -> str:
     if task == "panoptic":
         mask = "masks by argmax" if rule.mask_min is None else f"mask ≥ {rule.mask_min:g}"
         return f"score > {rule.score:g}, overlap ≥ {rule.overlap:g}, {mask}"
-    return f"at most {rule.top_k} instances, no threshold" if task == "instance" else "none"
+    return f"at most {rule.top_k} instances, no threshold" if task in OBJECT_TASKS else "none"
 
 
 # ------------------------------------------------------------------------------------------------------------ pictures

@@ -13,7 +13,7 @@ from segcli.engine.evaluation import Evaluation, of_model
 from segcli.engine.protocol import Protocol
 from segcli.errors import UsageError
 from segcli.metrics.match_classes import match_classes
-from segcli.types import TASKS, Task
+from segcli.types import OBJECT_TASKS, TASKS, Task
 from segcli.weights.manifest import ManifestEntry
 from segcli.weights.verified import Measured, Verification
 
@@ -21,7 +21,13 @@ if TYPE_CHECKING:
     from segcli.weights.checkpoint import LoadedModel
 
 TOLERANCE = 0.1  # points: published numbers have one decimal, and kernels differ
-_TASK_OF: dict[str, Task] = {"PQ": "panoptic", "AP": "instance", "AP50": "instance", "mIoU": "semantic"}
+_TASK_OF: dict[str, Task] = {
+    "PQ": "panoptic",
+    "AP": "instance",
+    "AP50": "instance",
+    "box AP": "detect",
+    "mIoU": "semantic",
+}
 _IMAGES = {  # of the data in `measured` of weights.toml; on fewer the number is another
     "COCO val2017": 5000,
     "ADE20K val": 2000,
@@ -51,7 +57,7 @@ def open_verification(
     tasks = measurable(entry)
     info = open_data(data, tasks[0], None, split)
     classes = match_classes(loaded.labels, info.source_labels, "the model", tasks[0])
-    things_only = tasks == ("instance",)
+    things_only = set(tasks) <= set(OBJECT_TASKS)
     unknown = [
         label.name
         for label, index in zip(loaded.labels, classes.index, strict=True)

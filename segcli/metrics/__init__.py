@@ -17,7 +17,7 @@ from segcli.metrics.base import ImageTruth, Metric, MetricReport
 from segcli.metrics.instance import InstanceMetric
 from segcli.metrics.panoptic import PanopticMetric
 from segcli.metrics.semantic import SemanticMetric
-from segcli.types import LabelSet, Task
+from segcli.types import OBJECT_TASKS, LabelSet, Task
 
 COCO_DETS = 100  # the most instances of a class and image that COCO counts
 
@@ -34,12 +34,13 @@ __all__ = [
 
 
 def metric_for(task: Task, labels: LabelSet, *, max_dets: int = COCO_DETS) -> Metric:
-    """The metric of a task, over the truth's classes: AP for instances, PQ for panoptic, mIoU for semantic.
+    """The metric of a task, over the truth's classes: AP for instances, box AP for boxes, PQ for panoptic, mIoU
+    for semantic.
 
     max_dets: the most instances of a class and image that AP counts; COCO's 100, more where images hold more objects.
     """
-    if task == "instance":
-        return InstanceMetric(labels, max_dets=max_dets)
+    if task in OBJECT_TASKS:
+        return InstanceMetric(labels, max_dets=max_dets, boxes_only=task == "detect")
     if task == "panoptic":
         return PanopticMetric(labels)
     return SemanticMetric(labels)

@@ -29,13 +29,15 @@ class InstanceMetric:
 
     Scores must come unthresholded. At most `max_dets` instances of a class and image count; pycocotools prints −1
     for anything but 100, here the numbers are taken from the precision array, where they are right.
+    boxes_only: of boxes alone, for results that have no masks.
 
     Truth that comes from a COCO file is taken as it states itself: its polygons as pycocotools fills them, its areas,
     boxes and ids, of which pycocotools never credits 0 (see `zero_id`).
     """
 
-    def __init__(self, labels: LabelSet, *, max_dets: int = 100) -> None:
+    def __init__(self, labels: LabelSet, *, max_dets: int = 100, boxes_only: bool = False) -> None:
         self.labels = labels
+        self._kinds = {"bbox": _KINDS["bbox"]} if boxes_only else _KINDS
         self.max_dets = max_dets
         self.instances = np.zeros(len(labels), dtype=np.int64)  # of the truth, without crowd regions
         self._index = ClassIndex(labels)
@@ -44,7 +46,7 @@ class InstanceMetric:
         categories = [{"id": x.id, "name": x.name} for x in labels if x.isthing]
         self._things: set[int] = {label.id for label in labels if label.isthing}
         self._evaluators = {}
-        for kind in _KINDS:
+        for kind in self._kinds:
             params = Params(kind)
             params.max_dets = self._limits
             self._evaluators[kind] = StreamingEval(categories, kind, params=params)
@@ -126,7 +128,7 @@ class InstanceMetric:
         summary: dict[str, float] = {}
         things = [index for index, label in enumerate(self.labels) if label.isthing]
         rows = [row_of(self.labels, index) for index in things]
-        for kind, prefix in _KINDS.items():
+        for kind, prefix in self._kinds.items():
             evaluation = StreamingEval.merge([self._evaluators[kind]]).finalize()  # finalizing ends an evaluator
             evaluation.accumulate()
             assert evaluation.eval is not None
@@ -141,6 +143,8 @@ class InstanceMetric:
                 row |= {prefix + key: v for key, v in self._numbers(precision[:, :, one], recall[:, one]).items()}
         for row, index in zip(rows, things, strict=True):
             row["instances"] = int(self.instances[index])
+        if "segm" not in self._kinds:
+            return MetricReport("detect", "box AP", summary, tuple(rows))
         return MetricReport("instance", "AP", summary, tuple(rows))
 
     def _numbers(self, precision: np.ndarray, recall: np.ndarray) -> dict[str, float]:

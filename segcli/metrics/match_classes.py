@@ -13,7 +13,7 @@ import numpy as np
 
 from segcli.errors import UsageError
 from segcli.segments import Segments
-from segcli.types import Label, LabelSet, Task
+from segcli.types import OBJECT_TASKS, Label, LabelSet, Task
 
 _NO_NAME = re.compile(r"(class )?\d*|object")  # what readers call a class that has no name in the data
 _LISTED = 5
@@ -113,13 +113,13 @@ def _notes(match: ClassMatch, predicted: LabelSet, what: str, task: Task) -> lis
         other = [f"{p.id} {p.name} / {t.name}" for p, t in pairs if _name(p) and _name(p) != _name(t)]
         if other:
             notes.append(f"taken as the same class by their id, though the names differ: {_some(other)}")
-    relevant = [i for i, label in enumerate(predicted) if task != "instance" or label.isthing]
+    relevant = [i for i, label in enumerate(predicted) if task not in OBJECT_TASKS or label.isthing]
     extra = [predicted[i].name for i in relevant if match.index[i] < 0]
     if extra:
         count = f"{len(extra)} of the {len(relevant)} classes of {what}"
         notes.append(f"left out: {count}, which the data does not have: {_some(extra)}")
     known = {t.id for _, t in pairs}
-    wanted = [label for label in match.labels if task != "instance" or label.isthing]
+    wanted = [label for label in match.labels if task not in OBJECT_TASKS or label.isthing]
     missing = [label.name for label in wanted if label.id not in known]
     if missing:
         count = f"{len(missing)} of the data's {len(wanted)} classes"

@@ -21,7 +21,7 @@ from segcli.metrics.instance import coco_entries
 from segcli.metrics.panoptic import PanopticMetric
 from segcli.metrics.semantic import SemanticMetric
 from segcli.segments import Segments
-from segcli.types import LabelSet
+from segcli.types import OBJECT_TASKS, LabelSet
 
 _ALL_AREAS = [[0.0, 1e10]]
 
@@ -44,7 +44,7 @@ def count_image(segments: Segments, truth: ImageTruth, labels: LabelSet, *, max_
 
     labels: the truth's classes; those of `segments` are among them. Raises as `Metric.update`.
     """
-    if segments.task == "instance":
+    if segments.task in OBJECT_TASKS:
         return _instance(segments, truth, labels, max_dets)
     return (_panoptic if segments.task == "panoptic" else _semantic)(segments, truth, labels)
 
@@ -81,11 +81,12 @@ def _instance(segments: Segments, truth: ImageTruth, labels: LabelSet, max_dets:
         return ImageCounts(float("nan"), {})
     categories = [{"id": label.id, "name": label.name} for label in labels if label.id in occurring]
     base = {"images": [image], "categories": categories}
+    kind = "bbox" if segments.task == "detect" else "segm"
     numbered = [
-        result | {"id": number, "area": 0.0, "bbox": [0.0] * 4, "iscrowd": 0}
+        {"bbox": [0.0] * 4} | result | {"id": number, "area": 0.0, "iscrowd": 0}
         for number, result in enumerate(results, start=1)
     ]
-    evaluation = COCOeval(COCO(base | {"annotations": annotations}), COCO(base | {"annotations": numbered}), "segm")
+    evaluation = COCOeval(COCO(base | {"annotations": annotations}), COCO(base | {"annotations": numbered}), kind)
     evaluation.params.max_dets = [max_dets]
     evaluation.params.area_rng, evaluation.params.area_rng_lbl = _ALL_AREAS, ["all"]
     evaluation.evaluate()

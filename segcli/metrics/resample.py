@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from segcli.types import Task
+from segcli.types import OBJECT_TASKS, Task
 
 Counts = Mapping[str, Any]  # of one image: class id -> what the task counts
 _RECALLS = np.linspace(0.0, 1.0, 101)  # COCO's
@@ -25,7 +25,7 @@ def values(task: Task, images: Sequence[Counts], ids: Sequence[int], weights: np
 
     images: the counts of N images. ids: the K classes. weights: int [R, N].
     """
-    if task == "instance":
+    if task in OBJECT_TASKS:
         columns = [_in_blocks(_Detections.of(images, str(id_)), weights) for id_ in ids]
         return np.stack(columns, axis=1) if columns else np.zeros((len(weights), 0))
     width = 4 if task == "panoptic" else 3

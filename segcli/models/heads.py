@@ -1,12 +1,15 @@
-"""What turns a query into an answer: a class and a mask embedding; or a pixel into the logits of every class."""
+"""What turns a query into an answer: a class and a mask or a box; or a pixel into the logits of every class."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from segcli.layers.masks import DenseMasks, ProductMasks
 from segcli.layers.mlp import MLP
+from segcli.models.mask_head import MaskHead, QueryMasks
 from segcli.types import PixelFeatures, QueryPredictions
 
 
@@ -55,6 +58,40 @@ class ClassMaskHead(nn.Module):
 
     def fresh_classes(self, count: int) -> None:
         """Nothing here depends on the classes; the queries do."""
+
+
+class BoxHead(nn.Module):
+    """DETR's outputs of a query (arXiv 2005.12872, §3.2): class logits, a box, and its mask if there is a mask head.
+
+    outputs: class logits there are. columns: those that are classes, in their order; None: all. The others are ids that
+    no class has (COCO's raw ids have holes). They never come out: their probability goes to "no object".
+    """
+
+    def __init__(
+        self, dim: int, outputs: int, columns: Sequence[int] | None = None, masks: MaskHead | None = None
+    ) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(dim)
+        self.classifier = nn.Linear(dim, outputs + 1)
+        self.box_embed = MLP(dim, dim, 4)
+        self.masks = masks
+        self.columns = None if columns is None else list(columns)
+
+    def answer(self, queries: Tensor, pixels: PixelFeatures) -> QueryPredictions:
+        """queries [B, Q, D] and the maps their masks are made of -> one prediction."""
+        queries = self.norm(queries)
+        classes = self.classifier(queries)
+        if self.columns is not None:
+            rest = sorted(set(range(classes.shape[-1])) - set(self.columns))
+            nothing = classes[..., rest].logsumexp(-1, keepdim=True)
+            classes = torch.cat((classes[..., self.columns], nothing), dim=-1)
+        masks = None if self.masks is None else QueryMasks(self.masks, queries, pixels)
+        return QueryPredictions(classes, masks, self.box_embed(queries).sigmoid())
+
+    def fresh_classes(self, count: int) -> None:
+        """Other classes, their weights drawn anew."""
+        self.classifier = nn.Linear(self.classifier.in_features, count + 1)
+        self.columns = None
 
 
 class PixelHead(nn.Module):

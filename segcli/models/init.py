@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from segcli.layers.attention import Attention
 from segcli.layers.deformable import DeformableAttention
-from segcli.models.heads import ClassMaskHead, MaskClassificationHead, PixelHead
+from segcli.models.heads import BoxHead, ClassMaskHead, MaskClassificationHead, PixelHead
+from segcli.models.mask_head import MaskHead
 from segcli.models.pixel_decoders.deformable import DeformableLayer, DeformablePixelDecoder
 from segcli.models.pixel_decoders.fpn import FPN
 from segcli.models.query_decoders.masked import MaskedLayer, MaskedQueryDecoder
@@ -40,6 +41,10 @@ def initialise(model: Segmenter) -> None:
                     _caffe(module.input_proj)
             case MaskClassificationHead() | ClassMaskHead():
                 _head(module)
+            case BoxHead():
+                _head(module)
+            case MaskHead():
+                _mask_head(module)
             case PixelHead():
                 nn.init.kaiming_normal_(module.classifier.weight, mode="fan_out", nonlinearity="relu")
                 _zero_bias(module.classifier)
@@ -62,6 +67,15 @@ def _head(head: nn.Module) -> None:
     for module in head.modules():
         if isinstance(module, nn.Linear | nn.LayerNorm):
             module.reset_parameters()
+
+
+def _mask_head(head: MaskHead) -> None:
+    for module in head.modules():
+        if isinstance(module, nn.Conv2d):
+            _caffe(module)
+        elif isinstance(module, nn.Linear):
+            nn.init.xavier_uniform_(module.weight)
+            nn.init.zeros_(module.bias)
 
 
 def _normal(*parameters: nn.Parameter) -> None:

@@ -25,10 +25,17 @@ class Places:
         frame, and places of padding are not looked at, as DETR has it; without, padding is a place like any other.
         """
         dim, (h, w) = memory.shape[1], memory.shape[2:]
-        if padding is None or not bool(padding.any()):
+        small = padded_places(memory, padding)
+        if small is None:
             return cls(sine_positions(h, w, dim, memory.device, memory.dtype), None)
-        small = F.interpolate(padding[:, None].float(), size=(h, w))[:, 0] > 0  # [B, h, w]
         return cls(padded_sine_positions(small, dim, memory.dtype), ~small.flatten(1)[:, None])
+
+
+def padded_places(memory: Tensor, padding: Tensor | None) -> Tensor | None:
+    """Which places of a map [B, D, h, w] are padding, [B, h, w] bool; None if there is none in [B, H, W]."""
+    if padding is None or not bool(padding.any()):
+        return None
+    return F.interpolate(padding[:, None].float(), size=memory.shape[2:])[:, 0] > 0
 
 
 class TransformerLayer(nn.Module):

@@ -104,6 +104,40 @@ class _ComparedMasks:
 
 
 @dataclass(frozen=True)
+class FinalMaskTerms:
+    """Masks of the last prediction alone, and no part of the matching (DETR): a mask head is too costly for more. It is
+    run for the matched queries only.
+    """
+
+    mask_weight: float = 1.0
+    dice_weight: float = 1.0
+
+    @property
+    def weights(self) -> Mapping[str, float]:
+        return {"mask": self.mask_weight, "dice": self.dice_weight}
+
+    def images(self, predictions: Sequence[QueryPredictions], targets: Sequence[Target], draw: Draw) -> list[Compared]:
+        """One comparison an image."""
+        masks = predictions[-1].masks
+        assert masks is not None  # a network with masks is asked for them
+        return [_FinalMasks(_PixelView(own, target.masks)) for own, target in zip(masks.images(), targets, strict=True)]
+
+
+@dataclass(frozen=True)
+class _FinalMasks:
+    view: View
+
+    def costs(self, predictions: int) -> list[dict[str, Tensor]]:
+        return [{} for _ in range(predictions)]
+
+    def losses(self, matches: Sequence[Match]) -> dict[str, Tensor]:
+        logits, truth = self.view.pairs(matches[-1].queries, matches[-1].targets)
+        before = logits.new_zeros(len(matches) - 1)
+        focal, dice = focal_losses(logits, truth)
+        return {"mask": torch.cat((before, focal.sum()[None])), "dice": torch.cat((before, dice.sum()[None]))}
+
+
+@dataclass(frozen=True)
 class AtPoints:
     """Mask2Former: at random points for matching, at uncertain ones for the loss. Masks stay factorised: features are
     sampled once an image at points that all layers share, and only matched masks are multiplied out for the loss.

@@ -9,8 +9,9 @@ dense computation up to rounding; the largest array that exists is the id map.
 The product of embeddings and features is made on the model's device, everything after it in float32 on the CPU.
 """
 
+from segcli.postprocess.boxes import detect
 from segcli.postprocess.instance import instance
 from segcli.postprocess.panoptic import panoptic
 from segcli.postprocess.semantic import add_class_scores, as_segments, semantic
 
-__all__ = ["add_class_scores", "as_segments", "instance", "panoptic", "semantic"]
+__all__ = ["add_class_scores", "as_segments", "detect", "instance", "panoptic", "semantic"]

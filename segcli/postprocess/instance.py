@@ -18,15 +18,12 @@ def instance(
 ) -> Segments:
     """Instances of image `index` of a batch, in descending order of score.
 
-    The `rule.top_k` best of query × class, then the things among them. A mask is where the logit is above 0; the score
-    is the class probability times the mask's mean probability. Those below `min_score` are left out; with 0 all come,
-    as files for evaluation need them.
+    The `rule.top_k` best of query × class, or every query with its best class (`rule.instances`); then the things among
+    them. A mask is where the logit is above 0; the score is the class probability, times the mask's mean probability
+    for pairs. Those below `min_score` are left out; with 0 all come, as files for evaluation need them.
     """
     probabilities = class_probabilities(pred, index)[:, :-1]
-    ranked = probabilities.flatten().sort(descending=True, stable=True)
-    count = min(rule.top_k, len(ranked.values))
-    class_scores, places = ranked.values[:count], ranked.indices[:count]
-    queries, classes = places // probabilities.shape[1], places % probabilities.shape[1]
+    class_scores, queries, classes = _ranked(probabilities, rule)
     things = torch.tensor(labels.isthing)[classes]
     # The mean mask probability is at most 1, so a class probability below the minimum can be dropped unseen.
     kept = things & (class_scores >= min_score)
@@ -34,7 +31,9 @@ def instance(
 
     needed, which = queries.unique(return_inverse=True)
     rles, means = _masks(coarse_logits(pred, index, needed), frame)
-    scores = class_scores * torch.tensor(means, dtype=torch.float32)[which]
+    scores = class_scores
+    if rule.instances == "pairs":
+        scores = class_scores * torch.tensor(means, dtype=torch.float32)[which]
     order = scores.sort(descending=True, stable=True).indices
     order = order[scores[order] >= min_score]
     return Segments(
@@ -46,6 +45,18 @@ def instance(
         rles=tuple(rles[k] for k in which[order].tolist()),
         best_score=float(probabilities[:, labels.isthing].max()) if any(labels.isthing) else 0.0,
     )
+
+
+def _ranked(probabilities: Tensor, rule: MergeRule) -> tuple[Tensor, Tensor, Tensor]:
+    """Class probabilities [Q, K] -> scores, queries and classes of what may be instances, best first."""
+    if rule.instances == "queries":
+        best, classes = probabilities.max(1)
+        queries = best.argsort(descending=True, stable=True)
+        return best[queries], queries, classes[queries]
+    ranked = probabilities.flatten().sort(descending=True, stable=True)
+    count = min(rule.top_k, len(ranked.values))
+    places = ranked.indices[:count]
+    return ranked.values[:count], places // probabilities.shape[1], places % probabilities.shape[1]
 
 
 @one_thread()

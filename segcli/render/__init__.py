@@ -8,7 +8,7 @@ the same bytes. Pixels outside every segment (and its label) are the photo's own
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -32,7 +32,7 @@ class Style:
 
     color_by: what a colour means; None: the class, or the instance where there is one class of things.
     alpha: opacity of the tint, 0..1 (stuff beside things gets three quarters of it); outlines are opaque.
-    labels: write names and scores where they fit. boxes: draw a box around each thing.
+    labels: write names and scores where they fit. boxes: draw a box around each thing. Detections are boxes alone.
     """
 
     color_by: ColorBy | None = None
@@ -64,6 +64,8 @@ def draw(image: np.ndarray, segments: Segments, style: Style) -> tuple[np.ndarra
         raise ValueError(f"photo is {image.shape[:2]}, the segments {segments.size}")
     if not len(segments):
         return image, []
+    if segments.task == "detect":
+        style = replace(style, alpha=0.0, outlines=False, boxes=True)
     colours = segment_colours(segments, style.color_by)
     paint = paint_map(segments)
     things = np.array(segments.isthing())

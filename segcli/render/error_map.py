@@ -20,6 +20,7 @@ import numpy as np
 from segcli.render import Style, outline, overlay, paint_map, tint
 from segcli.render.legend import Entry, Panel, panel, side_by_side
 from segcli.segments import Segments
+from segcli.types import OBJECT_TASKS
 
 KINDS = ("right", "wrong class", "wrong object", "missed", "invented", "void")
 RIGHT, WRONG_CLASS, WRONG_OBJECT, MISSED, INVENTED, VOID = range(1, 7)  # values of a kind map; 0: nothing, rightly
@@ -117,7 +118,7 @@ def _judged(truth: Segments, predicted: Segments, matched: np.ndarray) -> np.nda
     between[alike & things] = WRONG_OBJECT
     between[(alike & ~things) | matched] = RIGHT
     kinds[1:, 1:] = between
-    if truth.task != "instance":
+    if truth.task not in OBJECT_TASKS:
         kinds[0] = VOID
     return kinds
 

@@ -10,7 +10,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from segcli.config import ModelConfig
+from segcli.config import ModelConfig, for_task, with_classes
 from segcli.errors import UsageError
 from segcli.models.init import initialise
 from segcli.types import InferenceSpec
@@ -43,7 +43,7 @@ def from_checkpoint(ref: str, spec: InferenceSpec, queries: int | None, progress
             f"class layer made anew for {len(spec.labels)} classes ({loaded.name} has {len(old.labels)} others)"
         )
         model.head.fresh_classes(len(spec.labels))  # type: ignore[operator,union-attr]  # every head has it
-        config = replace(config, num_classes=len(spec.labels))
+        config = with_classes(config, len(spec.labels))
     if queries is not None:
         config = with_queries(config, queries)
     if config.num_queries != loaded.config.num_queries:
@@ -66,7 +66,7 @@ def from_backbone(
 ) -> Beginning:
     """A new network around a backbone that has seen ImageNet. kind: its architecture; sizes: see `new_config`."""
     backbone = backbone_named(name)
-    config = new_config(kind, name, len(spec.labels), sizes)
+    config = for_task(new_config(kind, name, len(spec.labels), sizes), spec.tasks[0])
     if queries is not None:
         config = with_queries(config, queries)
     model = build_model(config)

@@ -12,13 +12,21 @@ from functools import partial
 from types import ModuleType
 from typing import Any
 
-from segcli.config import Mask2FormerConfig, MaskFormerConfig, ModelConfig, PerPixelConfig, PerPixelPlusConfig
+from segcli.config import (
+    DetrConfig,
+    Mask2FormerConfig,
+    MaskFormerConfig,
+    ModelConfig,
+    PerPixelConfig,
+    PerPixelPlusConfig,
+)
+from segcli.models.detr import build_detr
 from segcli.models.mask2former import build_mask2former
 from segcli.models.maskformer import build_maskformer
 from segcli.models.per_pixel import build_per_pixel, build_per_pixel_plus
 from segcli.models.segmenter import Segmenter
 from segcli.weights.keymap import KeyMap
-from segcli.weights.keys import mask2former, maskformer, per_pixel
+from segcli.weights.keys import detr, mask2former, maskformer, per_pixel
 
 
 @dataclass(frozen=True)
@@ -32,6 +40,7 @@ class Architecture:
 ARCHITECTURES: dict[type[ModelConfig], Architecture] = {
     Mask2FormerConfig: Architecture(build_mask2former, mask2former),
     MaskFormerConfig: Architecture(build_maskformer, maskformer),
+    DetrConfig: Architecture(build_detr, detr),
     PerPixelConfig: Architecture(build_per_pixel, per_pixel),
     PerPixelPlusConfig: Architecture(build_per_pixel_plus, per_pixel),
 }

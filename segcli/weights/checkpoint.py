@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from segcli.codecs.files import replace_file
-from segcli.config import ModelConfig, parse_config
+from segcli.config import ModelConfig, fit_classes, parse_config
 from segcli.errors import CheckpointError, OutputError
 from segcli.types import InferenceSpec, LabelSet
 from segcli.weights.architectures import build_model, key_map
@@ -62,7 +62,7 @@ def load_model(
     config = parse_config(raw, str(files.config))
     table = raw.pop(TABLE, None)
     preprocessor = _read_json(files.preprocessor) if files.preprocessor else None
-    spec, facts = _spec(table, raw, preprocessor, config, files)
+    spec, facts, config = _spec(table, raw, preprocessor, config, files)
     target_dtype = choose_dtype(dtype, choice.device, facts.get("bf16_loss"))
     state = _read_weights(files.weights)
     model, stored = _build(config, state, files)
@@ -113,24 +113,27 @@ def _spec(
     preprocessor: dict[str, Any] | None,
     config: ModelConfig,
     files: CheckpointFiles,
-) -> tuple[InferenceSpec, dict[str, Any]]:
+) -> tuple[InferenceSpec, dict[str, Any], ModelConfig]:
+    """The protocol, facts, and the configuration with the classes of the protocol."""
     where = str(files.config)
-    if table is None and files.entry is not None:
-        spec = files.entry.spec(guess_spec(raw, preprocessor, type(config), where).spec.labels)
-        if len(spec.labels) != config.num_classes:
-            raise CheckpointError(
-                f"{where}: {config.num_classes} classes, but {files.name} has {len(spec.labels)} in weights.toml"
-            )
-        return spec, {
-            "licence": files.entry.licence,
-            "metrics": dict(files.entry.metrics),
-            "status": files.entry.status,
-        }
-    if table is None:
-        read = guess_spec(raw, preprocessor, type(config), where)
+    facts: dict[str, Any]
+    if table is not None:
+        read = from_table(table, where)
+        spec, facts = read.spec, read.facts
+        problem = f"the 'segcli' table names {len(spec.labels)} classes, id2label {config.num_classes}"
+    elif files.entry is not None:
+        entry = files.entry
+        named = None if entry.labels else guess_spec(raw, preprocessor, config, where).spec.labels
+        spec = entry.spec(named)
+        facts = {"licence": entry.licence, "metrics": dict(entry.metrics), "status": entry.status}
+        problem = f"{config.num_classes} classes, but {files.name} has {len(spec.labels)} in weights.toml"
     else:
-        read = from_table(table, config.num_classes, where)
-    return read.spec, read.facts
+        read = guess_spec(raw, preprocessor, config, where)
+        return read.spec, read.facts, config
+    fitting = fit_classes(config, spec.labels.ids)
+    if fitting is None:
+        raise CheckpointError(f"{where}: {problem}")
+    return spec, facts, fitting
 
 
 class _NoInitialValues(TorchFunctionMode):

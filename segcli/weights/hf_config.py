@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
-from segcli.config import ModelConfig
+from segcli.config import ModelConfig, class_columns
+from segcli.config.detr import UNUSED
 from segcli.types import InferenceSpec, LabelSet
 
 
 def raw_config(config: ModelConfig, labels: LabelSet) -> dict[str, Any]:
     """The `config.json` of a configuration; `parse_config` reads it back."""
-    return config.raw() | label_names(labels)
+    return config.raw() | label_names(config, labels)
 
 
-def label_names(labels: LabelSet) -> dict[str, Any]:
-    """The classes as transformers writes them."""
+def label_names(config: ModelConfig, labels: LabelSet) -> dict[str, Any]:
+    """The classes as transformers writes them; an output that no class has is called "N/A"."""
+    columns = class_columns(config)
+    outputs = getattr(config, "num_outputs", None) or config.num_classes
+    names = dict.fromkeys(range(outputs), UNUSED) | dict(zip(columns, labels.names, strict=True))
     return {
-        "id2label": {str(index): label.name for index, label in enumerate(labels)},
-        "label2id": {label.name: index for index, label in enumerate(labels)},
+        "id2label": {str(index): name for index, name in names.items()},
+        "label2id": {name: index for index, name in names.items()},
     }
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from segcli.config import fit_classes, parse_config
 from segcli.errors import CheckpointError, UsageError, WeightsUnavailable
 from segcli.types import Task
 from segcli.weights import download
@@ -163,8 +164,13 @@ def _copied_from(folder: Path, config: Path) -> ManifestEntry | None:
         return None
     try:
         facts = json.loads(config.read_text(encoding="utf-8"))
-        is_same = "segcli" not in facts and (entry.labels is None or len(facts["id2label"]) == len(entry.spec().labels))
-    except (OSError, ValueError, KeyError, TypeError):
+        labels = entry.spec().labels
+        is_same = "segcli" not in facts and (
+            entry.labels is None
+            or len(facts["id2label"]) == len(labels)
+            or fit_classes(parse_config(facts, str(config)), labels.ids) is not None
+        )
+    except (OSError, ValueError, KeyError, TypeError, CheckpointError):
         return None  # whoever reads the configuration for good says what is wrong with it
     return entry if is_same else None
 

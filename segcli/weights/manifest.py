@@ -126,6 +126,16 @@ def default_for(task: Task) -> str:
     return _manifest().defaults[task]
 
 
+def models_for(task: Task) -> str:
+    """Which models do a task, in words for a message: its default, and the first of every other family."""
+    entries = manifest()
+    default = entries[default_for(task)]
+    others = {entry.family: entry.name for entry in reversed(list(entries.values())) if task in entry.tasks}
+    others.pop(default.family, None)
+    names = [default.name, *reversed(others.values())]
+    return f"models for {task}: {', '.join(names)} and others in `segcli models list`"
+
+
 def offline_default() -> str | None:
     """The name of the model that stands in for a task's default where that cannot be had; it ships with segcli."""
     return _manifest().defaults.get("offline")

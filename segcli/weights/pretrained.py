@@ -102,6 +102,7 @@ def place(module: nn.Module, state: dict[str, Tensor], keys: ModuleType, where: 
         else:
             ours[found] = tensor.float() if tensor.is_floating_point() else tensor
     wanted = module.state_dict()
+    ours = {n: t for n, t in ours.items() if n in wanted or "num_batches" not in n}  # constant norms count nothing
     # A batch-norm counter is bookkeeping, and some files leave it out.
     missing = [n for n in wanted if n not in ours and not n.startswith("norms.") and "num_batches" not in n]
     wrong = [n for n, t in ours.items() if n not in wanted or wanted[n].shape != t.shape]

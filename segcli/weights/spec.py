@@ -7,10 +7,10 @@ Face files say.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, TypeVar
 
-from segcli.config import ModelConfig
+from segcli.config import ModelConfig, answers, class_columns
 from segcli.errors import CheckpointError
 from segcli.types import TASKS, InferenceSpec, InputSize, Label, LabelSet, MergeRule
 from segcli.weights.manifest import table_of
@@ -47,7 +47,7 @@ def to_table(spec: InferenceSpec, facts: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def from_table(table: Any, num_classes: int, where: str) -> SpecTable:
+def from_table(table: Any, where: str) -> SpecTable:
     """The protocol in a `segcli` table. Raises CheckpointError for anything unknown, missing or out of place."""
     known = {"version", "tasks", "labels", "size", "rule", "mean", "std", "facts"}
     if not isinstance(table, dict) or set(table) - known:
@@ -75,8 +75,6 @@ def from_table(table: Any, num_classes: int, where: str) -> SpecTable:
         )
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{where}: the 'segcli' table is damaged: {error!r}") from error
-    if len(labels) != num_classes:
-        raise CheckpointError(f"{where}: the 'segcli' table names {len(labels)} classes, id2label {num_classes}")
     if not tasks:
         raise CheckpointError(f"{where}: the 'segcli' table names no task; expected some of {', '.join(TASKS)}")
     return SpecTable(spec, dict(table.get("facts", {})))
@@ -93,9 +91,7 @@ def _record(kind: type[_Record], values: dict[str, Any]) -> _Record:
     return kind(**values)
 
 
-def guess_spec(
-    raw: dict[str, Any], preprocessor: dict[str, Any] | None, kind: type[ModelConfig], where: str
-) -> SpecTable:
+def guess_spec(raw: dict[str, Any], preprocessor: dict[str, Any] | None, config: ModelConfig, where: str) -> SpecTable:
     """The protocol as far as Hugging Face files tell it.
 
     They say nothing about things and stuff. Where the class names are those of a data set known here, its table says
@@ -104,33 +100,34 @@ def guess_spec(
     """
     id2label = raw["id2label"]
     try:
-        names = [str(id2label[str(i)]) for i in range(len(id2label))]
+        ids = class_columns(config)
+        names = [str(id2label[str(i)]) for i in ids]
     except KeyError as error:
         raise CheckpointError(f"{where}: id2label has no entry {error}; it must number classes from 0") from error
     known = table_of(names)
-    labels = known or LabelSet(tuple(Label(i, name, isthing=True) for i, name in enumerate(names)))
+    labels = known or LabelSet(tuple(Label(i, name, isthing=True) for i, name in zip(ids, names, strict=True)))
     preprocessor = preprocessor or {}
     scale = 1 / float(preprocessor.get("rescale_factor", 1 / 255))
     mean, std = preprocessor.get("image_mean"), preprocessor.get("image_std")
     spec = InferenceSpec(
-        tasks=kind.tasks,
+        tasks=answers(config),
         labels=labels,
-        size=_input_size(preprocessor),
-        rule=kind.rule,
+        size=_input_size(preprocessor, config.size),
+        rule=config.rule,
         mean=tuple(float(v) * scale for v in mean) if mean else IMAGENET_MEAN,
         std=tuple(float(v) * scale for v in std) if std else IMAGENET_STD,
     )
     return SpecTable(spec, {} if known else {"things_unknown": True})
 
 
-def _input_size(preprocessor: dict[str, Any]) -> InputSize:
+def _input_size(preprocessor: dict[str, Any], usual: InputSize) -> InputSize:
     size = preprocessor.get("size")
     if isinstance(size, int):
-        return InputSize(size, int(preprocessor.get("max_size", size * 1333 // 800)))
+        return replace(usual, short=size, long=int(preprocessor.get("max_size", size * 1333 // 800)))
     if isinstance(size, dict) and "shortest_edge" in size:
         short = int(size["shortest_edge"])
-        return InputSize(short, int(size.get("longest_edge") or short * 1333 // 800))
+        return replace(usual, short=short, long=int(size.get("longest_edge") or short * 1333 // 800))
     if isinstance(size, dict) and "height" in size and "width" in size:
         short = min(int(size["height"]), int(size["width"]))
-        return InputSize(short, max(int(size["height"]), int(size["width"]), short * 1333 // 800))
-    return InputSize()
+        return replace(usual, short=short, long=max(int(size["height"]), int(size["width"]), short * 1333 // 800))
+    return usual

@@ -102,7 +102,7 @@ def test_classes_by_name_are_said_aloud(tmp_path: Path) -> None:
         (
             [entry(1)],
             info(("1", "a.jpg"), task="panoptic"),
-            "COCO results answer --task instance, not panoptic",
+            "COCO results answer --task instance or detect, not panoptic",
         ),
     ],
 )

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from segcli.config import Mask2FormerConfig, SwinConfig, parse_config
+from segcli.config import EfficientNetLite0Config, Mask2FormerConfig, SwinConfig, parse_config
 from segcli.errors import CheckpointError, UsageError
 from segcli.models.mask2former import build_mask2former
 from segcli.types import InputSize
@@ -23,6 +23,7 @@ from segcli.weights.checkpoint import LoadedModel, load_model, save_model
 from segcli.weights.manifest import label_table
 from segcli.weights.spec import guess_spec
 
+LITE0 = EfficientNetLite0Config()
 BUNDLED = Path(__file__).parents[2] / "segcli" / "bundled" / "facade"
 
 
@@ -127,13 +128,13 @@ def test_rounded_weights_are_not_saved(tmp_path: Path) -> None:
 def test_things_and_stuff_of_a_known_label_list() -> None:
     coco = label_table("coco_panoptic")
     config = {"id2label": {str(i): name.upper() for i, name in enumerate(coco.names)}}
-    read = guess_spec(config, None, Mask2FormerConfig, "config.json")
+    read = guess_spec(config, None, Mask2FormerConfig(LITE0, len(coco)), "config.json")
     assert read.spec.labels == coco
     assert read.facts == {}
 
 
 def test_of_unknown_labels_all_are_things_and_it_is_said() -> None:
-    read = guess_spec({"id2label": {"0": "kiwi", "1": "lemon"}}, None, Mask2FormerConfig, "config.json")
+    read = guess_spec({"id2label": {"0": "kiwi", "1": "lemon"}}, None, Mask2FormerConfig(LITE0, 2), "config.json")
     assert read.spec.labels.isthing == [True, True]
     assert read.facts == {"things_unknown": True}
 
@@ -148,7 +149,10 @@ def test_of_unknown_labels_all_are_things_and_it_is_said() -> None:
     ],
 )
 def test_test_size(size: Any, expected: InputSize) -> None:
-    assert guess_spec({"id2label": {"0": "a"}}, {"size": size}, Mask2FormerConfig, "config.json").spec.size == expected
+    assert (
+        guess_spec({"id2label": {"0": "a"}}, {"size": size}, Mask2FormerConfig(LITE0, 1), "config.json").spec.size
+        == expected
+    )
 
 
 # ------------------------------------------------------------------------------------- what does not load

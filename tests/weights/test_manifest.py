@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from segcli.config import MaskFormerConfig, ResNetConfig, SwinConfig
-from segcli.types import TASKS, MergeRule
+from segcli.types import MASK_TASKS, TASKS, MergeRule
 from segcli.weights.architectures import build_model
 from segcli.weights.manifest import ManifestEntry, default_for, label_table, lookup, manifest, read_manifest
 
@@ -74,7 +74,7 @@ def test_a_row_is_usable(entry: ManifestEntry) -> None:
 def test_an_official_row_is_the_original_protocol(entry: ManifestEntry) -> None:
     task = entry.name.rpartition("-")[2]
     assert entry.repo == f"facebook/mask2former-{entry.name}"
-    assert entry.tasks == (TASKS if task == "panoptic" else (task,))
+    assert entry.tasks == (MASK_TASKS if task == "panoptic" else (task,))
     assert re.fullmatch(r"[0-9a-f]{40}|main", entry.revision or "")  # never a short hash, never refs/pr/N
     assert entry.weights in ("model.safetensors", "pytorch_model.bin")
     assert entry.licence == "CC BY-NC 4.0"
@@ -143,6 +143,7 @@ def test_the_defaults_do_their_task() -> None:
         "swin-tiny-coco-panoptic",
         "swin-tiny-coco-instance",
         "swin-tiny-ade-semantic",
+        "detr-resnet-50",
     ]
     assert all(task in manifest()[default_for(task)].tasks for task in TASKS)
 

@@ -24,7 +24,13 @@ def build_backbone(config: BackboneConfig) -> nn.Module:
                 config.patch_size,
             )
         case ResNetConfig():
-            return ResNet(list(config.depths), list(config.hidden_sizes), config.embedding_size)
+            return ResNet(
+                list(config.depths),
+                list(config.hidden_sizes),
+                config.embedding_size,
+                config.dilated,
+                config.frozen_norms,
+            )
         case EfficientNetLite0Config():
             return EfficientNetLite0()
 

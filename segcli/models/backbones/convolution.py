@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -10,6 +11,7 @@ class ConvNorm(nn.Module):
     """Convolution without bias, then BatchNorm; in evaluation the norm is folded into the convolution as it runs.
 
     `same` pads as TensorFlow does: to ⌈size / stride⌉ outputs, the odd pixel on the right and at the bottom.
+    `frozen`: the norm does not learn (DETR).
     """
 
     def __init__(
@@ -21,18 +23,21 @@ class ConvNorm(nn.Module):
         groups: int = 1,
         eps: float = 1e-5,
         same: bool = False,
+        dilation: int = 1,
+        frozen: bool = False,
     ) -> None:
         super().__init__()
         self.same = same
-        self.conv = nn.Conv2d(in_dim, out_dim, kernel, stride, 0 if same else kernel // 2, groups=groups, bias=False)
-        self.norm = nn.BatchNorm2d(out_dim, eps=eps)
+        padding = 0 if same else kernel // 2 * dilation
+        self.conv = nn.Conv2d(in_dim, out_dim, kernel, stride, padding, dilation, groups, bias=False)
+        self.norm = FrozenNorm(out_dim, eps) if frozen else nn.BatchNorm2d(out_dim, eps=eps)
 
     def forward(self, x: Tensor) -> Tensor:
         """x [B, C, h, w] -> [B, C', h / stride, w / stride]."""
         conv, norm = self.conv, self.norm
         if self.same:
             x = _pad_same(x, conv.kernel_size[0], conv.stride[0])
-        if norm.training:
+        if norm.training and isinstance(norm, nn.BatchNorm2d):
             return norm(conv(x))
         # The fold is a pass over the weights, cheap beside one over the map, and leaves the stored tensors as they are.
         mean, variance = norm.running_mean, norm.running_var
@@ -40,7 +45,22 @@ class ConvNorm(nn.Module):
         assert variance is not None
         scale = norm.weight * (variance + norm.eps).rsqrt()
         bias = norm.bias - mean * scale
-        return F.conv2d(x, conv.weight * scale[:, None, None, None], bias, conv.stride, conv.padding, 1, conv.groups)
+        weight = conv.weight * scale[:, None, None, None]
+        return F.conv2d(x, weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups)
+
+
+class FrozenNorm(nn.Module):
+    """A BatchNorm whose statistics, weight and bias stay as they were loaded."""
+
+    def __init__(self, dim: int, eps: float) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight: Tensor
+        self.bias: Tensor
+        self.running_mean: Tensor
+        self.running_var: Tensor
+        for name, value in (("weight", 1), ("bias", 0), ("running_mean", 0), ("running_var", 1)):
+            self.register_buffer(name, torch.full((dim,), float(value)))
 
 
 def _pad_same(x: Tensor, kernel: int, stride: int) -> Tensor:

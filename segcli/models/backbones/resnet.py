@@ -12,13 +12,14 @@ from segcli.models.backbones.convolution import ConvNorm
 class Bottleneck(nn.Module):
     """1×1, 3×3, 1×1 and a shortcut."""
 
-    def __init__(self, in_dim: int, out_dim: int, stride: int) -> None:
+    def __init__(self, in_dim: int, out_dim: int, stride: int, dilation: int = 1, frozen: bool = False) -> None:
         super().__init__()
         mid = out_dim // 4
-        self.conv1 = ConvNorm(in_dim, mid)
-        self.conv2 = ConvNorm(mid, mid, 3, stride)
-        self.conv3 = ConvNorm(mid, out_dim)
-        self.shortcut = ConvNorm(in_dim, out_dim, 1, stride) if stride > 1 or in_dim != out_dim else None
+        self.conv1 = ConvNorm(in_dim, mid, frozen=frozen)
+        self.conv2 = ConvNorm(mid, mid, 3, stride, dilation=dilation, frozen=frozen)
+        self.conv3 = ConvNorm(mid, out_dim, frozen=frozen)
+        resized = stride > 1 or in_dim != out_dim
+        self.shortcut = ConvNorm(in_dim, out_dim, 1, stride, frozen=frozen) if resized else None
 
     def forward(self, x: Tensor) -> Tensor:
         shortcut = x if self.shortcut is None else self.shortcut(x)
@@ -27,22 +28,33 @@ class Bottleneck(nn.Module):
 
 
 class ResNet(nn.Module):
-    """Images [B, 3, H, W] -> four maps at strides 4, 8, 16, 32 (channels last)."""
+    """Images [B, 3, H, W] -> four maps at strides 4, 8, 16, 32 (channels last).
 
-    def __init__(self, depths: list[int], hidden_sizes: list[int], embedding_size: int = 64) -> None:
+    dilated: the last map stays at stride 16, and the blocks after its first look twice as far (DC5).
+    frozen: norms do not learn.
+    """
+
+    def __init__(
+        self,
+        depths: list[int],
+        hidden_sizes: list[int],
+        embedding_size: int = 64,
+        dilated: bool = False,
+        frozen: bool = False,
+    ) -> None:
         super().__init__()
         self.channels = list(hidden_sizes)
-        self.stem = ConvNorm(3, embedding_size, 7, 2)
+        self.stem = ConvNorm(3, embedding_size, 7, 2, frozen=frozen)
         dims = [embedding_size, *hidden_sizes]
-        self.stages = nn.ModuleList(
-            nn.Sequential(
-                *(
-                    Bottleneck(dims[i] if j == 0 else dims[i + 1], dims[i + 1], 2 if j == 0 and i > 0 else 1)
-                    for j in range(depth)
-                )
-            )
-            for i, depth in enumerate(depths)
-        )
+        stages = []
+        for i, depth in enumerate(depths):
+            in_dim, out_dim = dims[i : i + 2]
+            kept = i == 0 or (dilated and i == len(depths) - 1)
+            first = Bottleneck(in_dim, out_dim, 1 if kept else 2, frozen=frozen)
+            dilation = 2 if kept and i > 0 else 1
+            rest = (Bottleneck(out_dim, out_dim, 1, dilation, frozen) for _ in range(depth - 1))
+            stages.append(nn.Sequential(first, *rest))
+        self.stages = nn.ModuleList(stages)
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """images [B, 3, H, W] -> pyramid, fine to coarse."""

@@ -34,12 +34,12 @@ class DeformableLayer(nn.Module):
 
 
 class ProjectNorm(nn.Module):
-    """1×1 or 3×3 convolution and GroupNorm(32)."""
+    """1×1 or 3×3 convolution and GroupNorm."""
 
-    def __init__(self, in_dim: int, dim: int, kernel: int, bias: bool) -> None:
+    def __init__(self, in_dim: int, dim: int, kernel: int, bias: bool, groups: int = 32) -> None:
         super().__init__()
         self.conv = nn.Conv2d(in_dim, dim, kernel, padding=kernel // 2, bias=bias)
-        self.norm = nn.GroupNorm(32, dim)
+        self.norm = nn.GroupNorm(groups, dim)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.norm(self.conv(x))

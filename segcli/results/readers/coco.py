@@ -24,9 +24,11 @@ _HELP = "a COCO results file is a list of {image_id, category_id, segmentation, 
 
 
 class CocoResultsFile:
-    """Instances from a COCO results file. Raises InputError for whatever in it cannot be scored."""
+    """Instances, or boxes where the first entry has no mask, from a COCO results file.
 
-    task: Task = "instance"
+    Raises InputError for whatever in it cannot be scored.
+    """
+
     what = "COCO results"
 
     def __init__(self, path: Path, file: Path) -> None:
@@ -35,6 +37,7 @@ class CocoResultsFile:
         ids: set[int] = set()
         self.least_score: float | None = None
         self._boxes: bool | None = None
+        self.task: Task = "instance"
         for number, element in enumerate(walk(file)):
             entry = self._checked(number, element)
             assert element.place is not None
@@ -65,7 +68,11 @@ class CocoResultsFile:
             raise InputError(f"{where}: category_id {category!r} is no whole number; use the dataset's category ids")
         if isinstance(score, bool) or not isinstance(score, int | float) or not math.isfinite(score):
             raise InputError(f"{where}: score {score!r} is no finite number; predict again, or drop the entry")
-        if not entry.get("segmentation"):
+        if number == 0 and entry.get("bbox") and not entry.get("segmentation"):
+            self.task = "detect"
+        if self.task == "detect" and not entry.get("bbox"):
+            raise InputError(f"{where} has no box (bbox), but the first entry has only one")
+        if self.task == "instance" and not entry.get("segmentation"):
             what = "only a box" if entry.get("bbox") else "no mask"
             raise InputError(f"{where} has {what}; scoring needs masks (segmentation as RLE or polygons)")
         return entry
@@ -77,12 +84,17 @@ class CocoResultsFile:
         flat, where = self._places[image_id], f"{self.file}: image {image_id}"
         entries = read_elements(self.file, zip(flat[::2], flat[1::2], strict=True))
         entries.sort(key=lambda entry: -entry["score"])
+        labels = np.array([self._index[entry["category_id"]] for entry in entries], dtype=np.int64)
+        scores = np.array([entry["score"] for entry in entries], dtype=np.float64)  # as they are: rounding makes ties
+        if self.task == "detect":
+            boxes = np.array([_box(entry, where) for entry in entries])
+            return Segments.of_boxes(size, self.labels, labels, scores, boxes)
         return Segments(
             "instance",
             size,
             self.labels,
-            np.array([self._index[entry["category_id"]] for entry in entries], dtype=np.int64),
-            np.array([entry["score"] for entry in entries], dtype=np.float64),  # as they are: rounding would make ties
+            labels,
+            scores,
             rles=tuple(mask_of(entry["segmentation"], size, where) for entry in entries),
             given_boxes=np.array([_box(entry, where) for entry in entries]) if self._boxes else None,
         )

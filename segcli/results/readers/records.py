@@ -14,7 +14,7 @@ from segcli.results.readers.coco import mask_of
 from segcli.results.readers.panoptic import panoptic_segments
 from segcli.results.readers.semantic import semantic_segments
 from segcli.segments import Segments
-from segcli.types import TASKS, Label, LabelSet, Task
+from segcli.types import OBJECT_TASKS, TASKS, Label, LabelSet, Task
 
 _KEYS = ("file_name", "task", "size", "segments")
 
@@ -50,7 +50,7 @@ class Records:
         self.task: Task = next(iter(tasks))
         self.labels = LabelSet(tuple(classes[id_] for id_ in sorted(classes)))
         self._index = {label.id: index for index, label in enumerate(self.labels)}
-        self.least_score = max(thresholds) if self.task == "instance" else None
+        self.least_score = max(thresholds) if self.task in OBJECT_TASKS else None
 
     def read(self, number: int, size: tuple[int, int]) -> Segments:
         """One image's segments."""

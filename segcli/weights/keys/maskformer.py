@@ -10,12 +10,12 @@ from segcli.models.backbones.swin import relative_positions
 from segcli.weights.keys import swin
 from segcli.weights.keys.backbones import backbone_table
 from segcli.weights.keys.constants import class_weights, swin_norm
-from segcli.weights.keys.table import Table, split_attention
+from segcli.weights.keys.detr_parts import decoder_table, encoder_table
+from segcli.weights.keys.table import Table
 
 ENCODER = "model.pixel_level_module.encoder"
 PIXEL = "model.pixel_level_module.decoder"
 QUERY = "model.transformer_module"
-LAYER = f"{QUERY}.decoder.layers.*"
 
 PIXEL_DECODER = {
     f"{PIXEL}.fpn.stem.0": "pixel_decoder.stem.conv",
@@ -26,46 +26,25 @@ PIXEL_DECODER = {
     f"{PIXEL}.fpn.layers.*.block.1": "pixel_decoder.outputs.*.norm",
     f"{PIXEL}.mask_projection": "pixel_decoder.mask_proj",
 }
-# Of the "6Enc" variants, which transformers does not have; named as its DETR names an encoder.
-PIXEL_ENCODER = {
-    f"{PIXEL}.input_projection": "pixel_decoder.input_proj",
-    f"{PIXEL}.encoder.layers.*.self_attn.out_proj": "pixel_decoder.encoder.layers.*.attention.out_proj",
-    f"{PIXEL}.encoder.layers.*.self_attn_layer_norm": "pixel_decoder.encoder.layers.*.attention_norm",
-    f"{PIXEL}.encoder.layers.*.fc1": "pixel_decoder.encoder.layers.*.fc1",
-    f"{PIXEL}.encoder.layers.*.fc2": "pixel_decoder.encoder.layers.*.fc2",
-    f"{PIXEL}.encoder.layers.*.final_layer_norm": "pixel_decoder.encoder.layers.*.norm",
-}
-ENCODER_ATTENTION = split_attention(f"{PIXEL}.encoder.layers.*.self_attn", "pixel_decoder.encoder.layers.*.attention")
 QUERY_DECODER = {
     f"{QUERY}.queries_embedder.weight": "query_decoder.query_positions",
     f"{QUERY}.input_projection": "query_decoder.input_proj",
-    f"{LAYER}.self_attn.out_proj": "query_decoder.layers.*.self_attention.out_proj",
-    f"{LAYER}.self_attn_layer_norm": "query_decoder.layers.*.self_norm",
-    f"{LAYER}.encoder_attn.out_proj": "query_decoder.layers.*.cross.out_proj",
-    f"{LAYER}.encoder_attn_layer_norm": "query_decoder.layers.*.cross_norm",
-    f"{LAYER}.fc1": "query_decoder.layers.*.fc1",
-    f"{LAYER}.fc2": "query_decoder.layers.*.fc2",
-    f"{LAYER}.final_layer_norm": "query_decoder.layers.*.norm",
-    f"{QUERY}.decoder.layernorm": "head.norm",
     "class_predictor": "head.classifier",
     "mask_embedder.*.0": "head.mask_embed.layers.*",
 }
-ATTENTION = split_attention(f"{LAYER}.self_attn", "query_decoder.layers.*.self_attention") | split_attention(
-    f"{LAYER}.encoder_attn", "query_decoder.layers.*.cross"
-)
-# transformers ≥ 5 keeps these names in memory; files have the names above.
-ALIASES = {
-    "_attn.o_proj.": "_attn.out_proj.",
-    ".mlp.fc1.": ".fc1.",
-    ".mlp.fc2.": ".fc2.",
-}
+# Of the "6Enc" variants, which transformers does not have; named as its DETR names an encoder.
+PIXEL_ENCODER = [
+    Table({f"{PIXEL}.input_projection": "pixel_decoder.input_proj"}),
+    encoder_table(f"{PIXEL}.encoder", "pixel_decoder.encoder"),
+]
+DECODER = [Table(PIXEL_DECODER | QUERY_DECODER), decoder_table(f"{QUERY}.decoder")]
 
 
 def tables(config: MaskFormerConfig) -> list[Table]:
     """Every name of a file."""
-    rows = Table(PIXEL_DECODER | QUERY_DECODER, ATTENTION, ALIASES, dropped=(r"criterion\.empty_weight",))
-    encoder = [Table(PIXEL_ENCODER, ENCODER_ATTENTION)] if config.encoder_layers else []
-    return [backbone_table(config.backbone, ENCODER, maskformer_swin), rows, *encoder]
+    criterion = Table({}, dropped=(r"criterion\.empty_weight",))
+    encoder = PIXEL_ENCODER if config.encoder_layers else []
+    return [backbone_table(config.backbone, ENCODER, maskformer_swin), criterion, *DECODER, *encoder]
 
 
 def maskformer_swin(encoder: str) -> Table:

@@ -6,14 +6,13 @@ from torch import Tensor
 
 from segcli.config import PerPixelConfig, PerPixelPlusConfig
 from segcli.weights.keys.backbones import backbone_table
-from segcli.weights.keys.maskformer import ATTENTION, ENCODER, PIXEL_DECODER, QUERY_DECODER, maskformer_swin
+from segcli.weights.keys.maskformer import DECODER, ENCODER, maskformer_swin
 from segcli.weights.keys.table import Table
 
 
 def tables(config: PerPixelConfig | PerPixelPlusConfig) -> list[Table]:
     """Every name of a file."""
-    rows = Table(PIXEL_DECODER | QUERY_DECODER, ATTENTION)
-    return [backbone_table(config.backbone, ENCODER, maskformer_swin), rows]
+    return [backbone_table(config.backbone, ENCODER, maskformer_swin), *DECODER]
 
 
 def constants(config: PerPixelConfig | PerPixelPlusConfig) -> dict[str, Tensor]:

@@ -1,0 +1,172 @@
+"""DETR's configuration (arXiv 2005.12872)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Self, cast
+
+from segcli.config.backbones import (
+    BackboneConfig,
+    EfficientNetLite0Config,
+    ResNetConfig,
+    parse_backbone,
+    raw_backbone,
+)
+from segcli.config.checks import check_facts, check_heads, class_count, numbers
+from segcli.errors import CheckpointError
+from segcli.types import InputSize, MergeRule, Task
+
+_FACTS = {"activation_function": "relu", "position_embedding_type": "sine", "num_channels": 3}
+_NUMBERS = {
+    "num_queries": "num_queries",
+    "hidden_dim": "d_model",
+    "encoder_layers": "encoder_layers",
+    "decoder_layers": "decoder_layers",
+    "dim_feedforward": "decoder_ffn_dim",
+    "num_attention_heads": "decoder_attention_heads",
+}
+_SAME = {"encoder_ffn_dim": "decoder_ffn_dim", "encoder_attention_heads": "decoder_attention_heads"}
+_WITH_MASKS, _BOXES = "DetrForSegmentation", "DetrForObjectDetection"
+_DEPTHS = {"resnet50": (3, 4, 6, 3), "resnet101": (3, 4, 23, 3)}
+_WIDTHS = (256, 512, 1024, 2048)
+UNUSED = "N/A"  # what published configurations call an output that no class has
+
+
+@dataclass(frozen=True)
+class DetrConfig:
+    """DETR: a Transformer on the coarsest map, boxes, and masks if it has the mask head of the panoptic checkpoints.
+
+    num_outputs: class logits in its files, without "no object"; None: one a class. columns: which of them the classes
+    are, where there are more outputs than classes (COCO's raw ids have holes).
+    """
+
+    backbone: BackboneConfig
+    num_classes: int
+    masks: bool = False
+    num_outputs: int | None = None
+    columns: tuple[int, ...] | None = None
+    num_queries: int = 100
+    hidden_dim: int = 256
+    encoder_layers: int = 6
+    decoder_layers: int = 6
+    dim_feedforward: int = 2048
+    num_attention_heads: int = 8
+    dropout: float = 0.1
+    no_object_weight: float = 0.1
+
+    model_type: ClassVar[str] = "detr"
+    title: ClassVar[str] = "DETR"
+    image_processor: ClassVar[str | None] = "DetrImageProcessor"
+    tasks: ClassVar[tuple[Task, ...]] = ("panoptic", "instance", "detect")
+    rule: ClassVar[MergeRule] = MergeRule(
+        score=0.85, overlap=0.0, mask_min=None, normalise="softmax", min_area=4, instances="queries"
+    )
+    size: ClassVar[InputSize] = InputSize(divisor=1, rounding="down")
+    sizes: ClassVar[tuple[str, ...]] = ("hidden_dim", "encoder_layers", "decoder_layers", "dim_feedforward")
+    small: ClassVar[Mapping[str, int]] = {"hidden_dim": 128, "encoder_layers": 3, "dim_feedforward": 512}
+
+    @property
+    def answers(self) -> tuple[Task, ...]:
+        """What this network can be asked for."""
+        return self.tasks if self.masks else ("detect",)
+
+    @property
+    def transformers_class(self) -> str | None:
+        """The class of transformers that loads a folder of this model. Around timm's lite0 it would drop activations,
+        which are part of the norms that it replaces.
+        """
+        if isinstance(self.backbone, EfficientNetLite0Config):
+            return None
+        return _WITH_MASKS if self.masks else _BOXES
+
+    @classmethod
+    def parse(cls, raw: dict[str, Any], where: str) -> Self:
+        """Of a parsed `config.json`; CheckpointError for what the code here cannot build."""
+        check_facts(raw, _FACTS, where)
+        for ours, theirs in _SAME.items():
+            if raw.get(ours, raw.get(theirs)) != raw.get(theirs, raw.get(ours)):
+                raise CheckpointError(f"{where}: {ours} and {theirs} differ, which segcli does not support")
+        outputs = class_count(raw, where)
+        names = raw.get("id2label") or {}
+        columns = tuple(i for i in range(outputs) if names.get(str(i)) != UNUSED)
+        config = cls(
+            backbone=_backbone(raw, where),
+            num_classes=len(columns),
+            masks=_WITH_MASKS in (raw.get("architectures") or ()),
+            num_outputs=None if len(columns) == outputs else outputs,
+            columns=None if len(columns) == outputs else columns,
+            dropout=float(raw.get("dropout", 0.1)),
+            no_object_weight=float(raw.get("eos_coefficient", 0.1)),
+            **numbers(raw, _NUMBERS, where),
+        )
+        check_heads(config.hidden_dim, config.num_attention_heads, where)
+        return config
+
+    @classmethod
+    def new(cls, backbone: BackboneConfig, num_classes: int, sizes: Mapping[str, int]) -> Self:
+        """Around a backbone, without masks; sizes as a recipe's [model] table names them."""
+        if isinstance(backbone, ResNetConfig):
+            backbone = replace(backbone, frozen_norms=True)
+        return replace(cls(backbone, num_classes), **cast(Any, sizes))
+
+    def for_task(self, task: Task) -> Self:
+        """With the mask head if the task needs it."""
+        return replace(self, masks=task != "detect")
+
+    def of_ids(self, ids: tuple[int, ...]) -> Self | None:
+        """For the classes of some ids, in their order: they are the outputs of these numbers, if there are so many."""
+        outputs = self.num_outputs or self.num_classes
+        if not ids or max(ids) >= outputs or len(set(ids)) < len(ids):
+            return None
+        return replace(self, num_classes=len(ids), num_outputs=outputs, columns=ids)
+
+    def raw(self) -> dict[str, Any]:
+        """The `config.json` but for the names of the classes; `parse` reads it back."""
+        return {
+            "architectures": [_WITH_MASKS if self.masks else _BOXES],
+            "model_type": self.model_type,
+            **_raw_backbone(self.backbone),
+            **{theirs: getattr(self, ours) for ours, theirs in _NUMBERS.items()},
+            **{theirs: getattr(self, ours) for ours, theirs in _ENCODER.items()},
+            "dropout": self.dropout,
+            "eos_coefficient": self.no_object_weight,
+            "dtype": "float32",
+        } | _FACTS
+
+
+_ENCODER = {"dim_feedforward": "encoder_ffn_dim", "num_attention_heads": "encoder_attention_heads"}
+
+
+def _backbone(raw: dict[str, Any], where: str) -> BackboneConfig:
+    """Of one of three forms: timm's by name, as the main revisions have it; a table of timm's or of transformers'."""
+    table = raw.get("backbone_config")
+    if not isinstance(table, dict):
+        if table is not None or not raw.get("use_timm_backbone", True):
+            raise CheckpointError(f"{where}: backbone_config is missing")
+        return _timm(raw.get("backbone") or "resnet50", bool(raw.get("dilation", False)), where)
+    if table.get("model_type") == "timm_backbone" and table.get("backbone") in _DEPTHS:
+        check_facts(table, {"num_channels": 3}, where)
+        return _timm(table["backbone"], table.get("output_stride") == 16 or bool(raw.get("dilation")), where)
+    # Only the mask head reads more than the last map, and every map is made on the way to it.
+    backbone = parse_backbone({name: v for name, v in table.items() if name != "out_features"}, where)
+    if isinstance(backbone, ResNetConfig):
+        check_facts(raw, {"dilation": False}, where)  # which transformers' own ResNet does not have
+        return replace(backbone, frozen_norms=True)
+    if isinstance(backbone, EfficientNetLite0Config):
+        return backbone
+    raise CheckpointError(f"{where}: segcli runs DETR on resnet and timm's 'tf_efficientnet_lite0', not on this one")
+
+
+def _timm(name: str, dilated: bool, where: str) -> ResNetConfig:
+    if name not in _DEPTHS:
+        raise CheckpointError(f"{where}: backbone {name!r} is not supported; segcli has {', '.join(_DEPTHS)}")
+    return ResNetConfig(_DEPTHS[name], _WIDTHS, dilated=dilated, frozen_norms=True, timm_names=True)
+
+
+def _raw_backbone(config: BackboneConfig) -> dict[str, Any]:
+    """The settings that `_backbone` reads."""
+    if isinstance(config, ResNetConfig) and config.timm_names:
+        name = next(name for name, depths in _DEPTHS.items() if depths == config.depths)
+        return {"use_timm_backbone": True, "backbone": name, "backbone_config": None, "dilation": config.dilated}
+    return {"use_timm_backbone": False, "backbone_config": raw_backbone(config), "dilation": False}
