@@ -55,7 +55,7 @@ TaskOption = Annotated[
         "-t",
         metavar="TASK",
         show_default=False,
-        help="panoptic, instance or semantic; if not given, panoptic or the model's only task.",
+        help="panoptic, instance, semantic or detect (boxes); if not given, panoptic or the model's only task.",
         rich_help_panel=MODEL,
     ),
 ]

@@ -86,7 +86,7 @@ def train(
     arch: str | None = _option(
         "--arch",
         metavar="NAME",
-        help="Of a new model: mask2former, maskformer, per-pixel or per-pixel-plus; mask2former if not given.",
+        help="Of a new model: mask2former, maskformer, detr, per-pixel or per-pixel-plus; mask2former if not given.",
         panel=START,
     ),
     queries: int | None = _option(
