@@ -26,7 +26,7 @@ from segcli.engine.tta import segment_averaged, sizes
 from segcli.engine.verify import open_verification, verification
 from segcli.errors import UsageError
 from segcli.metrics.match_classes import match_classes
-from segcli.types import TASKS, InputSize, Task
+from segcli.types import MASK_TASKS, InputSize, Task
 from segcli.weights.checkpoint import LoadedModel
 from segcli.weights.manifest import manifest
 from tests.engine.scored import write_scored
@@ -53,7 +53,7 @@ def calls(loaded: LoadedModel) -> int:
     return loaded.model.calls
 
 
-def opened(loaded: LoadedModel, data: Path, tasks: Sequence[Task] = TASKS, **options: Any) -> Evaluation:
+def opened(loaded: LoadedModel, data: Path, tasks: Sequence[Task] = MASK_TASKS, **options: Any) -> Evaluation:
     info = open_data(data, tasks[0], None, "val")
     classes = match_classes(loaded.labels, info.source_labels, "the model")
     protocol = Protocol.of(loaded.spec, tasks, max_dets=options.pop("max_dets", None))
@@ -75,9 +75,9 @@ def test_all_tasks_from_one_pass(loaded: LoadedModel, tmp_path: Path) -> None:
     together = documents(opened(loaded, data))
     assert calls(loaded) == 5
     assert together["panoptic"]["summary"]["SQ"] < 1
-    assert [together[task]["metric"] for task in TASKS] == ["PQ", "AP", "mIoU"]
+    assert [together[task]["metric"] for task in MASK_TASKS] == ["PQ", "AP", "mIoU"]
     assert [row["name"] for row in together["instance"]["per_class"]] == ["red", "green"]
-    for task in TASKS:
+    for task in MASK_TASKS:
         assert numbers(documents(opened(loaded, data, [task]))) == numbers({task: together[task]})
     assert numbers(documents(opened(loaded, data, batch_size=3))) == numbers(together)
 
@@ -115,7 +115,7 @@ def test_ranks_share_the_images(loaded: LoadedModel, tmp_path: Path) -> None:
     assert [evaluation.images for evaluation in ranks] == [3, 2]
     assert documents(ranks[1]) == {}
     found = documents(ranks[0])
-    for task in TASKS:
+    for task in MASK_TASKS:
         assert found[task]["summary"] == pytest.approx(expected[task]["summary"], abs=1e-12)
         one, other = ((folder / task / "per_image.jsonl").read_text() for folder in (alone, shared))
         assert one == other
@@ -137,7 +137,7 @@ def test_goes_on_where_it_was_stopped(loaded: LoadedModel, tmp_path: Path) -> No
     seen = calls(loaded)
     assert numbers(documents(opened(loaded, data, output=Output(out, skip_existing=True)))) == numbers(expected)
     assert calls(loaded) - seen == 3 < seen - before + 3
-    for task in TASKS:
+    for task in MASK_TASKS:
         for file in ("per_image.jsonl", "per_class.csv", "predictions/photo 3.json", "predictions/photo 3.png"):
             if task != "instance" or not file.endswith(".png"):
                 one, other = ((folder / task / file).read_text(errors="replace") for folder in (whole, out))
@@ -211,7 +211,7 @@ def test_options_without_meaning_are_refused() -> None:
 # ------------------------------------------------------------------------------------------------------ ms+flip, verify
 
 
-@pytest.mark.parametrize("tasks", [("semantic",), TASKS])
+@pytest.mark.parametrize("tasks", [("semantic",), MASK_TASKS])
 def test_averaged_over_sizes_and_mirror_images(tasks: tuple[Task, ...], tmp_path: Path) -> None:
     """Against the plain computation: dense scores at the photo's size, mirrored back, averaged."""
     loaded = cast(LoadedModel, FakeLoaded().with_tasks(*tasks))
