@@ -192,8 +192,9 @@ def predictions_beside_truth(path: Path, truth: Path, task: Task | None, split: 
     """
     predictions = open_predictions(path, task, thresholded=True)
     info = detect(truth, task=task or predictions.task)
-    datasets = [open_split(info, name) for name in ([split] if split else info.splits)]
-    matches = [match(predictions, info, name) for name in ([split] if split else info.splits)]
+    splits = [split] if split else list(info.splits)
+    datasets = [open_split(info, name) for name in splits]
+    matches = [match(predictions, info, name, may_be_none=split is None) for name in splits]
     labels = datasets[0].labels
     classes = matches[0].classes.onto(labels)
     least, notes = _least(predictions)

@@ -49,11 +49,12 @@ def tasks_of(predictions: Predictions, info: DatasetInfo, task: str | None) -> t
     return (info.task, *(others if task == "all" else ()))
 
 
-def match(predictions: Predictions, info: DatasetInfo, split: str) -> Matched:
+def match(predictions: Predictions, info: DatasetInfo, split: str, *, may_be_none: bool = False) -> Matched:
     """Find each prediction's image in a split, and its classes among the dataset's.
 
-    Predictions of images in other splits are left out. Raises UsageError if they answer another task, are of an image
-    that the dataset does not have, twice of one image, or of no class that it has.
+    Predictions of images in other splits are left out; may_be_none: even if that is all of them. Raises UsageError if
+    they answer another task, are of an image that the dataset does not have, twice of one image, or of no class that
+    it has.
     """
     if info.task not in _ANSWERS[predictions.task]:
         raise UsageError(
@@ -63,6 +64,9 @@ def match(predictions: Predictions, info: DatasetInfo, split: str) -> Matched:
     if isinstance(predictions, LabelMaps):  # their values say nothing of what they mean
         predictions.labels, predictions.ignored = info.source_labels, info.ignore
     places, notes = _match_images(predictions, info, split)
+    if not places and len(predictions.images) and not may_be_none:
+        other = f"no prediction is of the split {split}, but of others, such as {predictions.images[0]}"
+        raise UsageError(f"{predictions.path}: {other}; name theirs with --split")
     classes = _match_classes(predictions, info)
     return Matched(predictions, places, classes, (*notes, *classes.notes), tuple(_warnings(predictions)))
 
@@ -118,8 +122,6 @@ def _places(
         else:
             places[place[1]] = number
     records, notes = info.splits[split], []
-    if elsewhere and not places:
-        raise UsageError(f"{where}: no prediction is of the split {split}, but of others, such as {elsewhere[0]}")
     if elsewhere:
         notes.append(f"left out: {len(elsewhere)} predictions of images of other splits, such as {elsewhere[0]}")
     missing = [record for number, record in enumerate(records) if number not in places]

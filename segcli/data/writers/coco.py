@@ -32,6 +32,7 @@ class CocoWriter:
         for index, rle in enumerate(rles_of(truth)):
             label = int(truth.labels[index])
             if label not in self._ids:
+                done.losses["regions of stuff classes are left out"] += 1
                 continue
             area = rle.area
             if not area:

@@ -36,6 +36,7 @@ class YoloWriter:
         for index, rle in enumerate(rles_of(truth)):
             label = self._ids.get(int(truth.labels[index]))
             if label is None:
+                done.losses["regions of stuff classes are left out"] += 1
                 continue
             if truth.crowd[index]:
                 done.losses["crowd regions are left out"] += 1
