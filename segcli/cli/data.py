@@ -37,10 +37,6 @@ class TargetName(StrEnum):
 DataArgument = Annotated[
     Path, typer.Argument(metavar="DATA", show_default=False, help="The folder with the images and their annotations.")
 ]
-FormatOption = Annotated[
-    str | None,
-    typer.Option("--format", metavar="NAME", show_default=False, help="The data's format, if it is not clear."),
-]
 TaskOption = Annotated[
     options.TaskName | None,
     typer.Option("--task", "-t", metavar="TASK", show_default=False, help="If not the data's own."),
@@ -57,7 +53,7 @@ ThreadsOption = Annotated[
 @app.command()
 def check(
     data: DataArgument,
-    format: FormatOption = None,
+    format: options.FormatOption = None,
     task: TaskOption = None,
     queries: Annotated[
         int, typer.Option("--queries", metavar="N", min=1, help="Objects that the model can tell apart in an image.")
@@ -129,7 +125,7 @@ def convert(
             help="The photos, if IN holds predictions of them.",
         ),
     ] = None,
-    format: FormatOption = None,
+    format: options.FormatOption = None,
     threads: ThreadsOption = None,
     quiet: options.QuietOption = False,
 ) -> None:
@@ -151,7 +147,7 @@ def convert(
 @app.command()
 def stats(
     data: DataArgument,
-    format: FormatOption = None,
+    format: options.FormatOption = None,
     task: TaskOption = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="DIR", show_default=False, help="Folder for charts.")
@@ -199,7 +195,7 @@ def split(
             help="Keep images together whose file names match this regular expression alike, such as '^[^_]+'.",
         ),
     ] = None,
-    format: FormatOption = None,
+    format: options.FormatOption = None,
     threads: ThreadsOption = None,
     quiet: options.QuietOption = False,
 ) -> None:

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from segcli.engine.explain import Explain
     from segcli.types import Task
 
-DATA = "Data"
-
 
 class TaskName(StrEnum):
     """What can be scored."""
@@ -47,7 +45,7 @@ PredictionsOption = Annotated[
         show_default=False,
         help="Score these instead of a model: COCO results JSON, COCO panoptic JSON with its PNGs, a folder of label "
         "maps, or what segcli predict wrote.",
-        rich_help_panel=DATA,
+        rich_help_panel=options.DATA,
     ),
 ]
 CompareOption = Annotated[
@@ -57,7 +55,7 @@ CompareOption = Annotated[
         metavar="A B",
         show_default=False,
         help="Compare two folders of --out (without DATA): is B better than A, or could it be chance?",
-        rich_help_panel=DATA,
+        rich_help_panel=options.DATA,
     ),
 ]
 TaskOption = Annotated[
@@ -69,21 +67,11 @@ TaskOption = Annotated[
         show_default=False,
         help="panoptic, instance, semantic, or all that data and model can do, from one pass; the data's own if not "
         "given.",
-        rich_help_panel=DATA,
+        rich_help_panel=options.DATA,
     ),
 ]
 SplitOption = Annotated[
-    str, typer.Option("--split", metavar="NAME", help="Which part of the data.", rich_help_panel=DATA)
-]
-FormatOption = Annotated[
-    str | None,
-    typer.Option(
-        "--format",
-        metavar="NAME",
-        show_default=False,
-        help="The data's format, if it is not clear.",
-        rich_help_panel=DATA,
-    ),
+    str, typer.Option("--split", metavar="NAME", help="Which part of the data.", rich_help_panel=options.DATA)
 ]
 ImagesOption = Annotated[
     int | None,
@@ -93,7 +81,7 @@ ImagesOption = Annotated[
         min=1,
         show_default=False,
         help="Only the first N: for a look, the number is not the split's.",
-        rich_help_panel=DATA,
+        rich_help_panel=options.DATA,
     ),
 ]
 MaxDetsOption = Annotated[
@@ -148,7 +136,7 @@ def evaluate(
     compare: CompareOption = None,
     task: TaskOption = None,
     split: SplitOption = "val",
-    format: FormatOption = None,
+    format: options.FormatOption = None,
     images: ImagesOption = None,
     max_dets: MaxDetsOption = None,
     tta: TtaOption = False,

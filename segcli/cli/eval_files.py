@@ -40,7 +40,7 @@ def of_files(
     predictions = open_predictions(files, None if task in (None, "all") else task)  # type: ignore[arg-type]
     wanted = predictions.task if task in (None, "all") else task
     info = open_data(data, wanted, format, split)
-    matched = match(predictions, info, split)
+    matched = match(predictions, info, split, images=images)
     count = f"{len(predictions.images)} image" + "s" * (len(predictions.images) != 1)
     for note in (info.found, *info.notes, f"{files}: {predictions.what} of {count}", *matched.notes):
         say.note(note)

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+DATA = "Data"
 MODEL = "Model (thresholds and sizes are the checkpoint's own unless given)"
 RESULTS = "Results"
 SPEED = "Speed and memory"
@@ -140,6 +141,16 @@ SkipExistingOption = Annotated[
         "--skip-existing",
         help="Pass over images whose results are all there: continues an interrupted run.",
         rich_help_panel=RESULTS,
+    ),
+]
+FormatOption = Annotated[
+    str | None,
+    typer.Option(
+        "--format",
+        metavar="NAME",
+        show_default=False,
+        help="The data's format, if it is not clear.",
+        rich_help_panel=DATA,
     ),
 ]
 RecursiveOption = Annotated[bool, typer.Option("--recursive", "-r", help="Look into the folders of folders.")]

@@ -213,7 +213,7 @@ def _run(
         task=settings.task,
         labels=settings.spec.labels,
         run={"model": loaded.name, "rule": asdict(settings.spec.rule)}
-        | {key: loaded.facts[key] for key in ("instead_of",) if key in loaded.facts},
+        | ({"instead_of": loaded.facts["instead_of"]} if "instead_of" in loaded.facts else {}),
         draw=overlay,
         overwrite=overwrite,
         skip_existing=skip_existing,

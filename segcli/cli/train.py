@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from segcli.engine.distributed import Ranks
     from segcli.engine.recipe import Recipe, Tables
 
-DATA, LENGTH, START, STEP = "Data", "How long", "Where to start", "The training step"
+LENGTH, START, STEP = "How long", "Where to start", "The training step"
 RUN = "The run's folder"
 SIGNALS = {"SIGINT": 130, "SIGTERM": 143}
 
@@ -60,14 +60,18 @@ def train(
     data: Path | None = typer.Argument(
         None, metavar="DATA", show_default=False, help="The folder with the images and their annotations."
     ),
-    format: str | None = _option("--format", metavar="NAME", help="The data's format, if it is not clear.", panel=DATA),
-    task: options.TaskName | None = _option("--task", "-t", metavar="TASK", help="If not the data's own.", panel=DATA),
+    format: str | None = _option(
+        "--format", metavar="NAME", help="The data's format, if it is not clear.", panel=options.DATA
+    ),
+    task: options.TaskName | None = _option(
+        "--task", "-t", metavar="TASK", help="If not the data's own.", panel=options.DATA
+    ),
     preview: int | None = _option(
         "--preview",
         metavar="N",
         min=1,
         help="Only write what the network would be shown: N images after augmentation, with their masks.",
-        panel=DATA,
+        panel=options.DATA,
     ),
     model: str | None = _option(
         "--model",

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from segcli.data.truth import Truth
-from segcli.errors import UsageError
+from segcli.errors import InputError, UsageError
 from segcli.types import LabelSet, Task
 
 
@@ -82,6 +82,26 @@ class DatasetInfo:
     ignore: tuple[int, ...] = ()
     notes: tuple[str, ...] = field(default=())
     faults: tuple[Fault, ...] = field(default=())
+
+    def find(self, photo: Path, split: str | None = None) -> tuple[str, int]:
+        """(split, number of its record) of a photo: the image that is that file, else the only one of its name.
+
+        split: look only there. Raises InputError if there is no such image, or several that are other files.
+        """
+        same = [
+            (name, number, Path(record.image))
+            for name, records in self.splits.items()
+            if split in (None, name)
+            for number, record in enumerate(records)
+            if Path(record.image).name == photo.name
+        ]
+        same = [place for place in same if place[2].resolve() == photo.resolve()][:1] or same
+        if len(same) == 1:
+            return same[0][:2]
+        if not same:
+            some = next((Path(records[0].image).name for records in self.splits.values() if records), "none")
+            raise InputError(f"{photo}: {self.root} has no image of this name; it has {some}, for example")
+        raise InputError(f"{photo}: {self.root} has {len(same)} images of this name; give the one that lies there")
 
     def without(self, files: Iterable[str]) -> DatasetInfo:
         """The same dataset with some images, named by their files, left out."""

@@ -220,7 +220,8 @@ def model_beside_truth(
 ) -> Gallery:
     """What a model finds beside the truth: in all images of a split, or in the photos named, wherever they lie.
 
-    Raises UsageError: data that cannot be read, a photo that the data does not have, classes that are not the data's.
+    Raises UsageError: data that cannot be read, classes that are not the data's; InputError: a photo that the data does
+    not have.
     """
     info = detect(truth, task=task)
     find, scored = _predictor(loaded, info.task)
@@ -229,7 +230,9 @@ def model_beside_truth(
         dataset = open_split(info, chosen_split(info, split))
         places = [(dataset, record) for record in range(len(dataset))]
     else:
-        places = _records_of(sources, [open_split(info, name) for name in ([split] if split else info.splits)], truth)
+        datasets = {name: open_split(info, name) for name in ([split] if split else info.splits)}
+        found = [info.find(source.path, split) for source in sources]
+        places = [(datasets[name], number) for name, number in found]
     labels = info.labels
     onto = classes.onto(labels)
 
@@ -245,19 +248,6 @@ def model_beside_truth(
 def chosen_split(info: DatasetInfo, split: str | None) -> str:
     """The split that was asked for; else val, else the first. `open_split` checks it."""
     return split or ("val" if "val" in info.splits else next(iter(info.splits)))
-
-
-def _records_of(sources: Sequence[Source], datasets: Sequence[Dataset], truth: Path) -> list[tuple[Dataset, int]]:
-    """The records of photos, found by the names of their files."""
-    places = {
-        Path(record.image).name: (dataset, number)
-        for dataset in datasets
-        for number, record in enumerate(dataset.records)
-    }
-    absent = next((source for source in sources if source.path.name not in places), None)
-    if absent is not None:
-        raise UsageError(f"{absent}: {truth} has no truth of an image of this name; give photos of that data")
-    return [places[source.path.name] for source in sources]
 
 
 def _predictor(loaded: LoadedModel, task: Task | None) -> tuple[Callable[[np.ndarray], Segments], bool]:

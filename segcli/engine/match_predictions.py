@@ -49,12 +49,14 @@ def tasks_of(predictions: Predictions, info: DatasetInfo, task: str | None) -> t
     return (info.task, *(others if task == "all" else ()))
 
 
-def match(predictions: Predictions, info: DatasetInfo, split: str, *, may_be_none: bool = False) -> Matched:
+def match(
+    predictions: Predictions, info: DatasetInfo, split: str, *, images: int | None = None, may_be_none: bool = False
+) -> Matched:
     """Find each prediction's image in a split, and its classes among the dataset's.
 
-    Predictions of images in other splits are left out; may_be_none: even if that is all of them. Raises UsageError if
-    they answer another task, are of an image that the dataset does not have, twice of one image, or of no class that
-    it has.
+    images: how many will be looked at, the first of the split. Predictions of images in other splits are left out;
+    may_be_none: even if that is all of them. Raises UsageError if they answer another task, are of an image that the
+    dataset does not have, twice of one image, or of no class that it has.
     """
     if info.task not in _ANSWERS[predictions.task]:
         raise UsageError(
@@ -63,7 +65,7 @@ def match(predictions: Predictions, info: DatasetInfo, split: str, *, may_be_non
         )
     if isinstance(predictions, LabelMaps):  # their values say nothing of what they mean
         predictions.labels, predictions.ignored = info.source_labels, info.ignore
-    places, notes = _match_images(predictions, info, split)
+    places, notes = _match_images(predictions, info, split, images)
     if not places and len(predictions.images) and not may_be_none:
         other = f"no prediction is of the split {split}, but of others, such as {predictions.images[0]}"
         raise UsageError(f"{predictions.path}: {other}; name theirs with --split")
@@ -90,7 +92,9 @@ def _warnings(predictions: Predictions) -> Iterator[str]:
 _Place = tuple[str, int]  # split, number of the record
 
 
-def _match_images(predictions: Predictions, info: DatasetInfo, split: str) -> tuple[dict[int, int], list[str]]:
+def _match_images(
+    predictions: Predictions, info: DatasetInfo, split: str, images: int | None
+) -> tuple[dict[int, int], list[str]]:
     """(record number of the split -> prediction number, notes)."""
     others = [name for name in info.splits if name != split]
     records = [  # the wanted split last: its images win over those of the same id in others
@@ -99,11 +103,11 @@ def _match_images(predictions: Predictions, info: DatasetInfo, split: str) -> tu
     ways = (_by_name(records, split), _by_id(records), _by_number(records))
     found = [[find(image) for image in predictions.images] for find in ways]
     best = max(found, key=lambda places: sum(place is not None for place in places))  # of equals the first
-    return _places(predictions, info, split, best)
+    return _places(predictions, info, split, images, best)
 
 
 def _places(
-    predictions: Predictions, info: DatasetInfo, split: str, found: Sequence[_Place | None]
+    predictions: Predictions, info: DatasetInfo, split: str, images: int | None, found: Sequence[_Place | None]
 ) -> tuple[dict[int, int], list[str]]:
     where = predictions.path
     places: dict[int, int] = {}
@@ -121,7 +125,7 @@ def _places(
             raise UsageError(f"{where}: {first} and {image} are both predictions of {file}; keep one of them")
         else:
             places[place[1]] = number
-    records, notes = info.splits[split], []
+    records, notes = info.splits[split][:images], []
     if elsewhere:
         notes.append(f"left out: {len(elsewhere)} predictions of images of other splits, such as {elsewhere[0]}")
     missing = [record for number, record in enumerate(records) if number not in places]

@@ -123,7 +123,7 @@ def _notes(match: ClassMatch, predicted: LabelSet, what: str, task: Task) -> lis
     missing = [label.name for label in wanted if label.id not in known]
     if missing:
         count = f"{len(missing)} of the data's {len(wanted)} classes"
-        notes.append(f"always missed: {count}, which {what} does not have: {_some(missing)}")
+        notes.append(f"always missed: {count}, of which {what} has none: {_some(missing)}")
     return notes
 
 

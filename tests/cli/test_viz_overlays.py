@@ -117,6 +117,20 @@ def test_truth_beside_prediction_beside_errors(predict: Predict, viz: Viz, how: 
     assert dark.max() < 80  # void
 
 
+def test_truth_is_found_in_the_split_that_holds_the_predictions(predict: Predict, viz: Viz) -> None:
+    data = dataset(Path("data"), ("a", "b"))
+    for name in ("a", "b"):
+        (data / f"train/images/{name}.png").rename(data / f"train/images/t{name}.png")
+        (data / f"train/labels/{name}.png").rename(data / f"train/labels/t{name}.png")
+    assert predict(data / "val/images/b.png", "--task", "semantic").exit_code == 0
+    answer = viz("overlays", "segcli-out", "--truth", data)
+    assert answer.exit_code == 0, answer.output
+    assert answer.stdout.split() == [str(Path("segcli-viz/b.compare.jpg"))]
+    answer = viz("overlays", "segcli-out", "--truth", data, "--split", "train")
+    assert answer.exit_code == 2
+    assert "name theirs with --split" in answer.stderr
+
+
 def test_sheets(viz: Viz) -> None:
     dataset(Path("data"), tuple("abcde"))
     answer = viz("overlays", "data", "--grid", 3)
@@ -194,7 +208,7 @@ def test_mistakes_with_results(predict: Predict, viz: Viz) -> None:
         (2, "truth has no scores", ["data", "--color-by", "score"]),
         (2, "no 'test' split", ["data", "--split", "test"]),
         (2, "both are truth", ["data", "--truth", "data"]),
-        (2, "no truth of an image of this name", ["z.png", "--truth", data, "--task", "semantic", "--model", "fake"]),
+        (1, "no image of this name", ["z.png", "--truth", data, "--task", "semantic", "--model", "fake"]),
         (2, "data does not have", ["semantic", "--truth", data]),
         (2, "annotations that semantic-png data does not have", ["data", "--task", "instance"]),
         (2, "--photos nope: no such folder", ["segcli-out", "--photos", "nope"]),

@@ -66,6 +66,8 @@ def test_images_of_other_splits_and_without_a_prediction(tmp_path: Path) -> None
         "left out: 2 predictions of images of other splits, such as 8",
         "2 of 3 images have no prediction and count as empty, such as b.jpg",
     )
+    first = match(matched.predictions, data, "val", images=2)
+    assert "1 of 2 images have no prediction and count as empty, such as b.jpg" in first.notes
 
 
 def test_classes_by_name_are_said_aloud(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ def test_what_does_not_fit_is_said() -> None:
     assert notes == (
         "classes are matched by name, as the ids differ (cat is 1 in the model, 17 in the data)",
         "left out: 1 of the 2 classes of the model, which the data does not have: banana",
-        "always missed: 2 of the data's 3 classes, which the model does not have: dining table, sky",
+        "always missed: 2 of the data's 3 classes, of which the model has none: dining table, sky",
     )
     assert match_classes(DATA, DATA, "the model").notes == ()
 

@@ -13,10 +13,9 @@ from torch import Tensor
 
 from segcli.config import ModelConfig
 from segcli.data.collate import Layout, collate
-from segcli.data.dataset import Dataset, Sample, open_split
+from segcli.data.dataset import Sample, open_split
 from segcli.data.detect import detect
 from segcli.data.draws import torch_generator
-from segcli.data.records import DatasetInfo
 from segcli.data.transforms import ValTransform
 from segcli.engine.objectives import objective_of
 from segcli.engine.predict import choose_task
@@ -53,7 +52,8 @@ def find_truth(root: Path, photo: Photo, spec: InferenceSpec, task: Task | None 
     info = detect(root, task=None if task is None else choose_task(spec, task))
     if info.task not in spec.tasks:
         info = detect(root, task=choose_task(spec, None))
-    dataset, index = _find(info, photo)
+    split, index = info.find(photo.path)
+    dataset = open_split(info, split)
     truth = dataset.truth(index, photo.image.shape[:2])
     record = dataset.records[index]
     sample = Sample(photo.image, truth, Path(record.image), record.image_id)
@@ -62,23 +62,6 @@ def find_truth(root: Path, photo: Photo, spec: InferenceSpec, task: Task | None 
     if not len(sample.labels):
         raise InputError(f"{photo.path}: no objects of the model's classes in {root}, so nothing to match")
     return TrueObjects(sample, match.notes)
-
-
-def _find(info: DatasetInfo, photo: Photo) -> tuple[Dataset, int]:
-    """(split, number) of the photo in a dataset."""
-    same = [
-        (split, index, Path(record.image))
-        for split, records in info.splits.items()
-        for index, record in enumerate(records)
-        if Path(record.image).name == photo.path.name
-    ]
-    same = [place for place in same if place[2].resolve() == photo.path.resolve()][:1] or same
-    if len(same) == 1:
-        return open_split(info, same[0][0]), same[0][1]
-    some = next((Path(records[0].image).name for records in info.splits.values() if records), "none")
-    if not same:
-        raise InputError(f"{photo.path}: {info.root} has no image of this name; it has {some}, for example")
-    raise InputError(f"{photo.path}: {info.root} has {len(same)} images of this name; give the one that lies there")
 
 
 def _as_model_classes(sample: Sample, match: ClassMatch) -> Sample:
