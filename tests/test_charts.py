@@ -21,7 +21,7 @@ from segcli.engine.observers import Evaluated
 from segcli.render.charts import bars, histogram
 from segcli.render.eval_charts import RECALLS, calibration, confusion, expected_error, precision_recall
 from segcli.render.plots import STYLE, encode
-from segcli.types import TASKS, Task
+from segcli.types import MASK_TASKS, Task
 from tests.engine.test_explain import LABELS, SIZE, found, truth
 
 
@@ -120,7 +120,7 @@ def test_curves_and_calibrations_of_few_and_many_classes() -> None:
     assert encode(calibration(empty, empty, empty, "t", "right", "segments"), ".png")
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", MASK_TASKS)
 def test_what_became_of_each_class(task: Task) -> None:
     """A cat taken for a dog, a cat missed, the dog right; of stuff the sky right and no sea."""
     picture = truth(task)

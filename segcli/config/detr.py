@@ -10,11 +10,12 @@ from segcli.config.backbones import (
     BackboneConfig,
     EfficientNetLite0Config,
     ResNetConfig,
+    SwinConfig,
     parse_backbone,
     raw_backbone,
 )
 from segcli.config.checks import check_facts, check_heads, class_count, numbers
-from segcli.errors import CheckpointError
+from segcli.errors import CheckpointError, UsageError
 from segcli.types import InputSize, MergeRule, Task
 
 _FACTS = {"activation_function": "relu", "position_embedding_type": "sine", "num_channels": 3}
@@ -105,7 +106,12 @@ class DetrConfig:
 
     @classmethod
     def new(cls, backbone: BackboneConfig, num_classes: int, sizes: Mapping[str, int]) -> Self:
-        """Around a backbone, without masks; sizes as a recipe's [model] table names them."""
+        """Around a backbone, without masks; sizes as a recipe's [model] table names them.
+
+        Raises UsageError for a Swin, which DETR's files have no names for.
+        """
+        if isinstance(backbone, SwinConfig):
+            raise UsageError("--arch detr: choose --backbone lite0, resnet50 or resnet101; DETR has none with a Swin")
         if isinstance(backbone, ResNetConfig):
             backbone = replace(backbone, frozen_norms=True)
         return replace(cls(backbone, num_classes), **cast(Any, sizes))

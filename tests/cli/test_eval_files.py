@@ -89,7 +89,7 @@ def test_two_evaluations_compared(segcli: Segcli) -> None:
         (
             ["eval", "data", "-p", "strange.json", "-t", "panoptic"],
             2,
-            "COCO results answer --task instance, not panoptic",
+            "COCO results answer --task instance or detect, not panoptic",
         ),
     ],
 )

@@ -139,7 +139,7 @@ def test_cityscapes_objects_serve_every_task(tmp_path: Path) -> None:
     splits = {k: [Shot(s.name, s.image, s.masks, [as_city[i] for i in s.ids]) for s in v] for k, v in scenes().items()}
     layouts.cityscapes(tmp_path, splits, things=(26,))
     info, shot = detect(tmp_path), splits["train"][2]
-    assert (info.task, info.tasks) == ("panoptic", ("panoptic", "semantic", "instance"))
+    assert (info.task, info.tasks) == ("panoptic", ("panoptic", "semantic", "instance", "detect"))
     sample = open_split(info, "train")[2]
     found = sorted((info.labels[int(i)].id, m.tobytes()) for i, m in zip(sample.labels, sample.masks, strict=True))
     people = np.any([m for i, m in zip(shot.ids, shot.masks, strict=True) if i == 24], axis=0)  # without numbers: one

@@ -20,7 +20,7 @@ from segcli.engine.observers import Evaluated
 from segcli.engine.predict import Settings, forward, segment
 from segcli.engine.preprocess import prepare
 from segcli.segments import Segments
-from segcli.types import TASKS, Label, LabelSet, Task
+from segcli.types import MASK_TASKS, Label, LabelSet, Task
 from tests.fakes import FakeLoaded
 
 LABELS = LabelSet((Label(7, "cat", True), Label(18, "dog", True), Label(90, "sky", False), Label(91, "sea", False)))
@@ -87,7 +87,7 @@ def gains(explanation: Explanation) -> dict[str, float]:
 # ------------------------------------------------------------------------------------------------------ planted faults
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", MASK_TASKS)
 def test_a_perfect_prediction_gains_nothing(task: Task) -> None:
     picture = truth(task)
     explanation = explain(task, (found(task, picture.masks, picture.labels), picture))
@@ -96,7 +96,7 @@ def test_a_perfect_prediction_gains_nothing(task: Task) -> None:
     assert explanation.sentence().startswith("Nothing of this holds the model back")
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", MASK_TASKS)
 def test_swapped_classes_are_repaired_by_the_class_rung_alone(task: Task) -> None:
     picture = truth(task)
     swapped = np.array([1, 0, 3, 2])[picture.labels]
@@ -105,7 +105,7 @@ def test_swapped_classes_are_repaired_by_the_class_rung_alone(task: Task) -> Non
     assert "Classes hold this model back most" in explanation.sentence()
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", MASK_TASKS)
 def test_eroded_masks_are_repaired_by_the_mask_rung_alone(task: Task) -> None:
     picture = truth(task)
     inner = boxes((3, 3, 9, 9), (22, 4, 26, 8), (9, 15, 14, 20), (0, 0, 32, 9), (0, 15, 32, 24))[: len(picture.labels)]
@@ -115,7 +115,7 @@ def test_eroded_masks_are_repaired_by_the_mask_rung_alone(task: Task) -> None:
     assert "Masks hold this model back most" in explanation.sentence()
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", MASK_TASKS)
 def test_dropped_objects_are_repaired_by_recall_alone(task: Task) -> None:
     picture = truth(task)
     explanation = explain(task, (found(task, picture.masks[2:], picture.labels[2:]), picture))
@@ -204,7 +204,7 @@ def scenes(draw: st.DrawFn, task: Task) -> tuple[Segments, Picture]:
     return found(task, seen, seen_labels), Picture(true, true_labels, crowd & (task != "semantic"), void)
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", MASK_TASKS)
 @settings(max_examples=40)
 @given(data=st.data())
 def test_no_repair_does_harm_and_all_together_are_perfect(task: Task, data: st.DataObject) -> None:
@@ -220,7 +220,7 @@ def test_no_repair_does_harm_and_all_together_are_perfect(task: Task, data: st.D
     assert last == pytest.approx(1) or math.isnan(last)  # without an object, once what was invented is gone
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", MASK_TASKS)
 def test_ranks_give_what_one_process_gives(task: Task, tmp_path: Path) -> None:
     pairs = [
         (

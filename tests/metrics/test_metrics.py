@@ -15,7 +15,7 @@ from segcli.codecs.rle import encode
 from segcli.errors import InputError
 from segcli.metrics import ImageTruth, InstanceMetric, Metric, PanopticMetric, SemanticMetric, metric_for
 from segcli.segments import Segments
-from segcli.types import TASKS, CocoObjects, Label, LabelSet, Task
+from segcli.types import MASK_TASKS, CocoObjects, Label, LabelSet, Task
 
 LABELS = LabelSet((Label(7, "cat", True), Label(90, "sky", False), Label(18, "dog", True)))
 SIZE = (6, 9)
@@ -52,7 +52,7 @@ def found(task: Task, keep: tuple[int, ...] = (0, 1, 2), labels: LabelSet = LABE
     return Segments(task, SIZE, labels, np.array(keep, dtype=np.int64), scores, ids)
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", MASK_TASKS)
 def test_a_perfect_copy(task: Task) -> None:
     metric = metric_for(task, LABELS)
     metric.update(found(task), truth())
@@ -62,7 +62,7 @@ def test_a_perfect_copy(task: Task) -> None:
     assert [row["name"] for row in report.table] == (["cat", "dog"] if task == "instance" else ["cat", "sky", "dog"])
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", MASK_TASKS)
 def test_ranks_give_what_one_process_gives(task: Task) -> None:
     """Metrics that were pickled and merged: with an image that is empty on both sides, and a rank without images."""
     nothing = truth("c", masks=np.zeros((0, *SIZE), dtype=bool), labels=np.zeros(0, int), crowd=np.zeros(0, bool))
@@ -77,7 +77,7 @@ def test_ranks_give_what_one_process_gives(task: Task) -> None:
     assert repr(gathered[0].compute()) == repr(whole.compute())
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", MASK_TASKS)
 def test_counting_goes_on_after_a_report(task: Task) -> None:
     metric = metric_for(task, LABELS)
     metric.update(found(task, (0,)), truth("a"))
@@ -87,7 +87,7 @@ def test_counting_goes_on_after_a_report(task: Task) -> None:
     assert metric.compute().value > first.value
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", MASK_TASKS)
 def test_nothing_to_measure_is_not_zero(task: Task) -> None:
     report = metric_for(task, LABELS).compute()
     assert all(math.isnan(value) for value in report.summary.values())
@@ -96,7 +96,7 @@ def test_nothing_to_measure_is_not_zero(task: Task) -> None:
     assert [row["id"] for row in written["per_class"]] == [row["id"] for row in report.table]
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", MASK_TASKS)
 def test_classes_meet_by_the_id_of_the_dataset(task: Task) -> None:
     """A model with the same classes in another order; one with a class that the truth lacks."""
     metric = metric_for(task, LABELS)
@@ -108,7 +108,7 @@ def test_classes_meet_by_the_id_of_the_dataset(task: Task) -> None:
         metric.update(found(task, labels=foreign), truth())
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", MASK_TASKS)
 def test_sizes_must_agree(task: Task) -> None:
     true = truth(masks=np.zeros((3, 5, 9), dtype=bool))
     with pytest.raises(InputError, match="a: the prediction is 9×6 pixels, the truth 9×5"):
