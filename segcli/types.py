@@ -71,6 +71,8 @@ class PixelFeatures:
     padding: Tensor | None = None  # [B, H, W] bool
     # Coarse -> fine, for a mask head that convolves: the input of the memory's encoder, then the backbone's finer maps.
     pyramid: list[Tensor] = field(default_factory=list)
+    # Weight [C, D, k, k] and bias [C] of a convolution that mask_features [B, D, H/4, W/4] have yet to pass.
+    mask_proj: tuple[Tensor, Tensor] | None = None
 
 
 @dataclass

@@ -73,6 +73,52 @@ class ProductMasks:
 
 
 @dataclass(frozen=True)
+class ConvolvedMasks:
+    """Masks whose features would have to pass a last convolution without a nonlinearity (MaskFormer's FPN).
+
+    The convolution commutes with the product: e · (W ∗ F + b) = (e W) ∗ F + e · b. So a query has a kernel of its own,
+    and with fewer queries than channels, and only for those that are kept, the convolution costs less.
+
+    kernels: [B, Q, D, k, k]
+    biases: [B, Q]
+    features: [B, D, h, w], at stride 4 of the padded frame
+    """
+
+    kernels: Tensor
+    biases: Tensor
+    features: Tensor
+
+    def select(self, batch: int, queries: Tensor) -> ConvolvedMasks:
+        """Queries `queries` (indices or a bool mask, [N]) of image `batch`, in float32 -> [1, N, ...]."""
+        image = self.images()[batch]
+        return ConvolvedMasks(
+            image.kernels[:, queries].float(), image.biases[:, queries].float(), image.features.float()
+        )
+
+    def images(self) -> list[ConvolvedMasks]:
+        """One [1, Q, ...] an image."""
+        parts = zip(self.kernels.split(1), self.biases.split(1), self.features.split(1), strict=True)
+        return [ConvolvedMasks(*part) for part in parts]
+
+    def at(self, points: Tensor) -> Tensor:
+        """Bilinear logits at points [B, P, 2], xy in [0, 1] of the padded frame -> [B, Q, P]; 0 beyond the border."""
+        return sample(self.dense(), points)
+
+    def resized(self, size: tuple[int, int]) -> Tensor:
+        """Bilinear resize without antialiasing, align_corners=False -> [B, Q, *size]."""
+        return _resize(self.dense(), size)
+
+    def dense(self) -> Tensor:
+        """-> [B, Q, h, w], in the wider of the two dtypes."""
+        dtype = torch.promote_types(self.kernels.dtype, self.features.dtype)
+        images = (
+            F.conv2d(part.features.to(dtype), part.kernels[0].to(dtype), part.biases[0].to(dtype), padding="same")
+            for part in self.images()
+        )
+        return torch.cat(list(images))
+
+
+@dataclass(frozen=True)
 class DenseMasks:
     """Masks that have no factors (DETR's convolutional mask head): logits [B, Q, h, w]."""
 

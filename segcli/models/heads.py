@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from segcli.layers.masks import DenseMasks, ProductMasks
+from segcli.layers.masks import ConvolvedMasks, DenseMasks, ProductMasks
 from segcli.layers.mlp import MLP
 from segcli.models.mask_head import MaskHead, QueryMasks
-from segcli.types import PixelFeatures, QueryPredictions
+from segcli.types import Masks, PixelFeatures, QueryPredictions
 
 
 class MaskClassificationHead(nn.Module):
@@ -34,8 +35,7 @@ class MaskClassificationHead(nn.Module):
     def answer(self, queries: Tensor, pixels: PixelFeatures) -> QueryPredictions:
         """queries [B, Q, D] and what their masks are made of -> one prediction."""
         classes, embeddings = self(queries)
-        assert pixels.mask_features is not None  # a pixel decoder for masks makes them
-        return QueryPredictions(classes, ProductMasks(embeddings, pixels.mask_features))
+        return QueryPredictions(classes, masks_of(embeddings, pixels))
 
     def fresh_classes(self, count: int) -> None:
         """Other classes, their weights drawn anew."""
@@ -52,9 +52,8 @@ class ClassMaskHead(nn.Module):
 
     def answer(self, queries: Tensor, pixels: PixelFeatures) -> QueryPredictions:
         """queries [B, K, D], one a class -> one prediction."""
-        assert pixels.mask_features is not None  # a pixel decoder for masks makes them
         embeddings = self.mask_embed(self.norm(queries))
-        return QueryPredictions(_own_classes(embeddings), ProductMasks(embeddings, pixels.mask_features))
+        return QueryPredictions(_own_classes(embeddings), masks_of(embeddings, pixels))
 
     def fresh_classes(self, count: int) -> None:
         """Nothing here depends on the classes; the queries do."""
@@ -103,13 +102,34 @@ class PixelHead(nn.Module):
 
     def answer(self, pixels: PixelFeatures) -> QueryPredictions:
         """-> one prediction of K queries."""
-        assert pixels.mask_features is not None  # a pixel decoder for masks makes them
-        logits = self.classifier(pixels.mask_features)
+        logits = self.classifier(projected_features(pixels))
         return QueryPredictions(_own_classes(logits.flatten(2)), DenseMasks(logits))
 
     def fresh_classes(self, count: int) -> None:
         """Other classes, their weights drawn anew."""
         self.classifier = nn.Conv2d(self.classifier.in_channels, count, 1)
+
+
+def projected_features(pixels: PixelFeatures) -> Tensor:
+    """[B, C, h, w], the right factor of every mask."""
+    assert pixels.mask_features is not None  # a pixel decoder for masks makes them
+    if pixels.mask_proj is None:
+        return pixels.mask_features
+    weight, bias = pixels.mask_proj
+    return F.conv2d(pixels.mask_features, weight, bias, padding="same")
+
+
+def masks_of(embeddings: Tensor, pixels: PixelFeatures) -> Masks:
+    """embeddings [B, Q, C] -> their masks.
+
+    A projection that is still to be done is folded into the queries where they are fewer than its channels.
+    """
+    if pixels.mask_proj is None or embeddings.shape[1] >= embeddings.shape[2]:
+        return ProductMasks(embeddings, projected_features(pixels))
+    assert pixels.mask_features is not None  # as above
+    weight, bias = pixels.mask_proj
+    kernels = (embeddings @ weight.flatten(1)).unflatten(2, weight.shape[1:])
+    return ConvolvedMasks(kernels, embeddings @ bias, pixels.mask_features)
 
 
 def _own_classes(queries: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from segcli.layers.masks import DenseMasks, ProductMasks
+from segcli.layers.masks import ConvolvedMasks, DenseMasks, ProductMasks
 
 SIDE = st.integers(1, 9)
 DTYPES = st.sampled_from([torch.float32, torch.bfloat16])
@@ -65,6 +65,25 @@ def test_select(pair: tuple[ProductMasks, DenseMasks], data: st.DataObject) -> N
     assert product.select(image, picked).dense().dtype == torch.float32  # also behind a bf16 network
     agree(product.select(image, picked).dense(), expected, torch.float32)
     agree(dense.select(image, picked).dense(), expected, torch.float32)
+
+
+@given(masks(), st.integers(1, 6), st.sampled_from([1, 3]), st.integers(0, 2**31))
+def test_convolved(pair: tuple[ProductMasks, DenseMasks], inputs: int, side: int, seed: int) -> None:
+    """Kernels of the queries' own give what convolving the features first gives."""
+    embeddings = pair[0].embeddings.float()
+    generator = torch.Generator().manual_seed(seed)
+    before = torch.randn(len(embeddings), inputs, *pair[0].features.shape[2:], generator=generator)
+    weight = torch.randn(embeddings.shape[2], inputs, side, side, generator=generator)
+    bias = torch.randn(embeddings.shape[2], generator=generator)
+    product = ProductMasks(embeddings, F.conv2d(before, weight, bias, padding=side // 2))
+    kernels = torch.einsum("bqc,cdij->bqdij", embeddings, weight)
+    folded = ConvolvedMasks(kernels, embeddings @ bias, before)
+    agree(folded.dense(), product.dense(), torch.float32)
+    agree(folded.resized((5, 3)), product.resized((5, 3)), torch.float32)
+    points = torch.rand(len(embeddings), 4, 2, generator=generator)
+    agree(folded.at(points), product.at(points), torch.float32)
+    picked = torch.tensor([0, 0])
+    agree(folded.select(len(embeddings) - 1, picked).dense(), product.dense()[-1:, picked], torch.float32)
 
 
 @settings(max_examples=25)

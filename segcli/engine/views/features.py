@@ -12,6 +12,7 @@ from torch import Tensor
 from segcli.engine.views.photo import Photo, batch_of, looking, share_of
 from segcli.errors import CheckpointError, UsageError
 from segcli.layers.trace import record
+from segcli.models.heads import projected_features
 from segcli.models.segmenter import Segmenter
 from segcli.render.views.features import FeatureMap, Samples
 from segcli.types import Frame, PixelFeatures
@@ -64,7 +65,7 @@ def _maps(pyramid: Sequence[Tensor], pixels: PixelFeatures, frame: Frame) -> lis
     # One basis for all levels, which live in one space: the same colour is the same direction.
     maps += _map("pixel decoder", pixels.memory, share, frame)
     if pixels.mask_features is not None:
-        maps += _map("mask features", [pixels.mask_features], share, frame)
+        maps += _map("mask features", [projected_features(pixels)], share, frame)
     return maps
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -36,4 +37,7 @@ class FPN(nn.Module):
         for lateral, output, finer in zip(self.laterals, self.outputs, pyramid[-2::-1], strict=True):
             left = lateral(finer)
             x = output(left.add_(F.interpolate(x, size=left.shape[2:], mode="nearest"))).relu_()
-        return PixelFeatures(self.mask_proj(x), [memory], padding)
+        if torch.is_grad_enabled():  # a loss samples points of the features that all queries share
+            return PixelFeatures(self.mask_proj(x), [memory], padding)
+        assert self.mask_proj.bias is not None  # for mypy
+        return PixelFeatures(x, [memory], padding, mask_proj=(self.mask_proj.weight, self.mask_proj.bias))
