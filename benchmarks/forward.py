@@ -23,7 +23,6 @@ from typing import Any
 import torch
 
 from segcli.config import parse_config
-from segcli.models.mask_head import QueryMasks
 from segcli.types import Batch, QueryPredictions
 from segcli.weights.architectures import build_model, key_map
 
@@ -100,8 +99,8 @@ def runner(kind: str, case: str) -> Callable[[], Any]:
 
 
 def with_masks(prediction: QueryPredictions) -> QueryPredictions:
-    """A prediction whose masks exist where they are made on demand: transformers makes all of them."""
-    if isinstance(prediction.masks, QueryMasks):
+    """A prediction and all of its masks, which segcli makes on demand and transformers always."""
+    if prediction.masks is not None:
         prediction.masks.dense()
     return prediction
 

@@ -56,7 +56,7 @@ def test_logits_of_every_layer(backbone: str, decoder: dict[str, int], size: tup
             assert relative(mine.masks.dense(), masks) < 5e-5
     assert last.masks is not None
     assert relative(last.classes, reference.class_queries_logits) < 2e-5
-    assert relative(last.masks.dense(), reference.masks_queries_logits) < 2e-5
+    assert relative(last.masks.dense(), reference.masks_queries_logits) < 5e-5
 
 
 @pytest.mark.parametrize("backbone", ["swin-t", "resnet50", "lite0"])
