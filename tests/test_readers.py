@@ -15,8 +15,9 @@ from PIL import Image
 
 from segcli.codecs.panoptic_png import encode_panoptic_png
 from segcli.codecs.rle import encode
-from segcli.errors import SegcliError, UsageError
+from segcli.errors import InputError, SegcliError, UsageError
 from segcli.results import SaveKind, Writer, open_predictions, plan
+from segcli.results.own import holds_id_maps
 from segcli.segments import Segments
 from segcli.types import Task
 from tests.parity.official import LABELS, Case, cases
@@ -229,7 +230,10 @@ BAD: dict[str, tuple[Callable[[Path], Path], str]] = {
     "id twice": (panoptic(rgb(IDS), segments_info=[INFO, INFO]), "7.png: its JSON lists a segment id twice"),
     "segment without a class": (panoptic(rgb(IDS), segments_info=[{"id": 1}]), "lacks 'category_id'"),
     "map of another size": (label_map(IDS[:2]), "7.png: 4×2 pixels, the image has 4×3; they must agree"),
-    "map of colours": (label_map(np.arange(36, dtype=np.uint8).reshape(3, 4, 3)), "7.png: a picture of colours"),
+    "map of colours": (
+        label_map(np.arange(36, dtype=np.uint8).reshape(3, 4, 3)),
+        "7.png is a picture of colours",
+    ),
     "class unknown": (
         label_map(IDS * 90 + 1),
         "7.png: value 91 is no class of the data, whose 4 ids are 1 to 90; write the data's own ids",
@@ -254,6 +258,47 @@ def test_bad_files(case: str, tmp_path: Path) -> None:
     with pytest.raises(SegcliError, match=message) as caught:
         first_image(path)
     assert "\n" not in str(caught.value)
+
+
+def test_a_broken_record_is_told_and_the_others_are_read(tmp_path: Path) -> None:
+    segments = Segments("panoptic", SIZE, LABELS, np.array([1]), np.array([0.5]), np.ones(SIZE, np.uint8))
+    folder, photos = tmp_path / "out", plan([(tmp_path / f"{name}.jpg", None) for name in "abc"])
+    with Writer(folder, ("png", "json"), photos, task="panoptic", labels=LABELS, run=RUN) as writer:
+        for photo in photos:
+            writer.write(photo, None, segments, timings={})
+    (folder / "a.json").write_text((folder / "a.json").read_text()[:-20])
+    (folder / "0.json").write_text('{"fi')
+    with pytest.raises(InputError, match=r"0\.json: not valid JSON"):
+        open_predictions(folder)
+    broken: list[InputError] = []
+    predictions = open_predictions(folder, broken=broken.append)
+    assert [image.file for image in predictions.images] == ["b.jpg", "c.jpg"]
+    assert [Path(str(error).split(":")[0]).name for error in broken] == ["0.json", "a.json"]
+    same(predictions.read(1, SIZE), segments)
+    assert set(predictions.labels) == set(LABELS)  # all that the model knows, not only what was found
+
+
+def test_evaluations_of_several_tasks_are_chosen_from(tmp_path: Path) -> None:
+    for task in ("panoptic", "semantic"):
+        (tmp_path / task / "predictions").mkdir(parents=True)
+        label_map(IDS)(tmp_path / task / "predictions")
+        (tmp_path / task / "metrics.json").write_text("{}")
+    with pytest.raises(UsageError, match="holds evaluations of panoptic, semantic; choose one with --task"):
+        open_predictions(tmp_path)
+    assert open_predictions(tmp_path, "semantic").path == tmp_path / "semantic" / "predictions"
+
+
+def test_id_maps_are_told_from_photos(tmp_path: Path) -> None:
+    wide = IDS.repeat(40, 1)
+    for name, pixels in {"ids": rgb(wide), "labels": wide * 9}.items():
+        (tmp_path / name).mkdir()
+        label_map(pixels)(tmp_path / name)
+        assert holds_id_maps(tmp_path / name), name
+    photo = np.random.default_rng(0).integers(0, 256, (30, 40)).astype(np.uint8)
+    (tmp_path / "grey").mkdir()
+    label_map(photo)(tmp_path / "grey")
+    assert not holds_id_maps(tmp_path / "grey")
+    assert not holds_id_maps(Path(__file__).parent)
 
 
 def test_two_files_that_could_be_meant(tmp_path: Path) -> None:

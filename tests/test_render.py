@@ -102,10 +102,17 @@ def test_colours_of_instances_and_scores() -> None:
     assert len({tuple(c) for c in segment_colours(segments_of(ids, [0] * 6, cells)).tolist()}) == 6
 
 
+def test_classes_without_a_colour_keep_off_those_of_the_others() -> None:
+    mixed = LabelSet((Label(1, "a", True), Label(9, "b", True, tuple(PALETTE[1].tolist()))))
+    assert len(np.unique(class_colours(mixed), axis=0)) == 2
+
+
 def test_classes_of_one_dataset_share_no_colour() -> None:
     for ids in (range(40), range(5, 45), range(0, 4000, 100)):
         many = LabelSet(tuple(Label(i, str(i), True) for i in ids))
         assert len({tuple(c) for c in class_colours(many).tolist()}) == 40
+        turned = LabelSet(many.labels[::-1])  # as another reader may list them
+        np.testing.assert_array_equal(class_colours(turned)[::-1], class_colours(many))
 
 
 @pytest.mark.parametrize("lacking", ["nothing", "red", "green", "blue"])

@@ -101,6 +101,10 @@ def test_record(tmp_path: Path) -> None:
         "size": {"width": 3, "height": 2},
         "timings": {"model": 12.3},
         "best_score": 0.9,
+        "classes": [
+            {"id": 7, "name": "traffic light", "isthing": True, "color": [9, 8, 7]},
+            *({"id": label.id, "name": label.name, "isthing": label.isthing} for label in LABELS.labels[1:]),
+        ],
         "segments": [
             {
                 "id": 1,

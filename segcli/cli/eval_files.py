@@ -31,6 +31,7 @@ def of_files(
     say: Console,
 ) -> Evaluation:
     """The evaluation of predictions from files; says what was found, and how images and classes were matched."""
+    from segcli.engine.colours import in_colours_of
     from segcli.engine.eval_data import open_data, open_tasks
     from segcli.engine.match_predictions import match, tasks_of
     from segcli.engine.score import of_predictions
@@ -41,6 +42,7 @@ def of_files(
     wanted = predictions.task if task in (None, "all") else task
     info = open_data(data, wanted, format, split)
     matched = match(predictions, info, split, images=images)
+    info = in_colours_of(predictions.labels, info, matched.classes)
     count = f"{len(predictions.images)} image" + "s" * (len(predictions.images) != 1)
     for note in (info.found, *info.notes, f"{files}: {predictions.what} of {count}", *matched.notes):
         say.note(note)

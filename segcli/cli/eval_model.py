@@ -32,6 +32,7 @@ def of_model(
     say: Console,
 ) -> Evaluation:
     """The evaluation of a model; says what the data is, which classes fit, and which model this is."""
+    from segcli.engine.colours import in_colours_of
     from segcli.engine.eval_data import choose_tasks, for_model, open_data, open_tasks, two_truths
     from segcli.engine.evaluation import of_model
     from segcli.engine.protocol import Protocol
@@ -44,6 +45,7 @@ def of_model(
     tasks = choose_tasks(loaded.spec, info, task)
     protocol = Protocol.of(loaded.spec, tasks, max_dets=max_dets, tta=tta)
     classes = match_classes(loaded.labels, info.source_labels, "the model", tasks[0])
+    info = in_colours_of(loaded.labels, info, classes)
     datasets = open_tasks(info, split, tasks)
     for note in (info.found, *info.notes, *two_truths(datasets), *classes.notes):
         say.note(note)

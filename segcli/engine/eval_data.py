@@ -88,11 +88,12 @@ def _instances(info: DatasetInfo, dataset: Dataset) -> Dataset:
     if info.task not in OBJECT_TASKS and info.format == coco_panoptic.FORMAT:
         other = detect(info.root, task="instance", training=False)
         places = {record.image: record for records in other.splits.values() for record in records}
-        known = {label.id: label.name for label in things}
-        same = all(known.get(label.id) == label.name for label in other.labels)
+        known = {label.id: label for label in things}
+        same = all(label.id in known and known[label.id].name == label.name for label in other.labels)
         if other.format != info.format and same and all(record.image in places for record in dataset.records):
             records = [places[record.image] for record in dataset.records]
-            return dataclasses.replace(dataset, records=records, reader=other.reader, labels=other.labels)
+            labels = LabelSet(tuple(known[label.id] for label in other.labels))  # in the colours of the other tasks
+            return dataclasses.replace(dataset, records=records, reader=other.reader, labels=labels)
     return dataclasses.replace(dataset, labels=things)
 
 

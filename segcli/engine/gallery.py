@@ -17,13 +17,14 @@ from segcli.codecs.image import MAX_PIXELS, read_image
 from segcli.data.dataset import Dataset, open_split
 from segcli.data.detect import detect, is_dataset
 from segcli.data.records import DatasetInfo
+from segcli.engine.colours import in_colours_of
 from segcli.engine.match_predictions import match
 from segcli.engine.sources import Source, find_sources
 from segcli.engine.truth import truth_segments
 from segcli.errors import InputError, UsageError
 from segcli.metrics.match_classes import match_classes
-from segcli.results import Predictions, open_predictions, plan
-from segcli.results.own import is_own, newest
+from segcli.results import LabelMaps, Predictions, open_predictions, plan
+from segcli.results.own import holds_id_maps, is_own, newest
 from segcli.results.photos import PhotoFinder
 from segcli.segments import Segments
 from segcli.types import LabelSet, Task
@@ -56,13 +57,14 @@ class Item:
 @dataclass(frozen=True)
 class Gallery:
     """Images to draw. labels: the classes of their segments. scored: whether those have scores. notes: what should be
-    said before."""
+    said before. broken: files that cannot be read, and why; their images are not among the items."""
 
     view: View
     items: Sequence[Item]
     labels: LabelSet
     scored: bool
     notes: tuple[str, ...] = ()
+    broken: tuple[str, ...] = ()
 
 
 def open_gallery(
@@ -90,7 +92,7 @@ def open_gallery(
         UsageError: there is nothing there, or it contradicts the rest.
         InputError, CheckpointError, WeightsUnavailable: as reading files and loading a model do.
     """
-    kind = _kind(source)
+    kind = _kind(source, photos)
     if kind == "dataset" and with_model and truth is None:
         kind, truth, source = "nothing", Path(str(source)), None
     if kind == "dataset" and truth is None:
@@ -124,16 +126,19 @@ def _photos(source: str, recursive: bool, skip: Path | None) -> list[Source]:
     return sources
 
 
-def _kind(source: str | None) -> Literal["predictions", "dataset", "photos", "nothing"]:
-    """What a path on the command line is. A dataset's annotations can look like predictions: names decide."""
+def _kind(source: str | None, photos: Path | None) -> Literal["predictions", "dataset", "photos", "nothing"]:
+    """What a path on the command line is. A dataset's annotations can look like predictions: names decide.
+
+    photos: where the photos of it are: it is none then.
+    """
     if source is None:
         return "nothing"
     path = Path(source)
-    if path.suffix.lower() == ".json":
+    if photos is not None or path.suffix.lower() == ".json":
         return "predictions"
     if not path.is_dir():
         return "photos"
-    if is_own(path) or (path / "metrics.json").is_file():
+    if is_own(path) or (path / "metrics.json").is_file() or holds_id_maps(path):
         return "predictions"
     return "dataset" if is_dataset(path) else "photos"
 
@@ -143,7 +148,13 @@ def of_predictions(path: Path, photos: Path | None, task: Task | None) -> Galler
 
     Raises UsageError or InputError for files that are none or damaged.
     """
-    predictions = open_predictions(path, task, thresholded=True)
+    broken: list[InputError] = []
+    predictions = open_predictions(path, task, thresholded=True, broken=broken.append)
+    if isinstance(predictions, LabelMaps):
+        raise UsageError(
+            f"{path}: holds no predictions but PNGs, whose numbers do not name their classes; predict with "
+            f"--save png,json, or set label maps beside their data: segcli viz overlays {path} --truth DATA"
+        )
     finder = PhotoFinder(path if path.is_dir() else path.parent, photos)
     least, notes = _least(predictions)
     names = [str(image.file if image.file is not None else image.id) for image in predictions.images]
@@ -157,7 +168,8 @@ def of_predictions(path: Path, photos: Path | None, task: Task | None) -> Galler
             raise InputError(f"{error} (photo: {photo})") from error
 
     items = _items([(Path(name), Path()) for name in names], read)
-    return Gallery("overlay", items, predictions.labels, predictions.task != "semantic", notes)
+    failed = tuple(map(str, broken))
+    return Gallery("overlay", items, predictions.labels, predictions.task != "semantic", notes, failed)
 
 
 def of_truth(path: Path, task: Task | None, split: str | None) -> Gallery:
@@ -190,11 +202,13 @@ def predictions_beside_truth(path: Path, truth: Path, task: Task | None, split: 
     Raises UsageError or InputError: files or data that cannot be read, a prediction of an image that the data does not
     have, classes that are not the data's.
     """
-    predictions = open_predictions(path, task, thresholded=True)
+    broken: list[InputError] = []
+    predictions = open_predictions(path, task, thresholded=True, broken=broken.append)
     info = detect(truth, task=task or predictions.task)
     splits = [split] if split else list(info.splits)
-    datasets = [open_split(info, name) for name in splits]
     matches = [match(predictions, info, name, may_be_none=split is None) for name in splits]
+    info = in_colours_of(predictions.labels, info, matches[0].classes)
+    datasets = [open_split(info, name) for name in splits]
     labels = datasets[0].labels
     classes = matches[0].classes.onto(labels)
     least, notes = _least(predictions)
@@ -212,7 +226,7 @@ def predictions_beside_truth(path: Path, truth: Path, task: Task | None, split: 
         return Shown(sample.image, classes.apply(found), truth_segments(sample, info.task, labels))
 
     items = _items([(Path(dataset.records[record].image), None) for dataset, record, _ in places], read)
-    return Gallery("compare", items, labels, info.task != "semantic", notes)
+    return Gallery("compare", items, labels, info.task != "semantic", notes, tuple(map(str, broken)))
 
 
 def model_beside_truth(
@@ -226,6 +240,7 @@ def model_beside_truth(
     info = detect(truth, task=task)
     find, scored = _predictor(loaded, info.task)
     classes = match_classes(loaded.spec.labels, info.source_labels, loaded.name, info.task)
+    info = in_colours_of(loaded.spec.labels, info, classes)
     if sources is None:
         dataset = open_split(info, chosen_split(info, split))
         places = [(dataset, record) for record in range(len(dataset))]

@@ -42,7 +42,8 @@ def read_report(path: Path, photos: Path | None = None, task: Task | None = None
         return _of_evaluation(_evaluation(path, task), photos)
     gallery = of_predictions(path, photos, task)
     made_by = _made_by(path)
-    facts = [("predictions", path.name), *made_by.items(), *(("note", note) for note in gallery.notes)]
+    notes = [*gallery.notes, *(f"left out: {reason}" for reason in gallery.broken)]
+    facts = [("predictions", path.name), *made_by.items(), *(("note", note) for note in notes)]
     return Report(path.resolve().name, made_by.get("model", ""), gallery, facts=facts)
 
 
@@ -120,7 +121,7 @@ def _gallery(
     except SegcliError as error:
         gallery = of_predictions(path, photos, task)
         return gallery, [f"without truth: {error}", *gallery.notes]
-    return gallery, gallery.notes
+    return gallery, [*gallery.notes, *(f"left out: {reason}" for reason in gallery.broken)]
 
 
 def _values(evaluation: EvaluationFolder, names: Sequence[str]) -> dict[str, float]:

@@ -12,6 +12,7 @@ import io
 import json
 import math
 import re
+import shutil
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -88,10 +89,11 @@ def folder_of(page: Path) -> Path:
 
 
 def write_report(report: Report, page: Path, *, problem: Callable[[str], None], advance: Callable[[int], None]) -> None:
-    """Write the page, and its folder if there are more than `MOST_IN_A_FILE` images.
+    """Write the page, and its folder if there are more than `MOST_IN_A_FILE` images; an older page's folder goes.
 
     problem: told of each image that cannot be shown; the page lists it. advance: called after every image.
-    Raises OutputError if the page cannot be written, or a folder is in its place that is not a report's.
+    Raises OutputError if the page cannot be written, or a folder is in its place that is not a report's; InputError if
+    not one image can be shown, and nothing else either.
     """
     items = list(report.gallery.items) if report.gallery else []
     pictures = list(_pictures(report.pictures))
@@ -120,7 +122,13 @@ def write_report(report: Report, page: Path, *, problem: Callable[[str], None], 
         blocks += [block(f"picture-{n}", _data_url(data, suffix)) for n, (_, suffix, data) in enumerate(pictures)]
     task = next((task for task in tasks if task is not None), None)
     head = _head(report, index, task, pictures, folder.name if many else None)
+    if items and not (report.tables or report.curves or pictures) and all("problem" in image for image in index):
+        if many:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise InputError(f"none of the {len(items)} images can be shown, so no page is written")
     write_file(page, render_page(report.title, head, blocks, folder=many))
+    if not many and _is_ours(folder):  # of the page that was here before
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _files(images: Iterator[_Packed], pictures: Sequence[tuple[str, str, bytes]]) -> Iterator[tuple[str, bytes]]:
@@ -140,6 +148,12 @@ def _check_ours(folder: Path) -> None:
     strange = None if not folder.is_dir() else next((f for f in folder.iterdir() if not _OURS.fullmatch(f.name)), None)
     if not folder.is_dir() or strange:
         raise OutputError(f"{strange or folder}: is in the place of the page's images; choose another --out")
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether a folder that is there holds a report's images, at least one, and nothing else."""
+    names = [file.name for file in folder.iterdir()] if folder.is_dir() else []
+    return bool(names) and all(map(_OURS.fullmatch, names))
 
 
 def _head(

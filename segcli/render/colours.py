@@ -39,11 +39,12 @@ def class_colours(label_set: LabelSet) -> np.ndarray:
     """uint8 [K, 3] RGB: a class's own colour where the dataset has one, else one that follows from its id.
 
     The id, not the place: a class has its colour in every picture, also where only some classes are known. Where two
-    ids ask for one colour, the later class takes the next that is free.
+    ids ask for one colour, the higher takes the next that is free, in whatever order the classes are listed.
     """
     colours = np.zeros((len(label_set), 3), dtype=np.uint8)
-    taken: set[int] = set()
-    for index, label in enumerate(label_set):
+    own = [label.color for label in label_set if label.color is not None]
+    taken = {place for place, colour in enumerate(map(tuple, PALETTE.tolist())) if colour in own}
+    for index, label in sorted(enumerate(label_set), key=lambda place: place[1].id):
         if label.color is not None:
             colours[index] = label.color
             continue

@@ -13,6 +13,7 @@ from segcli.results.own import holds_record
 from segcli.results.plan import COCO_NAME
 from segcli.results.readers import PredictedImage
 
+STDIN = "stdin"  # what a photo that was piped in is called
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp")  # of photos whose suffix is not known
 
 
@@ -50,6 +51,11 @@ class PhotoFinder:
             raise InputError(f"{image}: its photo could be {found[0]} or {other}; give its folder with --photos")
         if found:
             return found[0]
+        if self.photos is None and image.file == STDIN:
+            raise InputError(
+                f"{image}: this photo was piped into segcli predict, which does not keep it; save it as {STDIN}.jpg "
+                "and name its folder with --photos"
+            )
         where = f"in {self.photos}" if self.photos else "where it was, nor here"
         raise InputError(f"{image}: its photo is not {where}; give the folder of the photos with --photos")
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from segcli.results.ledger import to_json
 from segcli.segments import Segments
+from segcli.types import LabelSet
 
 
 def image_record(
@@ -19,6 +20,7 @@ def image_record(
         run: what is the same for every image of the run (model, rule, …); its keys come first.
         timings: milliseconds by step.
 
+    "classes" are all that the model knows: colours follow from the whole table, not from what one photo shows.
     A segment's id is its value in the panoptic or instance PNG; category_id is the dataset's own; bbox is x, y,
     width, height in pixels; score is null for semantic results, which have none. Instances, which may overlap, carry
     their mask as COCO's compressed RLE; the others' masks are in the PNG.
@@ -30,8 +32,18 @@ def image_record(
         "size": {"width": segments.size[1], "height": segments.size[0]},
         "timings": {step: round(milliseconds, 1) for step, milliseconds in timings.items()},
         "best_score": _score(segments.best_score),
+        "classes": class_records(segments.label_set),
         "segments": segment_records(segments),
     }
+
+
+def class_records(labels: LabelSet) -> list[dict[str, Any]]:
+    """The "classes" of a record: id, name, kind, and the colour of those that have one of their own."""
+    return [
+        {"id": label.id, "name": label.name, "isthing": label.isthing}
+        | ({"color": list(label.color)} if label.color is not None else {})
+        for label in labels
+    ]
 
 
 def segment_records(segments: Segments) -> list[dict[str, Any]]:

@@ -164,6 +164,18 @@ def test_two_hundred_large_photos_stay_below_forty_megabytes(tmp_path: Path) -> 
     assert (tmp_path / "report.html").stat().st_size < 40_000_000 * 2 / 200 + 600_000
 
 
+def test_a_small_page_takes_a_large_ones_place_and_its_folder_goes(tmp_path: Path) -> None:
+    page, folder = tmp_path / "report.html", tmp_path / "report_files"
+    write(report(201), page)
+    assert folder.is_dir()
+    write(report(2), page)
+    assert not folder.exists()
+    folder.mkdir()
+    (folder / "diary.txt").write_text("mine")
+    write(report(2), page)
+    assert (folder / "diary.txt").read_text() == "mine"
+
+
 def test_a_folder_of_others_is_not_replaced(tmp_path: Path) -> None:
     mine = folder_of(tmp_path / "report.html") / "diary.txt"
     mine.parent.mkdir()

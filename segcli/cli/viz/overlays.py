@@ -151,6 +151,8 @@ def overlays(
     )
     for note in gallery.notes:
         say.note(note)
+    for reason in gallery.broken:
+        console.error(reason)
     items = gallery.items[:limit]
     if not items:
         raise UsageError("there is no image in it, and nothing to show")
@@ -161,7 +163,7 @@ def overlays(
     style = Style(color_by.value if color_by else None, alpha, not no_labels, not no_outlines, boxes)
     if not overwrite:
         refuse_existing(targets(gallery, items, out, grid), "replace it with --overwrite, or choose another --out")
-    failed = 0
+    failed = len(gallery.broken)
     with say.progress("drawing", len(items)) as advance:
         for drawn in draw_gallery(gallery, items, selection, style, out, grid):
             if drawn.error is not None:

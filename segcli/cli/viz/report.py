@@ -58,7 +58,7 @@ def report(
     say = Console(quiet=quiet)
     page = out if out.suffix.lower() in (".html", ".htm") and not out.is_dir() else out / "report.html"
     made = read_report(source, photos, task.value if task else None)
-    images = len(made.gallery.items) if made.gallery else 0
+    images, broken = (len(made.gallery.items), len(made.gallery.broken)) if made.gallery else (0, 0)
     if not overwrite:
         files = [page, *([folder_of(page)] if images > MOST_IN_A_FILE else [])]
         refuse_existing(files, "replace it with --overwrite, or choose another --out")
@@ -68,10 +68,12 @@ def report(
         problems.append(message)
         console.error(message)
 
+    for reason in made.gallery.broken if made.gallery else ():
+        problem(reason)
     with say.progress("packing", images) as advance:
         write_report(made, page, problem=problem, advance=advance)
     say.say(page)
     if problems:
         if images > 1:
-            console.error(f"{len(problems)} of {images} images cannot be shown; the page lists them")
+            console.error(f"{len(problems)} of {images + broken} images cannot be shown; the page lists them")
         raise typer.Exit(1)

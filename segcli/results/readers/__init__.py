@@ -14,19 +14,20 @@ from pathlib import Path
 from typing import Literal
 
 from segcli.codecs.json_stream import walk
-from segcli.errors import UsageError
+from segcli.errors import InputError, UsageError
 from segcli.results.readers.base import PredictedImage, Predictions
 from segcli.results.readers.coco import CocoResultsFile
 from segcli.results.readers.masks import MaskFolders, mask_folders
 from segcli.results.readers.panoptic import PanopticFiles
 from segcli.results.readers.records import Records
 from segcli.results.readers.semantic import LabelMaps
-from segcli.types import Task
+from segcli.types import TASKS, Task
 
 __all__ = ["LabelMaps", "PredictedImage", "Predictions", "open_predictions"]
 
 Kind = Literal["results", "panoptic", "record"]
 
+_EVALUATION = "metrics.json"
 _WHOLE: dict[Kind, Callable[[Path, Path], Predictions]] = {"results": CocoResultsFile, "panoptic": PanopticFiles}
 _READABLE = (
     "COCO results JSON, COCO panoptic JSON beside its PNGs, a folder of semantic label maps, or a folder that "
@@ -34,19 +35,25 @@ _READABLE = (
 )
 
 
-def open_predictions(path: Path, task: Task | None = None, *, thresholded: bool = False) -> Predictions:
+def open_predictions(
+    path: Path,
+    task: Task | None = None,
+    *,
+    thresholded: bool = False,
+    broken: Callable[[InputError], None] | None = None,
+) -> Predictions:
     """The predictions in a file or folder.
 
-    task: what they shall answer, where a folder holds results of several kinds (`predict --save coco,json`).
-    thresholded: rather those that were shown than those of every score.
+    task: what they shall answer, where a folder holds results of several kinds (`predict --save coco,json`) or
+    evaluations of several tasks. thresholded: rather those that were shown than those of every score. broken: hears of
+    a damaged file among others in a folder, which is left out; None: it is raised.
 
     Raises:
         UsageError: no such path, or nothing in it that can be read as predictions.
         InputError: a file that is damaged or is not what it seems.
     """
     if path.is_dir():
-        inside = path / "predictions"  # of an evaluation's folder
-        return _in_folder(inside if (path / "metrics.json").is_file() and inside.is_dir() else path, task, thresholded)
+        return _in_folder(_of_evaluation(path, task), task, thresholded, broken)
     if not path.is_file():
         raise UsageError(f"{path}: no such file or folder; predictions are {_READABLE}")
     kind = _kind(path) if path.suffix.lower() == ".json" else None
@@ -55,12 +62,32 @@ def open_predictions(path: Path, task: Task | None = None, *, thresholded: bool 
     return Records(path, [path]) if kind == "record" else _WHOLE[kind](path, path)
 
 
-def _in_folder(folder: Path, task: Task | None, thresholded: bool) -> Predictions:
+def _of_evaluation(folder: Path, task: Task | None) -> Path:
+    """Where an evaluation's folder has its predictions, one of several tasks in that of its task; else the folder."""
+    if not (folder / _EVALUATION).is_file():
+        found = {own: folder / own for own in TASKS if (folder / own / _EVALUATION).is_file()}
+        if not found:
+            return folder
+        if task not in found and len(found) > 1:
+            raise UsageError(f"{folder}: holds evaluations of {', '.join(found)}; choose one with --task")
+        folder = found[task] if task in found else next(iter(found.values()))
+    inside = folder / "predictions"
+    return inside if inside.is_dir() else folder
+
+
+def _in_folder(
+    folder: Path, task: Task | None, thresholded: bool, broken: Callable[[InputError], None] | None
+) -> Predictions:
     """Files for all images go before those of each: instances are unthresholded there."""
     whole: dict[Kind, Path] = {}
     records: list[Path] = []
+    damaged: list[InputError] = []
     for file in _below(folder, ".json"):
-        kind = _kind(file)
+        try:
+            kind = _kind(file)
+        except InputError as error:
+            damaged.append(error)
+            continue
         if kind == "record":
             records.append(file)
         elif kind and file.parent == folder:
@@ -69,7 +96,12 @@ def _in_folder(folder: Path, task: Task | None, thresholded: bool) -> Prediction
                     f"{folder}: both {whole[kind].name} and {file.name} could be meant; give the file itself"
                 )
             whole[kind] = file
-    predicted = Records(folder, records) if records else None
+    if damaged and (broken is None or not (records or whole)):
+        raise damaged[0]
+    for error in damaged:
+        assert broken is not None
+        broken(error)
+    predicted = Records(folder, records, broken) if records else None
     instances = (task or (predicted and predicted.task)) == "instance"
     order: tuple[Kind, ...] = ("results", "record", "panoptic") if instances else ("panoptic", "record", "results")
     for kind in ("record", *order) if thresholded else order:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,25 +26,36 @@ def is_record(value: Any) -> bool:
 
 
 class Records:
-    """A folder of records, or a single one. All must answer the same task."""
+    """A folder of records, or a single one. All must answer the same task.
+
+    broken: hears of a record that cannot be read, which is left out; None: it is raised. Raises InputError for that,
+    and for records of several tasks.
+    """
 
     what = "results of segcli predict"
 
-    def __init__(self, path: Path, files: list[Path]) -> None:
-        self.path, self._files = path, files
+    def __init__(self, path: Path, files: list[Path], broken: Callable[[InputError], None] | None = None) -> None:
+        self.path, self._files = path, list[Path]()
         self.images: list[PredictedImage] = []
         classes: dict[int, Label] = {}
         tasks: dict[Task, Path] = {}
         thresholds: set[float] = set()
         for file in files:
-            record = _read(file)
+            try:
+                record = _read(file)
+                found = _classes(record, file)
+            except InputError as error:
+                if broken is None:
+                    raise
+                broken(error)
+                continue
+            classes |= found
             tasks.setdefault(record["task"], file)
+            self._files.append(file)
             self.images.append(PredictedImage(None, str(record["file_name"])))
-            for segment in record["segments"]:
-                id_ = segment["category_id"]
-                colour = segment.get("color")
-                classes[id_] = Label(id_, segment["category_name"], segment["isthing"], colour and tuple(colour))
             thresholds.add(float((record.get("rule") or {}).get("instance_score", 0)))
+        if not tasks:
+            raise InputError(f"{path}: none of its records of segcli predict can be read; predict again")
         if len(tasks) > 1:
             (one, file), (other, second), *_ = tasks.items()
             raise InputError(f"{file} is {one}, {second} is {other}; one task a folder: give one that holds one")
@@ -71,6 +83,22 @@ class Records:
         masks = tuple(mask_of(segment["segmentation"], size, str(file)) for segment in segments)
         places, values = np.array(classes, dtype=np.int64), np.array(scores, dtype=np.float64)
         return Segments("instance", size, self.labels, places, values, rles=masks)
+
+
+def _classes(record: dict[str, Any], file: Path) -> dict[int, Label]:
+    """The classes that a record tells, by id: all of the model; of records without a table, those of its segments."""
+    try:
+        found = {}
+        for segment in record["segments"]:
+            colour = segment.get("color")
+            id_ = segment["category_id"]
+            found[id_] = Label(id_, segment["category_name"], segment["isthing"], colour and tuple(colour))
+        for row in record.get("classes") or ():
+            colour = row.get("color")
+            found[row["id"]] = Label(row["id"], row["name"], row["isthing"], colour and tuple(colour))
+    except (AttributeError, KeyError, TypeError) as error:
+        raise InputError(f"{file}: not as segcli predict writes it ({error!r}); predict the image again") from error
+    return found
 
 
 def _read(file: Path) -> dict[str, Any]:

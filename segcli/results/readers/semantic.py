@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from segcli.codecs.label_png import read_label_map
-from segcli.errors import InputError
+from segcli.errors import InputError, UsageError
 from segcli.results.readers.base import PredictedImage, in_pixels
 from segcli.segments import Segments
 from segcli.types import LabelSet, Task
@@ -20,6 +20,9 @@ class LabelMaps:
 
     labels: what the values mean, which the files do not say: whoever knows the dataset sets them, with the values that
     it ignores.
+
+    Raises UsageError if the first file is no map but a picture of colours: panoptic ids without their JSON, or no
+    prediction at all. One among others is told when it is read.
     """
 
     task: Task = "semantic"
@@ -27,6 +30,11 @@ class LabelMaps:
     least_score: float | None = None
 
     def __init__(self, path: Path, files: list[Path]) -> None:
+        if _is_of_colours(files[0]):
+            raise UsageError(
+                f"{path}: holds no predictions: {files[0].name} is a picture of colours (panoptic ids?) without the "
+                "JSON that says what they mean; write both, segcli predict --save png,json or --save coco-panoptic"
+            )
         self.path, self._files = path, files
         self.images = [PredictedImage(None, file.relative_to(path).as_posix()) for file in files]
         self.labels = LabelSet(())
@@ -35,6 +43,13 @@ class LabelMaps:
     def read(self, number: int, size: tuple[int, int]) -> Segments:
         """One image's classes."""
         return semantic_segments(self._files[number], size, self.labels, self.ignored)
+
+
+def _is_of_colours(file: Path) -> bool:
+    try:
+        return read_label_map(file).ndim == 3
+    except InputError:  # told when its turn comes
+        return False
 
 
 def semantic_segments(file: Path, size: tuple[int, int], labels: LabelSet, ignored: tuple[int, ...] = ()) -> Segments:
