@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from segcli import console
+from segcli.cli.convert import convert
 from segcli.cli.options import BatchSizeOption, DeviceName, DeviceOption, complete_model
 from segcli.errors import UsageError, WeightsUnavailable
 
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
     from segcli.weights.golden import Golden, GoldenPhoto
     from segcli.weights.manifest import ManifestEntry
 
-app = typer.Typer(no_args_is_help=True, help="List, download and check the models segcli knows.")
+app = typer.Typer(no_args_is_help=True, help="List, download, check and convert models.")
+app.command()(convert)
 
 NameArgument = Annotated[
     str, typer.Argument(metavar="NAME", autocompletion=complete_model, help="A name from `segcli models list`.")

@@ -16,10 +16,12 @@ from torch.overrides import TorchFunctionMode
 from segcli.codecs.files import replace_file
 from segcli.config import ModelConfig, fit_classes, parse_config
 from segcli.errors import CheckpointError, OutputError
+from segcli.models.segmenter import Segmenter
 from segcli.types import InferenceSpec, LabelSet
 from segcli.weights.architectures import build_model, key_map
 from segcli.weights.device import choose_device, choose_dtype
 from segcli.weights.hub import CheckpointFiles, locate
+from segcli.weights.keymap import KeyMap
 from segcli.weights.spec import TABLE, from_table, guess_spec, to_table
 
 
@@ -65,7 +67,7 @@ def load_model(
     spec, facts, config = _spec(table, raw, preprocessor, config, files)
     target_dtype = choose_dtype(dtype, choice.device, facts.get("bf16_loss"))
     state = _read_weights(files.weights)
-    model, stored = _build(config, state, files)
+    model, stored = build(config, key_map(config), state, _place(files))
     model.to(device=choice.device, dtype=target_dtype)
     facts |= {"source": files.source, "device_reason": choice.reason}
     if files.revision:
@@ -151,19 +153,21 @@ class _NoInitialValues(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-def _build(config: ModelConfig, state: dict[str, Tensor], files: CheckpointFiles) -> tuple[nn.Module, torch.dtype]:
-    """A model that holds the tensors of `state`, which are checked against the configuration first."""
+def build(
+    config: ModelConfig, keymap: KeyMap, state: dict[str, Tensor], where: str, meant_by: str = "config.json"
+) -> tuple[Segmenter, torch.dtype]:
+    """A model that holds the tensors of `state`, which are checked against the configuration first, and their type.
+
+    where: the files of the tensors, meant_by: that of the configuration, for errors.
+    """
     with torch.device("meta"), _NoInitialValues():
         model = build_model(config)
-    keymap = key_map(config)
-    where = ", ".join(path.name for path in files.weights)
-    where = f"{files.weights[0].parent / where}" if len(files.weights) == 1 else f"{files.folder} ({where})"
     ours, unexpected = keymap.read(state)
     wanted = model.state_dict()
     missing = [their for name in wanted if name not in ours for their in keymap.names(name) if their not in state]
     extra = unexpected + [name for name in ours if name not in wanted]
     wrong = [
-        f"{keymap.names(name)[0]} is {_shape(ours[name])}, config.json means {_shape(tensor)}"
+        f"{keymap.names(name)[0]} is {_shape(ours[name])}, {meant_by} means {_shape(tensor)}"
         for name, tensor in wanted.items()
         if name in ours and ours[name].shape != tensor.shape
     ]
@@ -173,7 +177,7 @@ def _build(config: ModelConfig, state: dict[str, Tensor], files: CheckpointFiles
         if names
     ]
     if problems:
-        raise CheckpointError(f"{where} does not fit its config.json: {'. '.join(problems)}")
+        raise CheckpointError(f"{where} does not fit its {meant_by}: {'. '.join(problems)}")
     for name, tensor in ours.items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise CheckpointError(f"{where}: {keymap.names(name)[0]} holds NaN or infinite values; the file is damaged")
@@ -181,6 +185,13 @@ def _build(config: ModelConfig, state: dict[str, Tensor], files: CheckpointFiles
     floats = {name: t.float() if t.is_floating_point() else t for name, t in ours.items()}
     model.load_state_dict(floats, strict=True, assign=True)
     return model.eval().requires_grad_(False), stored
+
+
+def _place(files: CheckpointFiles) -> str:
+    """The weight files in words."""
+    if len(files.weights) == 1:
+        return str(files.weights[0])
+    return f"{files.folder} ({', '.join(path.name for path in files.weights)})"
 
 
 def _shape(tensor: Tensor) -> str:

@@ -173,11 +173,17 @@ def label_table(name: str) -> LabelSet:
     )
 
 
+@cache
+def label_tables() -> tuple[str, ...]:
+    """The names of all label tables."""
+    return tuple(sorted(path.stem for path in (_HERE / "labels").glob("*.json")))
+
+
 def table_of(names: list[str]) -> LabelSet | None:
     """The label table whose classes have exactly these names in this order (upper or lower case), or None."""
     wanted = [name.casefold() for name in names]
-    for path in sorted((_HERE / "labels").glob("*.json")):
-        table = label_table(path.stem)
+    for known in label_tables():
+        table = label_table(known)
         if [name.casefold() for name in table.names] == wanted:
             return table
     return None

@@ -1,0 +1,56 @@
+"""`segcli models convert`: a checkpoint of the authors' own code becomes a model folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from segcli.cli.options import TaskName
+from segcli.errors import OutputError
+
+
+def convert(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="model_final_*.pkl of Mask2Former or MaskFormer.", show_default=False)
+    ],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder for the model.", show_default=False)],
+    task: Annotated[
+        TaskName | None,
+        typer.Option(
+            "--task",
+            "-t",
+            metavar="TASK",
+            show_default=False,
+            help="What it was trained for, if the number of its classes leaves a choice.",
+        ),
+    ] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            "--labels",
+            metavar="NAME|FILE",
+            show_default=False,
+            help="Its classes, if their number does not tell: a table of segcli's by name, or a JSON file with COCO's "
+            "categories in the order of the outputs.",
+        ),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a model that is there already.")] = False,
+) -> None:
+    """Convert a checkpoint of the authors' own code into a folder that segcli and transformers load.
+
+    The file is read as arrays alone, no code in it is run. Its name's hash is checked.
+    """
+    from segcli.console import Console, result
+    from segcli.weights.checkpoint import save_model
+    from segcli.weights.hub import CONFIG
+    from segcli.weights.originals.convert import convert as converted
+
+    if (out / CONFIG).exists() and not overwrite:
+        raise OutputError(f"{out} holds a model already: choose another folder, or --overwrite")
+    say = Console()
+    found = converted(file, task.value if task else None, labels)
+    for note in found.notes:
+        say.note(note)
+    result(save_model(found.loaded, out))

@@ -1,0 +1,107 @@
+"""An authors' checkpoint as a model of segcli, which `save_model` writes as a Hugging Face folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from segcli.config import ModelConfig
+from segcli.errors import CheckpointError
+from segcli.types import Task
+from segcli.weights.checkpoint import LoadedModel, build
+from segcli.weights.hf_config import preprocessor, raw_config
+from segcli.weights.keymap import KeyMap
+from segcli.weights.keys import original as keys
+from segcli.weights.keys.table import Table
+from segcli.weights.originals import shapes
+from segcli.weights.originals.files import read_original
+from segcli.weights.originals.protocols import protocol_of
+from segcli.weights.originals.shapes import Shapes, backbone_name
+
+
+@dataclass(frozen=True)
+class Family:
+    """One of the authors' architectures. sign: a tensor that it has and those below it in the list have not."""
+
+    sign: str
+    config: Callable[[Shapes], Any]
+    tables: Callable[[Any], list[Table]]
+
+
+FAMILIES = (
+    Family(f"{keys.PREDICTOR}.query_feat.weight", shapes.mask2former, keys.mask2former),
+    Family(f"{keys.PREDICTOR}.mask_embed.layers.0.weight", shapes.maskformer, keys.maskformer),
+)
+
+
+@dataclass(frozen=True)
+class Converted:
+    """A checkpoint in fp32 on the CPU, ready to be saved; notes: a line about each thing the user should know."""
+
+    loaded: LoadedModel
+    notes: tuple[str, ...]
+
+
+def convert(path: Path, task: Task | None = None, labels: str | None = None) -> Converted:
+    """The authors' file as a model.
+
+    task, labels: what its tensors do not tell, where they leave a choice; see `protocol_of`.
+    Raises CheckpointError for a file that cannot be used, UsageError naming the option that must be given.
+    """
+    original = read_original(path)
+    state = _complete({keys.modern(name): tensor for name, tensor in original.state.items()})
+    family = next((family for family in FAMILIES if family.sign in state), None)
+    if family is None:
+        raise CheckpointError(f"{path}: neither a Mask2Former nor a MaskFormer by the names of its tensors")
+    config: ModelConfig = family.config(Shapes(state, str(path)))
+    published = protocol_of(config, original.digests, task, labels)
+    model, stored = build(config, KeyMap(family.tables(config)), state, str(path), "own shapes")
+    facts = published.facts | {"converted from": path.name}
+    loaded = LoadedModel(
+        model=model,
+        config=config,
+        spec=published.spec,
+        name=path.stem,
+        device=torch.device("cpu"),
+        dtype=torch.float32,
+        facts=facts,
+        raw_config=raw_config(config, published.spec.labels),
+        preprocessor=preprocessor(published.spec, config),
+        stored_dtype=stored,
+    )
+    return Converted(loaded, _notes(loaded, original.named))
+
+
+def _complete(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """With the counters of batch norms, which the frozen ones of detectron2 do without."""
+    suffix = ".running_var"
+    counters = [name.removesuffix(suffix) + ".num_batches_tracked" for name in state if name.endswith(suffix)]
+    return {name: torch.tensor(0) for name in counters} | state
+
+
+def _notes(loaded: LoadedModel, named: bool) -> tuple[str, ...]:
+    config, spec = loaded.config, loaded.spec
+    figures = ", ".join(f"{name} {value:.1f}" for name, value in _metrics(loaded.facts).items())
+    notes = [
+        f"{config.title} with {backbone_name(config.backbone)}, {config.num_queries} queries and {len(spec.labels)} "
+        f"classes ({spec.labels.names[0]}, …) for {', '.join(spec.tasks)}",
+        f"published file: {figures}; licence {loaded.facts['licence']}"
+        if figures
+        else f"none of the published files; test size {spec.size.short} to {spec.size.long}, merge score "
+        f"{spec.rule.score}, overlap {spec.rule.overlap}",
+    ]
+    if not named:
+        notes.append("the file's name has no hash, so whether it is whole was not checked")
+    if config.transformers_class is None:
+        notes.append("segcli alone loads it: transformers has no such architecture")
+    return tuple(notes)
+
+
+def _metrics(facts: Mapping[str, Any]) -> Mapping[str, float]:
+    metrics: Mapping[str, float] = facts.get("metrics", {})
+    return metrics
