@@ -105,7 +105,7 @@ def original_panoptic(classes: torch.Tensor, masks: torch.Tensor) -> list[tuple[
     scores, labels = classes.softmax(-1).max(-1)
     kept = (labels != len(LABELS)) & (scores > 0.85)
     labels, masks = labels[kept], masks[kept]
-    while True:
+    while len(labels):
         owner = masks.softmax(0).argmax(0)
         for label in labels.unique().tolist():
             alike = (labels == label).nonzero().flatten().tolist()
@@ -123,6 +123,7 @@ def original_panoptic(classes: torch.Tensor, masks: torch.Tensor) -> list[tuple[
             q for q in range(len(labels)) if int(labels[q]) not in {int(labels[s]) for s in small} or q not in small
         ]
         labels, masks = labels[rest], masks[rest]
+    return []
 
 
 @given(st.integers(0, 10_000))

@@ -98,9 +98,9 @@ def _in_folder(
             whole[kind] = file
     if damaged and (broken is None or not (records or whole)):
         raise damaged[0]
-    for error in damaged:
-        assert broken is not None
-        broken(error)
+    for problem in damaged:
+        assert broken is not None  # else the first was raised
+        broken(problem)
     predicted = Records(folder, records, broken) if records else None
     instances = (task or (predicted and predicted.task)) == "instance"
     order: tuple[Kind, ...] = ("results", "record", "panoptic") if instances else ("panoptic", "record", "results")
