@@ -124,9 +124,11 @@ def show_stats(splits: Sequence[SplitStats]) -> None:
         row("unusable", [f"{s.unusable:,}" for s in splits])
     row("width", [spread(s.sizes[:, 1]) for s in splits])
     row("height", [spread(s.sizes[:, 0]) for s in splits])
-    row("objects", [f"{int(s.objects.sum()):,}" for s in splits])
-    row("objects an image", [spread(s.objects) for s in splits])
-    row("images without", [f"{int((s.objects == 0).sum()):,}" for s in splits])
+    if any(s.objects.any() for s in splits):
+        row("objects (things)", [f"{int(s.objects.sum()):,}" for s in splits])
+        row("objects an image", [spread(s.objects) for s in splits])
+    row("classes an image", [spread(s.present) for s in splits])
+    row("images without any", [f"{int((s.present == 0).sum()):,}" for s in splits])
     row("void", [f"{s.void:.1%}" for s in splits])
     if any(len(s.areas) for s in splits):
         row("pixels of a thing", [spread(s.areas) for s in splits])
@@ -141,6 +143,6 @@ def show_stats(splits: Sequence[SplitStats]) -> None:
         cells = [of_class.label.name, "thing" if of_class.label.isthing else "stuff"]
         for s in splits:
             c = s.classes[position]
-            cells += [f"{c.images:,}", f"{c.objects:,}", f"{c.share:.2%}"]
+            cells += [f"{c.images:,}", f"{c.objects:,}" if c.objects else "-", f"{c.share:.2%}"]
         table.append(cells)
     console.table(columns, table)

@@ -18,7 +18,8 @@ _LEVELS = {"least": 0, "5 %": 5, "median": 50, "95 %": 95, "most": 100}
 
 @dataclass
 class ClassStats:
-    """One class. objects: crowds left out. share: of all pixels. areas: pixels of its objects."""
+    """One class. objects: crowds left out; stuff has none. share: of all pixels. areas: pixels of its objects, of
+    stuff and of semantic classes those of each image."""
 
     label: Label
     images: int = 0
@@ -30,11 +31,13 @@ class ClassStats:
 
 @dataclass
 class SplitStats:
-    """One split. sizes: int64 [N, 2] H, W. objects: int64 [N] of each image, as the task counts them."""
+    """One split. sizes: int64 [N, 2] H, W. objects: int64 [N] of each image: things without crowds, none if semantic.
+    present: int64 [N], the classes in each image."""
 
     name: str
     sizes: np.ndarray
     objects: np.ndarray
+    present: np.ndarray
     classes: list[ClassStats]
     unusable: int
     void: float
@@ -57,7 +60,8 @@ class SplitStats:
             "height": levels(height),
             "objects": int(self.objects.sum()),
             "objects_per_image": levels(self.objects),
-            "empty_images": int((self.objects == 0).sum()),
+            "classes_per_image": levels(self.present),
+            "empty_images": int((self.present == 0).sum()),
             "object_area": levels(areas),
             "small_medium_large": [int(n) for n in by_size(areas)],
             "classes": [
@@ -104,15 +108,15 @@ def _split(info: DatasetInfo, name: str, rows: list[Facts]) -> SplitStats:
     classes = {label.id: ClassStats(label) for label in info.labels}
     areas: dict[int, list[int]] = {label.id: [] for label in info.labels}
     covered = dict.fromkeys(classes, 0)
-    counts = []
+    counts, kinds = [], []
     for facts in usable:
         present = [row for row in facts.objects if row[0] in classes]
         once = {i for i, _, _ in present if info.task == "semantic" or not classes[i].label.isthing}
-        counts.append(len(once) + sum(label not in once for label, _, _ in present))
+        counts.append(sum(label not in once and not crowd for label, _, crowd in present))
+        kinds.append(len({label for label, _, _ in present}))
         for label in {label for label, _, _ in present}:
             classes[label].images += 1
-        for label in once:  # stuff is one object an image
-            classes[label].objects += 1
+        for label in once:
             areas[label].append(sum(area for i, area, _ in present if i == label))
         for label, area, crowd in present:
             covered[label] += area
@@ -130,6 +134,7 @@ def _split(info: DatasetInfo, name: str, rows: list[Facts]) -> SplitStats:
         name,
         np.array([facts.size for facts in usable], dtype=np.int64).reshape(-1, 2),
         np.array(counts, dtype=np.int64),
+        np.array(kinds, dtype=np.int64),
         list(classes.values()),
         len(rows) - len(usable),
         sum(facts.void for facts in usable) / max(1, pixels),

@@ -20,23 +20,27 @@ def write_charts(splits: Sequence[SplitStats], task: Task, folder: Path) -> list
     Raises:
         OutputError: the folder cannot be written to.
     """
-    counted = "images" if task == "semantic" else "objects"
-    names = [of_class.label.name for of_class in splits[0].classes]
+    semantic = task == "semantic"
+    names = [c.label.name if c.label.isthing or semantic else f"{c.label.name} (stuff)" for c in splits[0].classes]
     numbers = {
-        of_split.name: np.array([c.images if task == "semantic" else c.objects for c in of_split.classes])
-        for of_split in splits
+        s.name: np.array([c.images if semantic or not c.label.isthing else c.objects for c in s.classes])
+        for s in splits
     }
+    stuff = not semantic and not all(c.label.isthing for c in splits[0].classes)
+    counted = "images" if semantic else "objects; of stuff images" if stuff else "objects"
     order = np.argsort(-sum(numbers.values()), kind="stable")
     figures = {
         "classes.png": bars(
             [names[i] for i in order],
             {split: values[order] for split, values in numbers.items()},
-            f"{counted.capitalize()} of each class",
+            "Images of each class" if semantic else "Objects of each class",
             unit=counted,
             log=True,
         ),
         "objects.png": histogram(
-            {s.name: s.objects for s in splits if len(s.objects)}, "Objects in an image", xlabel="objects"
+            {s.name: s.present if semantic else s.objects for s in splits if len(s.objects)},
+            "Classes in an image" if semantic else "Objects in an image (things)",
+            xlabel="classes" if semantic else "objects",
         ),
         "sizes.png": histogram(
             {side: np.concatenate([s.sizes[:, axis] for s in splits]) for axis, side in ((1, "width"), (0, "height"))},
@@ -45,7 +49,7 @@ def write_charts(splits: Sequence[SplitStats], task: Task, folder: Path) -> list
         ),
     }
     areas = {s.name: s.areas for s in splits if len(s.areas)}
-    if areas and task != "semantic":
+    if areas and not semantic:
         figures["areas.png"] = histogram(areas, "Mask areas of things", xlabel="pixels", log=True)
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -231,7 +231,7 @@ class Explain:
         values = np.nan_to_num([report.value for report in reports], nan=-1.0)
         best = int(values.argmax())
         rule = self._rules[best]
-        flags = f"--threshold {rule.score:g} --overlap-threshold {rule.overlap:g}"
+        flags = f"segcli predict --threshold {rule.score:g} --overlap-threshold {rule.overlap:g}"
         note = f"best of {len(values)} tried on these very images: {flags}"
         return Rung(_THRESHOLDS, what, reports[best], note=note if best else f"{note}, those of the model")
 
@@ -274,7 +274,7 @@ class _Shown:
         now, best = min(round(threshold * (_STEPS - 1)), _STEPS - 1), int(f1.argmax())
         return (
             f"of what predict shows, F1 at IoU 0.5 is {f1[now]:.1f} at {threshold:g} and best, {f1[best]:.1f}, "
-            f"at --threshold {best / (_STEPS - 1):g}"
+            f"with segcli predict --task instance --threshold {best / (_STEPS - 1):g}"
         )
 
 

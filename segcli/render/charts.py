@@ -20,8 +20,12 @@ if TYPE_CHECKING:
 
 Series = Sequence[float] | np.ndarray | Mapping[str, Sequence[float] | np.ndarray]
 _ROWS = 40  # bars below each other, before another column begins
-_LENGTH = 26  # characters of a name
+_LENGTH = 26  # characters of a name where many stand close together
+_LONGEST = 60  # and beside a bar
+_CHARACTER = 0.06  # inches of a name's character beside a bar
 _MARKS = ("D", "o", "s")
+_DASHES = ("-", "--", ":", "-.")
+_NARROW = 7  # least width of a histogram's axis: where all values are one, it stands in the middle of its neighbours
 
 
 def bars(
@@ -33,14 +37,15 @@ def bars(
     marks: Mapping[str, Sequence[float] | np.ndarray] | None = None,
     log: bool = False,
 ) -> Figure:
-    """A horizontal bar a name, from top to bottom as given, with its value beside it.
+    """A horizontal bar a name, from 0 and from top to bottom as given, with its value beside it.
 
     Args:
         names: N of them.
         values: [N], or several series by name, which get a bar each; NaN is shown as "–". All integers are counts.
         unit: what the axis measures.
         marks: further series [N], drawn as points over the bars.
-        log: a logarithmic axis, for values that differ by orders of magnitude.
+        log: a logarithmic axis, for values that differ by orders of magnitude. It has no 0 for a bar to begin at, so
+            values are points there.
 
     Returns:
         The figure, for `plots.save(figure, path)`.
@@ -54,7 +59,8 @@ def bars(
     legend = len(series) > 1 or bool(points)
     with matplotlib.rc_context(STYLE | {"axes.grid.axis": "x"}):
         step = 0.2 + 0.11 * (len(series) - 1)
-        picture = figure(max(5.5, 3.7 * columns), max(1.0, rows * step) + 0.9 + 0.3 * legend)
+        wide = 2.2 + _CHARACTER * max((len(shortened(name, _LONGEST)) for name in names), default=0)
+        picture = figure(max(5.5, max(3.7, wide) * columns), max(1.0, rows * step) + 0.9 + 0.3 * legend)
         picture.suptitle(title, x=0.01, ha="left", fontsize="large")
         panels = picture.subplots(1, columns, squeeze=False)[0]
         limits = _limits([*series.values(), *points.values()], log=log, room=not points)
@@ -65,7 +71,8 @@ def bars(
             axes.set_xlim(*limits)
             axes.set_ylim(rows - 0.4, -0.6)
             axes.set_xlabel(unit)
-            _bar_column(axes, names[part], {n: v[part] for n, v in series.items()}, aside=bool(points))
+            shown = {n: v[part] for n, v in series.items()}
+            _bar_column(axes, names[part], shown, aside=bool(points), dots=log)
             for (name, own), mark in zip(points.items(), _MARKS, strict=False):
                 here = own[part]
                 axes.plot(
@@ -106,12 +113,19 @@ def histogram(values: Series, title: str, *, xlabel: str = "", bins: int = 40, l
         picture = figure(5.5, 3.2)
         axes = picture.subplots()
         axes.set_title(title, loc="left", fontsize="large")
-        for name, array in series.items():
+        for number, (name, array) in enumerate(series.items()):
             several = len(series) > 1
-            style: dict[str, Any] = {"histtype": "step", "linewidth": 1.5} if several else {"edgecolor": "white"}
+            style: dict[str, Any] = {"edgecolor": "white"}
+            if several:  # dashed ones leave those below them to be seen
+                style = {"histtype": "step", "linewidth": 1.5, "linestyle": _DASHES[number % len(_DASHES)]}
             axes.hist(array, bins=edges.tolist(), label=f"{name} ({len(array):,})" if several else None, **style)
         if log:
             axes.set_xscale("log")
+        elif edges[-1] - edges[0] < _NARROW:
+            middle = float(edges[0] + edges[-1]) / 2
+            axes.set_xlim(middle - _NARROW / 2, middle + _NARROW / 2)
+            axes.xaxis.get_major_locator().set_params(integer=True)
+            axes.ticklabel_format(axis="x", useOffset=False)
         note = f"; {left_out:,} that are 0 or less left out" if left_out else ""
         axes.set_xlabel(xlabel + note)
         axes.set_ylabel("count")
@@ -129,14 +143,18 @@ def _series(values: Series) -> dict[str, np.ndarray]:
     return {name: np.asarray(array) for name, array in named.items()}
 
 
-def _bar_column(axes: Axes, names: Sequence[str], series: Mapping[str, np.ndarray], *, aside: bool) -> None:
-    """aside: the numbers stand at the right edge, out of the way of what else is drawn beside the bars."""
+def _bar_column(axes: Axes, names: Sequence[str], series: Mapping[str, np.ndarray], *, aside: bool, dots: bool) -> None:
+    """aside: the numbers stand at the right edge, out of the way of what else is drawn beside the bars. dots: points
+    in the place of bars; there is none for 0."""
     places, height = np.arange(len(names)), 0.76 / len(series)
     least, most = axes.get_xlim()
     for number, (name, values) in enumerate(series.items()):
         at = places + (number - (len(series) - 1) / 2) * height
         ends = np.maximum(np.nan_to_num(values.astype(float)), least)
-        axes.barh(at, ends - least, left=least, height=height * 0.92, label=name or None)
+        if dots:
+            axes.plot(np.where(ends > least, ends, np.nan), at, "o", markersize=4, label=name or None)
+        else:
+            axes.barh(at, ends - least, left=least, height=height * 0.92, label=name or None)
         for place, end, value in zip(at, ends.tolist(), values.tolist(), strict=True):
             axes.annotate(
                 _text(value),
@@ -147,7 +165,7 @@ def _bar_column(axes: Axes, names: Sequence[str], series: Mapping[str, np.ndarra
                 fontsize=6.5 if len(series) == 1 else 5.5,
                 annotation_clip=False,
             )
-    axes.set_yticks(places, [shortened(name) for name in names], fontsize=7.5)
+    axes.set_yticks(places, [shortened(name, _LONGEST) for name in names], fontsize=7.5)
     axes.tick_params(axis="y", length=0)
     axes.grid(visible=False, axis="y")
 
@@ -181,6 +199,6 @@ def _text(value: float) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:.1f}" if abs(value) < 1000 else f"{value:,.0f}"
 
 
-def shortened(name: str) -> str:
-    """A name that fits beside a bar."""
-    return name if len(name) <= _LENGTH else name[: _LENGTH - 1] + "…"
+def shortened(name: str, length: int = _LENGTH) -> str:
+    """A name of so many characters at most."""
+    return name if len(name) <= length else name[: length - 1] + "…"

@@ -140,10 +140,11 @@ def calibration(counts: np.ndarray, hits: np.ndarray, scores: np.ndarray, title:
         top.set_ylabel(what)
         picture.legend(loc="outside lower left", fontsize=7.5, ncols=2)
         bottom.bar(centres, counts, width=width, color="0.5")
-        bottom.set_yscale("symlog" if counts.max(initial=0) > 50 else "linear")
+        crowded = counts.max(initial=0) > 50
+        bottom.set_yscale("symlog" if crowded else "linear")
         bottom.set_ylim(bottom=0)
         bottom.set_xlabel("score")
-        bottom.set_ylabel(unit)
+        bottom.set_ylabel(f"{unit} (log from 1)" if crowded else unit)
     return picture
 
 

@@ -27,26 +27,29 @@ def test_counts_are_those_of_the_scenes(tmp_path: Path) -> None:
     found = stats(detect(layouts.coco_panoptic(tmp_path, splits, LABELS), training=False))
     for of_split, shots in zip(found, splits.values(), strict=True):
         assert of_split.sizes.tolist() == [[40, 56]] * len(shots)
-        assert of_split.objects.tolist() == [len(shot.ids) for shot in shots]
+        things = {label.id for label in LABELS if label.isthing}
+        assert of_split.objects.tolist() == [sum(i in things for i in shot.ids) for shot in shots]
+        assert of_split.present.tolist() == [len(set(shot.ids)) for shot in shots]
         for of_class, label in zip(of_split.classes, LABELS, strict=True):
             areas = [int(m.sum()) for s in shots for m, i in zip(s.masks, s.ids, strict=True) if i == label.id]
             assert of_class.areas.tolist() == areas
-            assert (of_class.objects, of_class.images) == (len(areas), sum(label.id in shot.ids for shot in shots))
+            objects = len(areas) if label.isthing else 0
+            assert (of_class.objects, of_class.images) == (objects, sum(label.id in shot.ids for shot in shots))
             assert of_class.share == pytest.approx(sum(areas) / (40 * 56 * len(shots)))
         facts = of_split.to_json()
-        assert facts["objects"] == sum(len(shot.ids) for shot in shots)
+        assert facts["objects"] == of_split.objects.sum()
         assert facts["width"]["median"] == 56
         assert sum(facts["small_medium_large"]) == len(of_split.areas)
 
 
-def test_stuff_in_several_segments_is_one_object(tmp_path: Path) -> None:
+def test_stuff_is_no_object_and_has_one_area_an_image(tmp_path: Path) -> None:
     shot = scenes()["train"][0]
     strip = shot.masks[0].copy()
     strip[:4] = False
     shot.masks = np.concatenate([shot.masks, strip[None]])
     shot.ids = [*shot.ids, 90]
     (of_split,) = stats(detect(layouts.coco_panoptic(tmp_path, {"train": [shot]}, LABELS), training=False))
-    assert of_split.classes[2].objects == 1
+    assert of_split.classes[2].objects == 0
     assert of_split.classes[2].areas.tolist() == [8 * 56]
 
 

@@ -98,6 +98,8 @@ def _table(statistics: QueryStatistics, most: int, say: Console) -> None:
         for query in statistics.order()[:most]
     ]
     say.table([Column("query", numeric=True), Column("used in", numeric=True), Column("as")], rows)
+    if (rest := len(statistics.order()) - len(rows)) > 0:
+        say.say(f"and {rest} more that are used; --most {len(rows) + rest} draws and lists all, --json lists them too")
     dead = statistics.dead
     say.say(f"never used in {statistics.images} images: {', '.join(map(str, dead)) if dead else 'none'}")
 

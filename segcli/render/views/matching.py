@@ -21,9 +21,8 @@ _PANEL = (230, 240)  # (height, width) at most of one of the two masks of a pair
 _DARKEST = 96  # of the channels of a colour that is to be seen on a dimmed photo
 _WRONG = "#B03A00"  # of a query that says another class
 _MAP = "viridis_r"  # cheap is bright
-# A large object's mask can cost a hundred, where differences of a tenth decide about small ones: beyond a range of
-# _WIDE, this exponent gives the cheap end most of the colours.
-_WIDE, _SPREAD = 10.0, 0.4
+_DIGITS = 2  # of a cost; what agrees in these has one colour
+_WRITTEN = 26  # pixels of a cell, at least, that holds its number
 
 
 @dataclass(frozen=True)
@@ -106,7 +105,7 @@ def _title(sheet: Sheet, found: Assignment, rows: int, columns: int) -> None:
     shown = f"{rows} largest objects" if rows < objects else "objects, the largest first"
     text = (
         f"rows: {shown}; columns: {'their queries' if columns <= rows else 'their queries, then the cheapest others'}; "
-        "bright is cheap; boxes: the assignment whose sum is least"
+        "bright is cheap, by rank in its panel; boxes: the assignment whose sum is least"
     )
     sheet.words(_MARGIN, _MARGIN + LINE + 2, text, size=8, color=QUIET)
 
@@ -134,15 +133,18 @@ def _matrix(
     columns: list[int],
     place: tuple[int, int, int, int],
 ) -> None:
-    from matplotlib.colors import PowerNorm
     from matplotlib.patches import Rectangle
 
     part = values[columns][:, [target for _, target in rows]].T
     low, high = float(part.min()), float(part.max())
     x, y, wide, tall = place
     axes = sheet.axes(x, y, wide, tall)
-    spread = _SPREAD if high - low > _WIDE else 1.0
-    axes.imshow(part, cmap=_MAP, norm=PowerNorm(spread, low, high), interpolation="nearest", aspect="auto")
+    places = ranks(part)
+    axes.imshow(places, cmap=_MAP, vmin=0, vmax=1, interpolation="nearest", aspect="auto")
+    if wide / len(columns) >= _WRITTEN:
+        for (line, column), value in np.ndenumerate(part):
+            ink = "black" if places[line, column] < 0.5 else "white"
+            axes.text(column, line, _number(float(value), 1), ha="center", va="center", fontsize=5.5, color=ink)
     axes.grid(False)
     axes.set_yticks([])
     axes.set_xticks([])
@@ -165,6 +167,17 @@ def _matrix(
         ha="right",
         va="bottom",
     )
+
+
+def ranks(costs: np.ndarray) -> np.ndarray:
+    """The share of other costs that are less, 0..1, float64 of the same shape; equal ones have equal shares.
+
+    A large object's mask can cost a hundred, where differences of a tenth decide about small ones: on any scale of the
+    values themselves most of a panel would have one colour.
+    """
+    _, inverse, counts = np.unique(costs.round(_DIGITS), return_inverse=True, return_counts=True)
+    below = np.cumsum(counts) - counts
+    return (below / max(1, int(below[-1])))[inverse].reshape(costs.shape)
 
 
 def _pair(
