@@ -103,6 +103,7 @@ def histogram(values: Series, title: str, *, xlabel: str = "", bins: int = 40, l
         The figure, for `plots.save(figure, path)`.
     """
     import matplotlib
+    from matplotlib.ticker import MaxNLocator
 
     series = _series(values)
     left_out = sum(int((array <= 0).sum()) for array in series.values()) if log else 0
@@ -124,7 +125,7 @@ def histogram(values: Series, title: str, *, xlabel: str = "", bins: int = 40, l
         elif edges[-1] - edges[0] < _NARROW:
             middle = float(edges[0] + edges[-1]) / 2
             axes.set_xlim(middle - _NARROW / 2, middle + _NARROW / 2)
-            axes.xaxis.get_major_locator().set_params(integer=True)
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             axes.ticklabel_format(axis="x", useOffset=False)
         note = f"; {left_out:,} that are 0 or less left out" if left_out else ""
         axes.set_xlabel(xlabel + note)
