@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from segcli import console
 from segcli.cli import options
 from segcli.console import Console
+from segcli.errors import UsageError
 
 if TYPE_CHECKING:
     from segcli.types import Task
@@ -39,6 +41,8 @@ def load(
         return say.progress(what, size, bytes=True)
 
     if model is not None:
+        if task:
+            _check_task(model, task.value)
         return load_model(model, device.value, dtype.value, progress=progress)
     from segcli.weights.hub import locate_default
 
@@ -51,6 +55,15 @@ def load(
         )
         loaded.facts["instead_of"] = default.missing
     return loaded
+
+
+def _check_task(model: str, task: Task) -> None:
+    """Raises UsageError before a download of a known model that does not answer the task."""
+    from segcli.weights.manifest import lookup, models_for
+
+    entry = None if Path(model).is_dir() else lookup(model)
+    if entry and task not in entry.tasks:
+        raise UsageError(f"--task {task}: {entry.name} is for {', '.join(entry.tasks)}; {models_for(task)}")
 
 
 def introduce(loaded: LoadedModel, tasks: Sequence[Task], say: Console) -> None:

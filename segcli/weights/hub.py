@@ -16,7 +16,7 @@ from typing import Literal
 
 from segcli.config import fit_classes, parse_config
 from segcli.errors import CheckpointError, UsageError, WeightsUnavailable
-from segcli.types import Task
+from segcli.types import TASKS, Task
 from segcli.weights import download
 from segcli.weights.download import Progress
 from segcli.weights.manifest import ManifestEntry, default_for, lookup, manifest, offline_default
@@ -284,13 +284,14 @@ def _hub_files(
 def _how_to_go_on(place: _Place, error: Exception) -> str:
     from huggingface_hub import constants
 
-    ready = [f"--model {name}" for name in manifest() if is_here(name)]
+    tasks = set(place.entry.tasks if place.entry else TASKS)
+    ready = [f"--model {name}" for name, entry in manifest().items() if tasks & set(entry.tasks) and is_here(name)]
     return (
         f"{place.name} is not in the cache ({constants.HF_HUB_CACHE}) and cannot be downloaded now: {error}. "
         f"Where there is a network, run `segcli models pull {place.name}`, copy the folder that "
         f"`segcli models path {place.name}` prints (with the files its links lead to) and give it as --model FOLDER"
         f"{'' if place.entry else _did_you_mean(place.repo)}. "
-        f"Ready without a download: {', '.join(ready) or 'none of the known models'}"
+        f"Ready without a download: {', '.join(ready) or 'no known model'}"
     )
 
 

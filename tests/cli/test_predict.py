@@ -14,8 +14,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
 import segcli
+from segcli.cli import app
 from segcli.errors import InputError
 from tests.cli.conftest import Predict, photo
 from tests.fakes import FakeLoaded
@@ -137,6 +139,14 @@ def test_the_only_task_is_the_default(predict: Predict, fake: FakeLoaded) -> Non
     result = predict("a.png", "--task", "instance", "--overwrite")
     assert result.exit_code == 2
     assert "--task instance: this checkpoint is for semantic" in result.stderr
+
+
+def test_a_model_for_something_else_is_not_downloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    photo("a.png")
+    result = CliRunner().invoke(app, ["predict", "a.png", "-m", "detr-resnet-50", "-t", "panoptic"])
+    assert result.exit_code == 2
+    assert "--task panoptic: detr-resnet-50 is for detect; models for panoptic: swin-tiny-coco" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -263,7 +273,6 @@ def test_predicting_imports_only_what_it_needs(shared_dir: Path, tmp_path: Path)
     model = shared_dir / "models" / "facade-reference"
     script = f"""
 import sys
-from segcli.cli import app
 try:
     app(["predict", {str(image)!r}, "--model", {str(model)!r}, "--short-side", "64", "--quiet"])
 except SystemExit as exit:
