@@ -273,6 +273,7 @@ def test_predicting_imports_only_what_it_needs(shared_dir: Path, tmp_path: Path)
     model = shared_dir / "models" / "facade-reference"
     script = f"""
 import sys
+from segcli.cli import app
 try:
     app(["predict", {str(image)!r}, "--model", {str(model)!r}, "--short-side", "64", "--quiet"])
 except SystemExit as exit:
