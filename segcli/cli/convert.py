@@ -13,7 +13,10 @@ from segcli.errors import OutputError
 
 def convert(
     file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="model_final_*.pkl of Mask2Former or MaskFormer.", show_default=False)
+        Path,
+        typer.Argument(
+            metavar="FILE", help="model_final_*.pkl of Mask2Former or MaskFormer, detr-*.pth.", show_default=False
+        ),
     ],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder for the model.", show_default=False)],
     task: Annotated[
@@ -36,6 +39,14 @@ def convert(
             "categories in the order of the outputs.",
         ),
     ] = None,
+    dc5: Annotated[
+        bool | None,
+        typer.Option(
+            "--dc5/--no-dc5",
+            show_default=False,
+            help="Whether the last stage of a DETR's ResNet is dilated, for a file that is not one of the published.",
+        ),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a model that is there already.")] = False,
 ) -> None:
     """Convert a checkpoint of the authors' own code into a folder that segcli and transformers load.
@@ -50,7 +61,7 @@ def convert(
     if (out / CONFIG).exists() and not overwrite:
         raise OutputError(f"{out} holds a model already: choose another folder, or --overwrite")
     say = Console()
-    found = converted(file, task.value if task else None, labels)
+    found = converted(file, task.value if task else None, labels, dc5)
     for note in found.notes:
         say.note(note)
     result(save_model(found.loaded, out))

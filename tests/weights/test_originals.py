@@ -137,7 +137,7 @@ def cut(path: Path) -> None:
         (lambda p: write(p, {"x": np.array([None])}), r"x is an array of object, not"),
         (lambda p: write(p, {"x": "text"}), r"x is str, not an array"),
         (lambda p: write(p, {}), r"no table of tensors"),
-        (lambda p: write(p, {"stem.conv1.weight": np.ones(1)}), r"neither a Mask2Former nor a MaskFormer"),
+        (lambda p: write(p, {"stem.conv1.weight": np.ones(1)}), r"no Mask2Former, MaskFormer or DETR"),
         (cut, r"not a readable pickle .* fetch it again"),
         (lambda p: None, r"is not there"),
         (
@@ -165,10 +165,8 @@ def test_one_line_says_why_a_file_is_refused(make: Callable[[Path], Any], messag
 
 
 def test_a_torch_file_with_objects_is_refused_by_name(tmp_path: Path) -> None:
-    from argparse import Namespace
-
-    torch.save({"model": {}, "args": Namespace(lr=1)}, tmp_path / "checkpoint.pth")
-    with pytest.raises(CheckpointError, match=r"asks for argparse\.Namespace"):
+    torch.save({"model": {}, "where": tmp_path}, tmp_path / "checkpoint.pth")
+    with pytest.raises(CheckpointError, match=r"asks for pathlib\.\w*PosixPath"):
         convert(tmp_path / "checkpoint.pth")
 
 
@@ -233,5 +231,5 @@ def test_the_option_that_must_be_given_is_named(
 
 
 def test_names_no_label_table_holds_are_asked_for() -> None:
-    with pytest.raises(SegcliError, match=r"171 classes, those of COCO-Stuff-10k test: .* --labels FILE"):
+    with pytest.raises(SegcliError, match=r"171 classes, those of COCO-Stuff-10k test: .* --labels"):
         protocol_of(MaskFormerConfig(R50, 171), ("cb03eb",), None, None)

@@ -1,9 +1,10 @@
-"""Names in the checkpoints of the authors' own code: facebookresearch/Mask2Former and MaskFormer (detectron2)."""
+"""Names in the checkpoints of the authors' own code: facebookresearch/Mask2Former and MaskFormer (detectron2), detr."""
 
 from __future__ import annotations
 
-from segcli.config import BackboneConfig, Mask2FormerConfig, MaskFormerConfig, SwinConfig
-from segcli.weights.keys import timm_swin
+from segcli.config import BackboneConfig, DetrConfig, Mask2FormerConfig, MaskFormerConfig, SwinConfig
+from segcli.weights.keys import timm_resnet, timm_swin
+from segcli.weights.keys.detr import MASK_HEAD
 from segcli.weights.keys.table import Table
 
 PIXEL = "sem_seg_head.pixel_decoder"
@@ -64,38 +65,55 @@ MASK2FORMER = {
     f"{PREDICTOR}.decoder_norm": "head.norm",
 }
 
-_LAYER = f"{PREDICTOR}.transformer.decoder.layers.*"
+
+def _decoder(theirs: str) -> dict[str, str]:
+    """DETR's decoder with this prefix, which MaskFormer took over."""
+    layer, own = f"{theirs}.layers.*", "query_decoder.layers.*"
+    return {
+        f"{layer}.self_attn": f"{own}.self_attention",
+        f"{layer}.norm1": f"{own}.self_norm",
+        f"{layer}.multihead_attn": f"{own}.cross",
+        f"{layer}.norm2": f"{own}.cross_norm",
+        f"{layer}.linear1": f"{own}.fc1",
+        f"{layer}.linear2": f"{own}.fc2",
+        f"{layer}.norm3": f"{own}.norm",
+        f"{theirs}.norm": "head.norm",
+    }
+
+
+def _encoder(theirs: str) -> dict[str, str]:
+    """DETR's encoder with this prefix."""
+    layer, own = f"{theirs}.layers.*", "pixel_decoder.encoder.layers.*"
+    return {
+        f"{layer}.self_attn": f"{own}.attention",
+        f"{layer}.norm1": f"{own}.attention_norm",
+        f"{layer}.linear1": f"{own}.fc1",
+        f"{layer}.linear2": f"{own}.fc2",
+        f"{layer}.norm2": f"{own}.norm",
+    }
+
+
 MASKFORMER = {
     **_convolution(f"{PIXEL}.layer_4", "pixel_decoder.stem"),
-    # The authors count from fine to coarse, the code here in the order of use.
-    **{
-        k: v
-        for i in (1, 2, 3)
-        for k, v in _convolution(f"{PIXEL}.adapter_{i}", f"pixel_decoder.laterals.{3 - i}").items()
-    },
-    **{
-        k: v for i in (1, 2, 3) for k, v in _convolution(f"{PIXEL}.layer_{i}", f"pixel_decoder.outputs.{3 - i}").items()
-    },
     f"{PREDICTOR}.query_embed.weight": "query_decoder.query_positions",
     f"{PREDICTOR}.input_proj": "query_decoder.input_proj",
-    f"{_LAYER}.self_attn": "query_decoder.layers.*.self_attention",
-    f"{_LAYER}.norm1": "query_decoder.layers.*.self_norm",
-    f"{_LAYER}.multihead_attn": "query_decoder.layers.*.cross",
-    f"{_LAYER}.norm2": "query_decoder.layers.*.cross_norm",
-    f"{_LAYER}.linear1": "query_decoder.layers.*.fc1",
-    f"{_LAYER}.linear2": "query_decoder.layers.*.fc2",
-    f"{_LAYER}.norm3": "query_decoder.layers.*.norm",
-    f"{PREDICTOR}.transformer.decoder.norm": "head.norm",
-}
-# Of the "6Enc" variants.
-_ENCODER = f"{PIXEL}.transformer.encoder.layers.*"
-MASKFORMER_ENCODER = {
+    **_decoder(f"{PREDICTOR}.transformer.decoder"),
+    # Of the "6Enc" variants.
     f"{PIXEL}.input_proj": "pixel_decoder.input_proj",
-    f"{_ENCODER}.self_attn": "pixel_decoder.encoder.layers.*.attention",
-    f"{_ENCODER}.norm1": "pixel_decoder.encoder.layers.*.attention_norm",
-    f"{_ENCODER}.linear1": "pixel_decoder.encoder.layers.*.fc1",
-    f"{_ENCODER}.linear2": "pixel_decoder.encoder.layers.*.fc2",
-    f"{_ENCODER}.norm2": "pixel_decoder.encoder.layers.*.norm",
+    **_encoder(f"{PIXEL}.transformer.encoder"),
+}
+for _level in (1, 2, 3):  # the authors count from fine to coarse, the code here in the order of use
+    MASKFORMER |= _convolution(f"{PIXEL}.adapter_{_level}", f"pixel_decoder.laterals.{3 - _level}")
+    MASKFORMER |= _convolution(f"{PIXEL}.layer_{_level}", f"pixel_decoder.outputs.{3 - _level}")
+
+DETR = {
+    **{f"backbone.0.body.{theirs}": f"backbone.{ours}" for theirs, ours in timm_resnet.RENAMED.items()},
+    "input_proj": "pixel_decoder.input_proj",
+    **_encoder("transformer.encoder"),
+    "query_embed.weight": "query_decoder.query_positions",
+    **_decoder("transformer.decoder"),
+    "class_embed": "head.classifier",
+    "bbox_embed.layers.*": "head.box_embed.layers.*",
 }
 
 
@@ -106,7 +124,12 @@ def mask2former(config: Mask2FormerConfig) -> list[Table]:
 
 def maskformer(config: MaskFormerConfig) -> list[Table]:
     """Every name of a MaskFormer."""
-    return [_backbone(config.backbone), Table(HEAD | MASKFORMER | MASKFORMER_ENCODER, dropped=COMPUTED)]
+    return [_backbone(config.backbone), Table(HEAD | MASKFORMER, dropped=COMPUTED)]
+
+
+def detr(config: DetrConfig) -> list[Table]:
+    """Every name of a DETR. Its norms are constants and have no counter."""
+    return [Table(DETR | (MASK_HEAD if config.masks else {}), dropped=(r".*\.num_batches_tracked",))]
 
 
 def _backbone(config: BackboneConfig) -> Table:
@@ -116,7 +139,10 @@ def _backbone(config: BackboneConfig) -> Table:
 
 
 def modern(name: str) -> str:
-    """A name as the second version of the authors' code has it, which reads both, as this does."""
+    """A name as the second version of the MaskFormers' code has it, which reads both, as this does; of a DETR with
+    masks, as one without has it.
+    """
+    name = name.removeprefix("detr.")
     if name.startswith("sem_seg_head.") and not name.startswith((f"{PIXEL}.", f"{PREDICTOR}.")):
         name = name.replace("sem_seg_head.", f"{PIXEL}.", 1)
     return name.replace(".static_query.", ".query_feat.")

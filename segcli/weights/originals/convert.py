@@ -10,8 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from segcli.config import ModelConfig
-from segcli.errors import CheckpointError
+from segcli.errors import CheckpointError, UsageError
 from segcli.types import Task
 from segcli.weights.checkpoint import LoadedModel, build
 from segcli.weights.hf_config import preprocessor, raw_config
@@ -26,16 +25,21 @@ from segcli.weights.originals.shapes import Shapes, backbone_name
 
 @dataclass(frozen=True)
 class Family:
-    """One of the authors' architectures. sign: a tensor that it has and those below it in the list have not."""
+    """One of the authors' architectures.
+
+    sign: a tensor that it has and those below it in the list have not. dilated: see `convert`; None: it never is.
+    """
 
     sign: str
     config: Callable[[Shapes], Any]
     tables: Callable[[Any], list[Table]]
+    dilated: Callable[[Any], Any] | None = None
 
 
 FAMILIES = (
     Family(f"{keys.PREDICTOR}.query_feat.weight", shapes.mask2former, keys.mask2former),
     Family(f"{keys.PREDICTOR}.mask_embed.layers.0.weight", shapes.maskformer, keys.maskformer),
+    Family("bbox_embed.layers.0.weight", shapes.detr, keys.detr, shapes.dilate),
 )
 
 
@@ -47,19 +51,22 @@ class Converted:
     notes: tuple[str, ...]
 
 
-def convert(path: Path, task: Task | None = None, labels: str | None = None) -> Converted:
+def convert(path: Path, task: Task | None = None, labels: str | None = None, dilated: bool | None = None) -> Converted:
     """The authors' file as a model.
 
-    task, labels: what its tensors do not tell, where they leave a choice; see `protocol_of`.
+    task, labels: what its tensors do not tell, where they leave a choice; see `protocol_of`. dilated: whether the last
+    stage of a DETR's ResNet is (DC5), for one that is none of the published files.
     Raises CheckpointError for a file that cannot be used, UsageError naming the option that must be given.
     """
     original = read_original(path)
     state = _complete({keys.modern(name): tensor for name, tensor in original.state.items()})
     family = next((family for family in FAMILIES if family.sign in state), None)
     if family is None:
-        raise CheckpointError(f"{path}: neither a Mask2Former nor a MaskFormer by the names of its tensors")
-    config: ModelConfig = family.config(Shapes(state, str(path)))
-    published = protocol_of(config, original.digests, task, labels)
+        raise CheckpointError(f"{path}: no Mask2Former, MaskFormer or DETR by the names of its tensors")
+    published = protocol_of(family.config(Shapes(state, str(path))), original.digests, task, labels)
+    config = published.config
+    if family.dilated is not None and _is_dilated(path, published.dilated, dilated):
+        config = family.dilated(config)
     model, stored = build(config, KeyMap(family.tables(config)), state, str(path), "own shapes")
     facts = published.facts | {"converted from": path.name}
     loaded = LoadedModel(
@@ -75,6 +82,16 @@ def convert(path: Path, task: Task | None = None, labels: str | None = None) -> 
         stored_dtype=stored,
     )
     return Converted(loaded, _notes(loaded, original.named))
+
+
+def _is_dilated(path: Path, published: bool | None, said: bool | None) -> bool:
+    if published is None and said is None:
+        raise UsageError(f"{path}: its tensors do not tell whether its ResNet is dilated: say with --dc5 or --no-dc5")
+    if None not in (published, said) and published != said:
+        raise UsageError(
+            f"--{'' if said else 'no-'}dc5: {path} is a published file, which is {'' if published else 'not '}dilated"
+        )
+    return bool(published or said)
 
 
 def _complete(state: dict[str, Tensor]) -> dict[str, Tensor]:

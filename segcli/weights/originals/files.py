@@ -6,6 +6,7 @@ import hashlib
 import importlib
 import pickle
 import re
+from argparse import Namespace
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -124,7 +125,12 @@ def _unpickle(path: Path) -> Any:
 
 
 def _torch_load(path: Path) -> Any:
-    return _guarded(path, lambda: torch.load(path, map_location="cpu", weights_only=True))
+    def read() -> Any:
+        # DETR's training keeps its options in one; it is a container, no code.
+        with torch.serialization.safe_globals([Namespace]):
+            return torch.load(path, map_location="cpu", weights_only=True)
+
+    return _guarded(path, read)
 
 
 def _guarded(path: Path, read: Callable[[], Any]) -> Any:

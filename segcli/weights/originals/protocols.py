@@ -5,19 +5,18 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from segcli.config import ModelConfig
+from segcli.config import MODEL_TYPES, ModelConfig, answers, fit_classes
 from segcli.errors import UsageError
 from segcli.types import InferenceSpec, InputSize, Label, LabelSet, Task
 from segcli.weights.manifest import label_table, label_tables
 from segcli.weights.originals.shapes import backbone_name
 
 _TABLE = Path(__file__).with_name("protocols.toml")
-_LICENCE = "CC BY-NC 4.0"  # both repositories' MODEL_ZOO.md
 
 
 @dataclass(frozen=True)
@@ -32,21 +31,30 @@ class Protocol:
     measured: str
     files: dict[str, list[float]]
     labels: str | None = None
-    classes: int | None = None
+    outputs: int | None = None
+    masks: bool | None = None
+    dilated: bool | None = None
     backbones: tuple[str, ...] = ()
+    licence: str = "CC BY-NC 4.0"  # both MaskFormers' MODEL_ZOO.md
 
-    @property
-    def num_classes(self) -> int:
-        """How many classes its checkpoints have."""
-        return self.classes or len(label_table(self.labels or ""))
+    def fits(self, config: ModelConfig) -> bool:
+        """Whether its checkpoints have this architecture and as many outputs."""
+        outputs = self.outputs or len(label_table(self.labels or ""))
+        found = (config.model_type, config.num_classes, getattr(config, "masks", None))
+        return found == (self.family, outputs, self.masks)
 
 
 @dataclass(frozen=True)
 class Published:
-    """The protocol of one checkpoint. facts: licence and published metrics, if it is one of the published files."""
+    """The protocol of one checkpoint, and its configuration with the classes of the protocol.
 
+    facts: licence and published metrics, dilated: see protocols.toml; both of a published file alone.
+    """
+
+    config: ModelConfig
     spec: InferenceSpec
-    facts: dict[str, Any]
+    facts: dict[str, Any] = field(default_factory=dict)
+    dilated: bool | None = None
 
 
 @cache
@@ -59,7 +67,7 @@ def protocols() -> tuple[Protocol, ...]:
 def _protocol(row: dict[str, Any]) -> Protocol:
     values: dict[str, Any] = {"rule": {}}
     values |= {name: tuple(value) if isinstance(value, list) else value for name, value in row.items()}
-    values["size"] = InputSize(**row["size"])
+    values["size"] = replace(MODEL_TYPES[row["family"]].size, **row.get("size", {}))
     return Protocol(**values)
 
 
@@ -69,34 +77,42 @@ def protocol_of(config: ModelConfig, digests: Sequence[str], task: Task | None, 
     labels: a table of segcli's by name, or a JSON file with COCO's `categories`.
     Raises UsageError naming the option that has to be given where more than one protocol fits, or none.
     """
-    own = _read_labels(labels) if labels else None
-    if own is not None and len(own) != config.num_classes:
-        raise UsageError(f"--labels {labels}: {len(own)} classes, but the checkpoint has {config.num_classes}")
     row = _published(config, digests) or _like(config, task, labels)
+    own = _read_labels(labels) if labels else None
+    table = own or (label_table(row.labels) if row and row.labels else None)
+    if table is None:
+        what = f"those of {row.measured}" if row else f"which are those of no published {config.title}"
+        wanted = f" for {task}" if task and row is None else ""
+        raise UsageError(
+            f"{config.num_classes} classes, {what}{wanted}: give their names with --labels, as COCO's categories in a "
+            "JSON file"
+        )
+    fitting = fit_classes(config, table.ids)
+    if fitting is None:
+        raise UsageError(f"--labels {labels}: {len(table)} classes, but the checkpoint has {config.num_classes}")
+    tasks = row.tasks if row else _tasks(config, task)
+    if task is not None and task not in tasks:
+        raise UsageError(f"--task {task}: this checkpoint was made for {' and '.join(tasks)}")
     if row is None:
-        return Published(_unknown(config, task, own), {})
-    if task is not None and task not in row.tasks:
-        raise UsageError(f"--task {task}: this checkpoint was made for {' and '.join(row.tasks)}")
-    if own is None and row.labels is None:
-        raise UsageError(f"{config.num_classes} classes, those of {row.measured}: give their names with --labels FILE")
-    names = own or label_table(row.labels or "")
-    spec = InferenceSpec(row.tasks, names, row.size, replace(config.rule, **row.rule))
+        return Published(fitting, InferenceSpec(tasks, table, config.size, config.rule))
+    spec = InferenceSpec(tasks, table, row.size, replace(config.rule, **row.rule))
     figures = next((row.files[digest] for digest in digests if digest in row.files), None)
     if figures is None:
-        return Published(spec, {})
+        return Published(fitting, spec)
     metrics = dict(zip(row.metrics, figures, strict=True))
-    return Published(spec, {"licence": _LICENCE, "metrics": metrics, "status": "published"})
+    return Published(fitting, spec, {"licence": row.licence, "metrics": metrics, "status": "published"}, row.dilated)
 
 
 def _published(config: ModelConfig, digests: Sequence[str]) -> Protocol | None:
     """Of the published file with such a hash."""
-    rows = (row for row in _fitting(config) if not set(digests).isdisjoint(row.files))
+    rows = (row for row in protocols() if row.fits(config) and not set(digests).isdisjoint(row.files))
     return next(rows, None)
 
 
 def _like(config: ModelConfig, task: Task | None, labels: str | None) -> Protocol | None:
     """Of the published checkpoints with as many classes, for one that is none of them; None if there are none."""
-    rows = [row for row in _fitting(config) if labels in (None, row.labels) and task in (None, row.tasks[0])]
+    rows = [row for row in protocols() if row.fits(config) and labels in (None, row.labels)]
+    rows = [row for row in rows if task in (None, row.tasks[0])]
     if len(kinds := {(row.labels, row.tasks) for row in rows}) > 1:
         tasks = [tasks[0] for _, tasks in kinds]
         raise UsageError(
@@ -107,23 +123,12 @@ def _like(config: ModelConfig, task: Task | None, labels: str | None) -> Protoco
     return next((row for row in rows if name in row.backbones), rows[0] if rows else None)
 
 
-def _fitting(config: ModelConfig) -> list[Protocol]:
-    return [row for row in protocols() if (row.family, row.num_classes) == (config.model_type, config.num_classes)]
-
-
-def _unknown(config: ModelConfig, task: Task | None, labels: LabelSet | None) -> InferenceSpec:
+def _tasks(config: ModelConfig, task: Task | None) -> tuple[Task, ...]:
     """Of a checkpoint trained by somebody else on data of his own."""
-    if labels is None:
-        raise UsageError(
-            f"{config.num_classes} classes, which are those of no published {config.title}"
-            f"{f' for {task}' if task else ''}: give their names with --labels, as COCO's categories in a JSON file"
-        )
-    if task is None:
-        raise UsageError(f"say with --task what it was trained for: {', '.join(config.tasks)}")
-    if task not in config.tasks:
-        raise UsageError(f"--task {task}: {config.title} does {', '.join(config.tasks)}")
-    tasks = config.tasks if task == "panoptic" else (task,)
-    return InferenceSpec(tasks, labels, InputSize(), config.rule)
+    possible = answers(config)
+    if task is None and len(possible) > 1:
+        raise UsageError(f"say with --task what it was trained for: {', '.join(possible)}")
+    return possible if task in (None, "panoptic") or task not in possible else (task,)
 
 
 def _read_labels(value: str) -> LabelSet:

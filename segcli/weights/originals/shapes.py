@@ -1,19 +1,19 @@
 """Configurations from the names and shapes of an authors' checkpoint, which holds none.
 
 Two things shapes do not tell and the authors never varied: 8 attention heads, and strides in the 3×3 convolutions of
-ResNet's blocks.
+ResNet's blocks. A third they did, in DETR: whether the last stage of the ResNet is dilated (DC5).
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isqrt
 
 from torch import Tensor
 
-from segcli.config import BackboneConfig, Mask2FormerConfig, MaskFormerConfig, ResNetConfig, SwinConfig
+from segcli.config import BackboneConfig, DetrConfig, Mask2FormerConfig, MaskFormerConfig, ResNetConfig, SwinConfig
 from segcli.errors import CheckpointError
 from segcli.weights.keys.original import PIXEL, PREDICTOR
 
@@ -85,6 +85,36 @@ def maskformer(shapes: Shapes) -> MaskFormerConfig:
         num_attention_heads=_HEADS,
         no_object_weight=_no_object(shapes),
     )
+
+
+def detr(shapes: Shapes) -> DetrConfig:
+    """With a class for every output, and not dilated."""
+    queries, hidden = shapes.of("query_embed.weight", 2)
+    layer = "transformer.encoder.layers"
+    stages = [f"backbone.0.body.layer{i}" for i in (1, 2, 3, 4)]
+    return DetrConfig(
+        backbone=ResNetConfig(
+            depths=tuple(shapes.count(stage) for stage in stages),
+            hidden_sizes=tuple(shapes.of(f"{stage}.0.conv3.weight", 4)[0] for stage in stages),
+            embedding_size=shapes.of("backbone.0.body.conv1.weight", 4)[0],
+            frozen_norms=True,
+        ),
+        num_classes=shapes.of("class_embed.weight", 2)[0] - 1,
+        masks="mask_head.lay1.weight" in shapes.state,
+        num_queries=queries,
+        hidden_dim=hidden,
+        encoder_layers=shapes.count(layer),
+        decoder_layers=shapes.count("transformer.decoder.layers"),
+        dim_feedforward=shapes.of(f"{layer}.0.linear1.weight", 2)[0],
+        num_attention_heads=_HEADS,
+    )
+
+
+def dilate(config: DetrConfig) -> DetrConfig:
+    """With the last stage dilated, which transformers knows of timm's ResNets alone."""
+    if not isinstance(config.backbone, ResNetConfig):
+        raise AssertionError("read as a ResNet")
+    return replace(config, backbone=replace(config.backbone, dilated=True, timm_names=True))
 
 
 def _classes(shapes: Shapes) -> int:
