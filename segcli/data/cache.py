@@ -7,9 +7,10 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 VARIABLE = "SEGCLI_CACHE"
 
@@ -67,11 +68,21 @@ def write_json(file: Path, value: Any) -> None:
 
 def write_bytes(file: Path, data: bytes) -> bool:
     """Keep bytes, written beside and renamed; False if the disk would not have them."""
-    part = file.with_name(f".{file.name}.part-{os.getpid()}")
     try:
-        part.write_bytes(data)
-        os.replace(part, file)
+        with written_beside(file) as stream:
+            stream.write(data)
     except OSError:
-        part.unlink(missing_ok=True)
         return False
     return True
+
+
+@contextmanager
+def written_beside(file: Path) -> Iterator[BinaryIO]:
+    """A stream to a file beside, which is renamed when all is written and removed otherwise. Raises OSError."""
+    part = file.with_name(f".{file.name}.part-{os.getpid()}")
+    try:
+        with part.open("wb") as stream:
+            yield stream
+        os.replace(part, file)
+    finally:
+        part.unlink(missing_ok=True)
