@@ -1,18 +1,22 @@
 """Take a trained model into the package: python recipes/bundle.py RUN NAME
 
 Reads RUN/best, stores it as fp16 in segcli/bundled/NAME (its README, written by hand, stays) with its label table, and
-prints the rows for weights.toml. `--licence` is that of the weights.
+prints the rows for weights.toml. A label table of the same classes stays as it is, and its colours become the model's.
+`--licence` is that of the weights.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
+from segcli.types import LabelSet
 from segcli.weights.checkpoint import load_model, save_model
+from segcli.weights.manifest import label_table, label_tables
 
 PACKAGE = Path(__file__).resolve().parents[1] / "segcli"
 
@@ -27,15 +31,12 @@ def main() -> None:
     loaded = load_model(arguments.run / "best", "cpu", "fp32")
     loaded.stored_dtype = torch.float16
     loaded.facts["licence"] = arguments.licence
+    name = f"{arguments.name}_{len(loaded.spec.labels)}"
+    if name in label_tables() and _classes(label_table(name)) == _classes(loaded.spec.labels):
+        loaded.spec = replace(loaded.spec, labels=label_table(name))
+    else:
+        _write(PACKAGE / "weights" / "labels" / f"{name}.json", loaded.spec.labels, arguments.dataset)
     folder = save_model(loaded, PACKAGE / "bundled" / arguments.name)
-    labels = [
-        {"id": x.id, "name": x.name, "isthing": x.isthing} | ({"color": list(x.color)} if x.color else {})
-        for x in loaded.spec.labels
-    ]
-    table = {"dataset": arguments.dataset, "readme": "Order = order of the model's class logits.", "categories": labels}
-    name = f"{arguments.name}_{len(labels)}"
-    path = PACKAGE / "weights" / "labels" / f"{name}.json"
-    path.write_text(json.dumps(table, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     size, rule, spec = loaded.spec.size, loaded.spec.rule, loaded.spec
     print(f"{folder}: {(folder / 'model.safetensors').stat().st_size / 1e6:.1f} MB")
     print(f'labels = "{name}"')
@@ -44,6 +45,19 @@ def main() -> None:
     print(f"size = {{ short = {size.short}, long = {size.long} }}")
     print(f"rule = {{ score = {rule.score}, overlap = {rule.overlap}, mask_min = {rule.mask_min} }}  # {rule}")
     print(f"mean = {list(spec.mean)}\nstd = {list(spec.std)}")
+
+
+def _classes(labels: LabelSet) -> list[tuple[int, str, bool]]:
+    return [(label.id, label.name, label.isthing) for label in labels]
+
+
+def _write(path: Path, labels: LabelSet, dataset: str) -> None:
+    entries = [
+        {"id": x.id, "name": x.name, "isthing": x.isthing} | ({"color": list(x.color)} if x.color else {})
+        for x in labels
+    ]
+    table = {"dataset": dataset, "readme": "Order = order of the model's class logits.", "categories": entries}
+    path.write_text(json.dumps(table, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
