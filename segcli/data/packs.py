@@ -78,7 +78,7 @@ def pack(file: Path, kind: str, piece: Piece) -> Pack:
     if index is None:
         folder = data_file.parent  # not the system's temporary one, which may be memory itself
         try:
-            with written_beside(data_file) as data, tempfile.SpooledTemporaryFile(_IN_MEMORY, dir=folder) as spill:
+            with written_beside(data_file) as data, tempfile.SpooledTemporaryFile(_IN_MEMORY, dir=str(folder)) as spill:
                 packing = Packing(file, piece, spill)
                 packing.read()
                 index = packing.join(data)
