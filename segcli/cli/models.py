@@ -38,18 +38,31 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of 
 @app.command(name="list")
 def list_models(as_json: JsonOption = False) -> None:
     """List the models segcli knows by name, with their published metrics and the licence of their weights."""
+    from itertools import groupby
+
+    from segcli.config import MODEL_TYPES
     from segcli.console import Column
     from segcli.weights.manifest import manifest
 
-    entries = manifest().values()
+    entries = list(manifest().values())
     if as_json:
         console.json_document([_facts(entry) for entry in entries])
         return
-    columns = [Column("Name"), Column("Metric", numeric=True), Column("Licence"), Column("Here")]  # fits 80 columns
-    rows = [_row(entry) for entry in entries]
+    columns = [Column("Name"), Column("Task"), Column("Size", numeric=True), Column("Metric", numeric=True)]
+    columns += [Column("Licence"), Column("Here")]
+    families = list(MODEL_TYPES)
+    entries.sort(key=lambda entry: families.index(entry.family))  # stable: within a family as in weights.toml
+    rows: list[list[object]] = []
+    for family, members in groupby(entries, key=lambda entry: entry.family):
+        rows += [[""] * len(columns)] * bool(rows) + [[MODEL_TYPES[family].title] + [""] * (len(columns) - 1)]
+        rows += [_row(entry) for entry in members]
     console.table(columns, rows)
-    console.result("* the task's default, without --model. Panoptic Mask2Formers do all three tasks.")
-    console.result("Metrics are the authors' own; ✓ verified with segcli. More: segcli models show NAME")
+    console.result(
+        "* the task's default, without --model. After a task the first letters of others the model does too."
+    )
+    console.result(
+        "Size: parameters. Metrics are the authors' own; ✓ verified with segcli. More: segcli models show NAME"
+    )
 
 
 def _row(entry: ManifestEntry) -> list[object]:
@@ -60,7 +73,9 @@ def _row(entry: ManifestEntry) -> list[object]:
     star = " *" if any(default_for(task) == entry.name for task in entry.tasks) else ""
     here = verifications().get(entry.name)
     check = " ✓" if entry.verified or (here is not None and here.passed) else "  "
-    return [entry.name + star, entry.headline + check, entry.licence, is_here(entry.name) or "-"]
+    task = "+".join([entry.tasks[0], *(other[0] for other in entry.tasks[1:])])
+    size = f"{entry.parameters / 1e6:.0f}M"
+    return [entry.name + star, task, size, entry.headline + check, entry.licence, is_here(entry.name) or "-"]
 
 
 @app.command()

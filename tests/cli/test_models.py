@@ -48,11 +48,13 @@ def cached(cache: Path, repo: str, revision: str) -> Path:
 
 def test_list_names_every_model_with_its_metric_and_licence() -> None:
     lines = run("list").stdout.splitlines()
+    headings = [line.strip() for line in lines if line.strip() in ("Mask2Former", "MaskFormer", "DETR")]
+    assert headings == ["Mask2Former", "MaskFormer", "DETR"]
+    assert max(map(len, lines)) <= 100
     for entry in manifest().values():
         (line,) = [line for line in lines if line.split()[:1] == [entry.name]]
         assert all(part in line for part in (entry.headline, entry.licence))
         assert ("✓" in line) == entry.verified
-        assert len(line.rstrip()) <= 80  # a terminal's width, so that no name is cut
     assert sum("CC BY-NC 4.0" in line for line in lines) == 45
     (line,) = [line for line in lines if line.startswith("swin-tiny-ade-semantic ")]
     assert line.startswith("swin-tiny-ade-semantic * ")  # the default of its task
