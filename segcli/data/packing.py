@@ -13,7 +13,7 @@ from segcli.data.records import out_of_range
 from segcli.errors import InputError, UsageError
 
 Piece = Callable[[dict[str, Any]], "dict[str, Any] | None"]
-_WHOLE = 32 << 20  # bytes of a file that is parsed at once: a third faster than walking it, for ten times the memory
+_WHOLE = 32 << 20  # bytes of a file that is parsed at once: a tenth less time than walking it, 4 to 7 times the memory
 _ENCODER = json.JSONEncoder(separators=(",", ":"))
 _TABLES = ("images", "categories", "annotations")
 
