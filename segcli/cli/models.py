@@ -57,12 +57,9 @@ def list_models(as_json: JsonOption = False) -> None:
         rows += [[""] * len(columns)] * bool(rows) + [[MODEL_TYPES[family].title] + [""] * (len(columns) - 1)]
         rows += [_row(entry) for entry in members]
     console.table(columns, rows)
-    console.result(
-        "* the task's default, without --model. After a task the first letters of others the model does too."
-    )
-    console.result(
-        "Size: parameters. Metrics are the authors' own; ✓ verified with segcli. More: segcli models show NAME"
-    )
+    console.result("* the task's default, without --model. +i +s +d: the model does these tasks too.")
+    console.result("Size: parameters. Metrics are the authors' own; ✓ verified with segcli.")
+    console.result("More: segcli models show NAME")
 
 
 def _row(entry: ManifestEntry) -> list[object]:

@@ -1,5 +1,6 @@
 """Every tensor of an authors' checkpoint, by the modules their code is made of: facebookresearch/Mask2Former and
-MaskFormer, with detectron2's ResNet. Written from their constructors alone; nothing here comes from segcli's tables.
+MaskFormer, with detectron2's ResNet, and detr. Written from their constructors alone; nothing here comes from segcli's
+tables.
 """
 
 from __future__ import annotations
@@ -113,6 +114,44 @@ def maskformer(backbone: Swin | ResNet, classes: int, queries: int = 100, dim: i
     return whole(backbone, pixel, query, classes)
 
 
+def detr(outputs: int, masks: bool, dim: int = 32, width: int = 8) -> Shapes:
+    """DETR, or DETRsegm with masks; torchvision's ResNet of one block a stage, one layer each in both Transformers."""
+    before, body = width, {"conv1.weight": (width, 3, 7, 7)} | statistics("bn1", width)
+    for stage in range(4):
+        out, block = 4 * width * 2**stage, f"layer{stage + 1}.0"
+        inner = out // 4
+        sizes = ((inner, before, 1), (inner, inner, 3), (out, inner, 1))
+        for i, (to, into, side) in enumerate(sizes, start=1):
+            body |= {f"{block}.conv{i}.weight": (to, into, side, side)} | statistics(f"{block}.bn{i}", to)
+        body |= {f"{block}.downsample.0.weight": (out, before, 1, 1)} | statistics(f"{block}.downsample.1", out)
+        before = out
+    found = under("backbone.0.body", body) | linear("input_proj", dim, before, 1, 1)
+    for part, norms in (("encoder", 2), ("decoder", 3)):
+        layer = f"transformer.{part}.layers.0"
+        found |= attention(f"{layer}.self_attn", dim)
+        found |= linear(f"{layer}.linear1", 2 * dim, dim) | linear(f"{layer}.linear2", dim, 2 * dim)
+        for i in range(norms):
+            found |= norm(f"{layer}.norm{i + 1}", dim)
+    found |= attention("transformer.decoder.layers.0.multihead_attn", dim) | norm("transformer.decoder.norm", dim)
+    found |= {"query_embed.weight": (5, dim)} | linear("class_embed", outputs + 1, dim)
+    for i, size in enumerate((dim, dim, 4)):
+        found |= linear(f"bbox_embed.layers.{i}", size, dim)
+    if not masks:
+        return found
+    head = linear("bbox_attention.q_linear", dim, dim) | linear("bbox_attention.k_linear", dim, dim)
+    steps = [dim + 8, dim // 2, dim // 4, dim // 8, dim // 16]
+    for i, (into, out) in enumerate(zip([dim + 8, *steps], [dim + 8, *steps[1:]], strict=False), start=1):
+        head |= linear(f"mask_head.lay{i}", out, into, 3, 3) | norm(f"mask_head.gn{i}", out)
+    for i, (into, out) in enumerate(zip((16 * width, 8 * width, 4 * width), steps[1:4], strict=True), start=1):
+        head |= linear(f"mask_head.adapter{i}", out, into, 1, 1)
+    return under("detr", found) | head | linear("mask_head.out_lay", 1, steps[4], 3, 3)
+
+
+def statistics(name: str, dim: int) -> Shapes:
+    """A norm whose four tensors are constants."""
+    return norm(name, dim) | {f"{name}.running_mean": (dim,), f"{name}.running_var": (dim,)}
+
+
 def old(name: str) -> str:
     """A name as their first version had it."""
     name = name.replace("sem_seg_head.pixel_decoder.", "sem_seg_head.")
@@ -149,8 +188,7 @@ def normed(name: str, out: int, into: int, side: int) -> Shapes:
 
 
 def frozen(name: str, out: int, into: int, side: int) -> Shapes:
-    statistics: Shapes = {f"{name}.norm.running_mean": (out,), f"{name}.norm.running_var": (out,)}
-    return normed(name, out, into, side) | statistics
+    return {f"{name}.weight": (out, into, side, side)} | statistics(f"{name}.norm", out)
 
 
 def attention(name: str, dim: int) -> Shapes:

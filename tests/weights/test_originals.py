@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,11 @@ import numpy as np
 import pytest
 import torch
 
-from segcli.config import Mask2FormerConfig, MaskFormerConfig, ModelConfig, ResNetConfig, SwinConfig
+from segcli.config import DetrConfig, Mask2FormerConfig, MaskFormerConfig, ModelConfig, ResNetConfig, SwinConfig
 from segcli.errors import CheckpointError, SegcliError, UsageError
 from segcli.types import Task
 from segcli.weights.architectures import build_model
+from segcli.weights.checkpoint import load_model, save_model
 from segcli.weights.keymap import KeyMap
 from segcli.weights.keys import original
 from segcli.weights.manifest import manifest
@@ -233,3 +235,38 @@ def test_the_option_that_must_be_given_is_named(
 def test_names_no_label_table_holds_are_asked_for() -> None:
     with pytest.raises(SegcliError, match=r"171 classes, those of COCO-Stuff-10k test: .* --labels"):
         protocol_of(MaskFormerConfig(R50, 171), ("cb03eb",), None, None)
+
+
+# -------------------------------------------------------------------------------------------------------------- DETR
+
+
+def detr_file(path: Path, outputs: int, masks: bool) -> Path:
+    """A small DETR as facebookresearch/detr saves it, its options beside it."""
+    tensors = names.detr(outputs, masks)
+    state = {name: torch.from_numpy(array) for name, array in random(tensors).items()}
+    torch.save({"model": state, "args": Namespace(lr=1e-4), "epoch": 3}, path)
+    return path
+
+
+@pytest.mark.parametrize(("outputs", "masks", "classes"), [(91, False, 80), (250, True, 133)])
+def test_detr(outputs: int, masks: bool, classes: int, tmp_path: Path) -> None:
+    path = detr_file(tmp_path / "checkpoint.pth", outputs, masks)
+    with pytest.raises(UsageError, match="--dc5 or --no-dc5"):
+        convert(path)
+    loaded = convert(path, dilated=False).loaded
+    config = loaded.config
+    assert isinstance(config, DetrConfig)
+    assert (config.num_outputs, config.num_classes, config.masks) == (outputs, classes, masks)
+    assert loaded.spec.tasks == (("panoptic", "instance", "detect") if masks else ("detect",))
+    assert (loaded.spec.rule, loaded.spec.size) == (DetrConfig.rule, DetrConfig.size)
+    assert isinstance(config.backbone, ResNetConfig)
+    assert not config.backbone.dilated
+    again = load_model(save_model(loaded, tmp_path / "saved"), device="cpu", dtype="fp32")
+    assert again.config == config
+    assert all(torch.equal(t, again.model.state_dict()[n]) for n, t in loaded.model.state_dict().items())
+
+
+def test_a_published_detr_is_known_to_be_dilated() -> None:
+    boxes = DetrConfig(ResNetConfig((3, 4, 6, 3), WIDTHS, frozen_norms=True), 91)
+    assert [protocol_of(boxes, (digest,), None, None).dilated for digest in ("e632da11", "f0fb7ef5")] == [False, True]
+    assert protocol_of(boxes, ("e632da11",), None, None).facts["licence"] == "Apache-2.0"
