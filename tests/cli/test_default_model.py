@@ -41,3 +41,10 @@ def test_a_model_that_was_asked_for_is_never_replaced() -> None:
     assert result.exit_code == 3
     assert "using everyday" not in result.stderr
     assert not Path("segcli-out").exists()
+
+
+def test_what_ships_does_not_stand_in_for_a_task_it_does_not_do() -> None:
+    result = CliRunner().invoke(app, ["predict", "a.png", "--task", "detect"])
+    assert result.exit_code == 3
+    assert "detr-resnet-50" in result.stderr
+    assert "everyday" not in result.stderr

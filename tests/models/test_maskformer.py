@@ -166,3 +166,22 @@ def test_its_queries_cannot_be_chosen() -> None:
 def test_names_of_a_file_are_maskformers_where_it_has_the_part() -> None:
     shared = key_map(SMALL["maskformer"]).names("pixel_decoder.laterals.0.conv.weight")
     assert key_map(SMALL["per-pixel"]).names("pixel_decoder.laterals.0.conv.weight") == shared
+
+
+@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("queries", [5, 40])
+def test_folding_the_last_convolution_changes_nothing(name: str, queries: int) -> None:
+    """Prediction leaves it to the queries, if they are fewer than its channels (32); training does not."""
+    if name.startswith("maskformer"):
+        model = build_model(replace(SMALL[name], num_queries=queries))  # type: ignore[call-arg]
+    else:
+        model = network(name)
+    for parameter in model.parameters():  # biases are zero at first
+        torch.nn.init.normal_(parameter, std=0.1)
+    model.eval()
+    images = batch()
+    (trained,) = model(images)
+    with torch.inference_mode():
+        (predicted,) = model(images)
+    scale = trained.masks.dense().abs().max()
+    assert (predicted.masks.dense() - trained.masks.dense()).abs().max() < 1e-5 * scale
