@@ -15,7 +15,7 @@ from segcli.data.records import Fault, Found, Record, Stated
 from segcli.data.settings import Settings
 from segcli.data.truth import Polygons, ShapeTruth
 from segcli.errors import InputError, UsageError
-from segcli.types import CocoObjects, Label
+from segcli.types import CocoObjects, Label, Task
 
 FORMAT = "coco-instance"
 COORDINATE_DIGITS = 3  # thousandths of a pixel are kept
@@ -33,20 +33,27 @@ def _short(file: Path, root: Path) -> str:
 
 
 def load(root: Path, settings: Settings) -> Found:
-    """The dataset. Raises UsageError for broken annotations, and for boxes without masks."""
+    """The dataset; boxes alone serve detection.
+
+    Raises UsageError for broken annotations, and for a split of boxes beside one of masks.
+    """
     files = annotation_files(root, settings, "instance")
     packs = {split: pack(file, "instance", _piece) for split, file in files.items()}
+    tasks: tuple[Task, ...] = ("instance",)
+    if any(packed.unmasked for packed in packs.values()) and not any(packed.used for packed in packs.values()):
+        packs, tasks = {split: pack(file, "detect", _box) for split, file in files.items()}, ("detect",)
     splits: dict[str, list[Record]] = {}
     notes: list[str] = []
     faults: list[Fault] = []
     for number, (split, packed) in enumerate(packs.items()):
         if packed.unmasked and not packed.used:
             raise UsageError(
-                f"{packed.source}: {packed.unmasked} boxes and no masks; segmentation needs polygons "
-                "or run-length masks"
+                f"{packed.source}: {packed.unmasked} boxes and no masks, unlike another split; segmentation needs "
+                "polygons or run-length masks"
             )
         if packed.unmasked:
-            message = f"{packed.source.name}: {packed.unmasked} annotations have no mask and are left out"
+            lacking = "mask" if "instance" in tasks else "box"
+            message = f"{packed.source.name}: {packed.unmasked} annotations have no {lacking} and are left out"
             faults.append(Fault("no-mask", message, packed.unmasked))
         if packed.repeated:
             message = (
@@ -62,8 +69,8 @@ def load(root: Path, settings: Settings) -> Found:
     labels = settings.label_set([Label(row["id"], row["name"], isthing=True) for row in categories])
     data, zeros = zip(*((packed.data, packed.zero) for packed in packs.values()), strict=True)
     reader = InstanceReader(data, tuple(map(str, files.values())), zeros)
-    what = f"COCO instances: {probe(root, settings)}"
-    return Found(FORMAT, what, splits, labels, ("instance",), reader, notes=tuple(notes), faults=tuple(faults))
+    what = f"COCO {'instances' if 'instance' in tasks else 'boxes'}: {probe(root, settings)}"
+    return Found(FORMAT, what, splits, labels, tasks, reader, notes=tuple(notes), faults=tuple(faults))
 
 
 def _without_placeholder(rows: list[dict[str, Any]], packs: dict[str, Pack]) -> tuple[list[dict[str, Any]], str | None]:
@@ -99,6 +106,16 @@ def _piece(annotation: dict[str, Any]) -> dict[str, Any] | None:
         "segmentation": shape,
         "id": annotation.get("id"),
     } | facts_of(annotation)
+
+
+def _box(annotation: dict[str, Any]) -> dict[str, Any] | None:
+    """A box as the polygon of its corners; None for an annotation without one."""
+    facts = facts_of(annotation)
+    x, y, width, height = facts.get("bbox", (0, 0, 0, 0))
+    if width <= 0 or height <= 0:
+        return None
+    corners = [float(v) for v in (x, y, x + width, y, x + width, y + height, x, y + height)]
+    return _piece(annotation | {"segmentation": [corners]})
 
 
 def _surfaces(polygons: list[list[float]]) -> list[list[float]]:

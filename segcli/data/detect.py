@@ -126,7 +126,7 @@ def _task(root: Path, found: Found, wanted: str | None) -> Task:
         if task == wanted:
             return task
     raise UsageError(
-        f"{root}: --task {wanted} needs annotations that {found.format} data does not have; "
+        f"{root}: --task {wanted} needs annotations that are not there ({found.what}); "
         f"possible here: {', '.join(_tasks(found))}"
     )
 

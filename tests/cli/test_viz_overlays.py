@@ -210,7 +210,7 @@ def test_mistakes_with_results(predict: Predict, viz: Viz) -> None:
         (2, "both are truth", ["data", "--truth", "data"]),
         (1, "no image of this name", ["z.png", "--truth", data, "--task", "semantic", "--model", "fake"]),
         (2, "data does not have", ["semantic", "--truth", data]),
-        (2, "annotations that semantic-png data does not have", ["data", "--task", "instance"]),
+        (2, "--task instance needs annotations that are not there", ["data", "--task", "instance"]),
         (2, "--photos nope: no such folder", ["segcli-out", "--photos", "nope"]),
     ):
         answer = viz("overlays", *arguments)

@@ -15,6 +15,7 @@ import pytest
 from segcli.data.dataset import open_split
 from segcli.data.detect import detect
 from segcli.data.scan import scan
+from segcli.errors import UsageError
 from segcli.types import Label, LabelSet
 from tests.data import layouts
 from tests.data.layouts import LABELS, THINGS, Shot, Splits, scene, scenes, things_only
@@ -152,6 +153,25 @@ def test_cityscapes_objects_serve_every_task(tmp_path: Path) -> None:
     assert {instances.truth.labels.size, len(instances.masks)} == {sum(i == 26 for i in shot.ids) + (24 in shot.ids)}
     semantic = open_split(detect(tmp_path, task="semantic"), "train")[2]
     assert len(semantic.labels) == len(set(shot.ids))
+
+
+def test_boxes_alone_serve_detection(tmp_path: Path) -> None:
+    """As exports for detectors have them, with an empty mask."""
+    layouts.coco_instance(tmp_path, things_only(scenes()), THINGS)
+    for file in (tmp_path / "annotations").iterdir():
+        raw = json.loads(file.read_text())
+        for number, row in enumerate(raw["annotations"]):
+            row |= {"segmentation": [], "bbox": [2, 3 + number % 3, 10.5, 6], "area": 63}
+        file.write_text(json.dumps(raw))
+    info = detect(tmp_path)
+    assert (info.task, info.tasks) == ("detect", ("detect",))
+    sample = open_split(info, "train")[0]
+    stated = [entry["bbox"] for entry in sample.truth.stated.annotations]
+    assert stated == [[2, 3 + number % 3, 10.5, 6] for number in range(len(sample.masks))]
+    assert sample.masks[0][3:9, 2:12].all()
+    assert sample.masks[0].sum() in (60, 66)
+    with pytest.raises(UsageError, match="--task instance needs annotations that are not there"):
+        detect(tmp_path, task="instance")
 
 
 def test_labelme_holds_the_picture_itself(tmp_path: Path) -> None:
