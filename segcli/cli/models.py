@@ -54,7 +54,8 @@ def list_models(as_json: JsonOption = False) -> None:
     entries.sort(key=lambda entry: families.index(entry.family))  # stable: within a family as in weights.toml
     rows: list[list[object]] = []
     for family, members in groupby(entries, key=lambda entry: entry.family):
-        rows += [[""] * len(columns)] * bool(rows) + [[MODEL_TYPES[family].title] + [""] * (len(columns) - 1)]
+        blank: list[object] = [""] * len(columns)
+        rows += [blank] * bool(rows) + [[MODEL_TYPES[family].title, *blank[1:]]]
         rows += [_row(entry) for entry in members]
     console.table(columns, rows)
     console.result("* the task's default, without --model. +i +s +d: the model does these tasks too.")

@@ -136,7 +136,7 @@ def backbone(shapes: Shapes) -> BackboneConfig:
     raise CheckpointError(f"{shapes.where}: its backbone is neither a Swin nor a ResNet of detectron2's")
 
 
-_SWINS = {
+_SWINS: dict[tuple[int, tuple[int, ...]], str] = {
     (96, (2, 2, 6, 2)): "swin-tiny",
     (96, (2, 2, 18, 2)): "swin-small",
     (128, (2, 2, 18, 2)): "swin-base",
