@@ -37,6 +37,7 @@ COUNTS = {
     "mapillary_vistas_65": (65, 37),
     "facade_10": (10, 5),
     "everyday_21": (21, 20),
+    "nuclei_1": (1, 1),
 }
 
 
