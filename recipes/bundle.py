@@ -56,7 +56,11 @@ def _write(path: Path, labels: LabelSet, dataset: str) -> None:
         {"id": x.id, "name": x.name, "isthing": x.isthing} | ({"color": list(x.color)} if x.color else {})
         for x in labels
     ]
-    table = {"dataset": dataset, "readme": "Order = order of the model's class logits. id = the data's own.", "categories": entries}
+    table = {
+        "dataset": dataset,
+        "readme": "Order = order of the model's class logits. id = the data's own.",
+        "categories": entries,
+    }
     path.write_text(json.dumps(table, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
