@@ -45,7 +45,7 @@ ThresholdOption = Annotated[
         min=0,
         max=1,
         show_default=False,
-        help="Least score of what is shown and written (panoptic, instance).",
+        help="Least score of what is shown and written (panoptic, instance, detect).",
         rich_help_panel=options.MODEL,
     ),
 ]

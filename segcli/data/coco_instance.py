@@ -68,7 +68,7 @@ def load(root: Path, settings: Settings) -> Found:
         notes.append(f"category {placeholder} has no objects and only stands for the group or the background: left out")
     labels = settings.label_set([Label(row["id"], row["name"], isthing=True) for row in categories])
     data, zeros = zip(*((packed.data, packed.zero) for packed in packs.values()), strict=True)
-    reader = InstanceReader(data, tuple(map(str, files.values())), zeros)
+    reader = InstanceReader(data, tuple(map(str, files.values())), zeros, boxes="detect" in tasks)
     what = f"COCO {'instances' if 'instance' in tasks else 'boxes'}: {probe(root, settings)}"
     return Found(FORMAT, what, splits, labels, tasks, reader, notes=tuple(notes), faults=tuple(faults))
 
@@ -126,12 +126,14 @@ def _surfaces(polygons: list[list[float]]) -> list[list[float]]:
 @dataclass(frozen=True)
 class InstanceReader:
     """Reads an image's shapes from a pack. One pack a split; `sources` are the files they came from, `zeros` the
-    category of each one's annotation 0, if it has one.
+    category of each one's annotation 0, if it has one. boxes: there are no masks to compare
+    what is stated with.
     """
 
     packs: tuple[Path, ...]
     sources: tuple[str, ...]
     zeros: tuple[int | None, ...]
+    boxes: bool = False
 
     def files(self, record: Record) -> list[Path]:
         """None: the annotations of all images are in one file."""
@@ -140,7 +142,8 @@ class InstanceReader:
     def stated(self, record: Record) -> list[Stated]:
         """What the file says of each object, in the order of `read`."""
         number, offset, length = self._place(record)
-        return [stated(f"annotation {row['id']}", row) for row in read_piece(self.packs[number], offset, length)[1]]
+        rows = read_piece(self.packs[number], offset, length)[1]
+        return [stated(f"annotation {row['id']}", {} if self.boxes else row) for row in rows]
 
     def _place(self, record: Record) -> tuple[int, int, int]:
         assert isinstance(record.truth, tuple)

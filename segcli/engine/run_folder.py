@@ -63,6 +63,7 @@ class RunFolder:
 
     path: Path
     silent: bool = False
+    _made: bool = False
     _metrics: list[dict[str, Any]] = field(default_factory=list)
 
     def create(self) -> None:
@@ -72,8 +73,16 @@ class RunFolder:
         if (self.path / CONFIG).exists() or (self.path / CHECKPOINT).exists():
             raise UsageError(f"{self.path} holds a run already: continue it with --resume, or choose another --out")
         with self._writing(self.path, "the run's folder"):
+            self._made = not self.path.exists()
             self.path.mkdir(parents=True, exist_ok=True)
             (self.path / "pictures").mkdir(exist_ok=True)
+
+    def discard(self) -> None:
+        """Remove the folder that `create` made, of a run that did not begin. One with anything in it stays."""
+        if self._made:
+            with contextlib.suppress(OSError):
+                (self.path / "pictures").rmdir()
+                self.path.rmdir()
 
     # ------------------------------------------------------------------------------------------------ what it is about
 

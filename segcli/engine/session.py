@@ -34,7 +34,7 @@ from segcli.engine.setup import (
 )
 from segcli.engine.train import Run, autocast_of
 from segcli.engine.versions import packages
-from segcli.errors import UsageError
+from segcli.errors import SegcliError, UsageError
 from segcli.types import Batch, Target
 from segcli.weights.checkpoint import LoadedModel
 from segcli.weights.download import Progress
@@ -58,11 +58,27 @@ def open_run(
     Raises UsageError for data, options or a resumed run that do not fit, and whatever loading a model raises.
     """
     folder = RunFolder(out, silent=not ranks.is_first)
-    device = pick_device(recipe.run.device)
-    saved = folder.load() if resume and folder.has_checkpoint else None
     if not resume:
         folder.create()
-    elif saved is None:
+    try:
+        return _prepare(recipe, folder, ranks, say, resume, progress, scanned)
+    except SegcliError:
+        folder.discard()  # or the next run of this name would have another number
+        raise
+
+
+def _prepare(
+    recipe: Recipe,
+    folder: RunFolder,
+    ranks: Ranks,
+    say: Say,
+    resume: bool,
+    progress: Progress | None,
+    scanned: Callable[[int, int], None] | None,
+) -> Run:
+    out, device = folder.path, pick_device(recipe.run.device)
+    saved = folder.load() if resume and folder.has_checkpoint else None
+    if resume and saved is None:
         say("the run was interrupted before its first checkpoint: it begins anew")
     material = gather(recipe, ranks, say, scanned)
     recipe = fill_in(recipe, material, device)
@@ -84,7 +100,8 @@ def open_run(
     if crowded:
         say(f"warning: {crowded}")
     if unseen := material.scan.unseen():
-        say(f"warning: no training image shows {', '.join(label.name for label in unseen[:8])}")
+        rest = f" and {len(unseen) - 8} more" if len(unseen) > 8 else ""
+        say(f"warning: no training image shows {', '.join(label.name for label in unseen[:8])}{rest}")
     folder.tidy()
     learner = Learner(loaded, recipe, schedule, lr, ranks, autocast_of(recipe, device))
     run = Run(recipe, material, learner, folder, ranks, about)

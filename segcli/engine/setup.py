@@ -146,7 +146,8 @@ def begin(recipe: Recipe, material: Material, progress: Progress | None = None) 
         name = model.start or config.title
         common = [task for task in possible if task in material.info.tasks]
         others = [arch for arch, kind in MODEL_TYPES.items() if material.info.task in kind.tasks]
-        remedy = f"add --task {common[0]}" if common else f"add --arch {others[0]} and a --backbone"
+        asked = data.task is not None  # then another model is the remedy, not another task
+        remedy = f"add --task {common[0]}" if common and not asked else f"add --arch {others[0]} and a --backbone"
         raise UsageError(f"{name} is for {', '.join(possible)}, the data for {material.info.task}; {remedy}")
     rule = dataclasses.replace(config.rule, score=recipe.validate.score, top_k=max(100, model.queries or 0))
     tasks = tuple(task for task in spec.tasks if task in possible)

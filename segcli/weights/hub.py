@@ -129,7 +129,10 @@ def find(ref: str) -> CheckpointFiles | None:
 def _from_folder(folder: Path, bundled: ManifestEntry | None = None) -> CheckpointFiles:
     config = folder / CONFIG
     if not config.is_file():
-        raise CheckpointError(f"{folder} has no {CONFIG}: a model folder has it beside {WEIGHTS[0]} or {WEIGHTS[2]}")
+        run = f"; this is a run, its model is {folder / 'best'}" if (folder / "best" / CONFIG).is_file() else ""
+        raise CheckpointError(
+            f"{folder} has no {CONFIG}: a model folder has it beside {WEIGHTS[0]} or {WEIGHTS[2]}{run}"
+        )
     try:
         weights = _gather(lambda name: path if (path := folder / name).is_file() else None, WEIGHTS)
     except _MissingShards as error:

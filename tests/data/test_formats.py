@@ -14,7 +14,9 @@ import pytest
 
 from segcli.data.dataset import open_split
 from segcli.data.detect import detect
+from segcli.data.facts import look
 from segcli.data.scan import scan
+from segcli.data.writers import writer_for
 from segcli.errors import UsageError
 from segcli.types import Label, LabelSet
 from tests.data import layouts
@@ -170,6 +172,13 @@ def test_boxes_alone_serve_detection(tmp_path: Path) -> None:
     assert stated == [[2, 3 + number % 3, 10.5, 6] for number in range(len(sample.masks))]
     assert sample.masks[0][3:9, 2:12].all()
     assert sample.masks[0].sum() in (60, 66)
+    assert not [
+        fault
+        for fault in look(open_split(info, "train"), open_split(info, "train").records[0]).faults
+        if fault.kind == "area"
+    ]
+    with pytest.raises(UsageError, match="boxes without masks"):
+        writer_for("coco", info)
     with pytest.raises(UsageError, match="--task instance needs annotations that are not there"):
         detect(tmp_path, task="instance")
 

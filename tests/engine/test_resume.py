@@ -168,6 +168,12 @@ def test_a_run_does_not_overwrite_another(shapes: Path, tmp_path: Path) -> None:
         open_tiny(shapes, tmp_path / "run")
 
 
+def test_a_run_that_is_refused_leaves_no_folder(shapes: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError):
+        open_tiny(shapes, tmp_path / "run", {"data": {"task": "detect"}})
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_signal_to_two_ranks_saves_once_and_together(shapes: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     options = ["--config", tiny_config(tmp_path), "--max-steps", 500, "--devices", 2, "--out", out]

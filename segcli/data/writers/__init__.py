@@ -39,6 +39,8 @@ def writer_for(to: str, info: DatasetInfo) -> Writer:
     """The writer for a format. Raises UsageError if the format cannot hold this data."""
     if to not in WRITERS:
         raise UsageError(f"--to {to}: unknown format; known are {', '.join(WRITERS)}")
+    if info.tasks == ("detect",):
+        raise UsageError(f"{info.root}: holds boxes without masks, and what is written here is made of masks")
     kind = kind_of(info)
     if to in _NEED_OBJECTS and (kind == "semantic" or not len(things_of(info.source_labels))):
         raise UsageError(
