@@ -98,7 +98,9 @@ def test_overlapping_rectangles_survive(
     labels = LabelSet(tuple(Label(i, str(i), True) for i in range(len(corners))))
     masks = np.zeros((len(corners), *size), dtype=bool)
     for mask, (a, b, c, d) in zip(masks, corners, strict=True):
-        (y0, y1), (x0, x1) = sorted((int(a * size[0]), int(b * size[0]))), sorted((int(c * size[1]), int(d * size[1])))
+        # 1.0 is the last pixel, not the one after it.
+        y0, y1 = sorted(min(int(v * size[0]), size[0] - 1) for v in (a, b))
+        x0, x1 = sorted(min(int(v * size[1]), size[1] - 1) for v in (c, d))
         mask[y0 : y1 + 1, x0 : x1 + 1] = True
     boxes = windows(size, tile, overlap)
     merger = Merger(boxes)
