@@ -65,8 +65,8 @@ TaskOption = Annotated[
         "-t",
         metavar="TASK",
         show_default=False,
-        help="panoptic, instance, semantic, or all that data and model can do, from one pass; the data's own if not "
-        "given.",
+        help="panoptic, instance, semantic, detect, or all that data and model can do, from one pass; the data's own "
+        "if not given.",
         rich_help_panel=options.DATA,
     ),
 ]

@@ -223,7 +223,7 @@ class Explain:
     def _thresholds(self) -> Rung:
         what = "the thresholds were best"
         if self.task in OBJECT_TASKS and self._spec is not None:
-            note = f"{_NO_THRESHOLDS[self.task]}; {self._shown.in_words(self._spec.rule.instance_score)}"
+            note = f"{_NO_THRESHOLDS[self.task]}; {self._shown.in_words(self.task, self._spec.rule.instance_score)}"
             return Rung(_THRESHOLDS, what, None, note=note)
         if not self._rules or self._unsorted:
             return Rung(_THRESHOLDS, what, None, note=_NO_THRESHOLDS[self.task])
@@ -268,13 +268,13 @@ class _Shown:
         self.counted += other.counted
         self.true += other.true
 
-    def in_words(self, threshold: float) -> str:
+    def in_words(self, task: Task, threshold: float) -> str:
         """F1 of the instances that predict shows, and the threshold at which it is best."""
         f1 = 200 * self.right / np.maximum(self.counted + self.true, 1)
         now, best = min(round(threshold * (_STEPS - 1)), _STEPS - 1), int(f1.argmax())
         return (
             f"of what predict shows, F1 at IoU 0.5 is {f1[now]:.1f} at {threshold:g} and best, {f1[best]:.1f}, "
-            f"with segcli predict --task instance --threshold {best / (_STEPS - 1):g}"
+            f"with segcli predict --task {task} --threshold {best / (_STEPS - 1):g}"
         )
 
 

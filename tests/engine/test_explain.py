@@ -20,7 +20,7 @@ from segcli.engine.observers import Evaluated
 from segcli.engine.predict import Settings, forward, segment
 from segcli.engine.preprocess import prepare
 from segcli.segments import Segments
-from segcli.types import MASK_TASKS, Label, LabelSet, Task
+from segcli.types import MASK_TASKS, OBJECT_TASKS, InferenceSpec, InputSize, Label, LabelSet, Task
 from tests.fakes import FakeLoaded
 
 LABELS = LabelSet((Label(7, "cat", True), Label(18, "dog", True), Label(90, "sky", False), Label(91, "sea", False)))
@@ -264,3 +264,10 @@ def test_the_best_thresholds_are_those_that_show_a_hesitant_model() -> None:
     assert explanation.plain.value == 0
     assert explanation.gain(rung) > 0.9
     assert "--threshold 0.3 --overlap-threshold 0.6" in rung.note
+
+
+@pytest.mark.parametrize("task", OBJECT_TASKS)
+def test_the_threshold_that_is_named_is_of_the_same_task(task: Task) -> None:
+    spec = InferenceSpec((task,), LABELS, InputSize(32, 64))
+    (note,) = [rung.note for rung in Explain(task, LABELS, spec=spec).report().rungs if rung.note]
+    assert f"segcli predict --task {task} --threshold" in note
