@@ -14,7 +14,7 @@ import pytest
 
 from segcli.codecs.rle import encode
 from segcli.render import Style, overlay
-from segcli.render.curves import Curve, RunCurves, curves_figure
+from segcli.render.curves import Curve, RunCurves, curves_figure, summary
 from segcli.render.error_map import compare, error_map, error_panels, triptych
 from segcli.render.legend import annotated, side_by_side
 from segcli.render.plots import encode as encode_figure
@@ -184,3 +184,8 @@ def test_a_run_without_a_single_finite_value_is_drawn() -> None:
     nothing = RunCurves("x", {"loss": Curve(np.arange(3), np.full(3, np.nan))})
     assert chart_lines([nothing], 60, colour=False)
     assert encode_figure(curves_figure([nothing]), ".png")
+
+
+def test_a_metric_of_two_words_is_named_whole() -> None:
+    run = RunCurves("x", metric={"box AP on validation (%)": Curve(np.array([5, 9]), np.array([1.0, 3.0]))})
+    assert summary(run) == "x: best box AP 3.0 at step 9"

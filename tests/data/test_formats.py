@@ -163,7 +163,7 @@ def test_boxes_alone_serve_detection(tmp_path: Path) -> None:
     for file in (tmp_path / "annotations").iterdir():
         raw = json.loads(file.read_text())
         for number, row in enumerate(raw["annotations"]):
-            row |= {"segmentation": [], "bbox": [2, 3 + number % 3, 10.5, 6], "area": 63}
+            row |= {"segmentation": [], "bbox": [2, 3 + number % 3, 10.5, 6], "area": 40}
         file.write_text(json.dumps(raw))
     info = detect(tmp_path)
     assert (info.task, info.tasks) == ("detect", ("detect",))

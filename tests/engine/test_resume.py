@@ -169,7 +169,8 @@ def test_a_run_does_not_overwrite_another(shapes: Path, tmp_path: Path) -> None:
 
 
 def test_a_run_that_is_refused_leaves_no_folder(shapes: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError):
+    """Another task is no remedy for who asked for this one."""
+    with pytest.raises(UsageError, match=r"the data for detect; add --arch detr"):
         open_tiny(shapes, tmp_path / "run", {"data": {"task": "detect"}})
     assert not (tmp_path / "run").exists()
 

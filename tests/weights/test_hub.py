@@ -387,6 +387,13 @@ def test_a_pulled_and_copied_folder_keeps_its_facts(tmp_path: Path) -> None:
     assert entry_of("swin-base-ade-semantic", "not JSON") is None
 
 
+def test_a_run_is_no_model_but_has_one(tmp_path: Path) -> None:
+    (tmp_path / "run" / "best").mkdir(parents=True)
+    (tmp_path / "run" / "best" / "config.json").write_text("{}")
+    with pytest.raises(CheckpointError, match=r"run has no config\.json: .* this is a run, its model is .*best$"):
+        hub.locate(str(tmp_path / "run"))
+
+
 def test_a_folder_that_lacks_something(tmp_path: Path) -> None:
     folder = write(tmp_path / "model", "model.safetensors")
     with pytest.raises(CheckpointError, match=r"model has no config\.json"):
