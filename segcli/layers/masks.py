@@ -111,6 +111,8 @@ class ConvolvedMasks:
     def dense(self) -> Tensor:
         """-> [B, Q, h, w], in the wider of the two dtypes."""
         dtype = torch.promote_types(self.kernels.dtype, self.features.dtype)
+        if not self.kernels.shape[1]:  # a convolution without an output is refused by PyTorch
+            return self.features.new_zeros(self.features.shape[0], 0, *self.features.shape[2:], dtype=dtype)
         images = (
             F.conv2d(part.features.to(dtype), part.kernels[0].to(dtype), part.biases[0].to(dtype), padding="same")
             for part in self.images()
@@ -165,4 +167,6 @@ def _product(embeddings: Tensor, columns: Tensor) -> Tensor:
 def _resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
     if tuple(maps.shape[-2:]) == tuple(size):
         return maps
+    if not maps.numel():  # refused by PyTorch too
+        return maps.new_zeros(*maps.shape[:2], *size)
     return F.interpolate(maps, size=size, mode="bilinear", align_corners=False)

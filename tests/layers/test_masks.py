@@ -84,6 +84,11 @@ def test_convolved(pair: tuple[ProductMasks, DenseMasks], inputs: int, side: int
     agree(folded.at(points), product.at(points), torch.float32)
     picked = torch.tensor([0, 0])
     agree(folded.select(len(embeddings) - 1, picked).dense(), product.dense()[-1:, picked], torch.float32)
+    nobody = picked[:0]  # no query of a photograph passes the threshold
+    for kind in (product, folded, DenseMasks(product.dense())):
+        assert kind.select(0, nobody).dense().shape == (1, 0, *before.shape[2:])
+        assert kind.select(0, nobody).resized((5, 3)).shape == (1, 0, 5, 3)
+        assert kind.select(0, nobody).at(points[:1]).shape == (1, 0, 4)
 
 
 @settings(max_examples=25)
