@@ -199,7 +199,7 @@ def verify(
     values = known.get(entry.name) if entry else None
     if entry is None or (values is None and data is None):
         raise UsageError(
-            f"no outputs of {name} are published; they are of {' and '.join(known)}"
+            f"no outputs of {name} are published; they are of {', '.join(known)}"
             + (f"; give --data DIR with {entry.measured}, to measure {entry.headline}" if entry else "")
         )
     measured = data is not None and _is_dataset(data)

@@ -1,7 +1,7 @@
 """Known outputs of published checkpoints for one photo, to tell whether a model computes what its authors' did.
 
-They were all taken the way of the Hub's processor, the photo squashed to 384 x 384. segcli predicts otherwise, which
-does not matter here: the network is the same function.
+They were taken the way of each Hub processor, which for Mask2Former squashes the photo to 384 x 384. segcli predicts
+otherwise, which does not matter here: the network is the same function.
 """
 
 from __future__ import annotations
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
     from segcli.types import QueryPredictions
     from segcli.weights.checkpoint import LoadedModel
-
-SIDE = 384
 
 
 @dataclass(frozen=True)
@@ -41,15 +39,19 @@ class GoldenPhoto:
 class Golden:
     """The values known of one model; those that are not known are None.
 
-    classes, masks: the logits of the first 3 queries x 3 classes, and of the first query's first 3 x 3 pixels.
+    size: height and width of what the network was given.
+    classes, masks: logits of the first 3 queries for the first classes; of the first query's first 3 x 3 pixels.
+    boxes: the first 3 queries' centre and width (the source leaves the height out), relative to the photo.
     scores: segments found, as (class name, score), the best of a class first.
     tolerance: absolute, and relative to each expected value, added.
     """
 
     source: str
     tolerance: float
+    size: tuple[int, int] = (384, 384)
     classes: Sequence[Sequence[float]] | None = None
     masks: Sequence[Sequence[float]] | None = None
+    boxes: Sequence[Sequence[float]] | None = None
     scores: Sequence[tuple[str, float]] | None = None
 
 
@@ -79,14 +81,18 @@ def _file() -> Any:
 
 def check(loaded: LoadedModel, image: np.ndarray, golden: Golden) -> list[Check]:
     """Run the model on the golden photo, uint8 RGB [H, W, 3], and compare everything that is known of it."""
-    prediction = _predict(loaded, image)
+    prediction = _predict(loaded, image, golden.size)
     classes = prediction.classes[0].float()  # [Q, K + 1]
     checks = []
     if golden.classes is not None:
-        checks.append(_compare("class logits", classes[:3, :3].tolist(), golden.classes, golden.tolerance))
+        known = classes[: len(golden.classes), : len(golden.classes[0])]
+        checks.append(_compare("class logits", known.tolist(), golden.classes, golden.tolerance))
     if golden.masks is not None and prediction.masks is not None:
         logits = prediction.masks.dense()[0, 0, :3, :3].float()
         checks.append(_compare("mask logits", logits.tolist(), golden.masks, golden.tolerance))
+    if golden.boxes is not None and prediction.boxes is not None:
+        boxes = prediction.boxes[0, : len(golden.boxes), : len(golden.boxes[0])].float()
+        checks.append(_compare("boxes", boxes.tolist(), golden.boxes, golden.tolerance))
     if golden.scores is not None:
         probabilities = classes.softmax(-1)
         for name in dict.fromkeys(name for name, _ in golden.scores):
@@ -96,18 +102,18 @@ def check(loaded: LoadedModel, image: np.ndarray, golden: Golden) -> list[Check]
     return checks
 
 
-def _predict(loaded: LoadedModel, image: np.ndarray) -> QueryPredictions:
+def _predict(loaded: LoadedModel, image: np.ndarray, size: tuple[int, int]) -> QueryPredictions:
     import torch
 
     from segcli.codecs.image import resize
     from segcli.types import Batch
 
-    pixels = torch.from_numpy(resize(image, (SIDE, SIDE)).copy()).permute(2, 0, 1).float()  # [3, 384, 384]
+    pixels = torch.from_numpy(resize(image, size).copy()).permute(2, 0, 1).float()  # [3, *size]
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (loaded.spec.mean, loaded.spec.std))
     batch = Batch(
         images=((pixels - mean) / std)[None].to(loaded.device, loaded.dtype),
-        padding=torch.zeros(1, SIDE, SIDE, dtype=torch.bool, device=loaded.device),
-        sizes=[(SIDE, SIDE)],
+        padding=torch.zeros(1, *size, dtype=torch.bool, device=loaded.device),
+        sizes=[size],
     )
     with torch.inference_mode():
         prediction: QueryPredictions = loaded.model(batch)[-1]

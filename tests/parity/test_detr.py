@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from segcli.codecs.image import read_image
 from segcli.config import DetrConfig, EfficientNetLite0Config
 from segcli.engine.objectives import objective_of
 from segcli.layers.masks import DenseMasks
 from segcli.types import Batch, QueryPredictions, Target
 from segcli.weights.checkpoint import load_model, save_model
+from segcli.weights.golden import Golden, check
 from tests.objective.scenes import CLASSES, draw, target
 from tests.parity.hf import STAGES, relative, transformers, twins
 
@@ -137,6 +140,30 @@ def test_outputs_that_are_no_class_never_come_out(tmp_path: Path) -> None:
     assert relative(found[..., :-1], expected[..., [1, 3, 4]]) < 2e-5
     again = load_model(save_model(loaded, tmp_path / "ours"), device="cpu", dtype="fp32")
     assert (again.spec, again.config) == (loaded.spec, loaded.config)
+
+
+def test_known_outputs_are_compared(tmp_path: Path, shared_dir: Path) -> None:
+    """As `segcli models verify` does: a photo of the size that the values were taken at, columns that are classes."""
+    names = dict(enumerate(["N/A", "person", "cat"]))
+    theirs, _ = pair(SMALL, True, num_labels=3, id2label=names)
+    theirs.save_pretrained(tmp_path)
+    loaded = load_model(tmp_path, device="cpu", dtype="fp32")
+    image = read_image(shared_dir / "data" / "photos" / "astronaut.png")
+    processor = transformers.DetrImageProcessorPil(size={"height": 64, "width": 96})
+    with torch.inference_mode():
+        output = theirs(processor(image, return_tensors="pt").pixel_values)
+    values = Golden(
+        source="transformers, now",
+        tolerance=2e-4,
+        size=(64, 96),
+        classes=output.logits[0, :3, 1:3].tolist(),
+        masks=output.pred_masks[0, 0, :3, :3].tolist(),
+        boxes=output.pred_boxes[0, :3, :3].tolist(),
+    )
+    found = [(one.what, one.passed) for one in check(loaded, image, values)]
+    assert found == [("class logits", True), ("mask logits", True), ("boxes", True)]
+    moved = replace(values, boxes=(output.pred_boxes[0, :3, :3] + 0.01).tolist())
+    assert [one.passed for one in check(loaded, image, moved)] == [True, True, False]
 
 
 # ---------------------------------------------------------------------------------------------------------- objective
