@@ -80,6 +80,10 @@ class Packing:
         where = self._rows if number is None else number
         self._rows += 1
         self._owners.setdefault(image, where)
+        if any("score" in part for part in row.get("segments_info", ())):
+            # Beside predictions lie id maps under the photos' names, which would be taken for the photos.
+            made = "segcli data convert DIR OUT --to coco-panoptic --images PHOTOS makes a dataset of them"
+            raise UsageError(f"{self._file}: its segments have scores, so they are predictions; {made}")
         try:
             if number in self._ids:
                 self._repeated[number] = None

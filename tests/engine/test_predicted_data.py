@@ -80,8 +80,10 @@ def test_semantic_predictions(photos: Path, tmp_path: Path) -> None:
         writer_for("coco", info)
 
 
-def test_predictions_without_their_photos(photos: Path, tmp_path: Path) -> None:
-    out = predicted(photos, tmp_path / "out", "panoptic", ("png", "json"))
+@pytest.mark.parametrize("kinds", [("png", "json"), ("coco-panoptic",), ("coco-panoptic", "png")])
+def test_predictions_without_their_photos(photos: Path, tmp_path: Path, kinds: tuple[str, ...]) -> None:
+    """The id maps of --save png have the names of the photos, and are not taken for them."""
+    out = predicted(photos, tmp_path / "out", "panoptic", kinds)
     with pytest.raises(UsageError, match="give their folder with --images"):
         open_source(out, None, None)
     with pytest.raises(UsageError, match="no such folder"):
