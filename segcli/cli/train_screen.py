@@ -12,7 +12,15 @@ from segcli import console
 from segcli.console import Console
 
 if TYPE_CHECKING:
-    from segcli.engine.reports import EndReport, Report, SkipReport, StepReport, SweepReport, ValidationReport
+    from segcli.engine.reports import (
+        EndReport,
+        MeasureReport,
+        Report,
+        SkipReport,
+        StepReport,
+        SweepReport,
+        ValidationReport,
+    )
 
 SECONDS_BETWEEN_LINES = 10.0  # outside a terminal
 FIRST_LINES = 5  # steps that are always worth a line there
@@ -26,6 +34,7 @@ class TrainScreen:
         self._stack = ExitStack()
         self._renew: Any = None
         self._metric = "none yet"
+        self._rows: list[tuple[str, str]] = []  # of the last step
         self._shown, self._last_line = 0, 0.0
         self._board: Any = None
         self._wants_board = tensorboard
@@ -55,6 +64,8 @@ class TrainScreen:
                 self._step(report)
             case reports.SkipReport():
                 self._skip(report)
+            case reports.MeasureReport():
+                self._measure(report)
             case reports.ValidationReport():
                 self._validation(report)
             case reports.SweepReport():
@@ -64,16 +75,15 @@ class TrainScreen:
 
     def _step(self, report: StepReport) -> None:
         if self._renew is not None:
-            self._renew(
-                [
-                    ("step", f"{report.step} / {report.steps}"),
-                    ("loss", f"{report.loss:.2f}   {_terms(report)}"),
-                    ("learning rate", f"{report.lr:.2e}   gradient {report.gradient:.1f}"),
-                    ("speed", f"{report.images_per_second:.1f} images/s   {duration(report.eta)} left"),
-                    ("memory", _gigabytes(report.memory)),
-                    ("last metric", self._metric),
-                ]
-            )
+            self._rows = [
+                ("step", f"{report.step} / {report.steps}"),
+                ("loss", f"{report.loss:.2f}   {_terms(report)}"),
+                ("learning rate", f"{report.lr:.2e}   gradient {report.gradient:.1f}"),
+                ("speed", f"{report.images_per_second:.1f} images/s   {duration(report.eta)} left"),
+                ("memory", _gigabytes(report.memory)),
+                ("last metric", self._metric),
+            ]
+            self._renew(self._rows)
             return
         self._shown += 1
         now = time.monotonic()
@@ -90,6 +100,13 @@ class TrainScreen:
                 f"step {report.step}: {report.reason}, nothing learnt from {', '.join(report.files)}"
                 + (f" ({report.in_a_row} in a row)" if report.in_a_row > 1 else "")
             )
+
+    def _measure(self, report: MeasureReport) -> None:
+        if self._renew is not None:
+            self._renew([*self._rows, ("validation", f"{report.done} / {report.images} images")])
+        elif time.monotonic() - self._last_line > SECONDS_BETWEEN_LINES:
+            self._last_line = time.monotonic()
+            self.say.note(f"  validation: {report.done}/{report.images} images")
 
     def _validation(self, report: ValidationReport) -> None:
         metric = report.metric

@@ -14,7 +14,8 @@ class StepReport:
     """One update.
 
     loss: weighted sum; terms: the last layer's, unweighted. lr: of the head (the backbone's is a share of it).
-    seconds: of this step; images_per_second and eta (seconds) follow from the recent steps. memory: bytes, at most so
+    seconds: of this step; images_per_second and eta (seconds, with the validations to come, once one was
+    timed) follow from the recent steps. memory: bytes, at most so
     far: the GPU's where there is one, else the process's; None where it cannot be known.
     """
 
@@ -51,6 +52,15 @@ class SkipReport:
     def record(self) -> dict[str, Any]:
         """A line of metrics.jsonl."""
         return {"kind": "skipped", "step": self.step, "reason": self.reason, "files": list(self.files)}
+
+
+@dataclass(frozen=True)
+class MeasureReport:
+    """A validation, or the search for thresholds after the last step, has come to image `done` of `images`."""
+
+    step: int
+    done: int
+    images: int
 
 
 @dataclass(frozen=True)
@@ -118,4 +128,4 @@ class EndReport:
     best: str | None
 
 
-Report = StepReport | SkipReport | ValidationReport | SweepReport | SavedReport | EndReport
+Report = StepReport | SkipReport | MeasureReport | ValidationReport | SweepReport | SavedReport | EndReport

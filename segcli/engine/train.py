@@ -12,7 +12,7 @@ import dataclasses
 import math
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -27,6 +27,7 @@ from segcli.engine.predict import is_out_of_memory
 from segcli.engine.recipe import Recipe
 from segcli.engine.reports import (
     EndReport,
+    MeasureReport,
     Report,
     SavedReport,
     SkipReport,
@@ -69,6 +70,7 @@ class Run:
     about: dict[str, Any]  # the fingerprint
     progress: Progress = field(default_factory=Progress)
     _findings: list[Finding] = field(default_factory=list)  # of the last step, if it is the best
+    _validation: float = 0.0  # seconds that the last one took
 
     # ------------------------------------------------------------------------------------------------------- the loop
 
@@ -95,7 +97,7 @@ class Run:
                         self.progress.bad = 0
                         yield self._stepped(outcome, durations)
                     if learner.step % self._every == 0 or learner.step == steps:
-                        yield self._validate()
+                        yield from self._validate()
                         yield self._save()
                     elif self._is_checkpoint_due():
                         yield self._save()
@@ -104,6 +106,10 @@ class Run:
     @property
     def _steps(self) -> int:
         return self.learner.schedule.steps
+
+    @property
+    def _validations_left(self) -> int:
+        return -(-self._steps // self._every) - self.learner.step // self._every
 
     @property
     def _every(self) -> int:
@@ -143,7 +149,7 @@ class Run:
             gradient=outcome.gradient,
             seconds=durations[-1],
             images_per_second=table.batch * table.accumulate * self.ranks.size / seconds,
-            eta=(self._steps - learner.step) * seconds,
+            eta=(self._steps - learner.step) * seconds + self._validations_left * self._validation,
             memory=peak_memory(learner.loaded.device),
         )
         self.folder.append(report.record())
@@ -165,14 +171,14 @@ class Run:
             )
         return report
 
-    def _validate(self) -> ValidationReport:
+    def _validate(self) -> Iterator[Report]:
         """Measure, keep the best and the last model. After the last step the sweep's rules are measured too."""
         learner, started = self.learner, time.perf_counter()
         rule, is_last = learner.loaded.spec.rule, learner.step == self._steps
         rules = [rule, *candidates(self._task, rule)] if is_last else [rule]
         show = self.folder.write_picture if self.ranks.is_first else None
         with learner.average.applied():
-            findings = self._measure(learner.loaded, rules, show)
+            findings = yield from self._measure(learner.loaded, rules, show)
             value = findings[0].metric.value
             is_best = self._is_best(value)
             report = _report(learner.step, findings[0], self._task, time.perf_counter() - started, is_best)
@@ -181,9 +187,12 @@ class Run:
                 self._findings = findings if is_last else []
             self._publish("last", learner.loaded, report)
         self.folder.append(report.record())
-        return report
+        self._validation = report.seconds
+        yield report
 
-    def _measure(self, loaded: LoadedModel, rules: list[MergeRule], show: Any = None) -> list[Finding]:
+    def _measure(
+        self, loaded: LoadedModel, rules: list[MergeRule], show: Any = None
+    ) -> Generator[MeasureReport, None, list[Finding]]:
         learner = self.learner
         return validate(
             loaded,
@@ -263,7 +272,7 @@ class Run:
         rules = candidates(self._task, loaded.spec.rule)
         if not rules:
             return
-        findings = self._findings or self._measure(loaded, [loaded.spec.rule, *rules])
+        findings = self._findings or (yield from self._measure(loaded, [loaded.spec.rule, *rules]))
         best = max(findings, key=lambda finding: finding.measure)  # the first of equals: the rule in force
         loaded = dataclasses.replace(loaded, spec=dataclasses.replace(loaded.spec, rule=best.rule))
         self._publish("best", loaded, _report(self.progress.best_step or 0, best, self._task, 0.0, True))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,7 @@ from segcli.data.dataset import Dataset, Sample
 from segcli.engine.distributed import Ranks
 from segcli.engine.predict import Settings, segment
 from segcli.engine.preprocess import Prepared, collate, prepare
+from segcli.engine.reports import MeasureReport
 from segcli.engine.truth import truth_segments
 from segcli.metrics import COCO_DETS, MetricReport, metric_for
 from segcli.render import overlay
@@ -74,18 +75,19 @@ def validate(
     images: int = 0,
     autocast: torch.dtype | None = None,
     show: Callable[[str, np.ndarray], None] | None = None,
-) -> list[Finding]:
+) -> Generator[MeasureReport, None, list[Finding]]:
     """Measure the model with each rule, every rank its share of the images; the answer is the same on all ranks.
 
-    images: only the first so many; 0 all. show(name, picture) gets truth beside prediction, by the first rule, for the
-    first three images.
+    Yields how far it has come. images: only the first so many; 0 all. show(name, picture) gets truth beside prediction,
+    by the first rule, for the first three images.
     """
     labels = loaded.spec.labels
     most = max(COCO_DETS, loaded.spec.rule.top_k)  # images of small things hold more than COCO's hundred
     metrics = [metric_for(task, labels, max_dets=most) for _ in (rules if task == "panoptic" else rules[:1])]
     tallies = [Tally.nothing() for _ in rules]
     hits = np.zeros((len(rules), 3), dtype=np.int64)
-    for number, sample, image, prediction in _answers(loaded, dataset, images, ranks, autocast):
+    count = min(images or len(dataset), len(dataset))
+    for number, sample, image, prediction in _answers(loaded, dataset, count, ranks, autocast):
         results = _results(prediction, image, loaded.spec, task, rules)
         for metric, segments in zip(metrics, results, strict=False):  # instances: unthresholded, one metric for all
             metric.update(segments, sample)
@@ -96,6 +98,7 @@ def validate(
             hits += _hits(results[0], sample, np.array([rule.instance_score for rule in rules]))
         if show is not None and number < PICTURES:
             show(picture_name(step, sample), side_by_side(sample, shown[0], labels))
+        yield MeasureReport(step, number + 1, count)
     for index, (others, figures, counts) in enumerate(ranks.gather((metrics, tallies, hits.copy()))):
         if index != ranks.rank:
             for metric, other in zip(metrics, others, strict=True):
@@ -125,11 +128,13 @@ def _shown(segments: Segments, task: Task, rule: MergeRule) -> Segments:
 
 
 def _answers(
-    loaded: LoadedModel, dataset: Dataset, images: int, ranks: Ranks, autocast: torch.dtype | None
+    loaded: LoadedModel, dataset: Dataset, count: int, ranks: Ranks, autocast: torch.dtype | None
 ) -> Iterator[tuple[int, Sample, Prepared, QueryPredictions]]:
-    """This rank's images with the network's answers. Those that become pictures are the first rank's, which writes."""
+    """This rank's of the first `count` images with the network's answers. Those that become pictures are the first
+    rank's, which writes.
+    """
     loaded.model.eval()
-    for number in range(min(images or len(dataset), len(dataset))):
+    for number in range(count):
         if ranks.rank != (0 if number < PICTURES else number % ranks.size):
             continue
         sample = dataset[number]

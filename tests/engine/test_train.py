@@ -15,7 +15,15 @@ from PIL import Image
 
 import segcli
 from segcli.engine.learner import Learner
-from segcli.engine.reports import EndReport, Report, SkipReport, StepReport, SweepReport, ValidationReport
+from segcli.engine.reports import (
+    EndReport,
+    MeasureReport,
+    Report,
+    SkipReport,
+    StepReport,
+    SweepReport,
+    ValidationReport,
+)
 from segcli.errors import SegcliError
 from segcli.weights.pretrained import LITE0_PACKAGE
 from tests.engine.shapes import CATEGORIES, write_shapes
@@ -42,6 +50,10 @@ def test_it_learns_sixteen_images_by_heart(tmp_path: Path) -> None:
     reports = list(open_tiny(data, out, changes | {"validate": {"every": 50, "images": 16}}).train())
     updates = _of(StepReport, reports)
     assert np.mean([r.loss for r in updates[-10:]]) < 0.4 * np.mean([r.loss for r in updates[:5]])
+    told = _of(MeasureReport, reports)
+    assert [(r.step, r.done, r.images) for r in told if r.done in (1, 16)] == [
+        (step, done, 16) for step in (50, 100) for done in (1, 16)
+    ]
     last = _of(ValidationReport, reports)[-1]
     assert last.metric.name == "PQ"
     assert last.metric.value >= 0.60
@@ -178,9 +190,10 @@ def test_patience_ends_a_run_that_gets_no_better(shapes: Path, tmp_path: Path, m
     def same(*arguments: Any, **options: Any) -> Any:
         from segcli.engine.validate import validate
 
+        findings = yield from validate(*arguments, **options)
         return [
             replace(finding, metric=replace(finding.metric, summary={**finding.metric.summary, "PQ": 0.5}))
-            for finding in validate(*arguments, **options)
+            for finding in findings
         ]
 
     monkeypatch.setattr("segcli.engine.train.validate", same)
