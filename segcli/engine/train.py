@@ -50,12 +50,13 @@ RECENT = 50  # steps whose speed makes the forecast
 @dataclass
 class Progress:
     """What a run has come to, beside its weights. best: the metric's best value and its step. worse: validations
-    since then. bad: batches in a row that were not finite."""
+    since then. bad: batches in a row that were not finite. swept: whether the best model has its thresholds."""
 
     best: float | None = None
     best_step: int | None = None
     worse: int = 0
     bad: int = 0
+    swept: bool = False
 
 
 @dataclass
@@ -216,6 +217,7 @@ class Run:
         if best is not None and not value >= best:
             return False
         self.progress.best = value if math.isfinite(value) else None
+        self.progress.swept = False
         self.progress.best_step = self.learner.step
         return True
 
@@ -260,8 +262,10 @@ class Run:
         if why not in ("finished", "patience"):
             yield self._save()
             self.ranks.gather(None)  # nobody leaves while the first rank writes
-        else:
+        elif not self.progress.swept:  # a run that is over may be resumed: there is nothing left to do
             yield from self._sweep()
+            self.progress.swept = True
+            yield self._save()
         best = self.progress.best
         text = None if best is None else f"{_NAMES[self._task]} {100 * best:.1f} at step {self.progress.best_step}"
         yield EndReport(self.learner.step, self._steps, why, self.folder.path, text)

@@ -19,6 +19,7 @@ from segcli.engine.reports import (
     EndReport,
     MeasureReport,
     Report,
+    SavedReport,
     SkipReport,
     StepReport,
     SweepReport,
@@ -78,6 +79,16 @@ def test_it_learns_sixteen_images_by_heart(tmp_path: Path) -> None:
     facts = json.loads((out / "run.json").read_text(encoding="utf-8"))
     assert facts["packages"]["torch"] == torch.__version__.partition("+")[0]
     assert facts["data"]["splits"][0]["images"] == 16
+
+
+def test_a_run_that_is_over_has_nothing_left_to_do(shapes: Path, tmp_path: Path) -> None:
+    changes = {"schedule": {"steps": 1}, "validate": {"every": 1, "images": 1}}
+    run = open_tiny(shapes, tmp_path / "run", changes)
+    assert [type(report) for report in run.train()][-3:] == [SweepReport, SavedReport, EndReport]
+    kept = run.folder.load()
+    again = open_tiny(shapes, tmp_path / "again", changes)
+    again.restore(kept)
+    assert [type(report) for report in again.train()] == [EndReport]
 
 
 def test_transformers_loads_what_was_trained(shapes: Path, tmp_path: Path) -> None:
