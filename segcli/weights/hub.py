@@ -141,7 +141,7 @@ def _from_folder(folder: Path, bundled: ManifestEntry | None = None) -> Checkpoi
         raise CheckpointError(f"{folder} has a {CONFIG} but no weights: none of {', '.join(WEIGHTS)} is there")
     preprocessor = folder / PREPROCESSOR
     return CheckpointFiles(
-        name=bundled.name if bundled else folder.resolve().name,
+        name=bundled.name if bundled else _own_name(folder.resolve()),
         folder=folder,
         config=config,
         weights=weights,
@@ -150,6 +150,11 @@ def _from_folder(folder: Path, bundled: ManifestEntry | None = None) -> Checkpoi
         revision=None,
         source="bundled" if bundled else "local",
     )
+
+
+def _own_name(folder: Path) -> str:
+    """A folder's name; of a run's models, which are all called best or last, the run's too."""
+    return f"{folder.parent.name}/{folder.name}" if folder.name in ("best", "last") else folder.name
 
 
 def _copied_from(folder: Path, config: Path) -> ManifestEntry | None:
