@@ -56,8 +56,15 @@ def check(
     format: options.FormatOption = None,
     task: TaskOption = None,
     queries: Annotated[
-        int, typer.Option("--queries", metavar="N", min=1, help="Objects that the model can tell apart in an image.")
-    ] = 100,
+        int | None,
+        typer.Option(
+            "--queries",
+            metavar="N",
+            min=1,
+            show_default=False,
+            help="Objects a model can tell apart in an image; if not given: the one that train begins with.",
+        ),
+    ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 if anything was found.")] = False,
     fix: Annotated[
         Path | None,
@@ -75,13 +82,18 @@ def check(
     """
     from segcli import console
     from segcli.cli.data_report import findings_as_json, show_findings
+    from segcli.config import Mask2FormerConfig
     from segcli.console import Console
     from segcli.data.check import check as look
     from segcli.data.convert import refuse_taken
     from segcli.data.detect import detect_for_checking
+    from segcli.weights.manifest import manifest, offline_default
 
     say = Console(quiet=quiet)
     info = detect_for_checking(data, format=format, task=task.value if task else None)
+    if queries is None:
+        start = manifest().get(offline_default() or "")
+        queries = (start and start.queries) or Mask2FormerConfig.num_queries
     if fix is not None:
         refuse_taken(fix, info.root)
     _announce(say, info)

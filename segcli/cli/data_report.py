@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from segcli.data.records import DatasetInfo
     from segcli.data.stats import SplitStats
 
+NAMED = 12  # classes that are listed by name in one line
+
 
 def findings_as_json(info: DatasetInfo, report: CheckReport) -> dict[str, Any]:
     """Everything that was found, for a program."""
@@ -138,11 +140,17 @@ def show_stats(splits: Sequence[SplitStats]) -> None:
     columns = [Column("class"), Column("kind")]
     for s in splits:
         columns += [Column(f"{s.name} {what}", numeric=True) for what in ("images", "objects", "pixels")]
-    table = []
+    table, absent = [], []
     for position, of_class in enumerate(splits[0].classes):
+        if not any(s.classes[position].images for s in splits):
+            absent.append(of_class.label.name)
+            continue
         cells = [of_class.label.name, "thing" if of_class.label.isthing else "stuff"]
         for s in splits:
             c = s.classes[position]
             cells += [f"{c.images:,}", f"{c.objects:,}" if c.objects else "-", f"{c.share:.2%}"]
         table.append(cells)
     console.table(columns, table)
+    if absent:
+        rest = f" and {len(absent) - NAMED} more" if len(absent) > NAMED else ""
+        console.result(f"in no image: {', '.join(absent[:NAMED])}{rest} (--json lists all)")

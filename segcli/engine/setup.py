@@ -32,11 +32,10 @@ from segcli.types import OBJECT_TASKS, TASKS, InferenceSpec, InputSize, Task
 from segcli.weights.adapt import Beginning, from_backbone, from_checkpoint
 from segcli.weights.device import choose_device, has_native_bf16
 from segcli.weights.download import Progress
-from segcli.weights.manifest import manifest
+from segcli.weights.manifest import manifest, offline_default
 from segcli.weights.pretrained import lite0_is_here
 
 Say = Callable[[str], None]
-DEFAULT_START = "everyday"  # ships with segcli: a start that needs neither network nor extra package
 LOOKED_AT = 64  # images whose sizes decide the size in prediction
 VALIDATIONS = 10  # in a run, where nothing else is said
 _SHORT = {"cpu": 512, "mps": 640, "cuda": 800}  # the largest size in prediction that is chosen by itself
@@ -109,8 +108,9 @@ def fill_in(recipe: Recipe, material: Material, device: torch.device) -> Recipe:
 def _default_start() -> dict[str, Any]:
     """The best start that needs no network: the general model that ships with segcli, lite0, or what else ships."""
     shipped = [name for name, entry in manifest().items() if entry.bundled]
-    if DEFAULT_START in shipped or (shipped and not lite0_is_here()):
-        return {"start": DEFAULT_START if DEFAULT_START in shipped else shipped[0]}
+    general = offline_default()
+    if general in shipped or (shipped and not lite0_is_here()):
+        return {"start": general if general in shipped else shipped[0]}
     return {"backbone": "lite0"}
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from segcli.data.check import check
 from segcli.data.dataset import open_split
 from segcli.data.detect import detect
 from segcli.data.facts import look
@@ -177,6 +178,7 @@ def test_boxes_alone_serve_detection(tmp_path: Path) -> None:
         for fault in look(open_split(info, "train"), open_split(info, "train").records[0]).faults
         if fault.kind == "area"
     ]
+    assert not check(info).of_kind("overlap")  # boxes overlap where objects do not
     with pytest.raises(UsageError, match="boxes without masks"):
         writer_for("coco", info)
     with pytest.raises(UsageError, match="--task instance needs annotations that are not there"):
