@@ -96,7 +96,7 @@ def show(name: NameArgument, as_json: JsonOption = False) -> None:
     rows = [
         ("name", entry.name),
         ("from", f"segcli itself ({entry.bundled_folder})" if entry.bundled else f"{entry.repo}@{entry.revision}"),
-        ("weights", "-" if entry.weights is None else f"{entry.weights}, {entry.megabytes or 0:.0f} MB"),
+        ("weights", f"{entry.weights}, {entry.megabytes or 0:.0f} MB" if entry.weights else _shipped(entry)),
         ("here", hub.is_here(entry.name) or f"no: segcli models pull {entry.name}"),
         ("licence", f"{entry.licence} (of the weights)"),
         ("network", f"{entry.family}, {entry.backbone}, {entry.queries} queries, {entry.parameters:,} parameters"),
@@ -111,6 +111,12 @@ def show(name: NameArgument, as_json: JsonOption = False) -> None:
         own = ", ".join(f"{m.metric} {m.measured:.2f} ({m.difference:+.2f})" for m in here.metrics)
         rows.append(("measured here", f"{own} on {here.data['images']} images, {here.date}"))
     console.table([Column("Fact"), Column("Value")], rows + ([("note", entry.note)] if entry.note else []))
+
+
+def _shipped(entry: ManifestEntry) -> str:
+    """The file of a model that ships with segcli."""
+    file = entry.bundled_folder / "model.safetensors" if entry.bundled_folder else None
+    return f"{file.name}, {file.stat().st_size / 1e6:.0f} MB" if file and file.is_file() else "-"
 
 
 def _facts(entry: ManifestEntry) -> dict[str, Any]:

@@ -7,7 +7,7 @@ memory of one photo.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -112,10 +112,15 @@ def open_gallery(
         found = newest(Path())
         if found is None:
             raise UsageError("nothing that segcli predict wrote is here; give its folder, a photo or a dataset")
-        source = str(found)
+        gallery = _of_results(found, truth, photos, task, split)
+        return replace(gallery, notes=(f"{found}: the newest that segcli predict wrote here", *gallery.notes))
+    return _of_results(Path(source), truth, photos, task, split)
+
+
+def _of_results(folder: Path, truth: Path | None, photos: Path | None, task: Task | None, split: str | None) -> Gallery:
     if truth is not None:
-        return predictions_beside_truth(Path(source), truth, task, split)
-    return of_predictions(Path(source), photos, task)
+        return predictions_beside_truth(folder, truth, task, split)
+    return of_predictions(folder, photos, task)
 
 
 def _photos(source: str, recursive: bool, skip: Path | None) -> list[Source]:

@@ -164,7 +164,9 @@ def test_photos_that_moved_are_found_or_asked_for(predict: Predict, viz: Viz) ->
     Path("there").mkdir()
     shutil.move("in/a.png", "there/a.png")
     shutil.move("segcli-out", "results")
-    assert viz("overlays").exit_code == 0  # among the folders here
+    answer = viz("overlays")  # among the folders here
+    assert answer.exit_code == 0
+    assert "results: the newest that segcli predict wrote here" in answer.stderr
     Path("in/b.png").unlink()
     answer = viz("overlays", "--overwrite")
     assert answer.exit_code == 1
