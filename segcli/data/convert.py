@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from segcli.data.coco_extras import Extras, extras_of
 from segcli.data.folders import IMAGE_SUFFIXES
 from segcli.data.glance import glance
 from segcli.data.pairs import image_key
@@ -66,7 +67,8 @@ def write_dataset(
     refuse_taken(out, info.root)
     names = output_names(info.splits)
     numbers = _numbers(info.splits)
-    report = Written(notes=writer.notes)
+    extras = extras_of(info) if isinstance(writer, CocoWriter | PanopticWriter) else Extras()
+    report = Written(notes=writer.notes + extras.notes)
     kept: dict[str, list[str]] = {split: [] for split in info.splits}
 
     def encoded(position: int) -> Encoded | Problem:
@@ -80,7 +82,7 @@ def write_dataset(
 
     entries = [(split, record) for split, records in info.splits.items() for record in records]
     with _new_folder(out) as folder, ExitStack() as stack:
-        tables = _tables(writer, folder, info.splits, stack)
+        tables = _tables(writer, extras, folder, info.splits, stack)
         for position, answer in enumerate(in_order(encoded, range(len(entries)), threads)):
             split, record = entries[position]
             if isinstance(answer, Problem):
@@ -91,7 +93,7 @@ def write_dataset(
                 for place, data in answer.files.items():
                     _write(folder / place, data)
                 if split in tables:
-                    tables[split].add(answer)
+                    tables[split].add(answer, extras.of(record))
                 kept[split].append(name)
                 report.count(answer)
             if progress:
@@ -192,14 +194,15 @@ def _place(image: Path, place: Path, report: Written) -> None:
 class _Table:
     """The JSON file of a split, written while the images come: rows go to two files that are joined in the end."""
 
-    def __init__(self, file: Path, categories: list[dict[str, Any]], images: IO[str], annotations: IO[str]) -> None:
-        self._file, self._categories = file, categories
+    def __init__(self, file: Path, head: dict[str, Any], images: IO[str], annotations: IO[str]) -> None:
+        self._file, self._head = file, head
         self._images, self._annotations = images, annotations
         self._next = 1
 
-    def add(self, encoded: Encoded) -> None:
+    def add(self, encoded: Encoded, more: dict[str, Any]) -> None:
+        """An image, with what else its file said of it, and its objects."""
         assert encoded.image is not None
-        self._append(self._images, encoded.image)
+        self._append(self._images, encoded.image | more)
         for row in encoded.annotations:
             # Segments of panoptic data have ids of their own; objects are numbered through the file.
             self._append(self._annotations, row if "segments_info" in row else {"id": self._next} | row)
@@ -214,7 +217,7 @@ class _Table:
             return
         self._file.parent.mkdir(parents=True, exist_ok=True)
         with self._file.open("w", encoding="utf-8") as file:
-            file.write(f'{{"categories": {json.dumps(self._categories, ensure_ascii=False)},\n"images": [\n')
+            file.write(f'{json.dumps(self._head, ensure_ascii=False)[:-1]},\n"images": [\n')
             for heading, stream in (("", self._images), ('\n],\n"annotations": [\n', self._annotations)):
                 stream.seek(0)
                 file.write(heading)
@@ -222,7 +225,9 @@ class _Table:
             file.write("\n]}\n")
 
 
-def _tables(writer: Writer, folder: Path, splits: Mapping[str, object], stack: ExitStack) -> dict[str, _Table]:
+def _tables(
+    writer: Writer, extras: Extras, folder: Path, splits: Mapping[str, object], stack: ExitStack
+) -> dict[str, _Table]:
     import tempfile
 
     if not isinstance(writer, CocoWriter | PanopticWriter):
@@ -231,6 +236,6 @@ def _tables(writer: Writer, folder: Path, splits: Mapping[str, object], stack: E
     def stream() -> IO[str]:
         return stack.enter_context(tempfile.TemporaryFile("w+", encoding="utf-8", dir=folder))
 
-    return {
-        split: _Table(folder / writer.json_place(split), writer.categories(), stream(), stream()) for split in splits
-    }
+    categories = [row | extras.classes.get(row["id"], {}) for row in writer.categories()]
+    head = extras.head | {"categories": categories}
+    return {split: _Table(folder / writer.json_place(split), head, stream(), stream()) for split in splits}

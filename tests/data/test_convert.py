@@ -253,3 +253,29 @@ def test_real_annotations_to_the_pixel(shared_dir: Path, tmp_path: Path) -> None
     assert images == sorted(map(sorted, content(voc, "panoptic").values()))
     ours = np.asarray(Image.open(tmp_path / "voc/SegmentationClass" / next(voc.glob("SegmentationClass/*")).name))
     np.testing.assert_array_equal(ours, np.asarray(Image.open(next(voc.glob("SegmentationClass/*")))))
+
+
+@pytest.mark.parametrize("to", ["coco", "coco-panoptic"])
+def test_licences_and_sources_go_along(tmp_path: Path, to: str) -> None:
+    """From COCO to COCO. Both splits call their licence 1, and mean another."""
+    root = layouts.coco_instance(tmp_path / "in", things_only(scenes()), THINGS)
+    for split, name in (("train", "CC BY 4.0"), ("val", "CC0")):
+        (file,) = root.rglob(f"*{split}*.json")
+        raw = json.loads(file.read_text())
+        raw |= {"info": {"year": 2026}, "licenses": [{"id": 1, "name": name}]}
+        raw["images"] = [row | {"license": 1, "flickr_url": f"{split}/{row['file_name']}"} for row in raw["images"]]
+        raw["categories"] = [row | {"supercategory": "shape"} for row in raw["categories"]]
+        raw["annotations"][0]["attributes"] = {"occluded": True}
+        file.write_text(json.dumps(raw))
+    _, written = converted(root, tmp_path / "out", to)
+    assert written.notes[-1] == "lost: fields of annotations beside class, mask, area and box: attributes (2×)"
+    for split, name in (("train", "CC BY 4.0"), ("val", "CC0")):
+        (file,) = (tmp_path / "out" / "annotations").glob(f"*_{split}.json")
+        new = json.loads(file.read_text())
+        assert new["info"] == {"year": 2026}
+        assert new["categories"][0]["supercategory"] == "shape"
+        names = {row["id"]: row["name"] for row in new["licenses"]}
+        for image in new["images"]:
+            assert names[image["license"]] == name
+            assert image["flickr_url"].partition("/")[0] == split
+            assert Path(image["flickr_url"]).name in image["file_name"]
