@@ -16,14 +16,14 @@ from segcli.engine.preprocess import Prepared, collate, prepare
 from segcli.engine.reports import MeasureReport
 from segcli.engine.truth import truth_segments
 from segcli.metrics import COCO_DETS, MetricReport, metric_for
-from segcli.render import overlay
+from segcli.render import Style
+from segcli.render.legend import panel, side_by_side
 from segcli.segments import Segments
 from segcli.types import OBJECT_TASKS, InferenceSpec, LabelSet, MergeRule, QueryPredictions, Task
 from segcli.weights.checkpoint import LoadedModel
 
 PICTURES = 3
 _BINS = 10
-_GAP = 8  # white pixels between truth and prediction
 
 
 @dataclass
@@ -97,7 +97,7 @@ def validate(
         if task in OBJECT_TASKS:
             hits += _hits(results[0], sample, np.array([rule.instance_score for rule in rules]))
         if show is not None and number < PICTURES:
-            show(picture_name(step, sample), side_by_side(sample, shown[0], labels))
+            show(picture_name(step, sample), truth_beside(sample, shown[0], labels))
         yield MeasureReport(step, number + 1, count)
     for index, (others, figures, counts) in enumerate(ranks.gather((metrics, tallies, hits.copy()))):
         if index != ranks.rank:
@@ -217,8 +217,8 @@ def picture_name(step: int, sample: Sample) -> str:
     return f"{safe}-{step:07d}"
 
 
-def side_by_side(sample: Sample, segments: Segments, labels: LabelSet) -> np.ndarray:
-    """Truth, a white line, prediction -> uint8 RGB [H, 2 W + 8, 3]."""
-    truth = overlay(sample.image, truth_segments(sample, segments.task, labels))
-    gap = np.full((truth.shape[0], _GAP, 3), 255, dtype=np.uint8)
-    return np.concatenate([truth, gap, overlay(sample.image, segments)], axis=1)
+def truth_beside(sample: Sample, segments: Segments, labels: LabelSet) -> np.ndarray:
+    """Truth and prediction with captions -> uint8 RGB."""
+    truth = truth_segments(sample, segments.task, labels)
+    named = (("truth", truth), ("prediction", segments))
+    return side_by_side([panel(sample.image.copy(), shown, Style(), name) for name, shown in named])

@@ -75,7 +75,9 @@ def test_it_learns_sixteen_images_by_heart(tmp_path: Path) -> None:
     assert f"PQ {100 * sweep.value:.1f} on 16 validation images" in card
     assert "| disc | 1 |" in card
     assert len(list((out / "pictures").glob("*.png"))) == 3 * 2
-    assert np.asarray(Image.open(next((out / "pictures").glob("*.png")))).shape == (96, 200, 3)
+    width, height = Image.open(next((out / "pictures").glob("*.png"))).size
+    assert width == 200
+    assert height > 96  # with captions
     facts = json.loads((out / "run.json").read_text(encoding="utf-8"))
     assert facts["packages"]["torch"] == torch.__version__.partition("+")[0]
     assert facts["data"]["splits"][0]["images"] == 16
