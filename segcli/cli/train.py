@@ -189,11 +189,11 @@ def train(
     }
     given = {name: {k: v for k, v in table.items() if v is not None} for name, table in tables.items()}
     say = Console(quiet=quiet)
+    if resume and out is None:
+        raise UsageError("--resume: which run? give its folder with --out")
     recipe = _recipe(preset and preset.value, config, given, out if resume else None)
     if recipe.data.path is None:
         raise UsageError("which data? give its folder: segcli train DATA")
-    if resume and out is None:
-        raise UsageError("--resume: which run? give its folder with --out")
     if out is None:
         out = _default_out(Path(recipe.data.path), preview is not None)
     if preview is not None:

@@ -13,7 +13,9 @@ from typing import Any
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
+from segcli.cli import app
 from segcli.engine.session import resumed_recipe
 from segcli.errors import OutputError, UsageError
 from segcli.weights.pretrained import LITE0_PACKAGE
@@ -160,6 +162,11 @@ def test_another_run_is_refused_with_the_difference(shapes: Path, tmp_path: Path
 def test_resuming_what_never_was_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="there is no run to resume"):
         resumed_recipe(tmp_path, None, None, {})
+
+
+def test_resuming_without_a_folder_asks_for_the_run() -> None:
+    answer = CliRunner().invoke(app, ["train", "--resume"])
+    assert (answer.exit_code, "--resume: which run? give its folder with --out" in answer.stderr) == (2, True)
 
 
 def test_a_run_does_not_overwrite_another(shapes: Path, tmp_path: Path) -> None:
