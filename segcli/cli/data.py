@@ -46,7 +46,14 @@ JsonOption = Annotated[
 ]
 ThreadsOption = Annotated[
     int | None,
-    typer.Option("--threads", min=1, show_default=False, help="All cores if not given.", rich_help_panel=options.SPEED),
+    typer.Option(
+        "--threads",
+        metavar="N",
+        min=1,
+        show_default=False,
+        help="All cores if not given.",
+        rich_help_panel=options.SPEED,
+    ),
 ]
 
 

@@ -88,7 +88,12 @@ DtypeOption = Annotated[
 ThreadsOption = Annotated[
     int | None,
     typer.Option(
-        "--threads", min=1, show_default=False, help="CPU threads; all cores if not given.", rich_help_panel=SPEED
+        "--threads",
+        metavar="N",
+        min=1,
+        show_default=False,
+        help="CPU threads; all cores if not given.",
+        rich_help_panel=SPEED,
     ),
 ]
 ShortSideOption = Annotated[
@@ -115,7 +120,9 @@ LongSideOption = Annotated[
 ]
 BatchSizeOption = Annotated[
     int,
-    typer.Option("--batch-size", min=1, help="Images of equal network size that go together.", rich_help_panel=SPEED),
+    typer.Option(
+        "--batch-size", metavar="N", min=1, help="Images of equal network size that go together.", rich_help_panel=SPEED
+    ),
 ]
 MaxPixelsOption = Annotated[
     int | None,

@@ -98,7 +98,12 @@ TileOption = Annotated[
 TileOverlapOption = Annotated[
     float,
     typer.Option(
-        "--tile-overlap", min=0, max=0.5, help="Share of a tile its neighbour sees too.", rich_help_panel=options.SPEED
+        "--tile-overlap",
+        metavar="SHARE",
+        min=0,
+        max=0.5,
+        help="Share of a tile its neighbour sees too.",
+        rich_help_panel=options.SPEED,
     ),
 ]
 ProfileOption = Annotated[

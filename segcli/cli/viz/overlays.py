@@ -56,7 +56,9 @@ ColorByOption = Annotated[
         rich_help_panel=LOOK,
     ),
 ]
-AlphaOption = Annotated[float, typer.Option("--alpha", min=0, max=1, help="Opacity of the tint.", rich_help_panel=LOOK)]
+AlphaOption = Annotated[
+    float, typer.Option("--alpha", metavar="SHARE", min=0, max=1, help="Opacity of the tint.", rich_help_panel=LOOK)
+]
 NoLabelsOption = Annotated[
     bool, typer.Option("--no-labels", help="No names, scores and legends.", rich_help_panel=LOOK)
 ]
@@ -73,7 +75,10 @@ ClassesOption = Annotated[
     ),
 ]
 MinScoreOption = Annotated[
-    float, typer.Option("--min-score", min=0, max=1, help="Only predictions from this score on.", rich_help_panel=LOOK)
+    float,
+    typer.Option(
+        "--min-score", metavar="SCORE", min=0, max=1, help="Only predictions from this score on.", rich_help_panel=LOOK
+    ),
 ]
 GridOption = Annotated[
     int | None,
