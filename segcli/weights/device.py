@@ -84,7 +84,8 @@ def _describe(name: str) -> str:
     if name == "cuda":
         return f"cuda ({torch.cuda.get_device_name()})"
     if name == "cpu":
-        return f"cpu ({torch.get_num_threads()} threads)"
+        threads = torch.get_num_threads()
+        return f"cpu ({threads} thread{'s' * (threads != 1)})"
     return name
 
 
