@@ -118,7 +118,9 @@ class TrainScreen:
             f"({report.thresholds}); {', '.join(others)}; {duration(report.seconds)}"
         )
         bars = " ".join(str(count) for count in report.histogram)
-        self.say.note(f"  best class probability by image, 0 … 1: {bars}; {percent(report.empty)} % of images empty")
+        self.say.note(
+            f"  images by best class probability, in tenths from 0 to 1: {bars}; {percent(report.empty)} % are empty"
+        )
         if report.empty == 1:
             self.say.note(
                 f"  no segment in any image: nothing passes all of these thresholds yet; the best class probability is "
