@@ -89,10 +89,10 @@ class DeformableAttention(nn.Module):
         self.value_proj = nn.Linear(dim, dim)
         self.output_proj = nn.Linear(dim, dim)
 
-    def forward(self, query: Tensor, memory: Tensor, geometry: Levels) -> Tensor:
-        """query [B, S, D] (with positions), memory [B, S, D] (without) -> [B, S, D]."""
+    def forward(self, memory: Tensor, positions: Tensor, geometry: Levels) -> Tensor:
+        """memory [B, S, D]; positions [S, D], which are added to it for the queries alone -> [B, S, D]."""
         values = self.value_proj(memory)
-        x, y, logits = self._project(query)
+        x, y, logits = self._project(memory, positions)
         # Places and weights are fp32 whatever the model's dtype: bf16 has no fractions beyond 256 pixels.
         trace.save("sampling", lambda: _locations(x.float(), y.float(), geometry).unflatten(2, (self.num_heads, -1)))
         trace.save("sampling_weights", lambda: logits.float().unflatten(-1, (self.num_heads, -1)).softmax(-1))
@@ -102,15 +102,19 @@ class DeformableAttention(nn.Module):
             sampled = _sample_grid(values, x, y, logits, self.num_heads, geometry)
         return self.output_proj(sampled.to(values.dtype))
 
-    def _project(self, query: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """query -> x and y offsets in pixels, and weight logits, each [B, S, C]; one product for all three.
+    def _project(self, memory: Tensor, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """-> x and y offsets in pixels, and weight logits, each [B, S, C]; one product for all three.
 
         The offsets' weights hold x and y in turn; sorted apart, both come out as columns.
         """
         offsets, weights = self.sampling_offsets, self.attention_weights
         weight = torch.cat((offsets.weight[0::2], offsets.weight[1::2], weights.weight))
         bias = torch.cat((offsets.bias[0::2], offsets.bias[1::2], weights.bias))
-        x, y, logits = F.linear(query, weight, bias).chunk(3, dim=-1)
+        if torch.is_grad_enabled():  # the backward pass keeps `memory` for the values anyhow, and no sum beside it
+            product = F.linear(memory, weight).add_(F.linear(positions, weight, bias))
+        else:
+            product = F.linear(memory + positions, weight, bias)
+        x, y, logits = product.chunk(3, dim=-1)
         return x, y, logits
 
 

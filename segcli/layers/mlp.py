@@ -53,3 +53,47 @@ class _GeluLinear(torch.autograd.Function):
         of_gelu = (gradient @ weight.to(gradient.dtype)).to(x.dtype)
         of_x = torch.ops.aten.gelu_backward(of_gelu, x)
         return of_x, of_weight.to(weight.dtype), rows.sum(0).to(weight.dtype)
+
+
+def norm_linear(x: Tensor, norm: nn.LayerNorm, linear: nn.Linear) -> tuple[Tensor, Tensor]:
+    """y = norm(x) and linear(y), keeping x alone for the backward pass: y is made again there, which costs next to
+    nothing beside the products.
+    """
+    if not torch.is_grad_enabled():
+        y = norm(x)
+        return y, linear(y)
+    out: tuple[Tensor, Tensor] = _NormLinear.apply(x, norm.weight, norm.bias, norm.eps, linear.weight, linear.bias)
+    return out
+
+
+class _NormLinear(torch.autograd.Function):
+    """x [..., I] with its norm's gamma and beta [I], weight [O, I], bias [O] -> [..., I], [..., O]."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, gamma: Tensor, beta: Tensor, eps: float, weight: Tensor, bias: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        y, mean, scale = torch.native_layer_norm(x, x.shape[-1:], gamma, beta, eps)
+        ctx.save_for_backward(x, mean, scale, gamma, beta, weight)
+        ctx.eps = eps
+        ctx.set_materialize_grads(False)
+        return y, F.linear(y, weight, bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, of_y: Tensor | None, gradient: Tensor | None) -> tuple[Tensor | None, ...]:
+        x, mean, scale, gamma, beta, weight = ctx.saved_tensors
+        of_weight = of_bias = None
+        if gradient is not None:
+            y = torch.native_layer_norm(x, x.shape[-1:], gamma, beta, ctx.eps)[0].flatten(0, -2)
+            rows = gradient.flatten(0, -2)
+            # Under autocast the product ran in half precision, the weights are fp32.
+            of_weight = (rows.t() @ y.to(gradient.dtype)).to(weight.dtype)
+            of_bias = rows.sum(0).to(weight.dtype)
+            through = (gradient @ weight.to(gradient.dtype)).to(x.dtype)
+            of_y = through if of_y is None else of_y + through
+        if of_y is None:
+            return None, None, None, None, None, None
+        backward = torch.ops.aten.native_layer_norm_backward
+        of_x, of_gamma, of_beta = backward(of_y, x, x.shape[-1:], mean, scale, gamma, beta, [True, True, True])
+        return of_x, of_gamma, of_beta, None, of_weight, of_bias

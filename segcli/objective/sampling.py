@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from segcli.layers.points import sample
 
@@ -50,3 +51,23 @@ def uncertain_points(logits: Tensor, num_points: int, oversample: float, importa
     uncertain = logits[:, :competing].abs().topk(chosen, dim=1, largest=False, sorted=False).indices
     others = torch.arange(competing, logits.shape[1], device=logits.device).expand(len(logits), -1)
     return torch.cat((uncertain, others), dim=1)
+
+
+def chosen(values: Tensor, at: Tensor) -> Tensor:
+    """values [M, N] at indices [M, P] -> [M, P]: `gather`, whose own backward pass keeps all values for their shape."""
+    picked: Tensor = _Chosen.apply(values, at)
+    return picked
+
+
+class _Chosen(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, at: Tensor) -> Tensor:
+        ctx.shape = values.shape
+        ctx.save_for_backward(at.int())
+        return values.gather(1, at)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (at,) = ctx.saved_tensors
+        return gradient.new_zeros(ctx.shape).scatter_add_(1, at.long(), gradient), None

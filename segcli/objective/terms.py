@@ -14,8 +14,10 @@ from segcli.layers.masks import concatenate
 from segcli.objective.costs import focal_costs, mask_costs
 from segcli.objective.losses import focal_losses, mask_losses
 from segcli.objective.matcher import Match
-from segcli.objective.sampling import Draw, candidate_points, truth_at, uncertain_points
+from segcli.objective.sampling import Draw, candidate_points, chosen, truth_at, uncertain_points
 from segcli.types import Masks, QueryPredictions, Target
+
+PAIRS = 64  # compared at all candidate points at once: the largest tensors of a step, of which a quarter is kept
 
 
 class Compared(Protocol):
@@ -171,10 +173,15 @@ class _PointView:
         return self.masks.select(0, everyone).at(self.places.unsqueeze(0))[0], self.truth_there
 
     def pairs(self, rows: Tensor, objects: Tensor) -> tuple[Tensor, Tensor]:
+        parts = [self._some(*part) for part in zip(rows.split(PAIRS), objects.split(PAIRS), strict=True)]
+        logits, truth = zip(*parts, strict=True)
+        return torch.cat(logits), torch.cat(truth)
+
+    def _some(self, rows: Tensor, objects: Tensor) -> tuple[Tensor, Tensor]:
         logits = self.masks.select(0, rows).at(self.candidates.unsqueeze(0))[0]  # [M, candidates]
         rule = self.rule
         at = uncertain_points(logits, rule.num_points, rule.oversample, rule.importance)
-        return logits.gather(1, at), self.truth_candidates[objects].gather(1, at)
+        return chosen(logits, at), self.truth_candidates[objects].gather(1, at)
 
 
 @dataclass(frozen=True)

@@ -96,13 +96,15 @@ def test_the_module_learns_in_every_parameter_and_keeps_places_in_fp32() -> None
     attention = DeformableAttention(16, num_heads=2)
     geometry = levels(((2, 2), (4, 4), (8, 8)), 2, 4, CPU)
     x = torch.randn(1, 84, 16)
-    exact = attention(x, x, geometry)
+    positions = torch.randn(84, 16)
+    exact = attention(x, positions, geometry)
     exact.square().sum().backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in attention.parameters())
     with torch.inference_mode(), record("sampling") as trace:
-        rough = attention.bfloat16()(x.bfloat16(), x.bfloat16(), geometry)
-    assert trace["sampling"][0].dtype == torch.float32
-    assert trace["sampling"][0].shape == (1, 84, 2, 12, 2)
+        torch.testing.assert_close(attention(x, positions, geometry), exact)  # one product there, two in training
+        rough = attention.bfloat16()(x.bfloat16(), positions.bfloat16(), geometry)
+    assert trace["sampling"][-1].dtype == torch.float32
+    assert trace["sampling"][-1].shape == (1, 84, 2, 12, 2)
     assert rough.dtype == torch.bfloat16
     assert (rough.float() - exact).abs().max() < 0.02 * exact.abs().max()
 
@@ -117,8 +119,8 @@ def test_a_query_that_is_not_finite_gives_an_answer_that_is_not_and_no_error(bad
     torch.manual_seed(0)
     shapes = ((2, 2), (4, 4), (8, 8))
     attention = DeformableAttention(16, 2)
-    query = torch.randn(1, 84, 16)
-    query[0, 5] = bad
-    out = attention(query.requires_grad_(), torch.randn(1, 84, 16), levels(shapes, 2, 4, CPU))
+    positions = torch.randn(84, 16)
+    positions[5] = bad
+    out = attention(torch.randn(1, 84, 16).requires_grad_(), positions, levels(shapes, 2, 4, CPU))
     assert (~out.isfinite().all(-1)).nonzero().tolist() == [[0, 5]]
     out.sum().backward()

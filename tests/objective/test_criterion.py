@@ -12,7 +12,7 @@ from segcli.layers.masks import ProductMasks
 from segcli.objective.criterion import LossReport, Normalisers, SetCriterion
 from segcli.objective.losses import mask_losses
 from segcli.objective.pilots import MaskPilots
-from segcli.objective.sampling import uncertain_points
+from segcli.objective.sampling import chosen, uncertain_points
 from segcli.objective.terms import AtPoints, MaskTerms
 from segcli.types import QueryPredictions, Target
 from tests.objective.scenes import CLASSES, Factors, draw, target
@@ -177,3 +177,12 @@ def test_pilots_are_noised_masks_and_sometimes_other_labels() -> None:
     flipped = (exact.allowed[2][0] ^ pilots.allowed[2][0]).float().mean()
     assert 0 < flipped < 0.1
     assert MaskPilots(CLASSES, 4)([target("b", 0)], draw) is None
+
+
+def test_chosen_values_are_gathered_and_their_gradient_goes_back() -> None:
+    values = torch.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]], requires_grad=True)
+    picked = chosen(values, torch.tensor([[2, 0], [1, 1]]))
+    assert picked.tolist() == [[3.0, 1.0], [5.0, 5.0]]
+    (picked * torch.tensor([[1.0, 10.0], [2.0, 3.0]])).sum().backward()
+    assert values.grad is not None
+    assert values.grad.tolist() == [[10.0, 0.0, 1.0], [0.0, 5.0, 0.0]]

@@ -35,10 +35,11 @@ class ConvNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """x [B, C, h, w] -> [B, C', h / stride, w / stride]."""
         conv, norm = self.conv, self.norm
+        padding = conv.padding
         if self.same:
-            x = _pad_same(x, conv.kernel_size[0], conv.stride[0])
+            x, padding = _padded_same(x, conv.kernel_size[0], conv.stride[0])
         if norm.training and isinstance(norm, nn.BatchNorm2d):
-            return norm(conv(x))
+            return norm(F.conv2d(x, conv.weight, None, conv.stride, padding, conv.dilation, conv.groups))
         # The fold is a pass over the weights, cheap beside one over the map, and leaves the stored tensors as they are.
         mean, variance = norm.running_mean, norm.running_var
         assert mean is not None  # BatchNorm2d tracks its statistics unless told otherwise
@@ -46,7 +47,7 @@ class ConvNorm(nn.Module):
         scale = norm.weight * (variance + norm.eps).rsqrt()
         bias = norm.bias - mean * scale
         weight = conv.weight * scale[:, None, None, None]
-        return F.conv2d(x, weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups)
+        return F.conv2d(x, weight, bias, conv.stride, padding, conv.dilation, conv.groups)
 
 
 class FrozenNorm(nn.Module):
@@ -63,6 +64,9 @@ class FrozenNorm(nn.Module):
             self.register_buffer(name, torch.full((dim,), float(value)))
 
 
-def _pad_same(x: Tensor, kernel: int, stride: int) -> Tensor:
+def _padded_same(x: Tensor, kernel: int, stride: int) -> tuple[Tensor, tuple[int, int]]:
+    """The map and the padding left to the convolution: all of it, unless the two sides differ, which takes a copy."""
     pad_y, pad_x = (max((-(-size // stride) - 1) * stride + kernel - size, 0) for size in x.shape[2:])
-    return F.pad(x, (pad_x // 2, pad_x - pad_x // 2, pad_y // 2, pad_y - pad_y // 2)) if pad_x or pad_y else x
+    if pad_x % 2 or pad_y % 2:
+        return F.pad(x, (pad_x // 2, pad_x - pad_x // 2, pad_y // 2, pad_y - pad_y // 2)), (0, 0)
+    return x, (pad_y // 2, pad_x // 2)

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from segcli.layers.mlp import gelu_linear
+from segcli.layers.mlp import gelu_linear, norm_linear
 from segcli.layers.stochastic import drop_path
 
 # Bytes of attention logits handled at once: they are written and read three times, so they should stay in the cache.
@@ -140,7 +140,7 @@ class SwinBlock(nn.Module):
         return torch.cat([t + self._mlp(t) for t in x.split(MLP_TOKENS, dim=1)], dim=1)
 
     def _mlp(self, x: Tensor) -> Tensor:
-        return gelu_linear(self.fc1(self.norm2(x)), self.fc2)
+        return gelu_linear(norm_linear(x, self.norm2, self.fc1)[1], self.fc2)
 
 
 class PatchMerging(nn.Module):

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segcli.layers.deformable import DeformableAttention, Levels, levels
+from segcli.layers.mlp import norm_linear
 from segcli.layers.positions import sine_positions
 from segcli.types import PixelFeatures
 
@@ -28,9 +29,12 @@ class DeformableLayer(nn.Module):
 
     def forward(self, x: Tensor, positions: Tensor, geometry: Levels) -> Tensor:
         """x [B, S, D], positions [S, D] -> [B, S, D]."""
-        x = self.norm1(x + self.attention(x + positions, x, geometry))
-        parts = [self.norm2(t + self.fc2(self.fc1(t).relu_())) for t in x.split(TOKENS, dim=1)]
-        return torch.cat(parts, dim=1)
+        rows = (x + self.attention(x, positions, geometry)).flatten(0, 1)
+        return torch.cat([self._feed_forward(part) for part in rows.split(TOKENS)]).view_as(x)
+
+    def _feed_forward(self, rows: Tensor) -> Tensor:
+        x, hidden = norm_linear(rows, self.norm1, self.fc1)
+        return self.norm2(x + self.fc2(hidden.relu_()))
 
 
 class ProjectNorm(nn.Module):
