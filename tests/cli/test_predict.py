@@ -302,6 +302,11 @@ def test_without_network_and_cache_the_way_out_is_named(tmp_path: Path) -> None:
     assert not (tmp_path / "segcli-out").exists()
 
 
+def _listen() -> None:
+    """A shell without job control starts what runs behind it deaf to Ctrl-C, and children inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.skipif(os.name == "nt", reason="Windows sends no SIGINT to one process")
 def test_ctrl_c_leaves_whole_files(shared_dir: Path, tmp_path: Path) -> None:
     model, images = shared_dir / "models" / "facade-reference", shared_dir / "data" / "facade" / "images"
@@ -312,6 +317,7 @@ def test_ctrl_c_leaves_whole_files(shared_dir: Path, tmp_path: Path) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=_listen,
     )
     out = tmp_path / "segcli-out"
     deadline = time.monotonic() + 90
