@@ -31,7 +31,8 @@ from segcli.render.views.matching import Assignment
 from segcli.types import InferenceSpec, QueryPredictions, Target, Task
 from segcli.weights.checkpoint import LoadedModel
 
-_TERMS = ("class", "mask", "dice", "box")  # in the order of the papers; what the matcher has of them
+_SURE = 8.0  # logit of a filled box
+_TERMS = ("class", "mask", "dice", "box", "giou")  # in the order of the papers; what the matcher has of them
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def match_queries(loaded: LoadedModel, photo: Photo, sample: Sample) -> Assignme
 
     Objects that lost every pixel at the network's size, and crowd regions, are left out, as in training. The points at
     which masks are compared are drawn from the image's id, as many as training draws by default.
-    Raises UsageError for a network without masks, CheckpointError if its answer is not finite.
+    Of a network without masks the boxes are shown, filled. Raises CheckpointError if its answer is not finite.
     """
     prepared, spec = photo.prepared(loaded), loaded.spec
     example = ValTransform(lambda size: resized_size(size, spec.size))(sample)
@@ -92,14 +93,17 @@ def match_queries(loaded: LoadedModel, photo: Photo, sample: Sample) -> Assignme
     with looking(photo.path):
         prediction: QueryPredictions = loaded.model(batch_of(loaded, prepared))[-1]
         check_finite([prediction], loaded)
-        if prediction.masks is None:
-            raise UsageError(f"{loaded.name}: its queries have no masks, by which objects are matched here")
         terms = cost_terms(loaded.config, prediction, target)
         found = assign(torch.stack(list(terms.values())).sum(0))
         queries, objects = found.queries.tolist(), found.targets.tolist()
         probabilities = class_probabilities(prediction, 0)
-        logits = coarse_logits(prediction, 0, found.queries.cpu())
-    truth = example.masks[~example.crowd]
+        truth, padded = example.masks[~example.crowd], prepared.frame.padded
+        if prediction.masks is not None:
+            logits = coarse_logits(prediction, 0, found.queries.cpu())
+        else:
+            assert prediction.boxes is not None  # a network answers with masks or boxes
+            logits = _filled(prediction.boxes[0, found.queries].float().cpu(), truth.shape[1:], padded)
+            truth = (_filled(target.boxes, truth.shape[1:], truth.shape[1:], stride=1) > 0).numpy()
     names = [*spec.labels.names, "no object"]
     scores, classes = probabilities.max(-1)
     return Assignment(
@@ -110,7 +114,8 @@ def match_queries(loaded: LoadedModel, photo: Photo, sample: Sample) -> Assignme
         says=tuple((names[int(classes[q])], float(scores[q])) for q in range(len(scores))),
         truth=truth,
         masks=logits.numpy(),
-        ious=_ious(logits, truth, prepared.frame.padded),
+        ious=_ious(logits, truth, padded),
+        shape="box" if prediction.masks is None else "mask",
     )
 
 
@@ -129,6 +134,14 @@ def cost_terms(config: ModelConfig, prediction: QueryPredictions, target: Target
     device = prediction.classes.device
     target = dataclasses.replace(target, masks=target.masks.to(device), labels=target.labels.to(device))
     return objective.costs(prediction, [target], draw)[0]
+
+
+def _filled(boxes: Tensor, size: tuple[int, ...], frame: tuple[int, ...], stride: int = 4) -> Tensor:
+    """Boxes [M, 4] (cxcywh, relative to an image of `size`) as logits of full masks over the padded frame [M, h, w]."""
+    y, x = ((torch.arange(0, full, stride) + stride / 2) / own for full, own in zip(frame, size, strict=True))
+    centre_x, centre_y, wide, high = boxes[:, :, None].unbind(1)  # [M, 1] each
+    rows, columns = (y - centre_y).abs() <= high / 2, (x - centre_x).abs() <= wide / 2
+    return torch.where(rows[:, :, None] & columns[:, None], _SURE, -_SURE)
 
 
 def _ious(logits: Tensor, truth: np.ndarray, padded: tuple[int, int]) -> np.ndarray:

@@ -32,7 +32,7 @@ class Assignment:
     terms: name -> weighted cost, float32 [Q, N]. pairs: (query, object), one an object, or as many as there are
     queries. objects: class names [N]; colours: uint8 [N, 3] of these. says: (class, probability) of every query.
     truth: bool [N, h, w] at the network's size. masks: logits [M, h', w'] of the pairs' queries over the padded frame.
-    ious: float [M, N], of each pair's query with every object.
+    ious: float [M, N], of each pair's query with every object. shape: what truth and masks show: "mask", or "box".
     """
 
     terms: dict[str, np.ndarray]
@@ -43,6 +43,7 @@ class Assignment:
     truth: np.ndarray
     masks: np.ndarray
     ious: np.ndarray
+    shape: str = "mask"
 
     @property
     def total(self) -> np.ndarray:
@@ -90,7 +91,9 @@ def draw_matching(photo: np.ndarray, found: Assignment, share: tuple[float, floa
             _names(sheet, found, rows, (x - 8, y), row)
         _matrix(sheet, name, values, rows, columns, (x, y, wide, tall))
     rest = len(order) - len(shown)
-    text = "pairs: true mask, mask of its query" + (f"; {rest} smaller objects are not shown" if rest else "")
+    text = f"pairs: true {found.shape}, {found.shape} of its query" + (
+        f"; {rest} smaller objects are not shown" if rest else ""
+    )
     sheet.words(_MARGIN, pairs_top - LINE - 14, text, size=9, weight="bold")
     for number, place in enumerate(shown):
         line, column = divmod(number, in_line)

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from segcli.config import EfficientNetLite0Config, Mask2FormerConfig
+from segcli.config import DetrConfig, EfficientNetLite0Config, Mask2FormerConfig
 from segcli.data.dataset import Sample
 from segcli.data.truth import MapTruth
 from segcli.engine.preprocess import prepare
@@ -24,7 +24,7 @@ from segcli.layers.trace import record
 from segcli.models.mask2former import build_mask2former
 from segcli.models.segmenter import Segmenter
 from segcli.render.views.matching import draw_matching
-from segcli.types import Frame, MergeRule, PixelFeatures, QueryPredictions
+from segcli.types import Batch, Frame, MergeRule, PixelFeatures, QueryPredictions
 from tests.fakes import LABELS, FakeLoaded
 from tests.objective.scenes import Factors, target
 
@@ -200,6 +200,31 @@ def test_more_objects_than_queries_leave_some_without() -> None:
     assert len({target for _, target in found.pairs}) == 4
     picture = draw_matching(shown.image, found, (1, 1))
     assert "6 objects, 4 queries: 2 find none" in [text.get_text() for text in picture.texts]
+
+
+class _Boxes(nn.Module):
+    """Three boxes without masks: nothing at all, the upper half, the lower half."""
+
+    def forward(self, batch: Batch, every_layer: bool = False) -> list[QueryPredictions]:
+        classes = torch.zeros(1, 3, 4)
+        classes[0, 1, 0] = classes[0, 2, 1] = classes[0, 0, 3] = 6.0
+        boxes = torch.tensor([[[0.5, 0.5, 0.1, 0.1], [0.5, 0.25, 1.0, 0.5], [0.5, 0.75, 1.0, 0.5]]])
+        return [QueryPredictions(classes, None, boxes)]
+
+
+def test_without_masks_boxes_are_matched_and_shown() -> None:
+    shown = photo()
+    ids = np.where(np.arange(50)[:, None] < 25, 1, 2) * np.ones((1, 70), dtype=np.int64)
+    ids[:, :35] = 0  # the right half: its boxes are half as wide
+    truth = MapTruth(ids, np.array([0, 1]), np.zeros(2, dtype=bool))
+    loaded = FakeLoaded(_Boxes(), config=DetrConfig(EfficientNetLite0Config(), len(LABELS)))
+    found = match_queries(loaded, shown, _sample(shown, truth))
+    assert found.pairs == ((1, 0), (2, 1))
+    assert list(found.terms) == ["class", "box", "giou"]
+    assert found.cost(0)["box"] == pytest.approx(5 * (0.25 + 0.5), abs=0.05)  # centre and width are off
+    assert np.diag(found.ious) == pytest.approx([0.5, 0.5], abs=0.05)
+    picture = draw_matching(shown.image, found, (1, 64 / 96))
+    assert "pairs: true box, box of its query" in [text.get_text() for text in picture.texts]
 
 
 def _sample(shown: Photo, truth: MapTruth) -> Sample:
