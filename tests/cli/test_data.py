@@ -13,6 +13,7 @@ from typer.testing import CliRunner, Result
 from segcli.cli import app
 from segcli.data.cache import VARIABLE
 from segcli.data.detect import detect
+from segcli.types import Label, LabelSet
 from tests.data import layouts
 from tests.data.layouts import LABELS, THINGS, scenes, things_only
 
@@ -89,7 +90,8 @@ def test_convert_says_what_is_lost(data: Data, tmp_path: Path) -> None:
 
 
 def test_stats_and_charts(data: Data, tmp_path: Path) -> None:
-    layouts.coco_panoptic(tmp_path / "data", scenes(), LABELS)
+    ghost = Label(99, "ghost", isthing=True)
+    layouts.coco_panoptic(tmp_path / "data", scenes(), LabelSet((*LABELS, ghost)))
     answer = data("stats", "data", "--json", "--out", "charts")
     assert answer.exit_code == 0, answer.output
     report = json.loads(answer.stdout)
@@ -97,7 +99,9 @@ def test_stats_and_charts(data: Data, tmp_path: Path) -> None:
     assert sorted(path.name for path in Path("charts").iterdir()) == [
         "areas.png", "classes.png", "objects.png", "sizes.png",
     ]  # fmt: skip
-    assert "disc" in data("stats", "data").stdout
+    printed = data("stats", "data").stdout
+    assert "disc" in printed
+    assert "in no image: ghost (--json lists all)" in printed
 
 
 def test_split_by_group(data: Data, tmp_path: Path) -> None:
