@@ -17,7 +17,7 @@ from segcli.objective.matcher import Match
 from segcli.objective.sampling import Draw, candidate_points, chosen, truth_at, uncertain_points
 from segcli.types import Masks, QueryPredictions, Target
 
-PAIRS = 64  # compared at all candidate points at once: the largest tensors of a step, of which a quarter is kept
+PAIRS = 64  # compared at all candidate points at once: the largest tensors of a loss, of which a third is kept
 
 
 class Compared(Protocol):

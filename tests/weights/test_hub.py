@@ -434,3 +434,12 @@ def test_a_reference_to_nothing(ref: str, complaint: str, server: FakeHub) -> No
 def test_an_empty_reference_is_wrong_use() -> None:
     with pytest.raises(UsageError):
         hub.locate(" ")
+
+
+def test_models_of_runs_are_told_apart(tmp_path: Path) -> None:
+    for folder, name in (("a-1/best", "a-1/best"), ("a-2/best", "a-2/best"), ("a-1/mine", "mine")):
+        place = tmp_path / folder
+        place.mkdir(parents=True)
+        for file in ("config.json", "model.safetensors"):
+            (place / file).write_text("{}")
+        assert hub.find(str(place)).name == name
