@@ -182,17 +182,31 @@ class MergeRule:
     instances: Literal["pairs", "queries"] = "pairs"
 
 
+SMALLEST_TILE = 64  # pixels a side; less shows a network nothing
+
+
 @dataclass(frozen=True)
 class InputSize:
     """Resize the short side to `short`, cap the long side at `long`, pad to a multiple of `divisor`.
 
     rounding: of the other side, to the nearest pixel (detectron2) or down (DETR).
+    tile: side, in pixels of the photo, of the square windows that are resized and predicted one by one, for objects too
+        small or too many for one look; None: the photo as a whole.
+    tile_overlap: share of a tile that its neighbour covers too.
     """
 
     short: int = 800
     long: int = 1333
     divisor: int = 32
     rounding: Literal["nearest", "down"] = "nearest"
+    tile: int | None = None
+    tile_overlap: float = 0.2
+
+    def in_words(self) -> str:
+        """The same for a person."""
+        if self.tile:
+            return f"tiles of {self.tile} pixels, resized to {self.short}"
+        return f"short side {self.short}, long side at most {self.long}"
 
 
 @dataclass(frozen=True)

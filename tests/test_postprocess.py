@@ -10,9 +10,11 @@ import torch
 import torch.nn.functional as F
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from torch import Tensor
 
 from segcli import postprocess
+from segcli.codecs.rle import encode
 from segcli.layers.masks import DenseMasks, ProductMasks
 from segcli.segments import Segments
 from segcli.types import Frame, Label, LabelSet, MergeRule, QueryPredictions
@@ -303,6 +305,21 @@ def test_an_empty_mask_is_an_instance_of_score_zero() -> None:
     segments = postprocess.instance(scene([(0, 0.9, "......")]), 0, Frame((4, 6), (4, 6), (4, 6)), LABELS, MergeRule())
     assert segments.scores.tolist() == [0.0] * THINGS
     assert segments.areas().tolist() == [0] * THINGS
+
+
+@given(st.lists(st.tuples(st.integers(0, 1), arrays(bool, (3, 4))), max_size=8), st.sampled_from([0.5, 0.6, 1.0]))
+def test_repeats_of_a_better_instance_go(found: list[tuple[int, np.ndarray]], iou: float) -> None:
+    """By descending score; a repeat that is gone takes nothing with it."""
+    kept: list[tuple[int, np.ndarray]] = []
+    for label, mask in found:
+        alike = [other for known, other in kept if known == label]
+        if all((mask & other).sum() < iou * (mask | other).sum() or not mask.any() for other in alike):
+            kept.append((label, mask))
+    labels, scores = np.array([label for label, _ in found], int), np.linspace(0.9, 0.1, len(found))
+    rles = tuple(encode(mask) for _, mask in found)
+    left = postprocess.without_repeats(Segments("instance", (3, 4), LABELS, labels, scores, rles=rles), iou)
+    assert left.labels.tolist() == [label for label, _ in kept]
+    assert [mask.tolist() for mask in left.masks()] == [mask.tolist() for _, mask in kept]
 
 
 def test_second_image_of_a_bfloat16_batch_of_products() -> None:

@@ -103,7 +103,7 @@ def show(name: NameArgument, as_json: JsonOption = False) -> None:
         ("backbone from", entry.pretrained or "-"),
         ("tasks", ", ".join(entry.tasks)),
         ("classes", described if entry.labels else "as the checkpoint names them"),
-        ("test size", f"short side {entry.size.short}, long side at most {entry.size.long}"),
+        ("test size", entry.size.in_words()),
         ("merge rule", f"score {entry.rule.score}, overlap {entry.rule.overlap}, mask {entry.rule.mask_min}"),
         (entry.status, f"{metrics or '-'}{f' on {entry.measured}' if entry.measured else ''}"),
     ]

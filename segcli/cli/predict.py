@@ -88,22 +88,24 @@ TileOption = Annotated[
     int | None,
     typer.Option(
         "--tile",
-        min=64,
+        min=0,
         metavar="PIXELS",
         show_default=False,
-        help="Predict large photos in square tiles of this side: small objects are seen, memory stays flat.",
-        rich_help_panel=options.SPEED,
+        help="Predict in square tiles of this side (at least 64): small objects are seen, memory stays flat. 0: as a "
+        "whole.",
+        rich_help_panel=options.MODEL,
     ),
 ]
 TileOverlapOption = Annotated[
-    float,
+    float | None,
     typer.Option(
         "--tile-overlap",
         metavar="SHARE",
         min=0,
         max=0.5,
-        help="Share of a tile its neighbour sees too.",
-        rich_help_panel=options.SPEED,
+        show_default=False,
+        help="Share of a tile its neighbour sees too; 0.2 if neither you nor the checkpoint says.",
+        rich_help_panel=options.MODEL,
     ),
 ]
 ProfileOption = Annotated[
@@ -132,7 +134,7 @@ def predict(
     threads: options.ThreadsOption = None,
     batch_size: options.BatchSizeOption = 1,
     tile: TileOption = None,
-    tile_overlap: TileOverlapOption = 0.2,
+    tile_overlap: TileOverlapOption = None,
     max_pixels: options.MaxPixelsOption = None,
     as_json: options.JsonOption = False,
     quiet: options.QuietOption = False,

@@ -120,7 +120,14 @@ def train(
     ),
     crop: int | None = _option("--crop", metavar="PIXELS", min=32, help="Side of the training crops.", panel=STEP),
     short_side: int | None = _option(
-        "--short-side", metavar="PIXELS", min=32, help="Of images in prediction.", panel=STEP
+        "--short-side", metavar="PIXELS", min=32, help="Of images, or of tiles, in prediction.", panel=STEP
+    ),
+    tile: int | None = _option(
+        "--tile",
+        metavar="PIXELS",
+        min=64,
+        help="Learn from and predict in square tiles of this side: for many or small objects.",
+        panel=STEP,
     ),
     points: int | None = _option("--points", metavar="N", min=16, help="Where masks are compared.", panel=STEP),
     ema: float | None = _option(
@@ -164,7 +171,13 @@ def train(
             "queries": queries,
             "freeze_backbone": True if freeze else None,
         },
-        "data": {"path": data and str(data), "format": format, "task": task and task.value, "short": short_side},
+        "data": {
+            "path": data and str(data),
+            "format": format,
+            "task": task and task.value,
+            "short": short_side,
+            "tile": tile,
+        },
         "augment": {"crop": crop and [crop, crop]},
         "schedule": {
             "steps": max_steps,

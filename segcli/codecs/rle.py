@@ -8,6 +8,7 @@ two before, in groups of five bits, low first, bit 5 = "more follows", each plus
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,6 +53,20 @@ class RLE:
         starts = edges[0::2][: len(stops)]
         full = stops > starts
         return starts[full], stops[full]
+
+    def common(self, others: Sequence[RLE]) -> np.ndarray:
+        """Pixels shared with each of other masks of the same frame, int64 [N]."""
+        starts, stops = self.runs()
+        before = np.concatenate([[0], np.cumsum(stops - starts)])
+        ends = np.concatenate([[0], stops])
+
+        def covered(places: np.ndarray) -> np.ndarray:
+            """Pixels of this mask before each place."""
+            begun = np.searchsorted(starts, places, side="right")
+            return before[begun] - np.maximum(ends[begun] - places, 0)
+
+        runs = [other.runs() for other in others]
+        return np.array([(covered(stop) - covered(start)).sum() for start, stop in runs], dtype=np.int64)
 
     def decode(self) -> np.ndarray:
         """The mask, bool [H, W]."""

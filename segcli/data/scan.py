@@ -85,7 +85,7 @@ class ScanReport:
         file, most = max((split.most for split in self.splits), key=lambda item: item[1])
         return (
             f"{over} images hold more objects than the model's {queries} queries (most: {most} in {file}); "
-            "the surplus cannot be found unless crops are smaller or queries more"
+            "the surplus cannot be found; give it more --queries, or smaller views with --tile"
         )
 
     def unseen(self) -> list[Label]:

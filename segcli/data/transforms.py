@@ -56,20 +56,22 @@ class JitterCrop:
     size: (h, w) of the crop; an image that became smaller is not padded here, the batch does that.
     scale: the factor's range. It is relative to the size at which the image just fits the crop (the published recipe);
     with `native`, to the image's own size (objects of a known size in pixels: cells, windows of a facade); with
-    `short`, to the size at which its short side has that many pixels, as in prediction.
+    `short`, to the size at which its short side has that many pixels, or of a larger image a tile, as in prediction.
+    tile: side in pixels of the image; None: prediction takes images as a whole.
     """
 
     size: tuple[int, int]
     scale: tuple[float, float] = (0.1, 2.0)
     native: bool = False
     short: int | None = None
+    tile: int | None = None
 
     def draw(self, truth: Truth, rng: np.random.Generator) -> Window:
         """A window of at most `size`."""
         height, width = truth.size
         factor = rng.uniform(*self.scale)
         if self.short is not None:
-            factor *= self.short / min(height, width)
+            factor *= self.short / min(height, width, self.tile or width)
         elif not self.native:
             factor *= min(self.size[0] / height, self.size[1] / width)
         resized = (max(1, round(height * factor)), max(1, round(width * factor)))

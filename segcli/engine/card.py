@@ -44,7 +44,7 @@ def model_card(loaded: LoadedModel, recipe: Recipe, material: Material, report: 
         f"- Begun from: {loaded.facts.get('started from', 'unknown')}" + (f" ({licence})" if licence else ""),
         f"- {report.step} of {table.steps} steps of {batch} images a device, crops {_by(recipe.augment.crop)}, "
         f"precision {recipe.run.precision}, weight average {table.ema:g}",
-        f"- Images are resized to a short side of {spec.size.short} pixels, long side at most {spec.size.long}",
+        f"- Size in prediction: {spec.size.in_words()}",
         "",
         "## Quality on the validation images",
         "",

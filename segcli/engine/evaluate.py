@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from segcli.data.dataset import Dataset, Sample
 from segcli.engine.eval_data import read_samples
 from segcli.engine.observers import Evaluated
-from segcli.engine.predict import OUT_OF_MEMORY, Settings, forward, is_out_of_memory, segment
+from segcli.engine.predict import OUT_OF_MEMORY, Settings, forward, is_out_of_memory, segment, segment_tiles
 from segcli.engine.preprocess import Prepared, prepare
 from segcli.engine.protocol import Protocol
 from segcli.engine.tta import segment_averaged
@@ -82,7 +82,8 @@ def _read_ahead(
         samples = read_samples(datasets, number)
         earlier = stored(number, samples) if stored else None
         photo = next(iter(samples.values())).image
-        return _Image(number, samples, None if earlier or protocol.tta else prepare(photo, protocol.spec), earlier)
+        spared = earlier or protocol.tta or protocol.spec.size.tile
+        return _Image(number, samples, None if spared else prepare(photo, protocol.spec), earlier)
 
     reader = ThreadPoolExecutor(1, thread_name_prefix="segcli-read")
     ahead: deque[Future[_Image]] = deque()
@@ -136,9 +137,8 @@ def _answer(
         for index, image in enumerate(group):
             start = time.perf_counter()
             own = None if prediction is None else _alone(prediction, index)
-            segments = image.stored or {
-                task: match.apply(_segments(loaded, task, own, image, protocol)) for task, match in matches.items()
-            }
+            found = image.stored or _segments(loaded, tuple(matches), own, image, protocol)
+            segments = found if image.stored else {task: matches[task].apply(found[task]) for task in matches}
             seconds = shared + time.perf_counter() - start
             yield Evaluated(image.number, image.samples, segments, own, image.prepared, seconds, protocol.max_dets)
             done += 1
@@ -150,11 +150,22 @@ def _answer(
 
 
 def _segments(
-    loaded: LoadedModel, task: Task, prediction: QueryPredictions | None, image: _Image, protocol: Protocol
-) -> Segments:
+    loaded: LoadedModel,
+    tasks: Sequence[Task],
+    prediction: QueryPredictions | None,
+    image: _Image,
+    protocol: Protocol,
+) -> dict[Task, Segments]:
+    """What an image holds, for each task; prediction None: its network input depends on the protocol."""
+    photo, spec = next(iter(image.samples.values())).image, protocol.spec
+    if protocol.tta:
+        return {task: segment_averaged(loaded, photo, spec) for task in tasks}
+    choices = [Settings(task, spec, keep_all=task in OBJECT_TASKS) for task in tasks]
     if prediction is None or image.prepared is None:
-        return segment_averaged(loaded, next(iter(image.samples.values())).image, protocol.spec)
-    return segment(prediction, 0, image.prepared, Settings(task, protocol.spec, keep_all=task in OBJECT_TASKS))
+        found = segment_tiles(lambda tile: forward(loaded, [tile]), photo, choices)
+    else:
+        found = [segment(prediction, 0, image.prepared, settings) for settings in choices]
+    return dict(zip(tasks, found, strict=True))
 
 
 def _alone(prediction: QueryPredictions, index: int) -> QueryPredictions:

@@ -47,7 +47,7 @@ _KINDS: dict[Task, tuple[Kind, ...]] = {
     "semantic": (Kind.CLASS, Kind.MASK, Kind.MISSED),
 }
 _NO_THRESHOLDS: dict[Task, str] = {
-    "panoptic": "needs the model's own predictions: without --predictions, --skip-existing or --tta",
+    "panoptic": "needs the model's own predictions: without --predictions, --skip-existing, --tta or tiles",
     "instance": "AP is measured without thresholds",
     "detect": "AP is measured without thresholds",
     "semantic": "the class of a pixel is an argmax, without thresholds",

@@ -272,16 +272,10 @@ def chosen_split(info: DatasetInfo, split: str | None) -> str:
 
 def _predictor(loaded: LoadedModel, task: Task | None) -> tuple[Callable[[np.ndarray], Segments], bool]:
     """(photo -> segments, whether they have scores)."""
-    from segcli.engine.predict import forward, resolve, segment
-    from segcli.engine.preprocess import prepare
+    from segcli.engine.predict import resolve, segment_photo
 
     settings = resolve(loaded.spec, task)
-
-    def find(image: np.ndarray) -> Segments:
-        prepared = prepare(image, settings.spec)
-        return segment(forward(loaded, [prepared]), 0, prepared, settings)
-
-    return find, settings.task != "semantic"
+    return lambda image: segment_photo(loaded, image, settings), settings.task != "semantic"
 
 
 def _files(dataset: Dataset) -> list[tuple[Path, Path | None]]:

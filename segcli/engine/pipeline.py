@@ -106,7 +106,7 @@ def predict_all(
     """
     decoder = ThreadPoolExecutor(1, thread_name_prefix="segcli-decode")
     scribe = ThreadPoolExecutor(1, thread_name_prefix="segcli-write")
-    keep_image = writer.needs_image or settings.tile is not None
+    keep_image = writer.needs_image or settings.spec.size.tile is not None
     remaining = iter(images)
     ahead: deque[_Job] = deque()  # in the order of the images: decoding, decoded, or finished out of turn
     writing: deque[Future[ImageReport]] = deque()
@@ -132,7 +132,7 @@ def predict_all(
 def _decode(source: Source, settings: Settings, keep_image: bool, max_pixels: int) -> _Decoded:
     start = time.perf_counter()
     image = read_image(source.open(), name=str(source), max_pixels=max_pixels)
-    prepared = None if settings.tile else prepare(image, settings.spec)
+    prepared = None if settings.spec.size.tile else prepare(image, settings.spec)
     size = (image.shape[0], image.shape[1])
     return _Decoded(size, image if keep_image else None, prepared, milliseconds_since(start))
 
@@ -162,9 +162,12 @@ def _run(loaded: LoadedModel, group: list[_Job], settings: Settings) -> None:
     images = [job.decoding.result() for job in group]
     start = time.perf_counter()
     try:
-        if settings.tile:
+        if settings.spec.size.tile:
             assert images[0].image is not None
-            group[0].segments = segment_tiles(loaded, images[0].image, settings, group[0].timings)
+            job = group[0]
+            [job.segments] = segment_tiles(
+                lambda tile: forward(loaded, [tile]), images[0].image, [settings], job.timings
+            )
             return
         prepared = [image.prepared for image in images if image.prepared]
         prediction = forward(loaded, prepared)

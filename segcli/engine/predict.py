@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,13 +18,12 @@ from segcli.engine.preprocess import Prepared, collate, prepare
 from segcli.engine.tiling import Merger, windows
 from segcli.errors import CheckpointError, InputError, UsageError
 from segcli.segments import Segments
-from segcli.types import OBJECT_TASKS, TASKS, InferenceSpec, QueryPredictions, Task
+from segcli.types import OBJECT_TASKS, SMALLEST_TILE, TASKS, InferenceSpec, QueryPredictions, Task
 from segcli.weights.manifest import models_for
 
 if TYPE_CHECKING:
     from segcli.weights.checkpoint import LoadedModel
 
-SMALLEST_TILE = 64
 OUT_OF_MEMORY = (
     "not enough memory; smaller steps: --short-side (a smaller network input), --batch-size 1, "
     "--tile 1024 (large photos piece by piece), --dtype bf16, or --device cpu if the GPU's memory is the small one"
@@ -46,16 +45,12 @@ class Settings:
     """How to predict: the checkpoint's own protocol, with what the caller overrode.
 
     spec.rule and spec.size are the ones in force.
-    tile: side of square tiles in pixels of the photo; None = the photo as a whole.
-    tile_overlap: share of a tile that its neighbour covers too.
     keep_all: keep instances below the threshold as well (files for evaluation are never thresholded); False for the
         other tasks.
     """
 
     task: Task
     spec: InferenceSpec
-    tile: int | None = None
-    tile_overlap: float = 0.2
     keep_all: bool = False
 
     @property
@@ -78,13 +73,14 @@ def resolve(
     short_side: int | None = None,
     long_side: int | None = None,
     tile: int | None = None,
-    tile_overlap: float = 0.2,
+    tile_overlap: float | None = None,
     keep_all: bool = False,
 ) -> Settings:
     """The settings for one checkpoint; None keeps what the checkpoint says.
 
     task: None is the checkpoint's only task, or panoptic if it has several.
     short_side alone scales the cap on the long side with it: otherwise the cap would undo it.
+    tile: 0 is the photo as a whole, also for a checkpoint that is predicted in tiles.
     Raises UsageError for a task the checkpoint has not, a threshold the task has not, and values out of range.
     """
     task = choose_task(spec, task)
@@ -99,9 +95,9 @@ def resolve(
             raise UsageError(f"{flag} has no meaning for --task {task}; it is for {' and '.join(tasks)}")
         if value is not None and flag != "--top-k" and not 0 <= value <= 1:
             raise UsageError(f"{flag} {value:g}: a number from 0 to 1")
-    if tile is not None and tile < SMALLEST_TILE:
-        raise UsageError(f"--tile {tile}: tiles need at least {SMALLEST_TILE} pixels")
-    if not 0 <= tile_overlap <= 0.5:
+    if tile and tile < SMALLEST_TILE:
+        raise UsageError(f"--tile {tile}: tiles need at least {SMALLEST_TILE} pixels; 0 is the photo as a whole")
+    if tile_overlap is not None and not 0 <= tile_overlap <= 0.5:
         raise UsageError(f"--tile-overlap {tile_overlap}: a share of the tile from 0 to 0.5")
 
     rule, size = spec.rule, spec.size
@@ -119,8 +115,12 @@ def resolve(
         size = dataclasses.replace(size, short=short_side, long=max(short_side, size.long * short_side // size.short))
     if long_side is not None:
         size = dataclasses.replace(size, long=long_side)
+    if tile is not None:
+        size = dataclasses.replace(size, tile=tile or None)
+    if tile_overlap is not None:
+        size = dataclasses.replace(size, tile_overlap=tile_overlap)
     spec = dataclasses.replace(spec, rule=rule, size=size)
-    return Settings(task, spec, tile, tile_overlap, keep_all and task in OBJECT_TASKS)
+    return Settings(task, spec, keep_all and task in OBJECT_TASKS)
 
 
 def choose_task(spec: InferenceSpec, task: Task | None) -> Task:
@@ -146,7 +146,7 @@ def predict(
     short_side: int | None = None,
     long_side: int | None = None,
     tile: int | None = None,
-    tile_overlap: float = 0.2,
+    tile_overlap: float | None = None,
     max_pixels: int = MAX_PIXELS,
 ) -> Segments:
     """Segment one image.
@@ -178,10 +178,7 @@ def predict(
     else:
         raise InputError(f"the image is a {type(image).__name__}; give a path or a uint8 array [H, W, 3], RGB")
     try:
-        if settings.tile is not None:
-            return segment_tiles(loaded, pixels, settings)
-        prepared = prepare(pixels, settings.spec)
-        return segment(forward(loaded, [prepared]), 0, prepared, settings)
+        return segment_photo(loaded, pixels, settings)
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
@@ -216,24 +213,40 @@ def segment(prediction: QueryPredictions, index: int, image: Prepared, settings:
     return postprocess.semantic(prediction, index, image.frame, labels, rule, combine_padded=combine_padded)
 
 
+def segment_photo(loaded: LoadedModel, image: np.ndarray, settings: Settings) -> Segments:
+    """Predict a photo, uint8 [H, W, 3] RGB, as a whole or in tiles as the settings say."""
+    if settings.spec.size.tile is not None:
+        return segment_tiles(lambda tile: forward(loaded, [tile]), image, [settings])[0]
+    prepared = prepare(image, settings.spec)
+    return segment(forward(loaded, [prepared]), 0, prepared, settings)
+
+
 def segment_tiles(
-    loaded: LoadedModel, image: np.ndarray, settings: Settings, timings: Timings | None = None
-) -> Segments:
-    """Predict a photo in overlapping tiles, one at a time, and merge what they found into one frame."""
-    assert settings.tile is not None
+    answer: Callable[[Prepared], QueryPredictions],
+    image: np.ndarray,
+    choices: Sequence[Settings],
+    timings: Timings | None = None,
+) -> list[Segments]:
+    """Predict a photo in overlapping tiles, one at a time, and merge what they found into one frame.
+
+    answer: the network. choices: settings of one size; each tile goes through the network once for all of them.
+    """
+    spec = choices[0].spec
+    assert spec.size.tile is not None
     timings = timings or Timings()
-    boxes = windows((image.shape[0], image.shape[1]), settings.tile, settings.tile_overlap)
-    merger = Merger(boxes)
+    boxes = windows((image.shape[0], image.shape[1]), spec.size.tile, spec.size.tile_overlap)
+    mergers = [Merger(boxes) for _ in choices]
     for box in boxes:
         start = time.perf_counter()
-        tile = prepare(image[box.y0 : box.y1, box.x0 : box.x1], settings.spec)
-        prediction = forward(loaded, [tile])
+        tile = prepare(image[box.y0 : box.y1, box.x0 : box.x1], spec)
+        prediction = answer(tile)
         timings.model += milliseconds_since(start)
         start = time.perf_counter()
-        merger.add(box, segment(prediction, 0, tile, settings))
+        for merger, settings in zip(mergers, choices, strict=True):
+            merger.add(box, segment(prediction, 0, tile, settings))
         timings.post += milliseconds_since(start)
     start = time.perf_counter()
-    merged = merger.result()
+    merged = [merger.result() for merger in mergers]
     timings.post += milliseconds_since(start)
     return merged
 

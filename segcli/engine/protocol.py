@@ -66,7 +66,7 @@ class Protocol:
     def in_words(self, task: Task) -> str:
         """The same in a line for a person."""
         size, rule = self.spec.size, self.spec.rule
-        words = [f"short side {size.short}, long side at most {size.long}"]
+        words = [size.in_words()]
         if task == "panoptic":
             words.append(f"score > {rule.score:g}, overlap ≥ {rule.overlap:g}")
             words.append("masks by argmax" if rule.mask_min is None else f"mask ≥ {rule.mask_min:g}")

@@ -18,7 +18,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from segcli.config import MODEL_TYPES
 from segcli.errors import UsageError
-from segcli.types import Task
+from segcli.types import SMALLEST_TILE, Task
 
 PRESETS = ("small", "coco-50ep", "ade-160k", "cityscapes-90k")
 Tables = dict[str, dict[str, Any]]
@@ -47,13 +47,15 @@ class ModelTable:
 @dataclass(frozen=True)
 class DataTable:
     """path, format, task: as detected unless given. short, long: size in prediction and validation (None: from the
-    images)."""
+    images). tile: predict in square windows of so many pixels of the photo, each resized to `short`; augmentation is
+    at that scale."""
 
     path: str | None = None
     format: str | None = None
     task: Task | None = None
     short: int | None = None
     long: int | None = None
+    tile: int | None = None
 
 
 @dataclass(frozen=True)
@@ -236,6 +238,8 @@ def _check_values(recipe: Recipe) -> None:
     for key, value in positive.items():
         if value is not None and value <= 0:
             raise UsageError(f"{key} = {value}; it must be above 0")
+    if recipe.data.tile is not None and recipe.data.tile < SMALLEST_TILE:
+        raise UsageError(f"--tile {recipe.data.tile}: tiles need at least {SMALLEST_TILE} pixels")
     if s.batch < 0 or r.workers < -1 or not 0 <= s.ema < 1 or not 0 <= v.score <= 1:
         raise UsageError("batch and workers cannot be negative, ema lies in [0, 1), score in [0, 1]")
     if recipe.model.arch not in (None, *MODEL_TYPES):

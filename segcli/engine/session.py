@@ -97,7 +97,7 @@ def _prepare(
         recipe = _with_fitting_batch(recipe, material, loaded, ranks, say)
     recipe, schedule, lr = plan_schedule(recipe, len(material.train), len(material.val), ranks, say)
     crowded = material.scan.crowded(loaded.config.num_queries)
-    if crowded:
+    if crowded and not recipe.data.tile:  # a tile holds fewer
         say(f"warning: {crowded}")
     if unseen := material.scan.unseen():
         rest = f" and {len(unseen) - 8} more" if len(unseen) > 8 else ""
@@ -108,7 +108,7 @@ def _prepare(
     say(
         f"model: {about['model']['start']}, {trainable(loaded.model) / 1e6:.1f} million weights to learn, "
         f"{loaded.config.num_queries} queries, {recipe.run.precision} on {device}, crops "
-        f"{'×'.join(map(str, recipe.augment.crop or ()))}, short side in prediction {recipe.data.short}"
+        f"{'×'.join(map(str, recipe.augment.crop or ()))}, in prediction {loaded.spec.size.in_words()}"
     )
     if saved is None:
         folder.rewind(-1)

@@ -36,6 +36,7 @@ from segcli.weights.manifest import manifest, offline_default
 from segcli.weights.pretrained import lite0_is_here
 
 Say = Callable[[str], None]
+SMALLEST_SHORT = 256  # the least size that a tile is enlarged to by itself
 LOOKED_AT = 64  # images whose sizes decide the size in prediction
 VALIDATIONS = 10  # in a run, where nothing else is said
 _SHORT = {"cpu": 512, "mps": 640, "cuda": 800}  # the largest size in prediction that is chosen by itself
@@ -82,7 +83,10 @@ def gather(recipe: Recipe, ranks: Ranks, say: Say, progress: Callable[[int, int]
 def fill_in(recipe: Recipe, material: Material, device: torch.device) -> Recipe:
     """The recipe with sizes, precision, start and path decided; what was given stays."""
     data, augment, run, model = recipe.data, recipe.augment, recipe.run, recipe.model
-    short = data.short or _typical_short(material.train, _SHORT[device.type])
+    if data.short is None and data.tile is not None:  # the photo's own scale, but for tiles too small to be looked at
+        short = int(np.clip(data.tile, SMALLEST_SHORT, _SHORT[device.type]))
+    else:
+        short = data.short or _typical_short(material.train, _SHORT[device.type])
     data = dataclasses.replace(
         data,
         path=str(Path(material.info.root).resolve()),
@@ -92,7 +96,9 @@ def fill_in(recipe: Recipe, material: Material, device: torch.device) -> Recipe:
         long=data.long or short * 5 // 3,
     )
     if augment.crop is None:
-        side = max(64, min(_CROP[device.type], round(0.75 * short / 32) * 32))
+        # A crop is as much as a tile: as many objects, as far apart. Whole photos are cropped closer, to save time.
+        share = 0.75 if data.tile is None else 1
+        side = max(64, min(_CROP[device.type], round(share * short / 32) * 32))
         augment = dataclasses.replace(augment, crop=(side, side))
     if run.precision == "auto":
         run = dataclasses.replace(run, precision="bf16" if has_native_bf16(device) else "fp32")
@@ -127,7 +133,7 @@ def begin(recipe: Recipe, material: Material, progress: Progress | None = None) 
     data, model, labels = recipe.data, recipe.model, material.info.labels
     assert data.short is not None
     assert data.long is not None
-    spec = InferenceSpec(tasks_of(material.info.task), labels, InputSize(data.short, data.long))
+    spec = InferenceSpec(tasks_of(material.info.task), labels, InputSize(data.short, data.long, tile=data.tile))
     sizes = {key: getattr(model, key) for key in _SIZES if getattr(model, key) is not None}
     if model.backbone is not None:
         beginning = from_backbone(architecture(recipe), model.backbone, spec, model.queries, sizes, progress)
@@ -151,7 +157,7 @@ def begin(recipe: Recipe, material: Material, progress: Progress | None = None) 
         raise UsageError(f"{name} is for {', '.join(possible)}, the data for {material.info.task}; {remedy}")
     rule = dataclasses.replace(config.rule, score=recipe.validate.score, top_k=max(100, model.queries or 0))
     tasks = tuple(task for task in spec.tasks if task in possible)
-    size = dataclasses.replace(config.size, short=data.short, long=data.long)
+    size = dataclasses.replace(config.size, short=data.short, long=data.long, tile=data.tile)
     loaded.spec = dataclasses.replace(loaded.spec, tasks=tasks, rule=rule, size=size)
     return beginning
 
@@ -216,6 +222,7 @@ def transform_of(recipe: Recipe) -> TrainTransform:
             (augment.scale[0], augment.scale[1]),
             native=augment.kind == "native",
             short=data.short if augment.kind == "jitter" else None,
+            tile=data.tile,
         )
     return TrainTransform(geometry, augment.flip, ColorJitter() if augment.colour else None)
 

@@ -3,13 +3,14 @@
 Small objects of a large photo vanish when it is shrunk to the network's input size; cut into windows they do not. What
 the windows say is merged in the photo's frame: the same thing seen by two windows is recognised by its part in the
 band they share, a stuff class is one segment, and in a band every pixel of an id map comes from the window whose
-centre is nearer, or from the other if that one says nothing. Beside the result's id map only the windows that still
-have neighbours to come are kept.
+centre is nearer, or from the other if that one says nothing. Instances that repeat a better one are dropped. Beside
+the result's id map only the windows that still have neighbours to come are kept.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
@@ -18,10 +19,12 @@ import numpy as np
 
 from segcli.codecs.rle import RLE, from_runs
 from segcli.errors import UsageError
+from segcli.postprocess.repeats import without_repeats
 from segcli.postprocess.tiles import histogram, renumber
 from segcli.segments import Segments
 from segcli.types import OBJECT_TASKS
 
+_REPEATS = 0.6  # IoU from which an instance is a better one again, in a window or after merging
 _SAME = 0.5  # share of the smaller part, inside the band, that two views of one thing have in common
 
 
@@ -102,14 +105,21 @@ class _Part:
     area: int
 
     def common(self, other: _Part) -> int:
-        """Pixels both have."""
+        """Pixels both have; their boxes meet."""
         shared = self.box & other.box
-        if self.label != other.label or not shared.area:
-            return 0
         return int(np.count_nonzero(self.within(shared) & other.within(shared)))
 
     def within(self, box: Box) -> np.ndarray:
         return self.mask[box.y0 - self.box.y0 : box.y1 - self.box.y0, box.x0 - self.box.x0 : box.x1 - self.box.x0]
+
+
+def _alike(left: Sequence[_Part], right: Sequence[_Part]) -> np.ndarray:
+    """Which are of one class and have boxes that meet -> bool [M, N]: few, of thousands of pairs."""
+    one, other = (np.array([part.box for part in parts]) for parts in (left, right))
+    first = np.maximum(one[:, None, :2], other[None, :, :2])
+    last = np.minimum(one[:, None, 2:], other[None, :, 2:])
+    labels = [np.array([part.label for part in parts]) for parts in (left, right)]
+    return (first < last).all(-1) & (labels[0][:, None] == labels[1][None, :])
 
 
 class Merger:
@@ -132,6 +142,8 @@ class Merger:
     def add(self, box: Box, segments: Segments) -> None:
         """Take the result of one window, in the window's own frame."""
         self._waiting.remove(box)
+        if segments.rles is not None:  # else the repeat of a part in one window is a fragment beside the whole
+            segments = without_repeats(segments, _REPEATS)
         self._like = segments
         self._best = max(self._best, segments.best_score)
         view = _View(box, segments, self._register(box, segments))
@@ -163,7 +175,7 @@ class Merger:
         rles = None
         if task in OBJECT_TASKS:
             rles = tuple(self._union(np.flatnonzero(roots == segment)) for segment in segments)
-        return Segments(
+        merged = Segments(
             task=task,
             size=self._size,
             label_set=self._like.label_set,
@@ -173,6 +185,7 @@ class Merger:
             rles=rles,
             best_score=self._best,
         )
+        return merged if rles is None else without_repeats(merged, _REPEATS)
 
     def _register(self, box: Box, segments: Segments) -> np.ndarray:
         """Parts for a window's segments, int64 [N]: a new one for each thing, one for all segments of a stuff class."""
@@ -202,7 +215,9 @@ class Merger:
         left, right = one.parts(band), other.parts(band)  # by descending score, which decides between equals
         if not left or not right:
             return
-        common = np.array([[a.common(b) for b in right] for a in left])
+        common = np.zeros((len(left), len(right)), dtype=np.int64)
+        for i, j in np.argwhere(_alike(left, right)).tolist():
+            common[i, j] = left[i].common(right[j])
         areas = np.array([a.area for a in left])[:, None], np.array([b.area for b in right])[None, :]
         iou = common / (areas[0] + areas[1] - common)
         partner = iou.argmax(1)

@@ -11,7 +11,7 @@ import torch
 
 from segcli.data.dataset import Dataset, Sample
 from segcli.engine.distributed import Ranks
-from segcli.engine.predict import Settings, segment
+from segcli.engine.predict import Settings, segment, segment_tiles
 from segcli.engine.preprocess import Prepared, collate, prepare
 from segcli.engine.reports import MeasureReport
 from segcli.engine.truth import truth_segments
@@ -87,8 +87,10 @@ def validate(
     tallies = [Tally.nothing() for _ in rules]
     hits = np.zeros((len(rules), 3), dtype=np.int64)
     count = min(images or len(dataset), len(dataset))
-    for number, sample, image, prediction in _answers(loaded, dataset, count, ranks, autocast):
-        results = _results(prediction, image, loaded.spec, task, rules)
+    choices = _choices(loaded.spec, task, rules)
+    for number, sample, results in _answers(loaded, dataset, count, ranks, choices, autocast):
+        if len(choices) < len(rules):
+            results *= len(rules)
         for metric, segments in zip(metrics, results, strict=False):  # instances: unthresholded, one metric for all
             metric.update(segments, sample)
         shown = [_shown(segments, task, rule) for segments, rule in zip(results, rules, strict=True)]
@@ -114,13 +116,11 @@ def validate(
     ]
 
 
-def _results(
-    prediction: QueryPredictions, image: Prepared, spec: InferenceSpec, task: Task, rules: Sequence[MergeRule]
-) -> list[Segments]:
-    """One image by every rule; only panoptic results depend on it before they are shown."""
+def _choices(spec: InferenceSpec, task: Task, rules: Sequence[MergeRule]) -> list[Settings]:
+    """One for each rule; only panoptic results depend on it before they are shown."""
     if task == "panoptic":
-        return [segment(prediction, 0, image, Settings(task, dataclasses.replace(spec, rule=rule))) for rule in rules]
-    return [segment(prediction, 0, image, Settings(task, spec, keep_all=task in OBJECT_TASKS))] * len(rules)
+        return [Settings(task, dataclasses.replace(spec, rule=rule)) for rule in rules]
+    return [Settings(task, spec, keep_all=task in OBJECT_TASKS)]
 
 
 def _shown(segments: Segments, task: Task, rule: MergeRule) -> Segments:
@@ -128,22 +128,34 @@ def _shown(segments: Segments, task: Task, rule: MergeRule) -> Segments:
 
 
 def _answers(
-    loaded: LoadedModel, dataset: Dataset, count: int, ranks: Ranks, autocast: torch.dtype | None
-) -> Iterator[tuple[int, Sample, Prepared, QueryPredictions]]:
-    """This rank's of the first `count` images with the network's answers. Those that become pictures are the first
-    rank's, which writes.
+    loaded: LoadedModel,
+    dataset: Dataset,
+    count: int,
+    ranks: Ranks,
+    choices: Sequence[Settings],
+    autocast: torch.dtype | None,
+) -> Iterator[tuple[int, Sample, list[Segments]]]:
+    """This rank's of the first `count` images with their segments by each choice. Those that become pictures are the
+    first rank's, which writes.
     """
     loaded.model.eval()
+
+    def answer(image: Prepared) -> QueryPredictions:
+        batch = collate([image], loaded.device)
+        # Not inference_mode: what layers cache of their geometry would be useless to the next training step.
+        with torch.no_grad(), torch.autocast(loaded.device.type, autocast, enabled=autocast is not None):
+            return loaded.model(batch)[-1]
+
     for number in range(count):
         if ranks.rank != (0 if number < PICTURES else number % ranks.size):
             continue
         sample = dataset[number]
-        image = prepare(sample.image, loaded.spec)
-        batch = collate([image], loaded.device)
-        # Not inference_mode: what layers cache of their geometry would be useless to the next training step.
-        with torch.no_grad(), torch.autocast(loaded.device.type, autocast, enabled=autocast is not None):
-            prediction = loaded.model(batch)[-1]
-        yield number, sample, image, prediction
+        if loaded.spec.size.tile:
+            yield number, sample, segment_tiles(answer, sample.image, choices)
+        else:
+            image = prepare(sample.image, loaded.spec)
+            prediction = answer(image)
+            yield number, sample, [segment(prediction, 0, image, settings) for settings in choices]
 
 
 def candidates(task: Task, rule: MergeRule) -> list[MergeRule]:

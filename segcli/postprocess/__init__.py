@@ -12,6 +12,7 @@ The product of embeddings and features is made on the model's device, everything
 from segcli.postprocess.boxes import detect
 from segcli.postprocess.instance import instance
 from segcli.postprocess.panoptic import panoptic
+from segcli.postprocess.repeats import without_repeats
 from segcli.postprocess.semantic import add_class_scores, as_segments, semantic
 
-__all__ = ["add_class_scores", "as_segments", "detect", "instance", "panoptic", "semantic"]
+__all__ = ["add_class_scores", "as_segments", "detect", "instance", "panoptic", "semantic", "without_repeats"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import os
@@ -19,6 +20,7 @@ from typer.testing import CliRunner
 import segcli
 from segcli.cli import app
 from segcli.errors import InputError
+from segcli.types import InputSize
 from tests.cli.conftest import Predict, photo
 from tests.fakes import FakeLoaded
 
@@ -111,6 +113,17 @@ def test_python_and_the_command_agree(predict: Predict, fake: FakeLoaded, task: 
     assert [segment["area"] for segment in recorded] == segments.areas().tolist()
 
 
+def test_tiles_of_the_checkpoint_unless_the_user_says_otherwise(fake: FakeLoaded) -> None:
+    """The network is asked once for each of the 3 × 2 tiles of 64 pixels."""
+    image, asked = np.zeros((90, 140, 3), dtype=np.uint8), []
+    fake.model.register_forward_pre_hook(lambda module, inputs: asked.append(inputs[0].images.shape))
+    tiled = dataclasses.replace(fake, spec=dataclasses.replace(fake.spec, size=InputSize(64, 96, 32, tile=64)))
+    for tile, times in ((None, 6), (0, 1), (90, 2)):
+        asked.clear()
+        assert segcli.predict(tiled, image, tile=tile).names() == ["dark"]  # type: ignore[arg-type]
+        assert len(asked) == times
+
+
 def test_predict_takes_an_array(fake: FakeLoaded) -> None:
     image = np.zeros((40, 40, 3), dtype=np.uint8)
     assert segcli.predict(fake, image).names() == ["dark"]  # type: ignore[arg-type]
@@ -159,6 +172,7 @@ def test_a_model_for_something_else_is_not_downloaded(tmp_path: Path, monkeypatc
         (["--top-k", "5", "--task", "panoptic"], "--top-k has no meaning for --task panoptic"),
         (["--overwrite", "--skip-existing"], "contradict"),
         (["--tile-overlap", "0.9"], "--tile-overlap"),
+        (["--tile", "40"], "--tile 40: tiles need at least 64 pixels; 0 is the photo as a whole"),
         (["--task", "detection"], "detection"),
         (["--batch-size", "0"], "--batch-size"),
     ],

@@ -63,6 +63,15 @@ def test_a_crop_is_encoded_where_it_lies(mask: np.ndarray, left: int, top: int, 
     np.testing.assert_array_equal(crop.counts, encode(whole).counts)
 
 
+@given(MAPS, MAPS)
+def test_pixels_in_common(one: np.ndarray, other: np.ndarray) -> None:
+    one, other = (np.resize(ids, (5, 7)) for ids in (one, other))
+    others = [encode(other == number) for number in range(5)]
+    for number in range(5):
+        dense = [((one == number) & (other == rival)).sum() for rival in range(5)]
+        assert encode(one == number).common(others).tolist() == dense
+
+
 @given(MAPS)
 def test_a_map_is_encoded_like_its_masks(ids: np.ndarray) -> None:
     for number, rle in enumerate(encode_map(ids, 4), start=1):

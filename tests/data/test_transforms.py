@@ -62,6 +62,18 @@ def windows(draw: st.DrawFn) -> Window:
     return Window(resized, top, left, size, draw(st.booleans()))
 
 
+def test_the_scale_of_augmentation_is_that_of_prediction() -> None:
+    """A short side of 96 in prediction; with tiles of 24 pixels every photo that is larger is enlarged four times."""
+    sizes = {(40, 60): (96, 144), (12, 60): (96, 480)}
+    tiled = {(40, 60): (160, 240), (12, 60): (96, 480)}
+    for tile, expected in ((None, sizes), (24, tiled)):
+        jitter = JitterCrop((96, 96), (1.0, 1.0), short=96, tile=tile)
+        for size, resized in expected.items():
+            window = jitter.draw(painted(*size, BOXES[:1], "map").truth, np.random.default_rng(0))
+            assert window.resized == resized
+            assert window.size == (min(96, resized[0]), min(96, resized[1]))
+
+
 @settings(max_examples=60)
 @given(windows(), st.sampled_from(["map", "rle", "polygon"]))
 def test_masks_lie_where_the_image_shows_them(window: Window, form: str) -> None:

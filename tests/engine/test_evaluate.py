@@ -23,10 +23,12 @@ from segcli.engine.predict import predict
 from segcli.engine.preprocess import collate, prepare
 from segcli.engine.protocol import Protocol
 from segcli.engine.tta import segment_averaged, sizes
+from segcli.engine.validate import validate
 from segcli.engine.verify import open_verification, verification
 from segcli.errors import UsageError
+from segcli.metrics import metric_for
 from segcli.metrics.match_classes import match_classes
-from segcli.types import MASK_TASKS, InputSize, Task
+from segcli.types import MASK_TASKS, InputSize, MergeRule, Task
 from segcli.weights.checkpoint import LoadedModel
 from segcli.weights.manifest import manifest
 from tests.engine.scored import write_scored
@@ -68,6 +70,44 @@ def documents(evaluation: Evaluation) -> dict[Task, dict[str, Any]]:
 
 def numbers(documents: dict[Task, dict[str, Any]]) -> dict[Task, Any]:
     return {task: (document["summary"], document["per_class"]) for task, document in documents.items()}
+
+
+def in_tiles(loaded: LoadedModel, tile: int) -> LoadedModel:
+    """The same network, whose checkpoint says that photos are predicted in tiles."""
+    return dataclasses.replace(
+        loaded, spec=dataclasses.replace(loaded.spec, size=dataclasses.replace(loaded.spec.size, tile=tile))
+    )
+
+
+def test_tiles_are_part_of_a_checkpoint(loaded: LoadedModel, tmp_path: Path) -> None:
+    """Each goes through the network once for all tasks; what comes is what predict says of the photo."""
+    data, tiled = write_scored(tmp_path), in_tiles(loaded, 64)
+    for evaluated in opened(tiled, data).run():
+        sample = next(iter(evaluated.samples.values()))
+        for task in MASK_TASKS:
+            theirs = predict(loaded, sample.image, task, tile=64)
+            mine = evaluated.segments[task]
+            if task == "instance":
+                mine = mine.filter(mine.scores >= loaded.spec.rule.instance_score)
+            assert [mask.tolist() for mask in mine.masks()] == [mask.tolist() for mask in theirs.masks()]
+    once = 1 + 4 * 2  # the first photo is no wider than a tile
+    assert calls(loaded) == once * (1 + len(MASK_TASKS))
+
+
+def test_training_measures_in_tiles_too(loaded: LoadedModel, tmp_path: Path) -> None:
+    data, tiled = write_scored(tmp_path), in_tiles(loaded, 64)
+    dataset = open_tasks(open_data(data, "panoptic", None, "val"), "val", ["panoptic"])["panoptic"]
+    steps = validate(tiled, dataset, "panoptic", Ranks(), [loaded.spec.rule, MergeRule(score=0.999)])
+    try:
+        while True:
+            next(steps)
+    except StopIteration as end:
+        usual, strict = end.value
+    metric = metric_for("panoptic", loaded.labels)
+    for number in range(len(dataset)):
+        metric.update(predict(loaded, dataset[number].image, tile=64), dataset[number])
+    assert usual.metric.value == metric.compute().value > 0.5
+    assert strict.metric.value == 0
 
 
 def test_all_tasks_from_one_pass(loaded: LoadedModel, tmp_path: Path) -> None:

@@ -68,6 +68,7 @@ def test_what_comes_later_wins(tmp_path: Path) -> None:
         ("[augment]\nscale = [2.0, 0.5]", "two factors, the smaller first"),
         ("[schedule]\nlr = 0", "lr = 0; it must be above 0"),
         ("[model]\ndecoder_layers = 2", "at least 3"),
+        ("[data]\ntile = 48", "tiles need at least 64 pixels"),
         ("preset = 'mine'", "choose one of small"),
         ("[schedule", "not valid TOML"),
     ],

@@ -15,6 +15,7 @@ from PIL import Image
 
 import segcli
 from segcli.engine.learner import Learner
+from segcli.engine.recipe import Tables
 from segcli.engine.reports import (
     EndReport,
     MeasureReport,
@@ -26,6 +27,7 @@ from segcli.engine.reports import (
     ValidationReport,
 )
 from segcli.errors import SegcliError
+from segcli.weights.checkpoint import load_model
 from segcli.weights.pretrained import LITE0_PACKAGE
 from tests.engine.shapes import CATEGORIES, write_shapes
 from tests.engine.training import losses, open_tiny, run_command, state, tiny_config
@@ -91,6 +93,21 @@ def test_a_run_that_is_over_has_nothing_left_to_do(shapes: Path, tmp_path: Path)
     again = open_tiny(shapes, tmp_path / "again", changes)
     again.restore(kept)
     assert [type(report) for report in again.train()] == [EndReport]
+
+
+def test_tiles_are_remembered(shapes: Path, tmp_path: Path) -> None:
+    changes: Tables = {
+        "data": {"tile": 64, "short": 96},
+        "augment": {"kind": "jitter", "crop": None},
+        "schedule": {"steps": 1},
+        "validate": {"every": 1},
+    }
+    run = open_tiny(shapes, tmp_path / "run", changes)
+    assert run.recipe.augment.crop == (96, 96)  # as much as a tile
+    list(run.train())
+    size = load_model(str(tmp_path / "run" / "best")).spec.size
+    assert (size.short, size.tile) == (96, 64)
+    assert "tiles of 64 pixels, resized to 96" in (tmp_path / "run" / "best" / "README.md").read_text(encoding="utf-8")
 
 
 def test_transformers_loads_what_was_trained(shapes: Path, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import typer
 
 from segcli.cli import options
 from segcli.cli.loading import load
-from segcli.cli.viz.photo import OUT, JsonOption, PhotoArgument, finish, picture_place
+from segcli.cli.viz.photo import OUT, JsonOption, PhotoArgument, finish, note_whole, picture_place
 from segcli.console import Console
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ def attention(
     shown = read_photo(photo)
     path = picture_place(out, shown.path.stem, "attention", overwrite)
     loaded = load(model, None, device, options.DtypeName.fp32, threads, say)
+    note_whole(loaded, say)
     strips = attention_strips(loaded, shown, query or (), most)
     picture = draw_attention(shown.image, strips, share_of(shown.prepared(loaded).frame))
     finish(picture, path, _record(strips) if as_json else None, say)

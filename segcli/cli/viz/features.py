@@ -8,7 +8,7 @@ import typer
 
 from segcli.cli import options
 from segcli.cli.loading import load
-from segcli.cli.viz.photo import OUT, JsonOption, PhotoArgument, finish, picture_place
+from segcli.cli.viz.photo import OUT, JsonOption, PhotoArgument, finish, note_whole, picture_place
 from segcli.console import Console
 from segcli.errors import UsageError
 
@@ -51,6 +51,7 @@ def features(
     shown = read_photo(photo)
     path = picture_place(out, shown.path.stem, "features", overwrite)
     loaded = load(model, None, device, options.DtypeName.fp32, threads, say)
+    note_whole(loaded, say)
     maps, samples = feature_maps(loaded, shown, place)
     keys = ("part", "stride", "channels")
     record = {"maps": [{k: getattr(m, k) for k in keys} | {"explained": round(m.explained, 4)} for m in maps]}

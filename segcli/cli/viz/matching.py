@@ -9,7 +9,7 @@ import typer
 
 from segcli.cli import options
 from segcli.cli.loading import load
-from segcli.cli.viz.photo import OUT, JsonOption, PhotoArgument, finish, picture_place
+from segcli.cli.viz.photo import OUT, JsonOption, PhotoArgument, finish, note_whole, picture_place
 from segcli.console import Console
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ def matching(
     shown = read_photo(photo)
     path = picture_place(out, shown.path.stem, "matching", overwrite)
     loaded = load(model, task, device, options.DtypeName.fp32, threads, say)
+    note_whole(loaded, say)
     found = find_truth(truth, shown, loaded.spec, task.value if task else None)
     for note in found.notes:
         say.note(note)

@@ -13,6 +13,8 @@ from segcli.console import Console
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from segcli.weights.checkpoint import LoadedModel
+
 PhotoArgument = Annotated[str, typer.Argument(metavar="PHOTO", show_default=False, help="One image, or - for stdin.")]
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print the numbers as JSON, and nothing else.", rich_help_panel="What is printed")
@@ -28,6 +30,12 @@ def picture_place(out: Path, name: str, view: str, overwrite: bool) -> Path:
     if not overwrite:
         refuse_existing([path], "replace it with --overwrite, or choose another --out")
     return path
+
+
+def note_whole(loaded: LoadedModel, say: Console) -> None:
+    """Say that a view shows the photo as a whole also where its model predicts in tiles."""
+    if tile := loaded.spec.size.tile:
+        say.note(f"{loaded.name} predicts in tiles of {tile} pixels; this view shows the photo as one of them")
 
 
 def finish(picture: Figure, path: Path, record: dict[str, Any] | None, say: Console) -> None:

@@ -9,7 +9,7 @@ import typer
 from segcli import console
 from segcli.cli import options
 from segcli.cli.loading import load
-from segcli.cli.viz.photo import OUT, JsonOption, finish, picture_place
+from segcli.cli.viz.photo import OUT, JsonOption, finish, note_whole, picture_place
 from segcli.console import Column, Console
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ def queries(
     found = find_photos(sources, split, limit, recursive=recursive, skip=out)
     path = picture_place(out, found.name, "queries", overwrite)
     loaded = load(model, None, device, options.DtypeName.fp32, threads, say)
+    note_whole(loaded, say)
     failed: list[str] = []
 
     def report(error: Exception) -> None:
