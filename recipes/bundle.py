@@ -42,7 +42,8 @@ def main() -> None:
     print(f'labels = "{name}"')
     print(f"parameters = {sum(p.numel() for p in loaded.model.parameters()):_}")
     print(f"queries = {loaded.config.num_queries}")
-    print(f"size = {{ short = {size.short}, long = {size.long} }}")
+    tile = f", tile = {size.tile}" if size.tile else ""
+    print(f"size = {{ short = {size.short}, long = {size.long}{tile} }}")
     print(f"rule = {{ score = {rule.score}, overlap = {rule.overlap}, mask_min = {rule.mask_min} }}  # {rule}")
     print(f"mean = {list(spec.mean)}\nstd = {list(spec.std)}")
 

@@ -7,7 +7,7 @@ files.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,18 +18,22 @@ from segcli.data.records import DatasetInfo, Record
 from segcli.data.rows import remembered_rows
 from segcli.data.truth import Window
 from segcli.errors import InputError, UsageError
-from segcli.types import Label
+from segcli.types import SMALLEST_TILE, Label
 
-_VERSION = 1
+_VERSION = 2
+_CLEAR = 32  # pixels: objects that are eight cells of the finest feature map across get outlines (docs/models.md)
+_VIEW = 384  # the short side of a tile that is proposed
 
 
 @dataclass(frozen=True)
 class Row:
-    """One image. Keys are dataset ids as text (it is kept as JSON). objects: id -> count; pixels: id -> count."""
+    """One image. Keys are dataset ids as text (it is kept as JSON). objects: id -> count; pixels: id -> count.
+    areas: id -> pixels of each object."""
 
     size: tuple[int, int]
     objects: dict[str, int]
     pixels: dict[str, int]
+    areas: dict[str, list[int]] = field(default_factory=dict)
     void: int = 0
     problem: str | None = None  # a file that is missing or damaged
     misuse: str | None = None  # a label that no class has
@@ -50,6 +54,7 @@ class SplitReport:
     """One split. objects: of the task, that is with stuff (or, in semantic data, everything) counted once a class.
 
     empty: images without objects. most: (file, objects) of the fullest image. counts: objects of every image.
+    sides: of every thing [N], the root of its area in pixels of the photo, and the photo's short side -> [N, 2].
     """
 
     name: str
@@ -60,6 +65,7 @@ class SplitReport:
     classes: list[ClassCount]
     most: tuple[str, int]
     counts: np.ndarray = field(repr=False)
+    sides: np.ndarray = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -86,6 +92,20 @@ class ScanReport:
         return (
             f"{over} images hold more objects than the model's {queries} queries (most: {most} in {file}); "
             "the surplus cannot be found; give it more --queries, or smaller views with --tile"
+        )
+
+    def small(self, short: int) -> str | None:
+        """Advice if half of the things are too small to be outlined where photos are resized to a short side."""
+        sides = next(split.sides for split in self.splits if split.name == "train")
+        if not len(sides):
+            return None
+        seen = float(np.median(sides[:, 0] * short / sides[:, 1]))
+        tile = max(SMALLEST_TILE, round(float(np.median(sides[:, 0])) * _VIEW / _CLEAR))
+        if seen >= _CLEAR or tile >= np.median(sides[:, 1]):
+            return None
+        return (
+            f"half of the objects are under {seen:.0f} pixels across at a short side of {short}, and will be found "
+            f"badly; --tile {tile} --short-side {_VIEW} looks closer, piece by piece"
         )
 
     def unseen(self) -> list[Label]:
@@ -143,7 +163,7 @@ def _rows(info: DatasetInfo, dataset: Dataset, split: str, threads: int | None) 
 def _restored(value: object) -> Row | None:
     try:
         row = Row(**value)  # type: ignore[arg-type]
-        return Row((row.size[0], row.size[1]), row.objects, row.pixels, row.void, row.problem, row.misuse)
+        return replace(row, size=(row.size[0], row.size[1]))
     except TypeError:
         return None
 
@@ -162,11 +182,13 @@ def _read(dataset: Dataset, record: Record) -> Row:
         return Row(size, {}, {}, misuse=str(error))
     objects: dict[str, int] = {}
     pixels: dict[str, int] = {}
+    single: dict[str, list[int]] = {}
     for label, area in zip(truth.labels.tolist(), areas.tolist(), strict=True):
         if area:
             objects[str(label)] = objects.get(str(label), 0) + 1
             pixels[str(label)] = pixels.get(str(label), 0) + area
-    return Row(size, objects, pixels, 0 if void is None else int(np.count_nonzero(void)))
+            single.setdefault(str(label), []).append(area)
+    return Row(size, objects, pixels, single, 0 if void is None else int(np.count_nonzero(void)))
 
 
 def _report(info: DatasetInfo, records: list[Record], name: str, rows: list[Row]) -> SplitReport:
@@ -191,6 +213,13 @@ def _report(info: DatasetInfo, records: list[Record], name: str, rows: list[Row]
         )
         for key, label in labels.items()
     ]
+    sides = [
+        (area**0.5, min(row.size))
+        for _, row in usable
+        for key, areas in row.areas.items()
+        if key in labels and key not in once
+        for area in areas
+    ]
     fullest = int(counts.argmax()) if len(counts) else -1
     return SplitReport(
         name=name,
@@ -201,4 +230,5 @@ def _report(info: DatasetInfo, records: list[Record], name: str, rows: list[Row]
         classes=classes,
         most=(usable[fullest][0].image, int(counts[fullest])) if fullest >= 0 else ("", 0),
         counts=counts,
+        sides=np.array(sides, dtype=float).reshape(-1, 2),
     )

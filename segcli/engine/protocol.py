@@ -71,7 +71,8 @@ class Protocol:
             words.append(f"score > {rule.score:g}, overlap ≥ {rule.overlap:g}")
             words.append("masks by argmax" if rule.mask_min is None else f"mask ≥ {rule.mask_min:g}")
         elif task in OBJECT_TASKS:
-            words.append(f"the {rule.top_k} best of an image, no threshold, max_dets {self.max_dets}")
+            view = "a tile" if size.tile else "an image"
+            words.append(f"the {rule.top_k} best of {view}, no threshold, max_dets {self.max_dets}")
         elif self.tta:
             words[0] = f"mean of short sides {', '.join(str(s.short) for s in sizes(size))} and their mirror images"
         return "; ".join(words)

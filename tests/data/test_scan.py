@@ -11,7 +11,7 @@ import pytest
 from segcli.data import scan as scan_module
 from segcli.data.detect import detect
 from segcli.data.glance import glance
-from segcli.data.scan import scan
+from segcli.data.scan import ScanReport, SplitReport, scan
 from tests.data import layouts
 from tests.data.layouts import LABELS, scenes
 
@@ -79,3 +79,20 @@ def test_size_is_of_the_upright_picture(tmp_path: Path) -> None:
     Image.fromarray(np.zeros((20, 30), np.uint8)).save(tmp_path / "b.png")
     assert glance(tmp_path / "a.jpg").size == (30, 20)
     assert glance(tmp_path / "b.png").size == (20, 30)
+
+
+@pytest.mark.parametrize(
+    ("side", "photo", "short", "advice"),
+    [
+        (14, 256, 448, "under 24 pixels across at a short side of 448, and will be found badly; --tile 168 --short"),
+        (14, 1024, 512, "under 7 pixels across"),
+        (20, 256, 448, None),  # 35 pixels
+        (3, 256, 256, "--tile 64"),  # the smallest tile
+        (14, 160, 160, None),  # a tile would be larger than the photo
+    ],
+)
+def test_small_objects_are_worth_a_closer_look(side: float, photo: int, short: int, advice: str | None) -> None:
+    sides = np.array([[side, photo]] * 3 + [[200, photo]])
+    split = SplitReport("train", 1, 4, 0, 0.0, [], ("a.png", 4), np.array([4]), sides)
+    said = ScanReport([split], []).small(short)
+    assert said is None if advice is None else said is not None and advice in said
