@@ -142,12 +142,14 @@ class Console:
             table(columns, rows, title)
 
     @contextmanager
-    def progress(self, what: str, total: int | None, *, bytes: bool = False) -> Iterator[Callable[[int], None]]:
+    def progress(
+        self, what: str, total: int | None, *, bytes: bool = False, parts: bool = False
+    ) -> Iterator[Callable[[float], None]]:
         """A bar on stderr while the block runs; yields the function that advances it. Absent in pipes and when quiet.
 
-        total: how many steps (or bytes) there are, if known; a single step has no bar.
+        total: how many steps (or bytes) there are, if known; a single step has no bar, unless it is done in parts.
         """
-        if self.quiet or self._bar is not None or total == 1 or not sys.stderr.isatty():
+        if self.quiet or self._bar is not None or (total == 1 and not parts) or not sys.stderr.isatty():
             yield lambda steps: None
             return
         from rich import progress as bars

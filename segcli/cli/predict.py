@@ -227,10 +227,19 @@ def _run(
     ) as writer:
         images = [image for image in work.images if not (skip_existing and writer.is_complete(image[1]))]
         report.expect(len(images), skipped=len(work.photos) - len(images))
-        stream = predict_all(
-            loaded, images, settings, writer, batch_size=batch_size, max_pixels=max_pixels or MAX_PIXELS
-        )
-        with closing(stream), report.console.progress("predicting", len(images)) as advance:
-            for image in stream:
-                report.show(image)
-                advance(1)
+        tiled = settings.spec.size.tile is not None  # then a single image may take minutes, and the bar goes by tiles
+        with report.console.progress("predicting", len(images), parts=tiled) as advance:
+            stream = predict_all(
+                loaded,
+                images,
+                settings,
+                writer,
+                batch_size=batch_size,
+                max_pixels=max_pixels or MAX_PIXELS,
+                advance=advance,
+            )
+            with closing(stream):
+                for image in stream:
+                    report.show(image)
+                    if image.error:
+                        advance(1)

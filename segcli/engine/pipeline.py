@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 import time
 from collections import deque
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -97,8 +97,11 @@ def predict_all(
     *,
     batch_size: int = 1,
     max_pixels: int = MAX_PIXELS,
+    advance: Callable[[float], None] = lambda share: None,
 ) -> Generator[ImageReport, None, None]:
     """Predict every image, write its results, and yield one report each, in order.
+
+    advance: hears 1 after each image, or after each tile of one which share of it that was.
 
     An image that cannot be read or does not fit into memory is reported and the others go on. Raises OutputError if
     the disk is full or not writable, CheckpointError if the network's answers are not finite: both would end every
@@ -117,7 +120,7 @@ def predict_all(
                 ahead.append(_Job(*image, decoding))
             if not ahead:
                 break
-            _run(loaded, _same_size(ahead, batch_size), settings)
+            _run(loaded, _same_size(ahead, batch_size), settings, advance)
             while ahead and ahead[0].finished:
                 writing.append(scribe.submit(_write, ahead.popleft(), settings, writer))
             while writing and (len(writing) > UNWRITTEN or writing[0].done()):
@@ -155,7 +158,7 @@ def _same_size(ahead: Iterable[_Job], batch_size: int) -> list[_Job]:
     return group
 
 
-def _run(loaded: LoadedModel, group: list[_Job], settings: Settings) -> None:
+def _run(loaded: LoadedModel, group: list[_Job], settings: Settings, advance: Callable[[float], None]) -> None:
     """Network and post-processing for a group of images; sets each job's segments, or its error."""
     if not group:
         return
@@ -166,7 +169,7 @@ def _run(loaded: LoadedModel, group: list[_Job], settings: Settings) -> None:
             assert images[0].image is not None
             job = group[0]
             [job.segments] = segment_tiles(
-                lambda tile: forward(loaded, [tile]), images[0].image, [settings], job.timings
+                lambda tile: forward(loaded, [tile]), images[0].image, [settings], job.timings, advance
             )
             return
         prepared = [image.prepared for image in images if image.prepared]
@@ -176,6 +179,7 @@ def _run(loaded: LoadedModel, group: list[_Job], settings: Settings) -> None:
             start = time.perf_counter()
             job.segments = segment(prediction, index, prepared[index], settings)
             job.timings.model, job.timings.post = milliseconds, milliseconds_since(start)
+            advance(1)
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise

@@ -226,10 +226,12 @@ def segment_tiles(
     image: np.ndarray,
     choices: Sequence[Settings],
     timings: Timings | None = None,
+    advance: Callable[[float], None] = lambda share: None,
 ) -> list[Segments]:
     """Predict a photo in overlapping tiles, one at a time, and merge what they found into one frame.
 
     answer: the network. choices: settings of one size; each tile goes through the network once for all of them.
+    advance: is told after each tile which share of the photo it was.
     """
     spec = choices[0].spec
     assert spec.size.tile is not None
@@ -245,6 +247,7 @@ def segment_tiles(
         for merger, settings in zip(mergers, choices, strict=True):
             merger.add(box, segment(prediction, 0, tile, settings))
         timings.post += milliseconds_since(start)
+        advance(1 / len(boxes))
     start = time.perf_counter()
     merged = [merger.result() for merger in mergers]
     timings.post += milliseconds_since(start)
