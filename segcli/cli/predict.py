@@ -6,7 +6,7 @@ import time
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -183,8 +183,7 @@ def predict(
         keep_all="coco" in work.kinds,
     )
     if skip_existing:
-        rule = asdict(settings.spec.rule)
-        refuse_other_run(work, {"task": settings.task, "model": loaded.name, "rule": rule})
+        refuse_other_run(work, {"task": settings.task} | _made_with(loaded, settings))
     introduce(loaded, (settings.task,), say)
     report = RunReport(say, out, settings.threshold, many=len(work.images) > TABLES_UP_TO, json=as_json)
     try:
@@ -195,6 +194,12 @@ def predict(
             report.profile(load=(ready - started) * 1000)
     if report.failed:
         raise typer.Exit(1)
+
+
+def _made_with(loaded: LoadedModel, settings: Settings) -> dict[str, Any]:
+    """What every result records of the run, and a run that is continued must share."""
+    spec = settings.spec
+    return {"model": loaded.name, "input": asdict(spec.size), "rule": asdict(spec.rule)}
 
 
 def _run(
@@ -219,7 +224,7 @@ def _run(
         work.photos,
         task=settings.task,
         labels=settings.spec.labels,
-        run={"model": loaded.name, "rule": asdict(settings.spec.rule)}
+        run=_made_with(loaded, settings)
         | ({"instead_of": loaded.facts["instead_of"]} if "instead_of" in loaded.facts else {}),
         draw=overlay,
         overwrite=overwrite,

@@ -101,7 +101,7 @@ def _refuse_photos(out: Path, kinds: tuple[SaveKind, ...], images: Sequence[tupl
 def refuse_other_run(work: Work, run: Mapping[str, Any]) -> None:
     """Raise UsageError if results that --skip-existing would keep were made otherwise, as far as their JSON files tell.
 
-    run: what the results of this run will record: task, model, rule.
+    run: what the results of this run will record: task, model, input, rule.
     """
     for photo in work.photos:
         path = photo_targets(work.out, _RECORDS, photo)["json"]

@@ -72,7 +72,7 @@ class Writer:
         kinds: what to write.
         photos: every photo of the run, as planned together.
         task, labels: what the segments to come answer, and their classes.
-        run: what every record says of the run: {"model": …, "rule": …}.
+        run: what every record says of the run: {"model": …, "input": …, "rule": …}.
         draw: photo and segments -> the overlay picture; needed for "overlay".
         overwrite: replace results that are there.
         skip_existing: keep them, and write what is missing.

@@ -45,6 +45,7 @@ def test_a_photo_becomes_three_files_and_a_table(predict: Predict) -> None:
     record = json.loads(Path("segcli-out/a.json").read_text())
     assert record["model"] == "fake"
     assert record["rule"]["score"] == 0.8
+    assert record["input"]["short"] == 64
     assert {segment["category_id"] for segment in record["segments"]} == {3, 7, 9}
 
 
@@ -217,7 +218,12 @@ def test_overwrite_and_skip_existing(predict: Predict) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "what"), [(["--task", "instance"], "another task"), (["--threshold", "0.9"], "another rule")]
+    ("arguments", "what"),
+    [
+        (["--task", "instance"], "another task"),
+        (["--threshold", "0.9"], "another rule"),
+        (["--tile", "64"], "another input"),
+    ],
 )
 def test_results_of_another_run_are_not_mixed_in(predict: Predict, arguments: list[str], what: str) -> None:
     photo("a.png")
