@@ -6,7 +6,7 @@ Importing this module imports neither torch nor numpy.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
 if TYPE_CHECKING:
@@ -191,7 +191,7 @@ class InputSize:
 
     rounding: of the other side, to the nearest pixel (detectron2) or down (DETR).
     tile: side, in pixels of the photo, of the square windows that are resized and predicted one by one, for objects too
-        small or too many for one look; None: the photo as a whole.
+        small or too many for one look; None: the photo as a whole. A photo that is smaller is resized like any other.
     tile_overlap: share of a tile that its neighbour covers too.
     """
 
@@ -201,6 +201,10 @@ class InputSize:
     rounding: Literal["nearest", "down"] = "nearest"
     tile: int | None = None
     tile_overlap: float = 0.2
+
+    def to_table(self) -> dict[str, Any]:
+        """Every entry by name; those of tiles only where there are tiles."""
+        return {key: value for key, value in asdict(self).items() if self.tile or not key.startswith("tile")}
 
     def in_words(self) -> str:
         """The same for a person."""

@@ -92,7 +92,7 @@ MaxDetsOption = Annotated[
         min=1,
         show_default=False,
         help="The most instances of an image that are kept and counted; if not given COCO's 100, or the model's own "
-        "number where that is more.",
+        "number where that is more (500 in tiles).",
         rich_help_panel=options.MODEL,
     ),
 ]

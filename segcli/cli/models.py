@@ -136,7 +136,7 @@ def _facts(entry: ManifestEntry) -> dict[str, Any]:
         "tasks": list(entry.tasks),
         "default_for": [task for task in TASKS if default_for(task) == entry.name],
         "labels": entry.labels,
-        "size": asdict(entry.size),
+        "size": entry.size.to_table(),
         "rule": asdict(entry.rule),
         "metrics": dict(entry.metrics),
         "measured": entry.measured,

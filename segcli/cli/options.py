@@ -103,7 +103,7 @@ ShortSideOption = Annotated[
         min=32,
         metavar="PIXELS",
         show_default=False,
-        help="Resize the image's short side to this for the network.",
+        help="Resize the short side of the image, or of its tiles, to this for the network.",
         rich_help_panel=MODEL,
     ),
 ]

@@ -80,7 +80,7 @@ TopKOption = Annotated[
         metavar="N",
         min=1,
         show_default=False,
-        help="Most instances in an image.",
+        help="Most instances in an image, or a tile of it.",
         rich_help_panel=options.MODEL,
     ),
 ]
@@ -199,7 +199,7 @@ def predict(
 def _made_with(loaded: LoadedModel, settings: Settings) -> dict[str, Any]:
     """What every result records of the run, and a run that is continued must share."""
     spec = settings.spec
-    return {"model": loaded.name, "input": asdict(spec.size), "rule": asdict(spec.rule)}
+    return {"model": loaded.name, "input": spec.size.to_table(), "rule": asdict(spec.rule)}
 
 
 def _run(
@@ -234,6 +234,13 @@ def _run(
         report.expect(len(images), skipped=len(work.photos) - len(images))
         tiled = settings.spec.size.tile is not None  # then a single image may take minutes, and the bar goes by tiles
         with report.console.progress("predicting", len(images), parts=tiled) as advance:
+            moved = 0.0
+
+            def move(images: float) -> None:
+                nonlocal moved
+                moved += images
+                advance(images)
+
             stream = predict_all(
                 loaded,
                 images,
@@ -241,10 +248,9 @@ def _run(
                 writer,
                 batch_size=batch_size,
                 max_pixels=max_pixels or MAX_PIXELS,
-                advance=advance,
+                advance=move,
             )
             with closing(stream):
-                for image in stream:
+                for done, image in enumerate(stream, start=1):
                     report.show(image)
-                    if image.error:
-                        advance(1)
+                    move(max(0.0, done - moved))  # tiles of the next image may be done already

@@ -6,6 +6,7 @@ files.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -53,8 +54,9 @@ class ClassCount:
 class SplitReport:
     """One split. objects: of the task, that is with stuff (or, in semantic data, everything) counted once a class.
 
-    empty: images without objects. most: (file, objects) of the fullest image. counts: objects of every image.
-    sides: of every thing [N], the root of its area in pixels of the photo, and the photo's short side -> [N, 2].
+    empty: images without objects. most: (file, objects) of the fullest image. counts, areas: objects and pixels of
+    every image. sides: of every thing [N], the root of its area in pixels of the photo, and the photo's short side
+    -> [N, 2].
     """
 
     name: str
@@ -65,6 +67,7 @@ class SplitReport:
     classes: list[ClassCount]
     most: tuple[str, int]
     counts: np.ndarray = field(repr=False)
+    areas: np.ndarray = field(repr=False)
     sides: np.ndarray = field(repr=False)
 
 
@@ -83,11 +86,19 @@ class ScanReport:
     splits: list[SplitReport]
     problems: list[Problem]
 
-    def crowded(self, queries: int) -> str | None:
-        """A warning if images hold more objects than the model has queries; None if all fit."""
-        over = sum(int((split.counts > queries).sum()) for split in self.splits)
+    def crowded(self, queries: int, tile: int | None = None) -> str | None:
+        """A warning if images, or tiles of them if objects lie evenly, hold more objects than the model has queries;
+        None if all fit.
+        """
+        area = math.inf if tile is None else tile**2
+        over = sum(int((split.counts * np.minimum(1, area / split.areas) > queries).sum()) for split in self.splits)
         if not over:
             return None
+        if tile is not None:
+            return (
+                f"tiles of {over} images hold more objects than the model's {queries} queries; the surplus cannot be "
+                "found; give it more --queries, or a smaller --tile"
+            )
         file, most = max((split.most for split in self.splits), key=lambda item: item[1])
         return (
             f"{over} images hold more objects than the model's {queries} queries (most: {most} in {file}); "
@@ -230,5 +241,6 @@ def _report(info: DatasetInfo, records: list[Record], name: str, rows: list[Row]
         classes=classes,
         most=(usable[fullest][0].image, int(counts[fullest])) if fullest >= 0 else ("", 0),
         counts=counts,
+        areas=np.array([row.size[0] * row.size[1] for _, row in usable], dtype=float),
         sides=np.array(sides, dtype=float).reshape(-1, 2),
     )

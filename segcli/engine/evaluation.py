@@ -156,7 +156,7 @@ def of_model(
             abouts,
             datasets,
             ranks,
-            run={"model": loaded.name, "input": asdict(protocol.spec.size), "rule": asdict(protocol.spec.rule)},
+            run={"model": loaded.name, "input": protocol.spec.size.to_table(), "rule": asdict(protocol.spec.rule)},
             threshold=protocol.spec.rule.instance_score,
         )
     stream = evaluate(

@@ -28,7 +28,7 @@ class Evaluated:
     segments: what was predicted, for each task, in the dataset's own classes: `segments[task].label_set` is that of
         the truth. Instances are unthresholded; panoptic and semantic results follow the checkpoint's merge rule.
     prediction: the network's answer for this image alone (B = 1), in the model's classes; None for an image whose
-        results were read from disk, and for predictions of another tool.
+        results were read from disk or came from tiles or --tta, and for predictions of another tool.
     prepared: the network's input, for `segcli.engine.predict.segment(prediction, 0, prepared, settings)`; None with
         prediction.
     seconds: spent on the network and on post-processing.

@@ -101,7 +101,7 @@ def predict_all(
 ) -> Generator[ImageReport, None, None]:
     """Predict every image, write its results, and yield one report each, in order.
 
-    advance: hears 1 after each image, or after each tile of one which share of it that was.
+    advance: hears after each tile which share of its photo that was.
 
     An image that cannot be read or does not fit into memory is reported and the others go on. Raises OutputError if
     the disk is full or not writable, CheckpointError if the network's answers are not finite: both would end every
@@ -179,7 +179,6 @@ def _run(loaded: LoadedModel, group: list[_Job], settings: Settings, advance: Ca
             start = time.perf_counter()
             job.segments = segment(prediction, index, prepared[index], settings)
             job.timings.model, job.timings.post = milliseconds, milliseconds_since(start)
-            advance(1)
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise

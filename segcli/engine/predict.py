@@ -117,7 +117,7 @@ def resolve(
         size = dataclasses.replace(size, long=long_side)
     if tile is not None:
         size = dataclasses.replace(size, tile=tile or None)
-    if tile_overlap is not None:
+    if tile_overlap is not None and size.tile:
         size = dataclasses.replace(size, tile_overlap=tile_overlap)
     spec = dataclasses.replace(spec, rule=rule, size=size)
     return Settings(task, spec, keep_all and task in OBJECT_TASKS)
@@ -230,7 +230,8 @@ def segment_tiles(
 ) -> list[Segments]:
     """Predict a photo in overlapping tiles, one at a time, and merge what they found into one frame.
 
-    answer: the network. choices: settings of one size; each tile goes through the network once for all of them.
+    answer: the network. choices: settings of one size; each tile goes through the network once for all of them. An
+    object has the best of its parts' scores, so what is shown of objects is decided when they are whole.
     advance: is told after each tile which share of the photo it was.
     """
     spec = choices[0].spec
@@ -245,13 +246,20 @@ def segment_tiles(
         timings.model += milliseconds_since(start)
         start = time.perf_counter()
         for merger, settings in zip(mergers, choices, strict=True):
-            merger.add(box, segment(prediction, 0, tile, settings))
+            everything = dataclasses.replace(settings, keep_all=settings.task in OBJECT_TASKS)
+            merger.add(box, segment(prediction, 0, tile, everything))
         timings.post += milliseconds_since(start)
         advance(1 / len(boxes))
     start = time.perf_counter()
-    merged = [merger.result() for merger in mergers]
+    merged = [_shown(merger.result(), settings) for merger, settings in zip(mergers, choices, strict=True)]
     timings.post += milliseconds_since(start)
     return merged
+
+
+def _shown(segments: Segments, settings: Settings) -> Segments:
+    if settings.keep_all or settings.task not in OBJECT_TASKS:
+        return segments
+    return segments.filter(segments.scores >= settings.spec.rule.instance_score)
 
 
 def milliseconds_since(start: float) -> float:

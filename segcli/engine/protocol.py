@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from segcli.engine.tta import SCALES, sizes
 from segcli.errors import UsageError
 from segcli.metrics import COCO_DETS
 from segcli.types import OBJECT_TASKS, InferenceSpec, Task
+
+TILED_DETS = 500  # instances of an image in tiles, which is worth cutting up because it holds many
+
+
+def most_counted(spec: InferenceSpec) -> int:
+    """How many instances of a class and image count in AP: COCO's 100, or as many as the checkpoint gives."""
+    return max(COCO_DETS, spec.rule.top_k, TILED_DETS if spec.size.tile else 0)
 
 
 @dataclass(frozen=True)
@@ -32,7 +39,7 @@ class Protocol:
         cls, spec: InferenceSpec, tasks: Sequence[Task], *, max_dets: int | None = None, tta: bool = False
     ) -> Protocol:
         """The checkpoint's protocol. max_dets: also as many instances are kept; None keeps the checkpoint's number, of
-        which at least COCO's 100 count.
+        which `most_counted` count.
 
         Raises UsageError for options that the tasks cannot follow.
         """
@@ -41,16 +48,20 @@ class Protocol:
                 "--tta averages the scores of semantic segmentation, as published; other tasks have no such protocol: "
                 "add --task semantic, or leave out --tta"
             )
+        if tta and spec.size.tile:
+            raise UsageError(
+                f"--tta looks at photos as a whole, this model at tiles of {spec.size.tile} pixels; leave out --tta"
+            )
         if max_dets is not None and not set(OBJECT_TASKS) & set(tasks):
             raise UsageError(f"--max-dets counts instances, which --task {tasks[0]} has not; leave it out")
         if max_dets is not None:
             spec = dataclasses.replace(spec, rule=dataclasses.replace(spec.rule, top_k=max_dets))
-        return cls(spec, tuple(tasks), max_dets or max(COCO_DETS, spec.rule.top_k), tta)
+        return cls(spec, tuple(tasks), max_dets or most_counted(spec), tta)
 
     def describe(self, task: Task) -> dict[str, Any]:
         """What belongs beside a task's number: test size and every threshold that it depends on."""
         rule = self.spec.rule
-        facts: dict[str, Any] = {"size": asdict(self.spec.size)}
+        facts: dict[str, Any] = {"size": self.spec.size.to_table()}
         if task == "panoptic":
             facts["rule"] = {"score": rule.score, "overlap": rule.overlap, "mask_min": rule.mask_min}
             facts["rule"] |= {"normalise": rule.normalise, "min_area": rule.min_area}

@@ -240,6 +240,11 @@ def _check_values(recipe: Recipe) -> None:
             raise UsageError(f"{key} = {value}; it must be above 0")
     if recipe.data.tile is not None and recipe.data.tile < SMALLEST_TILE:
         raise UsageError(f"--tile {recipe.data.tile}: tiles need at least {SMALLEST_TILE} pixels")
+    if recipe.data.tile is not None and recipe.augment.kind != "jitter":
+        raise UsageError(
+            f"--tile {recipe.data.tile}: [augment] kind = {recipe.augment.kind!r} would learn at another scale than it "
+            "predicts; use the preset small, or kind = 'jitter'"
+        )
     if s.batch < 0 or r.workers < -1 or not 0 <= s.ema < 1 or not 0 <= v.score <= 1:
         raise UsageError("batch and workers cannot be negative, ema lies in [0, 1), score in [0, 1]")
     if recipe.model.arch not in (None, *MODEL_TYPES):

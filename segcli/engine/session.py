@@ -96,11 +96,11 @@ def _prepare(
     if not recipe.schedule.batch:
         recipe = _with_fitting_batch(recipe, material, loaded, ranks, say)
     recipe, schedule, lr = plan_schedule(recipe, len(material.train), len(material.val), ranks, say)
-    crowded = material.scan.crowded(loaded.config.num_queries)
-    if not recipe.data.tile:  # which holds fewer, and larger, objects
-        for warning in (crowded, material.scan.small(loaded.spec.size.short)):
-            if warning:
-                say(f"warning: {warning}")
+    size = loaded.spec.size
+    crowded = material.scan.crowded(loaded.config.num_queries, size.tile)
+    for warning in (crowded, None if size.tile else material.scan.small(size.short)):
+        if warning:
+            say(f"warning: {warning}")
     if unseen := material.scan.unseen():
         rest = f" and {len(unseen) - 8} more" if len(unseen) > 8 else ""
         say(f"warning: no training image shows {', '.join(label.name for label in unseen[:8])}{rest}")

@@ -13,9 +13,10 @@ from segcli.data.dataset import Dataset, Sample
 from segcli.engine.distributed import Ranks
 from segcli.engine.predict import Settings, segment, segment_tiles
 from segcli.engine.preprocess import Prepared, collate, prepare
+from segcli.engine.protocol import most_counted
 from segcli.engine.reports import MeasureReport
 from segcli.engine.truth import truth_segments
-from segcli.metrics import COCO_DETS, MetricReport, metric_for
+from segcli.metrics import MetricReport, metric_for
 from segcli.render import Style
 from segcli.render.legend import panel, side_by_side
 from segcli.segments import Segments
@@ -82,7 +83,7 @@ def validate(
     by the first rule, for the first three images.
     """
     labels = loaded.spec.labels
-    most = max(COCO_DETS, loaded.spec.rule.top_k)  # images of small things hold more than COCO's hundred
+    most = most_counted(loaded.spec)
     metrics = [metric_for(task, labels, max_dets=most) for _ in (rules if task == "panoptic" else rules[:1])]
     tallies = [Tally.nothing() for _ in rules]
     hits = np.zeros((len(rules), 3), dtype=np.int64)
@@ -217,7 +218,7 @@ def in_words(task: Task, rule: MergeRule) -> str:
     if task == "panoptic":
         mask = "masks by argmax" if rule.mask_min is None else f"mask ≥ {rule.mask_min:g}"
         return f"score > {rule.score:g}, overlap ≥ {rule.overlap:g}, {mask}"
-    return f"at most {rule.top_k} instances, no threshold" if task in OBJECT_TASKS else "none"
+    return "no threshold" if task in OBJECT_TASKS else "none"
 
 
 # ------------------------------------------------------------------------------------------------------------ pictures

@@ -49,6 +49,9 @@ def from_checkpoint(ref: str, spec: InferenceSpec, queries: int | None, progress
     if config.num_queries != loaded.config.num_queries:
         notes.append(f"query embeddings made anew: {config.num_queries} queries instead of {loaded.config.num_queries}")
         model.query_decoder.fresh_queries(config.num_queries)  # type: ignore[operator,union-attr]
+    if old.size.tile and not spec.size.tile:
+        same = f"--tile {old.size.tile} --short-side {old.size.short}"
+        notes.append(f"{loaded.name} predicts in tiles, this run learns images as a whole; {same} goes on with its own")
     model.requires_grad_(True)
     spec = replace(spec, mean=tuple(old.mean), std=tuple(old.std))
     raw = loaded.raw_config | raw_config(config, spec.labels)

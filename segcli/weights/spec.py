@@ -39,7 +39,7 @@ def to_table(spec: InferenceSpec, facts: dict[str, Any]) -> dict[str, Any]:
             | ({"color": list(label.color)} if label.color else {})
             for label in spec.labels
         ],
-        "size": asdict(spec.size),
+        "size": spec.size.to_table(),
         "rule": asdict(spec.rule),
         "mean": list(spec.mean),
         "std": list(spec.std),

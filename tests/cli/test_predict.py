@@ -19,10 +19,12 @@ from typer.testing import CliRunner
 
 import segcli
 from segcli.cli import app
+from segcli.engine.predict import resolve, segment_tiles
+from segcli.engine.preprocess import Prepared, collate
 from segcli.errors import InputError
-from segcli.types import InputSize
+from segcli.types import InputSize, QueryPredictions
 from tests.cli.conftest import Predict, photo
-from tests.fakes import FakeLoaded
+from tests.fakes import ColourNetwork, FakeLoaded
 
 
 def names(folder: Path | str) -> list[str]:
@@ -123,6 +125,19 @@ def test_tiles_of_the_checkpoint_unless_the_user_says_otherwise(fake: FakeLoaded
         asked.clear()
         assert segcli.predict(tiled, image, tile=tile).names() == ["dark"]  # type: ignore[arg-type]
         assert len(asked) == times
+
+
+def test_a_thing_that_one_tile_is_unsure_of_is_whole(fake: FakeLoaded) -> None:
+    """Red all over; the network is sure of it in the first tile, and less than the threshold in the second."""
+    sure = iter([6.0, 0.5])
+
+    def answer(tile: Prepared) -> QueryPredictions:
+        return ColourNetwork(next(sure))(collate([tile], fake.device))[-1]
+
+    red = np.zeros((64, 100, 3), dtype=np.uint8)
+    red[..., 0] = 255
+    [found] = segment_tiles(answer, red, [resolve(fake.spec, "instance", tile=64)])
+    assert found.areas().tolist() == [64 * 100]
 
 
 def test_predict_takes_an_array(fake: FakeLoaded) -> None:

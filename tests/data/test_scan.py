@@ -39,6 +39,8 @@ def test_counts_are_those_of_the_scenes(tmp_path: Path) -> None:
     warning = report.crowded(1)
     assert warning is not None
     assert "6 images hold more objects than the model's 1 queries" in warning
+    assert report.crowded(1, tile=20) is None  # 400 of 2,240 pixels, which hold at most one object
+    assert "tiles of 6 images" in str(report.crowded(1, tile=64))
 
 
 def test_semantic_data_counts_a_class_once_an_image(tmp_path: Path) -> None:
@@ -93,6 +95,6 @@ def test_size_is_of_the_upright_picture(tmp_path: Path) -> None:
 )
 def test_small_objects_are_worth_a_closer_look(side: float, photo: int, short: int, advice: str | None) -> None:
     sides = np.array([[side, photo]] * 3 + [[200, photo]])
-    split = SplitReport("train", 1, 4, 0, 0.0, [], ("a.png", 4), np.array([4]), sides)
+    split = SplitReport("train", 1, 4, 0, 0.0, [], ("a.png", 4), np.array([4]), np.array([photo**2]), sides)
     said = ScanReport([split], []).small(short)
     assert said is None if advice is None else said is not None and advice in said

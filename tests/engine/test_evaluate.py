@@ -94,15 +94,27 @@ def test_tiles_are_part_of_a_checkpoint(loaded: LoadedModel, tmp_path: Path) -> 
     assert calls(loaded) == once * (1 + len(MASK_TASKS))
 
 
+def test_tiles_hold_many_and_know_no_tta(loaded: LoadedModel) -> None:
+    tiled = in_tiles(loaded, 64)
+    assert Protocol.of(tiled.spec, ["instance"]).max_dets == 500
+    assert Protocol.of(loaded.spec, ["instance"]).max_dets == 100
+    with pytest.raises(UsageError, match="tiles of 64 pixels; leave out --tta"):
+        Protocol.of(tiled.spec, ["semantic"], tta=True)
+    assert "tile" not in Protocol.of(loaded.spec, ["panoptic"]).describe("panoptic")["size"]
+    assert Protocol.of(tiled.spec, ["panoptic"]).describe("panoptic")["size"]["tile"] == 64
+
+
 def test_training_measures_in_tiles_too(loaded: LoadedModel, tmp_path: Path) -> None:
     data, tiled = write_scored(tmp_path), in_tiles(loaded, 64)
     dataset = open_tasks(open_data(data, "panoptic", None, "val"), "val", ["panoptic"])["panoptic"]
+    before = calls(loaded)
     steps = validate(tiled, dataset, "panoptic", Ranks(), [loaded.spec.rule, MergeRule(score=0.999)])
     try:
         while True:
             next(steps)
     except StopIteration as end:
         usual, strict = end.value
+    assert calls(loaded) - before == 1 + 4 * 2
     metric = metric_for("panoptic", loaded.labels)
     for number in range(len(dataset)):
         metric.update(predict(loaded, dataset[number].image, tile=64), dataset[number])

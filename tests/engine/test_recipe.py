@@ -69,6 +69,7 @@ def test_what_comes_later_wins(tmp_path: Path) -> None:
         ("[schedule]\nlr = 0", "lr = 0; it must be above 0"),
         ("[model]\ndecoder_layers = 2", "at least 3"),
         ("[data]\ntile = 48", "tiles need at least 64 pixels"),
+        ("preset = 'ade-160k'\n[data]\ntile = 200", "kind = 'short-side' would learn at another scale"),
         ("preset = 'mine'", "choose one of small"),
         ("[schedule", "not valid TOML"),
     ],

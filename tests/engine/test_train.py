@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 import segcli
+from segcli.data.transforms import JitterCrop
 from segcli.engine.learner import Learner
 from segcli.engine.recipe import Tables
 from segcli.engine.reports import (
@@ -26,6 +27,7 @@ from segcli.engine.reports import (
     SweepReport,
     ValidationReport,
 )
+from segcli.engine.setup import transform_of
 from segcli.errors import SegcliError
 from segcli.weights.checkpoint import load_model
 from segcli.weights.pretrained import LITE0_PACKAGE
@@ -104,6 +106,9 @@ def test_tiles_are_remembered(shapes: Path, tmp_path: Path) -> None:
     }
     run = open_tiny(shapes, tmp_path / "run", changes)
     assert run.recipe.augment.crop == (96, 96)  # as much as a tile
+    geometry = transform_of(run.recipe).geometry
+    assert isinstance(geometry, JitterCrop)
+    assert (geometry.short, geometry.tile) == (96, 64)
     list(run.train())
     size = load_model(str(tmp_path / "run" / "best")).spec.size
     assert (size.short, size.tile) == (96, 64)
