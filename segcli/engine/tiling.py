@@ -208,11 +208,15 @@ class Merger:
         return np.array(ids, dtype=np.int64)
 
     def _match(self, one: _View, other: _View) -> None:
-        """Join the things that two windows both see in the band they share: same class, each the other's best match."""
+        """Join the things that two windows both see in the band they share: same class, each the other's best match.
+
+        Best is IoU times score: unthresholded instances come with shadows of low score, whose outline in the band may
+        fit as well as the thing's own.
+        """
         band = one.box & other.box
         if not band.area:
             return
-        left, right = one.parts(band), other.parts(band)  # by descending score, which decides between equals
+        left, right = one.parts(band), other.parts(band)
         if not left or not right:
             return
         common = np.zeros((len(left), len(right)), dtype=np.int64)
@@ -220,8 +224,10 @@ class Merger:
             common[i, j] = left[i].common(right[j])
         areas = np.array([a.area for a in left])[:, None], np.array([b.area for b in right])[None, :]
         iou = common / (areas[0] + areas[1] - common)
-        partner = iou.argmax(1)
-        same = (iou.argmax(0)[partner] == np.arange(len(left))) & (common.max(1) > 0)
+        scores = [np.array([self._scores[part.id] for part in parts]) for parts in (left, right)]
+        partner = (iou * scores[1]).argmax(1)
+        back = (iou * scores[0][:, None]).argmax(0)
+        same = (back[partner] == np.arange(len(left))) & (common.max(1) > 0)
         for i in np.flatnonzero(same).tolist():
             a, b = left[i], right[partner[i]]
             if common[i, partner[i]] >= _SAME * min(a.area, b.area):

@@ -194,6 +194,22 @@ def test_a_shadow_of_low_score_does_not_take_the_partner() -> None:
     assert segments.areas().tolist() == [60, 140]
 
 
+def test_a_shadow_that_fits_better_does_not_take_the_partner() -> None:
+    """The second window is sure of a thing that is a little wider in the band, and unsure of the band's part alone."""
+    boxes = windows((20, 50), 30, 0.33)  # columns 0 … 29 and 20 … 49
+    left, right, shadow = (np.zeros((20, 30), bool) for _ in range(3))
+    left[5:15, 24:30], right[4:15, 4:20], shadow[5:15, 4:10] = True, True, True
+    merger = Merger(boxes)
+    merger.add(
+        boxes[0], Segments("instance", (20, 30), LABELS, np.zeros(1, int), np.array([0.9]), rles=(encode(left),))
+    )
+    rles = (encode(right), encode(shadow))
+    merger.add(boxes[1], Segments("instance", (20, 30), LABELS, np.zeros(2, int), np.array([0.8, 0.1]), rles=rles))
+    segments = merger.result()
+    assert [round(float(score), 2) for score in segments.scores] == [0.9, 0.1]
+    assert segments.areas().tolist() == [11 * 16, 10 * 6]
+
+
 def test_more_segments_than_sixteen_bits_hold() -> None:
     ids = np.arange(1, 401, dtype=np.uint16).reshape(20, 20)
     boxes = windows((20, 20 * 165), 20, 0.0)
