@@ -18,6 +18,7 @@ from segcli.types import LabelSet
 from segcli.weights.checkpoint import load_model, save_model
 from segcli.weights.manifest import label_table, label_tables
 
+_SIZE = ("short", "long", "tile", "tile_for")
 PACKAGE = Path(__file__).resolve().parents[1] / "segcli"
 
 
@@ -42,8 +43,8 @@ def main() -> None:
     print(f'labels = "{name}"')
     print(f"parameters = {sum(p.numel() for p in loaded.model.parameters()):_}")
     print(f"queries = {loaded.config.num_queries}")
-    tile = f", tile = {size.tile}" if size.tile else ""
-    print(f"size = {{ short = {size.short}, long = {size.long}{tile} }}")
+    entries = ", ".join(f"{key} = {value!r}" for key, value in size.to_table().items() if key in _SIZE)
+    print(f"size = {{ {entries} }}")
     print(f"rule = {{ score = {rule.score}, overlap = {rule.overlap}, mask_min = {rule.mask_min} }}  # {rule}")
     print(f"mean = {list(spec.mean)}\nstd = {list(spec.std)}")
 

@@ -193,6 +193,8 @@ class InputSize:
     tile: side, in pixels of the photo, of the square windows that are resized and predicted one by one, for objects too
         small or too many for one look; None: the photo as a whole. A photo that is smaller is resized like any other.
     tile_overlap: share of a tile that its neighbour covers too.
+    tile_for: short side of the photos that `tile` is meant for; in others it grows and shrinks with theirs, as a scene
+        is the same whatever the camera. None: as many pixels in every photo, as under a microscope.
     """
 
     short: int = 800
@@ -201,15 +203,24 @@ class InputSize:
     rounding: Literal["nearest", "down"] = "nearest"
     tile: int | None = None
     tile_overlap: float = 0.2
+    tile_for: int | None = None
+
+    def tile_of(self, photo: tuple[int, int]) -> int | None:
+        """Side of the tiles in pixels of a photo of (height, width); None: it is predicted as a whole."""
+        if self.tile is None or self.tile_for is None:
+            return self.tile
+        return max(1, round(self.tile * min(photo) / self.tile_for))
 
     def to_table(self) -> dict[str, Any]:
         """Every entry by name; those of tiles only where there are tiles."""
-        return {key: value for key, value in asdict(self).items() if self.tile or not key.startswith("tile")}
+        table = {key: value for key, value in asdict(self).items() if self.tile or not key.startswith("tile")}
+        return {key: value for key, value in table.items() if value is not None}
 
     def in_words(self) -> str:
         """The same for a person."""
         if self.tile:
-            return f"tiles of {self.tile} pixels, resized to {self.short}"
+            where = f", for photos of {self.tile_for}" if self.tile_for else ""
+            return f"tiles of {self.tile} pixels{where}, resized to {self.short}"
         return f"short side {self.short}, long side at most {self.long}"
 
 

@@ -18,6 +18,7 @@ import numpy as np
 from segcli.codecs.opencv import opencv
 from segcli.data.dataset import Sample
 from segcli.data.truth import Truth, Window
+from segcli.types import InputSize
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +58,8 @@ class JitterCrop:
     scale: the factor's range. It is relative to the size at which the image just fits the crop (the published recipe);
     with `native`, to the image's own size (objects of a known size in pixels: cells, windows of a facade); with
     `short`, to the size at which its short side has that many pixels, or of a larger image a tile, as in prediction.
-    tile: side in pixels of the image; None: prediction takes images as a whole.
+    tile: side in pixels of the image; None: prediction takes images as a whole. tile_for: the short side of images
+    that it is meant for, None: of all (`InputSize`).
     """
 
     size: tuple[int, int]
@@ -65,13 +67,15 @@ class JitterCrop:
     native: bool = False
     short: int | None = None
     tile: int | None = None
+    tile_for: int | None = None
 
     def draw(self, truth: Truth, rng: np.random.Generator) -> Window:
         """A window of at most `size`."""
         height, width = truth.size
         factor = rng.uniform(*self.scale)
         if self.short is not None:
-            factor *= self.short / min(height, width, self.tile or width)
+            size = InputSize(tile=self.tile, tile_for=self.tile_for)
+            factor *= self.short / min(height, width, size.tile_of(truth.size) or width)
         elif not self.native:
             factor *= min(self.size[0] / height, self.size[1] / width)
         resized = (max(1, round(height * factor)), max(1, round(width * factor)))

@@ -116,7 +116,7 @@ def resolve(
     if long_side is not None:
         size = dataclasses.replace(size, long=long_side)
     if tile is not None:
-        size = dataclasses.replace(size, tile=tile or None)
+        size = dataclasses.replace(size, tile=tile or None, tile_for=None)
     if tile_overlap is not None and size.tile:
         size = dataclasses.replace(size, tile_overlap=tile_overlap)
     spec = dataclasses.replace(spec, rule=rule, size=size)
@@ -235,9 +235,11 @@ def segment_tiles(
     advance: is told after each tile which share of the photo it was.
     """
     spec = choices[0].spec
-    assert spec.size.tile is not None
+    photo = (image.shape[0], image.shape[1])
+    side = spec.size.tile_of(photo)
+    assert side is not None
     timings = timings or Timings()
-    boxes = windows((image.shape[0], image.shape[1]), spec.size.tile, spec.size.tile_overlap)
+    boxes = windows(photo, side, spec.size.tile_overlap)
     mergers = [Merger(boxes) for _ in choices]
     for box in boxes:
         start = time.perf_counter()

@@ -48,7 +48,8 @@ class ModelTable:
 class DataTable:
     """path, format, task: as detected unless given. short, long: size in prediction and validation (None: from the
     images). tile: predict in square windows of so many pixels of the photo, each resized to `short`; augmentation is
-    at that scale."""
+    at that scale. tile_for: short side of the photos that `tile` is meant for, in others it grows with theirs (None: as
+    many pixels in every photo)."""
 
     path: str | None = None
     format: str | None = None
@@ -56,6 +57,7 @@ class DataTable:
     short: int | None = None
     long: int | None = None
     tile: int | None = None
+    tile_for: int | None = None
 
 
 @dataclass(frozen=True)
@@ -234,6 +236,7 @@ def _check_values(recipe: Recipe) -> None:
         "[run] give_up_after": r.give_up_after,
         "[model] queries": recipe.model.queries,
         "[data] short": recipe.data.short,
+        "[data] tile_for": recipe.data.tile_for,
     }
     for key, value in positive.items():
         if value is not None and value <= 0:

@@ -157,7 +157,7 @@ def begin(recipe: Recipe, material: Material, progress: Progress | None = None) 
         raise UsageError(f"{name} is for {', '.join(possible)}, the data for {material.info.task}; {remedy}")
     rule = dataclasses.replace(config.rule, score=recipe.validate.score, top_k=max(100, model.queries or 0))
     tasks = tuple(task for task in spec.tasks if task in possible)
-    size = dataclasses.replace(config.size, short=data.short, long=data.long, tile=data.tile)
+    size = dataclasses.replace(config.size, short=data.short, long=data.long, tile=data.tile, tile_for=data.tile_for)
     loaded.spec = dataclasses.replace(loaded.spec, tasks=tasks, rule=rule, size=size)
     return beginning
 
@@ -223,6 +223,7 @@ def transform_of(recipe: Recipe) -> TrainTransform:
             native=augment.kind == "native",
             short=data.short if augment.kind == "jitter" else None,
             tile=data.tile,
+            tile_for=data.tile_for,
         )
     return TrainTransform(geometry, augment.flip, ColorJitter() if augment.colour else None)
 

@@ -125,6 +125,12 @@ def test_tiles_of_the_checkpoint_unless_the_user_says_otherwise(fake: FakeLoaded
         asked.clear()
         assert segcli.predict(tiled, image, tile=tile).names() == ["dark"]  # type: ignore[arg-type]
         assert len(asked) == times
+    tiled.spec = dataclasses.replace(tiled.spec, size=InputSize(64, 96, 32, tile=64, tile_for=90))
+    for scale in (1, 3):  # the same scene from a better camera
+        for tile, times in ((None, 6), (64, 6 if scale == 1 else 48)):
+            asked.clear()
+            segcli.predict(tiled, image.repeat(scale, 0).repeat(scale, 1), tile=tile)  # type: ignore[arg-type]
+            assert len(asked) == times
 
 
 def test_a_thing_that_one_tile_is_unsure_of_is_whole(fake: FakeLoaded) -> None:

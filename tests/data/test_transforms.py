@@ -66,8 +66,9 @@ def test_the_scale_of_augmentation_is_that_of_prediction() -> None:
     """A short side of 96 in prediction; with tiles of 24 pixels every photo that is larger is enlarged four times."""
     sizes = {(40, 60): (96, 144), (12, 60): (96, 480)}
     tiled = {(40, 60): (160, 240), (12, 60): (96, 480)}
-    for tile, expected in ((None, sizes), (24, tiled)):
-        jitter = JitterCrop((96, 96), (1.0, 1.0), short=96, tile=tile)
+    grown = {(40, 60): (160, 240), (80, 100): (160, 200), (20, 30): (160, 240)}  # tiles of 24, 48 and 12 pixels
+    for tile, tile_for, expected in ((None, None, sizes), (24, None, tiled), (24, 40, grown)):
+        jitter = JitterCrop((96, 96), (1.0, 1.0), short=96, tile=tile, tile_for=tile_for)
         for size, resized in expected.items():
             window = jitter.draw(painted(*size, BOXES[:1], "map").truth, np.random.default_rng(0))
             assert window.resized == resized
