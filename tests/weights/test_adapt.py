@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 import segcli
-from segcli.types import InferenceSpec, Label, LabelSet
+from segcli.types import InferenceSpec, InputSize, Label, LabelSet
 from segcli.weights.adapt import from_checkpoint
 from segcli.weights.checkpoint import load_model, save_model
 
@@ -15,7 +16,8 @@ START = str(Path(segcli.__file__).parent / "bundled" / "facade")  # ships with s
 
 
 def _spec(*names: str) -> InferenceSpec:
-    return InferenceSpec(("panoptic",), LabelSet(tuple(Label(i + 1, name, True) for i, name in enumerate(names))))
+    labels = LabelSet(tuple(Label(i + 1, name, True) for i, name in enumerate(names)))
+    return InferenceSpec(("panoptic",), labels, load_model(START, "cpu", "fp32").spec.size)
 
 
 def _changed(queries: int | None, spec: InferenceSpec) -> tuple[set[str], tuple[str, ...]]:
@@ -35,14 +37,21 @@ def test_other_classes_change_the_class_layer_alone() -> None:
 
 
 def test_another_number_of_queries_changes_the_query_embeddings_alone() -> None:
-    labels = load_model(START, "cpu", "fp32").labels
-    changed, notes = _changed(17, InferenceSpec(("panoptic",), labels))
+    changed, notes = _changed(17, load_model(START, "cpu", "fp32").spec)
     assert changed == {"query_decoder.query_features", "query_decoder.query_positions"}
     assert notes == ("query embeddings made anew: 17 queries instead of 100",)
 
 
 def test_the_same_classes_change_nothing() -> None:
-    assert _changed(None, InferenceSpec(("panoptic",), load_model(START, "cpu", "fp32").labels)) == (set(), ())
+    assert _changed(None, load_model(START, "cpu", "fp32").spec) == (set(), ())
+
+
+def test_tiles_that_are_not_kept_are_named() -> None:
+    changed, notes = _changed(None, replace(load_model(START, "cpu", "fp32").spec, size=InputSize()))
+    assert not changed
+    assert notes == (
+        "facade predicts in tiles, this run learns images as a whole; --tile 300 --short-side 384 goes on with its own",
+    )
 
 
 def test_what_was_adapted_loads_again(tmp_path: Path) -> None:
