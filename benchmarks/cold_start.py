@@ -1,6 +1,6 @@
 """How long `segcli predict` on one photo takes from nothing, beside what `import torch` alone takes.
 
-    python benchmarks/cold_start.py [--model facade] [--photo PHOTO] [--runs 9]
+    python benchmarks/cold_start.py [--model everyday] [--photo PHOTO] [--runs 9]
 
 Fresh processes, interleaved, so that a machine that slows down slows both; medians, and the difference.
 """
@@ -35,7 +35,7 @@ def noise(path: Path) -> Path:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="facade")
+    parser.add_argument("--model", default="everyday")
     parser.add_argument("--photo", type=Path)
     parser.add_argument("--runs", type=int, default=9)
     options = parser.parse_args()

@@ -18,7 +18,7 @@ from pathlib import Path
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
-    parser.add_argument("--threshold", default="0.5")
+    parser.add_argument("--threshold", default="0.65", help="the model's own unless given")
     parser.add_argument("--dtype", default="fp32")
     options = parser.parse_args()
     from panopticapi.evaluation import pq_compute_single_core
