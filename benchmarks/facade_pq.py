@@ -18,7 +18,7 @@ from pathlib import Path
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
-    parser.add_argument("--threshold", default="0.65", help="the model's own unless given")
+    parser.add_argument("--threshold", help="the model's own unless given")
     parser.add_argument("--dtype", default="fp32")
     options = parser.parse_args()
     from panopticapi.evaluation import pq_compute_single_core
@@ -28,7 +28,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as out:
         command = [sys.executable, "-m", "segcli", "predict", *(str(options.data / "images" / name) for name in ids)]
         command += ["--model", "facade", "--task", "panoptic", "--save", "coco-panoptic", "--out", out, "--quiet"]
-        subprocess.run([*command, "--threshold", options.threshold, "--dtype", options.dtype], check=True)
+        command += ["--threshold", options.threshold] if options.threshold else []
+        subprocess.run([*command, "--dtype", options.dtype], check=True)
         predicted = json.loads((Path(out) / "panoptic.json").read_text())
         names = {image["id"]: image["file_name"] for image in predicted["images"]}
         by_image = {ids[names[a["image_id"]]]: a for a in predicted["annotations"]}
@@ -38,7 +39,7 @@ def main() -> None:
             0, pairs, str(options.data / "panoptic_val"), str(Path(out) / "panoptic"), categories
         )
     overall, per_class = stat.pq_average(categories, isthing=None)
-    print(f"\nthreshold {options.threshold}, {options.dtype}, {len(pairs)} photographs, {overall['n']} classes")
+    print(f"\nthreshold {options.threshold or 'of the model'}, {options.dtype}, {len(pairs)} photographs, {overall['n']} classes")
     print(f"PQ {100 * overall['pq']:.2f}   SQ {100 * overall['sq']:.2f}   RQ {100 * overall['rq']:.2f}")
     for category, result in per_class.items():
         print(f"  {categories[category]['name']:30}{100 * result['pq']:6.1f}")
