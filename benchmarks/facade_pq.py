@@ -39,7 +39,8 @@ def main() -> None:
             0, pairs, str(options.data / "panoptic_val"), str(Path(out) / "panoptic"), categories
         )
     overall, per_class = stat.pq_average(categories, isthing=None)
-    print(f"\nthreshold {options.threshold or 'of the model'}, {options.dtype}, {len(pairs)} photographs, {overall['n']} classes")
+    threshold = options.threshold or "of the model"
+    print(f"\nthreshold {threshold}, {options.dtype}, {len(pairs)} photographs, {overall['n']} classes")
     print(f"PQ {100 * overall['pq']:.2f}   SQ {100 * overall['sq']:.2f}   RQ {100 * overall['rq']:.2f}")
     for category, result in per_class.items():
         print(f"  {categories[category]['name']:30}{100 * result['pq']:6.1f}")
