@@ -77,14 +77,15 @@ def _one(files: list[Path], split: str, kind: Kind) -> Path:
     return choice[0]
 
 
-def image_folder(root: Path, settings: Settings, split: str, file: Path, names: list[str]) -> Path:
-    """Where the images lie that an annotation file names.
+def image_files(root: Path, settings: Settings, split: str, file: Path, names: list[str]) -> list[Path]:
+    """Where each image lies that an annotation file names: in the folder of most of them, or, where it is missing
+    there, in images/ inside (or outside) of it. Those that are nowhere are named as if they were in the first.
 
     Raises UsageError if none of them is anywhere below the dataset's folder.
     """
     place = settings.places.get(split)
     if place and place.images:
-        return place.images
+        return [place.images / name for name in names]
     ranked = sorted(
         folders_below(root, depth=3),
         key=lambda folder: (
@@ -100,7 +101,13 @@ def image_folder(root: Path, settings: Settings, split: str, file: Path, names: 
             f'put them there, or name their folder under [{split if split != "all" else "train"}] images = "…" '
             "in dataset.toml"
         )
-    return found
+    # Where a split grew over the years some photos lie beside the annotations and some in images/ next to them.
+    other = found.parent if found.name == "images" else found / "images"
+    if not other.is_dir():
+        return [found / name for name in names]
+    return [
+        found / name if (found / name).is_file() or not (other / name).is_file() else other / name for name in names
+    ]
 
 
 def truth_folder(root: Path, settings: Settings, split: str, file: Path, names: list[str]) -> Path:
@@ -136,9 +143,11 @@ def _other_split(folder: Path, root: Path, split: str) -> bool:
     return split != "all" and bool(splits) and split not in splits
 
 
-def records(pack: Pack, number: int, folder: Path, images: list[PackedImage]) -> list[Record]:
-    """Records for images of a pack, which is the reader's `number`-th."""
-    return [Record(image.image_id, str(folder / image.file_name), (number, *image.place)) for image in images]
+def records(pack: Pack, number: int, files: list[Path], images: list[PackedImage]) -> list[Record]:
+    """Records for images of a pack, which is the reader's `number`-th, and their files."""
+    return [
+        Record(image.image_id, str(file), (number, *image.place)) for image, file in zip(images, files, strict=True)
+    ]
 
 
 def merged_categories(packs: dict[str, Pack]) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from segcli.codecs.rle import RLE
-from segcli.data.coco_files import annotation_files, image_folder, merged_categories, records
+from segcli.data.coco_files import annotation_files, image_files, merged_categories, records
 from segcli.data.packs import Pack, facts_of, pack, read_piece, stated
 from segcli.data.records import Fault, Found, Record, Stated
 from segcli.data.settings import Settings
@@ -61,7 +61,7 @@ def load(root: Path, settings: Settings) -> Found:
                 f"{packed.repeated[0]}; tools that look annotations up by id lose all but one"
             )
             faults.append(Fault("repeated-id", message, len(packed.repeated)))
-        photos = image_folder(root, settings, split, packed.source, [image.file_name for image in packed.images])
+        photos = image_files(root, settings, split, packed.source, [image.file_name for image in packed.images])
         splits[split] = records(packed, number, photos, packed.images)
     categories, placeholder = _without_placeholder(merged_categories(packs), packs)
     if placeholder:

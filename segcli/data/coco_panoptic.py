@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from segcli.codecs.panoptic_png import read_panoptic_png
-from segcli.data.coco_files import annotation_files, image_folder, merged_categories, records, truth_folder
+from segcli.data.coco_files import annotation_files, image_files, merged_categories, records, truth_folder
 from segcli.data.packs import Pack, facts_of, pack, read_piece, stated
 from segcli.data.records import Fault, Found, Record, Stated, as_ranges
 from segcli.data.settings import FILE_NAME, Settings
@@ -39,7 +39,7 @@ def load(root: Path, settings: Settings) -> Found:
             count = len(packed.images) - len(annotated)
             message = f"{packed.source.name}: {count} images without an annotation are left out"
             faults.append(Fault("unannotated", message, count))
-        photos = image_folder(root, settings, split, packed.source, [image.file_name for image in annotated])
+        photos = image_files(root, settings, split, packed.source, [image.file_name for image in annotated])
         splits[split] = records(packed, number, photos, annotated)
         few = annotated[:: len(annotated) // 20 or 1]
         names = [read_piece(packed.data, *image.place)[1][0]["file_name"] for image in few]

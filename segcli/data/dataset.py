@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from segcli.codecs.image import read_image
+from segcli.data.objects import painted
 from segcli.data.records import DatasetInfo, Reader, Record
-from segcli.data.truth import NOTHING, VOID, Truth, Window
+from segcli.data.truth import NOTHING, VOID, MapTruth, ShapeTruth, Truth, Window
 from segcli.errors import UsageError
-from segcli.types import CocoObjects, LabelSet, Task
+from segcli.types import OBJECT_TASKS, CocoObjects, LabelSet, Task
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,8 +105,20 @@ class Dataset:
 
     def truth(self, index: int, size: tuple[int, ...]) -> Truth:
         """The objects of an image that is `size` = (H, W), for this dataset's task, labels as class indices."""
-        truth = self.reader.read(self.records[index], (int(size[0]), int(size[1])))
+        truth = self.annotated(self.records[index], (int(size[0]), int(size[1])))
         return for_task(truth, self.task, self.labels, as_listed=self.as_listed)
+
+    def annotated(self, record: Record, size: tuple[int, int]) -> Truth:
+        """What the files say of an image that is `size` = (H, W), labels as dataset ids. Where the task gives a pixel
+        to one segment, shapes that overlap are painted into a map, the smaller over the larger; what none of them
+        covers is void.
+        """
+        truth = self.reader.read(record, size)
+        if self.task in OBJECT_TASKS or not isinstance(truth, ShapeTruth):
+            return truth
+        ids = painted(truth).ids
+        ids[ids == NOTHING] = VOID
+        return MapTruth(ids, truth.labels, truth.crowd)
 
 
 def open_split(info: DatasetInfo, split: str) -> Dataset:

@@ -121,19 +121,30 @@ def _kind_of_label_maps(root: Path, settings: Settings) -> str:
 
 def _task(root: Path, found: Found, wanted: str | None) -> Task:
     if wanted is None:
-        return found.tasks[0]
+        return _tasks(found)[0]
     for task in _tasks(found):
         if task == wanted:
             return task
+    remedy = ""
+    if found.tasks == ("instance",):
+        to = "coco-panoptic" if wanted == "panoptic" else "semantic-png"
+        remedy = (
+            f"; either {FILE_NAME} beside them says which classes are stuff (stuff = [...]), or "
+            f"`segcli data convert {root} OUT --to {to}` makes background of what no object covers"
+        )
     raise UsageError(
         f"{root}: --task {wanted} needs annotations that are not there ({found.what}); "
-        f"possible here: {', '.join(_tasks(found))}"
+        f"possible here: {', '.join(_tasks(found))}{remedy}"
     )
 
 
 def _tasks(found: Found) -> tuple[Task, ...]:
-    """What the annotations can serve: where there are instances there are their boxes."""
-    return (*found.tasks, "detect") if "instance" in found.tasks else found.tasks
+    """What the annotations can serve: where there are instances there are their boxes, and where some of the outlines
+    are declared to be of stuff, whole pictures."""
+    tasks = found.tasks
+    if tasks == ("instance",) and not all(found.labels.isthing):
+        tasks = ("panoptic", "instance", "semantic") if any(found.labels.isthing) else ("semantic",)
+    return (*tasks, "detect") if "instance" in tasks else tasks
 
 
 def _as_they_lie(root: Path, splits: dict[str, list[Record]]) -> dict[str, list[Record]]:
@@ -152,6 +163,8 @@ def _info(root: Path, found: Found, task: Task, splits: dict[str, list[Record]],
     counts = ", ".join(
         f"{len(records)} {split}" if split != "all" else f"{len(records)}" for split, records in splits.items()
     )
+    if task not in OBJECT_TASKS and found.tasks == ("instance",):
+        notes = (*notes, "where outlines overlap the smaller is seen; what none of them covers is void")
     kinds = _kinds(labels) if task == "panoptic" else f"{len(labels)} class" + "es" * (len(labels) != 1)
     return DatasetInfo(
         root=root,

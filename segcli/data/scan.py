@@ -19,7 +19,7 @@ from segcli.data.records import DatasetInfo, Record
 from segcli.data.rows import remembered_rows
 from segcli.data.truth import Window
 from segcli.errors import InputError, UsageError
-from segcli.types import SMALLEST_TILE, Label
+from segcli.types import OBJECT_TASKS, SMALLEST_TILE, Label
 
 _VERSION = 2
 _CLEAR = 32  # pixels: objects that are eight cells of the finest feature map across get outlines (docs/models.md)
@@ -167,7 +167,7 @@ def _refuse_misuse(rows: list[Row]) -> None:
 
 
 def _rows(info: DatasetInfo, dataset: Dataset, split: str, threads: int | None) -> Iterator[Row]:
-    kind = f"scan-{_VERSION}"
+    kind = f"scan-{_VERSION}-{'shapes' if info.task in OBJECT_TASKS else 'map'}"
     return remembered_rows(kind, info, dataset, split, _read, to_json=asdict, from_json=_restored, threads=threads)
 
 
@@ -184,7 +184,7 @@ def _read(dataset: Dataset, record: Record) -> Row:
     size = (0, 0)
     try:
         size = glance(Path(record.image)).size
-        truth = dataset.reader.read(record, size)
+        truth = dataset.annotated(record, size)
         areas = truth.areas(Window.whole(size))
         void = truth.void(Window.whole(size))
     except InputError as error:

@@ -122,6 +122,64 @@ def test_things_can_be_declared_for_panoptic_data_that_does_not_say(tmp_path: Pa
     assert detect(tmp_path).labels.isthing == [True, True, False]
 
 
+def _wall_with_a_window(root: Path) -> Path:
+    """6×4 pixels: a window, listed first, before a wall of five columns that is drawn behind it too."""
+
+    def box(number: int, category: int, x0: int, y0: int, x1: int, y1: int) -> dict[str, object]:
+        outline = [x0, y0, x1, y0, x1, y1, x0, y1]
+        return {"id": number, "image_id": 1, "category_id": category, "iscrowd": 0, "segmentation": [outline]}
+
+    layouts.save(root / "a.png", np.zeros((4, 6, 3), np.uint8))
+    raw = {
+        "images": [{"id": 1, "file_name": "a.png", "width": 6, "height": 4}],
+        "annotations": [box(1, 3, 1, 1, 3, 3), box(2, 8, 0, 0, 5, 4)],
+        "categories": [{"id": 3, "name": "window"}, {"id": 8, "name": "wall"}],
+    }
+    layouts.save_json(root / "_annotations.coco.json", raw)
+    return root
+
+
+def test_outlines_of_declared_stuff_make_a_panoptic_picture(tmp_path: Path) -> None:
+    _wall_with_a_window(tmp_path)
+    assert detect(tmp_path).task == "instance"
+    with pytest.raises(UsageError, match=r"stuff = \[\.\.\.\].*data convert .* --to coco-panoptic"):
+        detect(tmp_path, task="panoptic")
+    (tmp_path / "dataset.toml").write_text('stuff = ["wall"]\n')
+    info = detect(tmp_path)
+    assert (info.task, info.tasks) == ("panoptic", ("panoptic", "instance", "semantic", "detect"))
+    assert "what none of them covers is void" in info.notes[-1]
+    wall, window, void = 2, 1, -1  # the smaller is seen
+    expected = [
+        [wall, wall, wall, wall, wall, void],
+        [wall, window, window, wall, wall, void],
+        [wall, window, window, wall, wall, void],
+        [wall, wall, wall, wall, wall, void],
+    ]
+    np.testing.assert_array_equal(open_split(info, "train")[0].id_map(), expected)
+    counts = scan(info).splits[0]
+    assert {count.label.name: round(24 * count.share) for count in counts.classes} == {"window": 4, "wall": 16}
+    assert counts.void_share == 4 / 24
+    (sample,) = open_split(detect(tmp_path, task="instance"), "train")
+    assert (sample.masks.sum(), sample.stated is not None) == (4, True)
+    assert detect(tmp_path, task="semantic").labels.names == ["window", "wall"]
+
+
+def test_data_of_stuff_alone_is_semantic(tmp_path: Path) -> None:
+    _wall_with_a_window(tmp_path)
+    (tmp_path / "dataset.toml").write_text('stuff = ["wall", "window"]\n')
+    assert detect(tmp_path).tasks == ("semantic",)
+
+
+def test_photos_in_a_folder_inside_of_the_others_are_found(tmp_path: Path) -> None:
+    layouts.roboflow(tmp_path, things_only(scenes()), THINGS)
+    file = Path(detect(tmp_path).splits["val"][1].image)
+    (file.parent / "images").mkdir()
+    file.rename(file.parent / "images" / file.name)
+    assert scan(detect(tmp_path)).problems == []
+    (file.parent / "images" / file.name).unlink()
+    assert [problem.message for problem in scan(detect(tmp_path)).problems] == [f"{file}: no such file"]
+
+
 def test_placeholder_categories_are_left_out_but_only_those(tmp_path: Path) -> None:
     roboflow = detect(layouts.roboflow(tmp_path / "a", things_only(scenes()), THINGS))
     assert roboflow.labels.ids == [1, 7]
