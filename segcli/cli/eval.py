@@ -138,6 +138,8 @@ def evaluate(
     split: SplitOption = "val",
     format: options.FormatOption = None,
     images: ImagesOption = None,
+    short_side: options.ShortSideOption = None,
+    tile: options.TileOption = None,
     max_dets: MaxDetsOption = None,
     tta: TtaOption = False,
     explain: ExplainOption = False,
@@ -170,8 +172,8 @@ def evaluate(
         return
     if data is None:
         raise UsageError("the folder of the data is missing: segcli eval DATA, or segcli eval --compare A B")
-    if predictions is not None and (model is not None or tta):
-        raise UsageError("--predictions are there already; leave out --model and --tta")
+    if predictions is not None and (model is not None or tta or short_side is not None or tile is not None):
+        raise UsageError("--predictions are there already; leave out --model, --short-side, --tile and --tta")
     if out is None and (overwrite or skip_existing):
         raise UsageError("--overwrite and --skip-existing are about earlier results; name their folder with --out")
     from segcli.engine.evaluation import Output
@@ -189,7 +191,8 @@ def evaluate(
             from segcli.cli.eval_model import of_model
 
             where = (device, dtype, threads, batch_size)
-            evaluation = of_model(data, model, wanted, split, format, tta=tta, where=where, **what)
+            size = (short_side, tile)
+            evaluation = of_model(data, model, wanted, split, format, size=size, tta=tta, where=where, **what)
         _run(evaluation, say, explain=explain, as_json=as_json)
 
 

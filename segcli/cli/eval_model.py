@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,7 @@ def of_model(
     split: str,
     format: str | None,
     *,
+    size: tuple[int | None, int | None],
     tta: bool,
     where: Where,
     images: int | None,
@@ -31,10 +33,14 @@ def of_model(
     ranks: Ranks,
     say: Console,
 ) -> Evaluation:
-    """The evaluation of a model; says what the data is, which classes fit, and which model this is."""
+    """The evaluation of a model; says what the data is, which classes fit, and which model this is.
+
+    size: short side and tile in the place of the checkpoint's; None keeps them.
+    """
     from segcli.engine.colours import in_colours_of
     from segcli.engine.eval_data import choose_tasks, for_model, open_data, open_tasks, two_truths
     from segcli.engine.evaluation import of_model
+    from segcli.engine.predict import resized
     from segcli.engine.protocol import Protocol
     from segcli.metrics.match_classes import match_classes
 
@@ -43,7 +49,8 @@ def of_model(
     loaded = load(model, options.TaskName(info.task), device, dtype, threads, say)
     info = for_model(info, loaded.spec, task)
     tasks = choose_tasks(loaded.spec, info, task)
-    protocol = Protocol.of(loaded.spec, tasks, max_dets=max_dets, tta=tta)
+    spec = dataclasses.replace(loaded.spec, size=resized(loaded.spec.size, short_side=size[0], tile=size[1]))
+    protocol = Protocol.of(spec, tasks, max_dets=max_dets, tta=tta)
     classes = match_classes(loaded.labels, info.source_labels, "the model", tasks[0])
     info = in_colours_of(loaded.labels, info, classes)
     datasets = open_tasks(info, split, tasks)

@@ -107,6 +107,18 @@ ShortSideOption = Annotated[
         rich_help_panel=MODEL,
     ),
 ]
+TileOption = Annotated[
+    int | None,
+    typer.Option(
+        "--tile",
+        min=0,
+        metavar="PIXELS",
+        show_default=False,
+        help="Predict in square tiles of this side (at least 64): small objects are seen, memory stays flat. 0: as a "
+        "whole.",
+        rich_help_panel=MODEL,
+    ),
+]
 LongSideOption = Annotated[
     int | None,
     typer.Option(

@@ -84,18 +84,6 @@ TopKOption = Annotated[
         rich_help_panel=options.MODEL,
     ),
 ]
-TileOption = Annotated[
-    int | None,
-    typer.Option(
-        "--tile",
-        min=0,
-        metavar="PIXELS",
-        show_default=False,
-        help="Predict in square tiles of this side (at least 64): small objects are seen, memory stays flat. 0: as a "
-        "whole.",
-        rich_help_panel=options.MODEL,
-    ),
-]
 TileOverlapOption = Annotated[
     float | None,
     typer.Option(
@@ -133,7 +121,7 @@ def predict(
     dtype: options.DtypeOption = options.DtypeName.auto,
     threads: options.ThreadsOption = None,
     batch_size: options.BatchSizeOption = 1,
-    tile: TileOption = None,
+    tile: options.TileOption = None,
     tile_overlap: TileOverlapOption = None,
     max_pixels: options.MaxPixelsOption = None,
     as_json: options.JsonOption = False,

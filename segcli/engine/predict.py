@@ -18,7 +18,7 @@ from segcli.engine.preprocess import Prepared, collate, prepare
 from segcli.engine.tiling import Merger, windows
 from segcli.errors import CheckpointError, InputError, UsageError
 from segcli.segments import Segments
-from segcli.types import OBJECT_TASKS, SMALLEST_TILE, TASKS, InferenceSpec, QueryPredictions, Task
+from segcli.types import OBJECT_TASKS, SMALLEST_TILE, TASKS, InferenceSpec, InputSize, QueryPredictions, Task
 from segcli.weights.manifest import models_for
 
 if TYPE_CHECKING:
@@ -78,9 +78,7 @@ def resolve(
 ) -> Settings:
     """The settings for one checkpoint; None keeps what the checkpoint says.
 
-    task: None is the checkpoint's only task, or panoptic if it has several.
-    short_side alone scales the cap on the long side with it: otherwise the cap would undo it.
-    tile: 0 is the photo as a whole, also for a checkpoint that is predicted in tiles.
+    task: None is the checkpoint's only task, or panoptic if it has several. Sizes: see `resized`.
     Raises UsageError for a task the checkpoint has not, a threshold the task has not, and values out of range.
     """
     task = choose_task(spec, task)
@@ -95,12 +93,7 @@ def resolve(
             raise UsageError(f"{flag} has no meaning for --task {task}; it is for {' and '.join(tasks)}")
         if value is not None and flag != "--top-k" and not 0 <= value <= 1:
             raise UsageError(f"{flag} {value:g}: a number from 0 to 1")
-    if tile and tile < SMALLEST_TILE:
-        raise UsageError(f"--tile {tile}: tiles need at least {SMALLEST_TILE} pixels; 0 is the photo as a whole")
-    if tile_overlap is not None and not 0 <= tile_overlap <= 0.5:
-        raise UsageError(f"--tile-overlap {tile_overlap}: a share of the tile from 0 to 0.5")
-
-    rule, size = spec.rule, spec.size
+    rule = spec.rule
     if threshold is not None and task == "panoptic":
         rule = dataclasses.replace(rule, score=threshold)
     if threshold is not None and task in OBJECT_TASKS:
@@ -111,6 +104,29 @@ def resolve(
         rule = dataclasses.replace(rule, overlap=overlap_threshold)
     if top_k is not None:
         rule = dataclasses.replace(rule, top_k=top_k)
+    size = resized(spec.size, short_side=short_side, long_side=long_side, tile=tile, tile_overlap=tile_overlap)
+    spec = dataclasses.replace(spec, rule=rule, size=size)
+    return Settings(task, spec, keep_all and task in OBJECT_TASKS)
+
+
+def resized(
+    size: InputSize,
+    *,
+    short_side: int | None = None,
+    long_side: int | None = None,
+    tile: int | None = None,
+    tile_overlap: float | None = None,
+) -> InputSize:
+    """A checkpoint's input size with what is not None in its place.
+
+    short_side alone scales the cap on the long side with it: otherwise the cap would undo it.
+    tile: 0 is the photo as a whole, also for a checkpoint that is predicted in tiles.
+    Raises UsageError for values out of range.
+    """
+    if tile and tile < SMALLEST_TILE:
+        raise UsageError(f"--tile {tile}: tiles need at least {SMALLEST_TILE} pixels; 0 is the photo as a whole")
+    if tile_overlap is not None and not 0 <= tile_overlap <= 0.5:
+        raise UsageError(f"--tile-overlap {tile_overlap}: a share of the tile from 0 to 0.5")
     if short_side is not None:
         size = dataclasses.replace(size, short=short_side, long=max(short_side, size.long * short_side // size.short))
     if long_side is not None:
@@ -119,8 +135,7 @@ def resolve(
         size = dataclasses.replace(size, tile=tile or None, tile_for=None)
     if tile_overlap is not None and size.tile:
         size = dataclasses.replace(size, tile_overlap=tile_overlap)
-    spec = dataclasses.replace(spec, rule=rule, size=size)
-    return Settings(task, spec, keep_all and task in OBJECT_TASKS)
+    return size
 
 
 def choose_task(spec: InferenceSpec, task: Task | None) -> Task:

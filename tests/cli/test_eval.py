@@ -87,6 +87,15 @@ def test_quiet_says_nothing(evaluate: Eval) -> None:
     assert Path("out/metrics.json").is_file()
 
 
+def test_another_size_than_the_checkpoints(evaluate: Eval) -> None:
+    smaller = evaluate("data", "-m", "fake", "--short-side", 32, "-o", "out", "--images", 2)
+    assert "short side 32" in smaller.stdout
+    assert json.loads(Path("out/metrics.json").read_text())["protocol"]["size"]["short"] == 32
+    assert "begun with another" in evaluate("data", "-m", "fake", "-o", "out", "--skip-existing").stderr
+    tiled = json.loads(evaluate("data", "-m", "fake", "--tile", 64, "--task", "instance", "--json").stdout)
+    assert (tiled["protocol"]["size"]["tile"], tiled["protocol"]["max_dets"]) == (64, 500)
+
+
 def test_what_holds_it_back_is_said(evaluate: Eval) -> None:
     result = evaluate("data", "-m", "fake", "--explain", "--out", "out")
     assert "every missed object were found" in result.stdout
@@ -155,6 +164,7 @@ BAD: dict[str, tuple[Any, tuple[str, ...], int, str]] = {
     "no data": (None, (), 2, "the folder of the data is missing"),
     "no such split": (None, ("data", "--split", "test"), 2, "no 'test' split; there are val"),
     "tta of panoptic": (None, ("data", "--tta"), 2, "--tta averages the scores of semantic segmentation"),
+    "tiles of nothing": (None, ("data", "--tile", "20"), 2, "tiles need at least 64 pixels"),
     "max-dets of semantic": (None, ("data", "--task", "semantic", "--max-dets", "9"), 2, "--max-dets counts instances"),
     "nothing to go on with": (None, ("data", "--skip-existing"), 2, "name their folder with --out"),
     "both": (None, ("data", "-o", "out", "--overwrite", "--skip-existing"), 2, "contradict each other"),
