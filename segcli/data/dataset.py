@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from segcli.codecs.image import read_image
-from segcli.data.objects import painted
+from segcli.data.objects import joined, painted
 from segcli.data.records import DatasetInfo, Reader, Record
 from segcli.data.truth import NOTHING, VOID, MapTruth, ShapeTruth, Truth, Window
 from segcli.errors import UsageError
@@ -91,6 +91,11 @@ class Dataset:
     task: Task
     as_listed: bool = False
 
+    @property
+    def form(self) -> str:
+        """ "map" if every pixel is of one segment at most, else "shapes": what remembered counts depend on."""
+        return "shapes" if self.task in OBJECT_TASKS else "map"
+
     def __len__(self) -> int:
         return len(self.records)
 
@@ -109,16 +114,19 @@ class Dataset:
         return for_task(truth, self.task, self.labels, as_listed=self.as_listed)
 
     def annotated(self, record: Record, size: tuple[int, int]) -> Truth:
-        """What the files say of an image that is `size` = (H, W), labels as dataset ids. Where the task gives a pixel
-        to one segment, shapes that overlap are painted into a map, the smaller over the larger; what none of them
-        covers is void.
+        """What the files say of an image that is `size` = (H, W), labels as dataset ids, in the form of `as_seen`."""
+        return self.as_seen(self.reader.read(record, size))
+
+    def as_seen(self, truth: Truth) -> Truth:
+        """Where the task gives a pixel to one segment, outlines are painted into a map, the smaller over the larger;
+        what none of them covers is void, and the regions of a class of stuff are one segment.
         """
-        truth = self.reader.read(record, size)
         if self.task in OBJECT_TASKS or not isinstance(truth, ShapeTruth):
             return truth
         ids = painted(truth).ids
         ids[ids == NOTHING] = VOID
-        return MapTruth(ids, truth.labels, truth.crowd)
+        stuff = {label.id for label in self.source_labels if not label.isthing}
+        return joined(MapTruth(ids, truth.labels, truth.crowd), stuff)
 
 
 def open_split(info: DatasetInfo, split: str) -> Dataset:

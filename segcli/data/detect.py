@@ -126,11 +126,13 @@ def _task(root: Path, found: Found, wanted: str | None) -> Task:
         if task == wanted:
             return task
     remedy = ""
-    if found.tasks == ("instance",):
+    if _outlines_of_stuff(found):
+        remedy = f"; no class is left that is countable, see stuff and things in {FILE_NAME}"
+    elif found.tasks == ("instance",) and wanted != "detect":
         to = "coco-panoptic" if wanted == "panoptic" else "semantic-png"
         remedy = (
-            f"; either {FILE_NAME} beside them says which classes are stuff (stuff = [...]), or "
-            f"`segcli data convert {root} OUT --to {to}` makes background of what no object covers"
+            f"; if some of these classes are stuff, such as walls or sky, {FILE_NAME} beside the data says so "
+            f"(stuff = [...]); if all are objects, `segcli data convert {root} OUT --to {to}` adds their background"
         )
     raise UsageError(
         f"{root}: --task {wanted} needs annotations that are not there ({found.what}); "
@@ -142,9 +144,13 @@ def _tasks(found: Found) -> tuple[Task, ...]:
     """What the annotations can serve: where there are instances there are their boxes, and where some of the outlines
     are declared to be of stuff, whole pictures."""
     tasks = found.tasks
-    if tasks == ("instance",) and not all(found.labels.isthing):
+    if _outlines_of_stuff(found):
         tasks = ("panoptic", "instance", "semantic") if any(found.labels.isthing) else ("semantic",)
     return (*tasks, "detect") if "instance" in tasks else tasks
+
+
+def _outlines_of_stuff(found: Found) -> bool:
+    return found.tasks == ("instance",) and not all(found.labels.isthing)
 
 
 def _as_they_lie(root: Path, splits: dict[str, list[Record]]) -> dict[str, list[Record]]:
@@ -163,7 +169,7 @@ def _info(root: Path, found: Found, task: Task, splits: dict[str, list[Record]],
     counts = ", ".join(
         f"{len(records)} {split}" if split != "all" else f"{len(records)}" for split, records in splits.items()
     )
-    if task not in OBJECT_TASKS and found.tasks == ("instance",):
+    if task not in OBJECT_TASKS and _outlines_of_stuff(found):
         notes = (*notes, "where outlines overlap the smaller is seen; what none of them covers is void")
     kinds = _kinds(labels) if task == "panoptic" else f"{len(labels)} class" + "es" * (len(labels) != 1)
     return DatasetInfo(
@@ -179,6 +185,7 @@ def _info(root: Path, found: Found, task: Task, splits: dict[str, list[Record]],
         ignore=found.ignore,
         notes=notes,
         faults=found.faults,
+        outlines=_outlines_of_stuff(found),
     )
 
 

@@ -19,7 +19,7 @@ from segcli.data.glance import Glance, glance
 from segcli.data.objects import overlapping, rles_of, turned, unknown_pixels
 from segcli.data.records import DatasetInfo, Fault, Reader, Record, Stated
 from segcli.data.rows import remembered_rows
-from segcli.data.truth import MapTruth, Polygons, ShapeTruth, Truth
+from segcli.data.truth import MapTruth, Polygons, ShapeTruth, Truth, Window
 from segcli.errors import InputError, UsageError
 
 _VERSION = 1
@@ -77,7 +77,7 @@ def facts_of(
     """The facts of a split's images, in the order of its records; remembered until a file changes."""
     dataset = open_split(info, split)
     rows = remembered_rows(
-        f"facts-{_VERSION}",
+        f"facts-{_VERSION}-{dataset.form}",
         info,
         dataset,
         split,
@@ -114,10 +114,16 @@ def look(dataset: Dataset, record: Record) -> Facts:
         faults += _repeated(objects)
     twice, overlaps = _shared(objects) if isinstance(truth, ShapeTruth) else ([], [])
     faults += twice
-    void = unknown_pixels(truth)
+    seen_truth = dataset.as_seen(truth)
+    void = unknown_pixels(seen_truth)
     if void and void == seen.size[0] * seen.size[1]:
         faults.append(Fault("all-void", f"{record.image}: every pixel is void; nothing can be learnt from it"))
-    present = [(item.label, item.area, item.crowd) for item in objects if item.area]
+    if seen_truth is truth:
+        present = [(item.label, item.area, item.crowd) for item in objects if item.area]
+    else:
+        areas = seen_truth.areas(Window.whole(seen_truth.size)).tolist()
+        rows = zip(seen_truth.labels.tolist(), areas, seen_truth.crowd.tolist(), strict=True)
+        present = [(label, area, crowd) for label, area, crowd in rows if area]
     return Facts(seen.size, present, void, overlaps, thumb, faults)
 
 

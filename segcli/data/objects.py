@@ -5,6 +5,7 @@ Compact whatever the image's size and however many objects overlap: nothing here
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -107,6 +108,22 @@ def painted(truth: Truth) -> Painted:
             mixed[place] |= taken & (truth.labels[ids[place] - 1] != truth.labels[index])
         ids[place][mask] = index + 1
     return Painted(ids, int(np.count_nonzero(shared)), int(np.count_nonzero(mixed)))
+
+
+def joined(truth: MapTruth, stuff: Collection[int]) -> MapTruth:
+    """The same map with each class of stuff (dataset ids) as one segment, however many regions were drawn."""
+    first: dict[int, int] = {}
+    labels: list[int] = []
+    segment = np.empty(len(truth.labels), dtype=np.int64)
+    for index, label in enumerate(truth.labels.tolist()):
+        if label in first:
+            segment[index] = first[label]
+            continue
+        segment[index] = len(labels)
+        if label in stuff:
+            first[label] = len(labels)
+        labels.append(label)
+    return truth.relabelled(np.array(labels, dtype=np.int64), segment)
 
 
 def turned(truth: Truth, orientation: int) -> Truth:

@@ -19,7 +19,7 @@ from segcli.data.records import DatasetInfo, Record
 from segcli.data.rows import remembered_rows
 from segcli.data.truth import Window
 from segcli.errors import InputError, UsageError
-from segcli.types import OBJECT_TASKS, SMALLEST_TILE, Label
+from segcli.types import SMALLEST_TILE, Label
 
 _VERSION = 2
 _CLEAR = 32  # pixels: objects that are eight cells of the finest feature map across get outlines (docs/models.md)
@@ -94,14 +94,16 @@ class ScanReport:
         over = sum(int((split.counts * np.minimum(1, area / split.areas) > queries).sum()) for split in self.splits)
         if not over:
             return None
+        s = "s" * (over != 1)
         if tile is not None:
             return (
-                f"tiles of {over} images hold more objects than the model's {queries} queries; the surplus cannot be "
+                f"tiles of {over} image{s} hold more objects than the model's {queries} queries; the surplus cannot be "
                 "found; give it more --queries, or a smaller --tile"
             )
         file, most = max((split.most for split in self.splits), key=lambda item: item[1])
         return (
-            f"{over} images hold more objects than the model's {queries} queries (most: {most} in {file}); "
+            f"{over} image{s} hold{'' if s else 's'} more objects than the model's {queries} queries "
+            f"(most: {most} in {file}); "
             "the surplus cannot be found; give it more --queries, or smaller views with --tile"
         )
 
@@ -167,7 +169,7 @@ def _refuse_misuse(rows: list[Row]) -> None:
 
 
 def _rows(info: DatasetInfo, dataset: Dataset, split: str, threads: int | None) -> Iterator[Row]:
-    kind = f"scan-{_VERSION}-{'shapes' if info.task in OBJECT_TASKS else 'map'}"
+    kind = f"scan-{_VERSION}-{dataset.form}"
     return remembered_rows(kind, info, dataset, split, _read, to_json=asdict, from_json=_restored, threads=threads)
 
 

@@ -20,6 +20,7 @@ annotations = "a.json"           # or one COCO file
 
 from __future__ import annotations
 
+import difflib
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -55,6 +56,7 @@ class Settings:
     classes: tuple[Label, ...] = ()
     declared_kinds: frozenset[str] = frozenset()  # classes whose `thing` was written down
     places: dict[str, Place] = field(default_factory=dict)
+    file: Path = Path(FILE_NAME)
 
     def ignored(self) -> tuple[int, ...]:
         """The ignored label values, 255 unless declared."""
@@ -81,9 +83,11 @@ class Settings:
         result = LabelSet(tuple(self.label(label) for label in sorted(labels, key=lambda label: label.id)))
         unknown = (self.things | self.stuff) - set(result.names)
         if unknown:
+            close = difflib.get_close_matches(min(unknown), result.names, n=1)
+            hint = f"; did you mean {close[0]}?" if close else ""
             raise UsageError(
-                f"{FILE_NAME}: things or stuff name {_listed(unknown)}, which is no class; "
-                f"the classes are {_listed(result.names)}"
+                f"{self.file}: {'things' if unknown & self.things else 'stuff'} names {_listed(unknown)}, which is no "
+                f"class; the classes are {_listed(result.names)}{hint}"
             )
         return result
 
@@ -106,15 +110,19 @@ def read_settings(root: Path) -> Settings:
     if "task" in raw and raw["task"] not in TASKS:
         raise UsageError(f"{file}: task is {raw['task']!r}; expected one of {', '.join(TASKS)}")
     classes, kinds = _classes(raw.get("classes", []), file)
+    things, stuff = _names(raw, "things", file), _names(raw, "stuff", file)
+    if things & stuff:
+        raise UsageError(f"{file}: {_listed(things & stuff)} is among things and among stuff; it can be one of them")
     return Settings(
         format=raw.get("format"),
         task=raw.get("task"),
         ignore=_ints(raw["ignore"], file) if "ignore" in raw else None,
-        things=_names(raw, "things", file),
-        stuff=_names(raw, "stuff", file),
+        things=things,
+        stuff=stuff,
         classes=classes,
         declared_kinds=kinds,
         places={name: _place(raw[name], name, root, file) for name in _SPLITS if name in raw},
+        file=file,
     )
 
 

@@ -90,7 +90,7 @@ def resolve(
     }
     for flag, (value, tasks) in given.items():
         if value is not None and task not in tasks:
-            raise UsageError(f"{flag} has no meaning for --task {task}; it is for {' and '.join(tasks)}")
+            raise UsageError(f"{flag} has no meaning for --task {task}; it is for {', '.join(tasks)}")
         if value is not None and flag != "--top-k" and not 0 <= value <= 1:
             raise UsageError(f"{flag} {value:g}: a number from 0 to 1")
     rule = spec.rule

@@ -241,6 +241,8 @@ def preview(recipe: Recipe, out: Path, images: int, say: Say) -> list[Path]:
     recipe = fill_in(recipe, material, pick_device(recipe.run.device))
     transform, seed, written = transform_of(recipe), recipe.run.seed, []
     (out / "pictures").mkdir(parents=True, exist_ok=True)
+    for earlier in (out / "pictures").glob("preview-*.png"):
+        earlier.unlink()
     for number in range(images):
         sample = material.train[index_of(number, len(material.train), seed)]
         example = transform(sample, generator(seed, number, sample.image_id, "augment"))

@@ -7,11 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from segcli.data.convert import write_dataset
 from segcli.data.dataset import open_split
 from segcli.data.detect import detect
+from segcli.data.facts import facts_of
 from segcli.data.folders import hold_out, split_of
 from segcli.data.records import Record, as_ranges
 from segcli.data.scan import scan
+from segcli.data.writers import writer_for
 from segcli.errors import UsageError
 from tests.data import layouts
 from tests.data.layouts import LABELS, THINGS, scenes, things_only
@@ -123,7 +126,7 @@ def test_things_can_be_declared_for_panoptic_data_that_does_not_say(tmp_path: Pa
 
 
 def _wall_with_a_window(root: Path) -> Path:
-    """6×4 pixels: a window, listed first, before a wall of five columns that is drawn behind it too."""
+    """6×4 pixels: a window, listed first, before a wall of five columns in two parts, drawn behind it too."""
 
     def box(number: int, category: int, x0: int, y0: int, x1: int, y1: int) -> dict[str, object]:
         outline = [x0, y0, x1, y0, x1, y1, x0, y1]
@@ -132,7 +135,7 @@ def _wall_with_a_window(root: Path) -> Path:
     layouts.save(root / "a.png", np.zeros((4, 6, 3), np.uint8))
     raw = {
         "images": [{"id": 1, "file_name": "a.png", "width": 6, "height": 4}],
-        "annotations": [box(1, 3, 1, 1, 3, 3), box(2, 8, 0, 0, 5, 4)],
+        "annotations": [box(1, 3, 1, 1, 3, 3), box(2, 8, 0, 0, 5, 2), box(3, 8, 0, 2, 5, 4)],
         "categories": [{"id": 3, "name": "window"}, {"id": 8, "name": "wall"}],
     }
     layouts.save_json(root / "_annotations.coco.json", raw)
@@ -157,6 +160,8 @@ def test_outlines_of_declared_stuff_make_a_panoptic_picture(tmp_path: Path) -> N
     ]
     np.testing.assert_array_equal(open_split(info, "train")[0].id_map(), expected)
     counts = scan(info).splits[0]
+    (facts,) = facts_of(info, "train")
+    assert (facts.objects, facts.void) == ([(3, 4, False), (8, 16, False)], 4)
     assert {count.label.name: round(24 * count.share) for count in counts.classes} == {"window": 4, "wall": 16}
     assert counts.void_share == 4 / 24
     (sample,) = open_split(detect(tmp_path, task="instance"), "train")
@@ -164,10 +169,38 @@ def test_outlines_of_declared_stuff_make_a_panoptic_picture(tmp_path: Path) -> N
     assert detect(tmp_path, task="semantic").labels.names == ["window", "wall"]
 
 
+@pytest.mark.parametrize("to", ["coco", "yolo", "coco-panoptic"])
+def test_outlines_of_stuff_are_kept_in_other_formats(tmp_path: Path, to: str) -> None:
+    (_wall_with_a_window(tmp_path / "in") / "dataset.toml").write_text('stuff = ["wall"]\n')
+    info = detect(tmp_path / "in", training=False)
+    write_dataset(info, tmp_path / "out", writer_for(to, info))
+    (before,), (after,) = open_split(info, "all"), open_split(written := detect(tmp_path / "out"), "train")
+    assert (written.task, written.labels.names, written.labels.isthing) == (
+        "panoptic",
+        ["window", "wall"],
+        [True, False],
+    )
+    np.testing.assert_array_equal(after.id_map(), before.id_map())
+    outlines = written.reader.read(written.splits["train"][0], (4, 6)).labels
+    assert len(outlines) == (2 if to == "coco-panoptic" else 3)
+
+
+def test_what_dataset_toml_says_wrongly_of_stuff(tmp_path: Path) -> None:
+    _wall_with_a_window(tmp_path)
+    (tmp_path / "dataset.toml").write_text('stuff = ["walls"]\n')
+    with pytest.raises(UsageError, match=r"/dataset\.toml: stuff names walls, which is no class.*did you mean wall\?"):
+        detect(tmp_path)
+    (tmp_path / "dataset.toml").write_text('stuff = ["wall"]\nthings = ["window", "wall"]\n')
+    with pytest.raises(UsageError, match="wall is among things and among stuff"):
+        detect(tmp_path)
+
+
 def test_data_of_stuff_alone_is_semantic(tmp_path: Path) -> None:
     _wall_with_a_window(tmp_path)
     (tmp_path / "dataset.toml").write_text('stuff = ["wall", "window"]\n')
     assert detect(tmp_path).tasks == ("semantic",)
+    with pytest.raises(UsageError, match="no class is left that is countable"):
+        detect(tmp_path, task="panoptic")
 
 
 def test_photos_in_a_folder_inside_of_the_others_are_found(tmp_path: Path) -> None:

@@ -42,7 +42,11 @@ def writer_for(to: str, info: DatasetInfo) -> Writer:
     if info.tasks == ("detect",):
         raise UsageError(f"{info.root}: holds boxes without masks, and what is written here is made of masks")
     kind = kind_of(info)
-    if to in _NEED_OBJECTS and (kind == "semantic" or not len(things_of(info.source_labels))):
+    if (
+        to in _NEED_OBJECTS
+        and not (info.outlines and to != "instance-png")
+        and (kind == "semantic" or not len(things_of(info.source_labels)))
+    ):
         raise UsageError(
             f"{info.root}: tells only classes apart, and --to {to} holds objects; "
             "possible here: coco-panoptic, semantic-png, voc"

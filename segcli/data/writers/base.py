@@ -13,7 +13,7 @@ from segcli.data.records import DatasetInfo
 from segcli.data.truth import NOTHING, VOID, Truth
 from segcli.types import Label, LabelSet
 
-Kind = Literal["panoptic", "instance", "semantic"]
+Kind = Literal["panoptic", "instance", "semantic", "outlines"]
 BACKGROUND = "background"
 
 
@@ -65,7 +65,10 @@ class Writer(Protocol):
 
 
 def kind_of(info: DatasetInfo) -> Kind:
-    """What a source tells apart: objects and stuff, objects alone, or classes alone."""
+    """What a source tells apart: objects and stuff, objects alone, classes alone, or outlines of objects and of stuff,
+    which may overlap."""
+    if info.outlines:
+        return "outlines"
     if "panoptic" in info.tasks:
         return "panoptic"
     return "instance" if "instance" in info.tasks else "semantic"

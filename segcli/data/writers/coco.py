@@ -9,9 +9,11 @@ import numpy as np
 from segcli.codecs.panoptic_png import encode_panoptic_png
 from segcli.codecs.rle import RLE, encode_map
 from segcli.data.coco_instance import COORDINATE_DIGITS
-from segcli.data.objects import painted, rasterised, rles_of, unknown_pixels
-from segcli.data.truth import ShapeTruth, Truth
+from segcli.data.objects import joined, painted, rasterised, rles_of, unknown_pixels
+from segcli.data.settings import FILE_NAME
+from segcli.data.truth import MapTruth, ShapeTruth, Truth
 from segcli.data.writers.base import Encoded, Item, Kind, background_name, things_of
+from segcli.data.writers.declared import declaration
 from segcli.types import Label, LabelSet
 
 
@@ -19,7 +21,8 @@ class CocoWriter:
     """instances_<split>.json: polygons stay polygons, every other mask is a run-length mask, exact to the pixel."""
 
     def __init__(self, labels: LabelSet, kind: Kind) -> None:
-        self._labels = things_of(labels)
+        self._declared = kind == "outlines"
+        self._labels = labels if self._declared else things_of(labels)
         self._ids = set(self._labels.ids)
         self.notes: tuple[str, ...] = ()
 
@@ -51,7 +54,7 @@ class CocoWriter:
         return done
 
     def finish(self, names: dict[str, list[str]]) -> dict[str, str]:
-        return {}
+        return {FILE_NAME: declaration("coco-instance", self._labels, None)} if self._declared else {}
 
     def json_place(self, split: str) -> str:
         """Where a split's annotations go."""
@@ -80,6 +83,7 @@ class PanopticWriter:
     def __init__(self, labels: LabelSet, kind: Kind) -> None:
         self.notes: tuple[str, ...] = ()
         self._background: int | None = None
+        self._stuff = {label.id for label in labels if not label.isthing} if kind == "outlines" else set()
         if kind == "instance":
             label = Label(max(labels.ids) + 1, background_name(labels), isthing=False)
             labels, self._background = LabelSet((*labels, label)), label.id
@@ -92,7 +96,11 @@ class PanopticWriter:
     def encode(self, item: Item) -> Encoded:
         picture = painted(item.truth)
         ids = picture.ids
-        labels, crowd = item.truth.labels.tolist(), item.truth.crowd.tolist()
+        truth = item.truth
+        if self._stuff:
+            truth = joined(MapTruth(ids, truth.labels, truth.crowd), self._stuff)
+            ids = truth.ids
+        labels, crowd = truth.labels.tolist(), truth.crowd.tolist()
         if self._background is not None:
             labels, crowd = [*labels, self._background], [*crowd, False]
             ids[ids == 0] = len(labels)

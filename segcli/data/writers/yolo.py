@@ -9,8 +9,10 @@ import numpy as np
 from segcli.codecs.rle import RLE
 from segcli.data.objects import rasterised, rles_of, unknown_pixels
 from segcli.data.outlines import one_outline
+from segcli.data.settings import FILE_NAME
 from segcli.data.truth import ShapeTruth, Truth
-from segcli.data.writers.base import Encoded, Item, Kind, renumbered, things_of
+from segcli.data.writers.base import Encoded, Item, Kind, renumbered, things_of, with_ids
+from segcli.data.writers.declared import declaration
 from segcli.types import LabelSet
 
 _DIGITS = 8  # a hundred-millionth of the image's side: exact pixels in images of any size there is
@@ -20,7 +22,8 @@ class YoloWriter:
     """data.yaml, images/<split> and labels/<split>."""
 
     def __init__(self, labels: LabelSet, kind: Kind) -> None:
-        self._labels = things_of(labels)
+        self._declared = kind == "outlines"
+        self._labels = labels if self._declared else things_of(labels)
         self._ids = renumbered(self._labels, 0)
         is_new = any(old != new for old, new in self._ids.items())
         last = len(self._labels) - 1
@@ -60,7 +63,10 @@ class YoloWriter:
         lines += [
             f"  {number}: {json.dumps(label.name, ensure_ascii=False)}" for number, label in enumerate(self._labels)
         ]
-        return {"data.yaml": "\n".join(lines) + "\n"}
+        files = {"data.yaml": "\n".join(lines) + "\n"}
+        if self._declared:
+            files[FILE_NAME] = declaration("yolo-seg", with_ids(self._labels, self._ids), None)
+        return files
 
 
 def _polygon(truth: Truth, index: int, rle: RLE) -> tuple[str, int]:
