@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,22 @@ from segcli.segments import Segments
 from segcli.types import CocoObjects, LabelSet
 
 _KINDS = {"segm": "", "bbox": "box "}  # COCO's name of the comparison -> prefix of its numbers
+_TOGETHER = 8  # images that hotcoco takes in a call: a sixth faster than one by one, and nothing to speak of in memory
 _AREAS = {"": 0, "s": 1, "m": 2, "l": 3}  # suffix of a number -> COCO's area range: all, < 32², < 96², above
+
+
+@dataclass(frozen=True)
+class _Image:
+    """An image that waits to be matched. rows: see `_rows`."""
+
+    name: str
+    image: dict[str, Any]
+    annotations: list[dict[str, Any]]
+    results: list[dict[str, Any]]
+    rows: np.ndarray | None
+
+    def is_among(self, others: Sequence[_Image]) -> bool:
+        return any(other.image["id"] == self.image["id"] for other in others)
 
 
 class InstanceMetric:
@@ -42,6 +58,7 @@ class InstanceMetric:
         self.instances = np.zeros(len(labels), dtype=np.int64)  # of the truth, without crowd regions
         self._index = ClassIndex(labels)
         self._zero: ZeroClass | None = None
+        self._waiting: list[_Image] = []
         self._limits = [limit for limit in (1, 10) if limit < max_dets] + [max_dets]
         categories = [{"id": x.id, "name": x.name} for x in labels if x.isthing]
         self._things: set[int] = {label.id for label in labels if label.isthing}
@@ -74,14 +91,15 @@ class InstanceMetric:
             InputError: a category that is not a thing of the truth, a score that is NaN, a mask of another size.
         """
         name = str(image.get("file_name", image["id"]))
+        height, width = image["height"], image["width"]
         for result in results:
             if result["category_id"] not in self._things:
                 known = f"the truth's {len(self._things)} things"
                 raise InputError(f"{name}: result with category id {result['category_id']}, which is not among {known}")
-            size = result["segmentation"].get("size") if isinstance(result.get("segmentation"), dict) else None
-            if size is not None and list(size) != [image["height"], image["width"]]:
-                frame = f"{image['height']}×{image['width']}"
-                raise InputError(f"{name}: result with a mask of {size[0]}×{size[1]} pixels, the image has {frame}")
+            mask = result.get("segmentation")
+            if isinstance(mask, dict) and "size" in mask and tuple(mask["size"]) != (height, width):
+                size = "×".join(map(str, mask["size"]))
+                raise InputError(f"{name}: result with a mask of {size} pixels, the image has {height}×{width}")
         number = _number(image["id"])
         if number != image["id"]:
             image = image | {"id": number}
@@ -103,19 +121,40 @@ class InstanceMetric:
             if self._zero:
                 self._zero.update(image, annotations, results)
             rows = _rows(results)
-            for kind, evaluator in self._evaluators.items():
-                if kind == "segm" and rows is not None:
-                    masks = [result["segmentation"] for result in results]
-                    evaluator.update([image], annotations, rows, segmentation=masks)
-                else:
-                    evaluator.update([image], annotations, results)
         except (ValueError, KeyError) as error:
             raise InputError(f"{name}: {error}") from error
+        new = _Image(name, image, annotations, results, rows)
+        if self._waiting and (rows is None or self._waiting[0].rows is None or new.is_among(self._waiting)):
+            self._match()
+        self._waiting.append(new)
+        if rows is None or len(self._waiting) == _TOGETHER:
+            self._match()
         for annotation in annotations:
             self.instances[self._index.of_id(annotation["category_id"])] += not annotation.get("iscrowd", 0)
 
+    def _match(self) -> None:
+        """Hand the images that wait to hotcoco."""
+        waiting, self._waiting = self._waiting, []
+        if not waiting:
+            return
+        images = [item.image for item in waiting]
+        annotations = [entry for item in waiting for entry in item.annotations]
+        results = [entry for item in waiting for entry in item.results]
+        rows = [item.rows for item in waiting if item.rows is not None]
+        try:
+            for kind, evaluator in self._evaluators.items():
+                if kind == "segm" and rows:
+                    masks = [result["segmentation"] for result in results]
+                    evaluator.update(images, annotations, np.concatenate(rows), segmentation=masks)
+                else:
+                    evaluator.update(images, annotations, results)
+        except (ValueError, KeyError) as error:
+            raise InputError(f"{', '.join(item.name for item in waiting)}: {error}") from error
+
     def merge(self, other: InstanceMetric) -> None:
         """Add what another metric with the same classes and `max_dets` has seen of other images."""
+        self._match()
+        other._match()
         for kind, evaluator in self._evaluators.items():
             self._evaluators[kind] = StreamingEval.merge([evaluator, other._evaluators[kind]])
         self.instances += other.instances
@@ -125,6 +164,7 @@ class InstanceMetric:
 
     def compute(self) -> MetricReport:
         """The numbers so far."""
+        self._match()
         summary: dict[str, float] = {}
         things = [index for index, label in enumerate(self.labels) if label.isthing]
         rows = [row_of(self.labels, index) for index in things]
@@ -229,6 +269,8 @@ def _rows(results: Sequence[dict[str, Any]]) -> np.ndarray | None:
     rows[:, 3], rows[:, 4] = coco_mask.area(masks), 1
     for column, key in ((0, "image_id"), (5, "score"), (6, "category_id")):
         rows[:, column] = [result[key] for result in results]
+    if np.isnan(rows[:, 5]).any():
+        raise ValueError(f"result {int(np.isnan(rows[:, 5]).argmax())} has a NaN score")
     return rows
 
 
