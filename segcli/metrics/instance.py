@@ -36,9 +36,6 @@ class _Image:
     results: list[dict[str, Any]]
     rows: np.ndarray | None
 
-    def is_among(self, others: Sequence[_Image]) -> bool:
-        return any(other.image["id"] == self.image["id"] for other in others)
-
 
 class InstanceMetric:
     """AP, AP50, AP75, AP and AR by size, of masks and of boxes, over all things and each of them.
@@ -124,7 +121,7 @@ class InstanceMetric:
         except (ValueError, KeyError) as error:
             raise InputError(f"{name}: {error}") from error
         new = _Image(name, image, annotations, results, rows)
-        if self._waiting and (rows is None or self._waiting[0].rows is None or new.is_among(self._waiting)):
+        if rows is None:  # a call takes rows or dictionaries
             self._match()
         self._waiting.append(new)
         if rows is None or len(self._waiting) == _TOGETHER:

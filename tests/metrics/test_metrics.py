@@ -186,6 +186,20 @@ def test_bad_results(change: dict[str, Any], message: str) -> None:
     assert metric.compute().value == pytest.approx(1)
 
 
+def test_results_with_and_without_boxes_in_turn() -> None:
+    """Images wait to be matched together, but results come as an array or as dictionaries, never as both."""
+    image, annotations, result = coco_image()
+    boxed = result | {"bbox": annotations[0]["bbox"]}
+    together, at_once = InstanceMetric(LABELS), InstanceMetric(LABELS)
+    for number, results in enumerate(([result], [result], [boxed], [], [result]), start=1):
+        names = {"image_id": number}
+        for metric in (together, at_once):
+            metric.update_coco(image | {"id": number}, [annotations[0] | names], [row | names for row in results])
+        at_once.compute()
+    np.testing.assert_equal(together.compute().summary, at_once.compute().summary)
+    assert together.compute().summary["AR@100"] == pytest.approx(0.8)
+
+
 def test_memory_does_not_follow_the_pixels() -> None:
     """A thousand times the pixels, the same few kilobytes kept of an image."""
     kept = []
