@@ -19,6 +19,7 @@ from segcli.weights.checkpoint import load_model, save_model
 from segcli.weights.manifest import label_table, label_tables
 
 _SIZE = ("short", "long", "tile", "tile_for")
+_RULE = ("score", "overlap", "mask_min", "part_min")
 PACKAGE = Path(__file__).resolve().parents[1] / "segcli"
 
 
@@ -45,7 +46,8 @@ def main() -> None:
     print(f"queries = {loaded.config.num_queries}")
     entries = ", ".join(f"{key} = {value!r}" for key, value in size.to_table().items() if key in _SIZE)
     print(f"size = {{ {entries} }}")
-    print(f"rule = {{ score = {rule.score}, overlap = {rule.overlap}, mask_min = {rule.mask_min} }}  # {rule}")
+    entries = ", ".join(f"{key} = {getattr(rule, key)}" for key in _RULE)
+    print(f"rule = {{ {entries} }}  # {rule}")
     print(f"mean = {list(spec.mean)}\nstd = {list(spec.std)}")
 
 

@@ -165,6 +165,8 @@ class MergeRule:
         resized ("padded"), or at the photo's own ("photo"). None: padded for a checkpoint that is semantic only.
     normalise: how mask logits become probabilities: per pixel ("sigmoid") or over queries ("softmax", DETR).
     min_area: segments of this many pixels or fewer are dropped (DETR: 4).
+    part_min: of a thing's mask, connected parts smaller than this share of its largest are dropped; 0 = none (every
+        paper). The masks of small networks have specks away from the object, which spoil its box.
     instance_score: what `predict` shows of instances; files for evaluation are never thresholded.
     top_k: instances kept over query × class (detectron2's TEST.DETECTIONS_PER_IMAGE).
     instances: of every query and class, scored by class and mask ("pairs"), or every query with its best class, scored
@@ -176,10 +178,23 @@ class MergeRule:
     mask_min: float | None = 0.5
     normalise: Literal["sigmoid", "softmax"] = "sigmoid"
     min_area: int = 0
+    part_min: float = 0.0
     instance_score: float = 0.5
     top_k: int = 100
     combine: Literal["padded", "photo"] | None = None
     instances: Literal["pairs", "queries"] = "pairs"
+
+    def in_words(self, task: Task) -> str:
+        """The thresholds that a metric of the task is taken at, for a person."""
+        if task == "panoptic":
+            mask = "masks by argmax" if self.mask_min is None else f"mask ≥ {self.mask_min:g}"
+            return f"score > {self.score:g}, overlap ≥ {self.overlap:g}, {mask}{self._parts()}"
+        return f"no threshold{self._parts() if task == 'instance' else ''}" if task in OBJECT_TASKS else "none"
+
+    def _parts(self) -> str:
+        if self.part_min == 1:
+            return ", largest part only"
+        return f", parts ≥ {self.part_min:g} of the largest" if self.part_min else ""
 
 
 SMALLEST_TILE = 64  # pixels a side; less shows a network nothing

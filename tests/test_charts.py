@@ -129,7 +129,7 @@ def test_what_became_of_each_class(task: Task) -> None:
     ranks = [EvalPictures(task, LABELS) for _ in range(2)]
     for number, rank in enumerate(ranks):
         sample: Any = Photo(picture, number)
-        rank.see(Evaluated(number, {task: sample}, {task: found(task, masks, labels)}, None, None, 0.0))
+        rank.see(Evaluated(number, {task: sample}, {task: found(task, masks, labels)}, 0.0))
     ranks[0].merge(pickle.loads(pickle.dumps(ranks[1])))
     cells = {(int(r), int(c)): int(n) for (r, c), n in np.ndenumerate(ranks[0]._matrix) if n}
     if task == "semantic":  # in pixels, of two images

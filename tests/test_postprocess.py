@@ -334,3 +334,36 @@ def test_second_image_of_a_bfloat16_batch_of_products() -> None:
         QueryPredictions(classes.bfloat16().float()[1:], DenseMasks(exact[1:])), frame, MergeRule(0.3)
     )
     check_panoptic(postprocess.panoptic(product, 1, frame, LABELS, MergeRule(0.3)), expected)
+
+
+# ----------------------------------------------------------------------------------------------------- parts of masks
+
+
+def test_the_specks_of_a_thing_go_and_those_of_stuff_stay() -> None:
+    """Two masks of a large part, one that touches it by a corner, and one of a tenth of it that lies apart."""
+    coarse = torch.full((1, 2, 16, 16), -6.0)
+    coarse[0, 0, 1:7, 1:7], coarse[0, 0, 7:9, 7:9], coarse[0, 0, 1:3, 12:14] = 6.0, 6.0, 2.0
+    coarse[0, 1, 9:15, 1:7], coarse[0, 1, 9:11, 12:14] = 6.0, 6.0
+    classes = torch.zeros(1, 2, K + 1)
+    classes[0, 0, 0] = classes[0, 1, THINGS] = 9.0
+    pred, frame = QueryPredictions(classes, DenseMasks(coarse)), Frame((16, 16), (64, 64), (64, 64))
+
+    def maps(part_min: float) -> tuple[np.ndarray, np.ndarray]:
+        rule = MergeRule(part_min=part_min)
+        (thing,) = postprocess.instance(pred, 0, frame, LABELS, rule, min_score=0.5).masks()
+        panoptic = postprocess.panoptic(pred, 0, frame, LABELS, rule)
+        assert panoptic.labels.tolist() == [0, THINGS]
+        assert np.array_equal(panoptic.id_map() == 1, thing)
+        return thing, panoptic.id_map() == 2
+
+    (thing, stuff), (kept, all_stuff) = maps(0.0), maps(0.5)
+    assert thing[1:7, 1:7].all()
+    assert thing[7:9, 7:9].any()
+    assert thing[1:3, 12:14].any()
+    without = thing.copy()
+    without[:5, 10:] = False
+    assert np.array_equal(kept, without)
+    assert np.array_equal(all_stuff, stuff)
+    assert stuff[9:11, 12:14].any()
+    assert np.array_equal(maps(0.05)[0], thing)  # the speck is a tenth
+    assert coarse[0, 0, 1, 12] == 2.0  # the network's answer stays for other rules

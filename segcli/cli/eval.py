@@ -192,7 +192,8 @@ def evaluate(
 
             where = (device, dtype, threads, batch_size)
             size = (short_side, tile)
-            evaluation = of_model(data, model, wanted, split, format, size=size, tta=tta, where=where, **what)
+            how: dict[str, Any] = {"size": size, "tta": tta, "explain": explain, "where": where}
+            evaluation = of_model(data, model, wanted, split, format, **how, **what)
         _run(evaluation, say, explain=explain, as_json=as_json)
 
 
@@ -240,9 +241,9 @@ def _ladders(evaluation: Evaluation) -> dict[Task, Explain]:
     """Have the oracle ladder of every task climbed."""
     from segcli.engine.explain import Explain
 
-    spec = evaluation.protocol.spec if evaluation.protocol else None
+    rule = evaluation.protocol.spec.rule if evaluation.protocol else None
     ladders = {
-        task: Explain(task, dataset.labels, spec=spec, classes=evaluation.classes, max_dets=evaluation.max_dets)
+        task: Explain(task, dataset.labels, rule=rule, others=evaluation.rules, max_dets=evaluation.max_dets)
         for task, dataset in evaluation.datasets.items()
     }
     for task, ladder in ladders.items():
@@ -253,10 +254,11 @@ def _ladders(evaluation: Evaluation) -> dict[Task, Explain]:
 def _draw(evaluation: Evaluation) -> None:
     """Have the pictures of every task drawn into its folder."""
     from segcli.engine.eval_pictures import EvalPictures
+    from segcli.types import MergeRule
 
-    spec = evaluation.protocol.spec if evaluation.protocol else None
+    rule = evaluation.protocol.spec.rule if evaluation.protocol else MergeRule()
     for task, dataset in evaluation.datasets.items():
-        evaluation.watch(task, EvalPictures(task, dataset.labels, spec=spec, classes=evaluation.classes))
+        evaluation.watch(task, EvalPictures(task, dataset.labels, threshold=rule.instance_score))
 
 
 @contextmanager

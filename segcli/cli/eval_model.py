@@ -26,6 +26,7 @@ def of_model(
     *,
     size: tuple[int | None, int | None],
     tta: bool,
+    explain: bool,
     where: Where,
     images: int | None,
     max_dets: int | None,
@@ -35,13 +36,14 @@ def of_model(
 ) -> Evaluation:
     """The evaluation of a model; says what the data is, which classes fit, and which model this is.
 
-    size: short side and tile in the place of the checkpoint's; None keeps them.
+    size: short side and tile in the place of the checkpoint's; None keeps them. explain: try other thresholds too.
     """
     from segcli.engine.colours import in_colours_of
     from segcli.engine.eval_data import choose_tasks, for_model, open_data, open_tasks, two_truths
     from segcli.engine.evaluation import of_model
     from segcli.engine.predict import resized
     from segcli.engine.protocol import Protocol
+    from segcli.engine.validate import other_thresholds
     from segcli.metrics.match_classes import match_classes
 
     info = open_data(data, task, format, split)
@@ -67,5 +69,6 @@ def of_model(
         images=images,
         batch_size=batch_size,
         output=output,
+        rules=other_thresholds(spec.rule) if explain else [],
         ranks=ranks,
     )

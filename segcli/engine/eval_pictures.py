@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
-import torch
 from hotcoco.metrics import precision_recall_curve
 
 from segcli.codecs.image import resize
@@ -26,9 +25,7 @@ from segcli.engine.eval_folder import EvaluationFolder, read_evaluations
 from segcli.engine.observers import Evaluated
 from segcli.engine.oracle import Judged, Kind, Objects, judge, objects_of
 from segcli.engine.truth import truth_segments
-from segcli.metrics.match_classes import ClassMatch
 from segcli.metrics.semantic import SemanticMetric
-from segcli.postprocess.tiles import class_probabilities, coarse_logits, mask_probabilities
 from segcli.render import Style
 from segcli.render.charts import bars
 from segcli.render.error_map import error_panels
@@ -37,7 +34,7 @@ from segcli.render.legend import Entry, side_by_side
 from segcli.render.plots import encode
 from segcli.results.files import write_file
 from segcli.segments import Segments
-from segcli.types import OBJECT_TASKS, Frame, InferenceSpec, LabelSet, MergeRule, QueryPredictions, Task
+from segcli.types import OBJECT_TASKS, LabelSet, Task
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -59,8 +56,7 @@ _BESIDE: dict[Task, tuple[str, ...]] = {
 class EvalPictures:
     """An observer of an evaluation that draws one task's pictures into its folder.
 
-    labels: the truth's classes. spec: the model's protocol; None for predictions that come from files. classes: the
-    model's classes onto the dataset's. threshold: the score from which instances are shown.
+    labels: the truth's classes. threshold: the score from which instances are shown.
     """
 
     def __init__(
@@ -68,13 +64,9 @@ class EvalPictures:
         task: Task,
         labels: LabelSet,
         *,
-        spec: InferenceSpec | None = None,
-        classes: ClassMatch | None = None,
         threshold: float = 0.5,
     ) -> None:
-        self.task, self.labels = task, labels
-        self._spec, self._threshold = spec, spec.rule.instance_score if spec else threshold
-        self._classes = classes.onto(labels) if classes else None
+        self.task, self.labels, self._threshold = task, labels, threshold
         self._matrix = np.zeros((len(labels) + 1, len(labels) + 1), dtype=np.int64)  # last row invented, column missed
         self._bins = np.zeros((3, _BINS))  # how many, how many right, their scores summed
         self._worst: list[tuple[float, int, str, bytes]] = []  # a heap: the best of the worst is first
@@ -103,15 +95,14 @@ class EvalPictures:
             self._bins[row] += np.bincount(place, weights=weights, minlength=_BINS)
 
     def _count_pixels(self, evaluated: Evaluated) -> None:
-        prediction, prepared = evaluated.prediction, evaluated.prepared
-        if prediction is None or prepared is None or self._spec is None:
-            return  # semantic results have no scores once they are made
-        seen, scores = pixel_scores(prediction, prepared.frame, self._spec.rule)
-        if self._classes is not None:
-            seen = self._classes.index[seen]
+        """Semantic results have no scores once they are made: those of the network's pixels, if there are any."""
+        if not evaluated.pixels:
+            return
         truth = truth_segments(evaluated.samples[self.task], self.task, self.labels)
-        true = _nearest(np.append(-1, truth.labels)[truth.id_map()], seen.shape)
-        self._count(scores[true >= 0], (seen == true)[true >= 0])
+        whole = np.append(-1, truth.labels)[truth.id_map()]
+        for box, seen, scores in evaluated.pixels:
+            true = _nearest(whole[box.y0 : box.y1, box.x0 : box.x1], seen.shape)
+            self._count(scores[true >= 0], (seen == true)[true >= 0])
 
     def _confuse(self, objects: Objects, segments: Segments, judged: Judged) -> None:
         """Objects and shown segments by class, matched at IoU 0.5 whatever the class; the surest of several counts."""
@@ -251,24 +242,6 @@ def _precision(scores: list[float], matched: list[int], true: int) -> np.ndarray
     for place, value, _ in precision_recall_curve(found, wrong, true)[1] if found else []:
         precision[place] = value
     return precision
-
-
-def pixel_scores(prediction: QueryPredictions, frame: Frame, rule: MergeRule) -> tuple[np.ndarray, np.ndarray]:
-    """The class of every pixel and its score, at the network's stride -> (int64 [h, w] in the model's classes, float).
-
-    The score is what semantic inference takes the argmax of, Σ_q class probability × mask probability. It can exceed
-    1 where queries overlap and is cut there.
-    """
-    probabilities = class_probabilities(prediction, 0)[:, :-1]
-    logits = coarse_logits(prediction, 0, torch.arange(len(probabilities)))
-    height, width = (
-        max(1, round(size * resized / padded))
-        for size, resized, padded in zip(logits.shape[1:], frame.resized, frame.padded, strict=True)
-    )
-    masks = mask_probabilities(logits[:, :height, :width].clone(), rule)
-    best = (probabilities.t() @ masks.flatten(1)).max(0)
-    shape = (height, width)
-    return best.indices.view(shape).numpy(), best.values.clamp(max=1).view(shape).numpy()
 
 
 def _nearest(ids: np.ndarray, size: tuple[int, ...]) -> np.ndarray:

@@ -14,8 +14,10 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from segcli.data.dataset import Dataset, Sample
 from segcli.engine.eval_data import read_samples
@@ -23,11 +25,13 @@ from segcli.engine.observers import Evaluated
 from segcli.engine.predict import OUT_OF_MEMORY, Settings, forward, is_out_of_memory, segment, segment_tiles
 from segcli.engine.preprocess import Prepared, prepare
 from segcli.engine.protocol import Protocol
+from segcli.engine.tiling import Box
 from segcli.engine.tta import segment_averaged
 from segcli.errors import SegcliError
 from segcli.metrics.match_classes import ClassMatch
+from segcli.postprocess import pixel_scores
 from segcli.segments import Segments
-from segcli.types import OBJECT_TASKS, QueryPredictions, Task
+from segcli.types import OBJECT_TASKS, MergeRule, QueryPredictions, Task
 
 if TYPE_CHECKING:
     from segcli.weights.checkpoint import LoadedModel
@@ -45,6 +49,23 @@ class _Image:
     stored: dict[Task, Segments] | None
 
 
+@dataclass(frozen=True)
+class _Extras:
+    """What is wanted beside each task's result: see `evaluate`."""
+
+    rules: tuple[MergeRule, ...]
+    pixels: bool
+
+
+@dataclass
+class _Found:
+    """What `Evaluated` says of an image."""
+
+    segments: dict[Task, Segments]
+    others: list[Segments] = field(default_factory=list)
+    pixels: list[tuple[Box, np.ndarray, np.ndarray]] = field(default_factory=list)
+
+
 def evaluate(
     loaded: LoadedModel,
     datasets: Mapping[Task, Dataset],
@@ -54,20 +75,23 @@ def evaluate(
     numbers: Sequence[int] | None = None,
     batch_size: int = 1,
     stored: Stored | None = None,
+    rules: Sequence[MergeRule] = (),
+    pixels: bool = False,
     failed: Callable[[str], None],
 ) -> Iterator[Evaluated]:
     """Predict the images of a split, in order.
 
     datasets: the split as each task has it. classes: the model's onto all of the dataset's. numbers: which images;
-    None is all. stored(number, samples): results of an earlier run, which spare the network. failed(reason) hears of
-    an image that cannot be read or does not fit into memory; the others go on.
+    None is all. stored(number, samples): results of an earlier run, which spare the network. rules, pixels: what else
+    is wanted of a panoptic, a semantic result (`Evaluated.others`, `Evaluated.pixels`). failed(reason) hears of an
+    image that cannot be read or does not fit into memory; the others go on.
     Raises CheckpointError if the network's answer is not finite.
     """
     matches = {task: classes.onto(dataset.labels) for task, dataset in datasets.items()}
     wanted = range(len(next(iter(datasets.values())))) if numbers is None else numbers
     with closing(_read_ahead(datasets, protocol, wanted, 2 * batch_size, stored, failed)) as images:
         for group in _groups(images, 1 if protocol.tta else batch_size):
-            yield from _answer(loaded, group, protocol, matches, failed)
+            yield from _answer(loaded, group, protocol, matches, _Extras(tuple(rules), pixels), failed)
 
 
 def _read_ahead(
@@ -125,6 +149,7 @@ def _answer(
     group: list[_Image],
     protocol: Protocol,
     matches: Mapping[Task, ClassMatch],
+    extras: _Extras,
     failed: Callable[[str], None],
 ) -> Iterator[Evaluated]:
     """Network and post-processing for images that share a batch."""
@@ -137,10 +162,17 @@ def _answer(
         for index, image in enumerate(group):
             start = time.perf_counter()
             own = None if prediction is None else _alone(prediction, index)
-            found = image.stored or _segments(loaded, tuple(matches), own, image, protocol)
-            segments = found if image.stored else {task: matches[task].apply(found[task]) for task in matches}
+            found = _Found(image.stored) if image.stored else _find(loaded, matches, own, image, protocol, extras)
             seconds = shared + time.perf_counter() - start
-            yield Evaluated(image.number, image.samples, segments, own, image.prepared, seconds, protocol.max_dets)
+            yield Evaluated(
+                image.number,
+                image.samples,
+                found.segments,
+                seconds,
+                protocol.max_dets,
+                others=tuple(found.others),
+                pixels=tuple(found.pixels),
+            )
             done += 1
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
@@ -149,23 +181,37 @@ def _answer(
             failed(f"{next(iter(image.samples.values())).file}: {OUT_OF_MEMORY}")
 
 
-def _segments(
+def _find(
     loaded: LoadedModel,
-    tasks: Sequence[Task],
+    matches: Mapping[Task, ClassMatch],
     prediction: QueryPredictions | None,
     image: _Image,
     protocol: Protocol,
-) -> dict[Task, Segments]:
+    extras: _Extras,
+) -> _Found:
     """What an image holds, for each task; prediction None: its network input depends on the protocol."""
     photo, spec = next(iter(image.samples.values())).image, protocol.spec
     if protocol.tta:
-        return {task: segment_averaged(loaded, photo, spec) for task in tasks}
-    choices = [Settings(task, spec, keep_all=task in OBJECT_TASKS) for task in tasks]
+        return _Found({task: matches[task].apply(segment_averaged(loaded, photo, spec)) for task in matches})
+    choices = [Settings(task, spec, keep_all=task in OBJECT_TASKS) for task in matches]
+    if "panoptic" in matches:
+        choices += [Settings("panoptic", replace(spec, rule=rule)) for rule in extras.rules]
+    found = _Found({})
+
+    def look(box: Box, shown: Prepared, answer: QueryPredictions) -> None:
+        if extras.pixels and "semantic" in matches:
+            classes, scores = pixel_scores(answer, 0, shown.frame, spec.rule)
+            found.pixels.append((box, matches["semantic"].index[classes], scores))
+
     if prediction is None or image.prepared is None:
-        found = segment_tiles(lambda tile: forward(loaded, [tile]), photo, choices)
+        results = segment_tiles(lambda tile: forward(loaded, [tile]), photo, choices, look=look)
     else:
-        found = [segment(prediction, 0, image.prepared, settings) for settings in choices]
-    return dict(zip(tasks, found, strict=True))
+        look(Box(0, 0, photo.shape[1], photo.shape[0]), image.prepared, prediction)
+        results = [segment(prediction, 0, image.prepared, settings) for settings in choices]
+    results = [matches[settings.task].apply(result) for settings, result in zip(choices, results, strict=True)]
+    found.segments = dict(zip(matches, results, strict=False))
+    found.others = results[len(matches) :]
+    return found
 
 
 def _alone(prediction: QueryPredictions, index: int) -> QueryPredictions:

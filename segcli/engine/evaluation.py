@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,7 +28,7 @@ from segcli.errors import InputError
 from segcli.metrics import COCO_DETS
 from segcli.metrics.match_classes import ClassMatch
 from segcli.segments import Segments
-from segcli.types import Task
+from segcli.types import MergeRule, Task
 from segcli.weights.device import name_of
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class Output:
 class Evaluation:
     """datasets: the split as each task has it. stream: this rank's share of its images. observers: of each task, whose
     files go into its folder. failed: why images were left out, filled while it runs. crowded: images with more objects
-    of a class than count. protocol, classes: the model's, with its classes onto the dataset's; None for files.
+    of a class than count. protocol: the model's; None for files. rules: others that panoptic results come by.
     """
 
     datasets: Mapping[Task, Dataset]
@@ -65,7 +65,7 @@ class Evaluation:
     max_dets: int = COCO_DETS
     crowded: int = 0
     protocol: Protocol | None = None
-    classes: ClassMatch | None = None
+    rules: Sequence[MergeRule] = ()
 
     def in_words(self, task: Task) -> str:
         """How the number comes about, in a line for a person."""
@@ -133,9 +133,11 @@ def of_model(
     images: int | None = None,
     batch_size: int = 1,
     output: Output | None = None,
+    rules: Sequence[MergeRule] = (),
     ranks: Ranks | None = None,
 ) -> Evaluation:
-    """The evaluation of a model. images: only the first so many. output: write predictions and numbers there.
+    """The evaluation of a model. images: only the first so many. output: write predictions and numbers there. rules:
+    others that a panoptic result is wanted by, for who looks on.
 
     Raises as `EvaluationWriter`.
     """
@@ -167,6 +169,8 @@ def of_model(
         numbers=range(ranks.rank, count, ranks.size),
         batch_size=batch_size,
         stored=_stored(writers) if output is not None and output.skip_existing else None,
+        rules=rules,
+        pixels=output is not None,
         failed=failed.append,
     )
     labels = {task: dataset.labels for task, dataset in datasets.items()}
@@ -183,7 +187,7 @@ def of_model(
         writers,
         max_dets=protocol.max_dets,
         protocol=protocol,
-        classes=classes,
+        rules=rules,
     )
 
 

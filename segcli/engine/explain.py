@@ -8,9 +8,9 @@ annotation of id 0, which the official AP never credits).
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -19,14 +19,10 @@ import numpy as np
 
 from segcli.engine.observers import Evaluated
 from segcli.engine.oracle import Judged, Kind, judge, objects_of, parts_of, repair, repair_next
-from segcli.engine.predict import Settings, segment
-from segcli.engine.validate import candidates
 from segcli.metrics import Metric, MetricReport, metric_for
-from segcli.metrics.base import ImageTruth
-from segcli.metrics.match_classes import ClassMatch
 from segcli.results.files import write_file
 from segcli.segments import Segments
-from segcli.types import OBJECT_TASKS, InferenceSpec, LabelSet, MergeRule, Task
+from segcli.types import OBJECT_TASKS, LabelSet, MergeRule, Task
 
 FILE = "explain.json"
 _AS_IT_IS = "as it is"
@@ -47,7 +43,7 @@ _KINDS: dict[Task, tuple[Kind, ...]] = {
     "semantic": (Kind.CLASS, Kind.MASK, Kind.MISSED),
 }
 _NO_THRESHOLDS: dict[Task, str] = {
-    "panoptic": "needs the model's own predictions: without --predictions, --skip-existing, --tta or tiles",
+    "panoptic": "needs the model's own predictions: without --predictions or --skip-existing",
     "instance": "AP is measured without thresholds",
     "detect": "AP is measured without thresholds",
     "semantic": "the class of a pixel is an argmax, without thresholds",
@@ -137,8 +133,8 @@ class Explanation:
 class Explain:
     """An observer of an evaluation that climbs the ladder for one task, and keeps nothing but metrics.
 
-    labels: the truth's classes. spec: the model's protocol, to try other thresholds with; None for predictions that
-    come from files. classes: the model's classes onto the dataset's. max_dets: as in the evaluation.
+    labels: the truth's classes. rule: the model's, None for predictions that come from files. others: the rules of
+    `Evaluated.others`. max_dets: as in the evaluation.
     """
 
     def __init__(
@@ -146,16 +142,15 @@ class Explain:
         task: Task,
         labels: LabelSet,
         *,
-        spec: InferenceSpec | None = None,
-        classes: ClassMatch | None = None,
+        rule: MergeRule | None = None,
+        others: Sequence[MergeRule] = (),
         max_dets: int = 100,
     ) -> None:
         self.task = task
-        self._spec = spec
-        self._classes = classes.onto(labels) if classes else None
-        self._rules = self._rules_to_try()
+        self._rule = rule
+        self._rules = [rule, *others] if rule and task == "panoptic" else []
         self._counts = dict.fromkeys(_KINDS[task], 0)
-        self._unsorted = 0  # images without the network's answer: other rules cannot be tried on them
+        self._untried = 0  # images without results by the other rules
         self._shown = _Shown.nothing()
 
         def new() -> Metric:
@@ -165,12 +160,6 @@ class Explain:
         self._alone = {kind: new() for kind in _KINDS[task]}
         self._ladder = {kind: new() for kind in _KINDS[task]}
         self._swept = [new() for _ in self._rules]
-
-    def _rules_to_try(self) -> list[MergeRule]:
-        if self.task != "panoptic" or self._spec is None:
-            return []
-        rule = self._spec.rule
-        return [rule, *(other for other in candidates("panoptic", rule) if other != rule)]
 
     def see(self, evaluated: Evaluated) -> None:
         """Take note of one image."""
@@ -185,18 +174,11 @@ class Explain:
         for kind, metric in self._ladder.items():
             parts = repair_next(objects, parts, kind)
             metric.update(parts, sample)
-        self._sweep(evaluated, segments, sample)
-
-    def _sweep(self, evaluated: Evaluated, segments: Segments, sample: ImageTruth) -> None:
-        if evaluated.prediction is None or evaluated.prepared is None or self._spec is None:
-            self._unsorted += 1
-            return
-        for rule, metric in zip(self._rules, self._swept, strict=True):
-            if rule != self._spec.rule:
-                settings = Settings(self.task, dataclasses.replace(self._spec, rule=rule))
-                segments = segment(evaluated.prediction, 0, evaluated.prepared, settings)
-                segments = self._classes.apply(segments) if self._classes else segments
-            metric.update(segments, sample)
+        if len(self._rules) == 1 + len(evaluated.others):
+            for metric, other in zip(self._swept, (segments, *evaluated.others), strict=True):
+                metric.update(other, sample)
+        else:
+            self._untried += 1
 
     def merge(self, other: Self) -> None:
         """Add what another rank has seen."""
@@ -207,7 +189,7 @@ class Explain:
             self._counts[kind] += other._counts[kind]
         for mine, theirs in zip(self._swept, other._swept, strict=True):
             mine.merge(theirs)
-        self._unsorted += other._unsorted
+        self._untried += other._untried
         self._shown.merge(other._shown)
 
     def report(self) -> Explanation:
@@ -222,10 +204,10 @@ class Explain:
 
     def _thresholds(self) -> Rung:
         what = "the thresholds were best"
-        if self.task in OBJECT_TASKS and self._spec is not None:
-            note = f"{_NO_THRESHOLDS[self.task]}; {self._shown.in_words(self.task, self._spec.rule.instance_score)}"
+        if self.task in OBJECT_TASKS and self._rule is not None:
+            note = f"{_NO_THRESHOLDS[self.task]}; {self._shown.in_words(self.task, self._rule.instance_score)}"
             return Rung(_THRESHOLDS, what, None, note=note)
-        if not self._rules or self._unsorted:
+        if not self._rules or self._untried:
             return Rung(_THRESHOLDS, what, None, note=_NO_THRESHOLDS[self.task])
         reports = [metric.compute() for metric in self._swept]
         values = np.nan_to_num([report.value for report in reports], nan=-1.0)

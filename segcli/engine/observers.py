@@ -11,12 +11,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, Self
 
+import numpy as np
+
 from segcli.data.dataset import Sample
-from segcli.engine.preprocess import Prepared
+from segcli.engine.tiling import Box
 from segcli.metrics import MetricReport, metric_for
 from segcli.metrics.per_image import ImageCounts, count_image
 from segcli.segments import Segments
-from segcli.types import OBJECT_TASKS, LabelSet, QueryPredictions, Task
+from segcli.types import OBJECT_TASKS, LabelSet, Task
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,21 +29,21 @@ class Evaluated:
     samples: image and truth as each task has it (a panoptic truth without its stuff is the truth for instances).
     segments: what was predicted, for each task, in the dataset's own classes: `segments[task].label_set` is that of
         the truth. Instances are unthresholded; panoptic and semantic results follow the checkpoint's merge rule.
-    prediction: the network's answer for this image alone (B = 1), in the model's classes; None for an image whose
-        results were read from disk or came from tiles or --tta, and for predictions of another tool.
-    prepared: the network's input, for `segcli.engine.predict.segment(prediction, 0, prepared, settings)`; None with
-        prediction.
     seconds: spent on the network and on post-processing.
     max_dets: the most instances of a class that count.
+    others: panoptic results by the other rules that were asked for, in that order; none where the network was not
+        asked: results from disk or of another tool.
+    pixels: if asked for of a semantic result, a box of the photo with the class of each of the network's pixels in it,
+        −1 = none of the dataset's, and its score, [h, w] both; one, or one of each tile. None with --tta, or as above.
     """
 
     number: int
     samples: dict[Task, Sample]
     segments: dict[Task, Segments]
-    prediction: QueryPredictions | None
-    prepared: Prepared | None
     seconds: float
     max_dets: int = 100
+    others: tuple[Segments, ...] = ()
+    pixels: tuple[tuple[Box, np.ndarray, np.ndarray], ...] = ()
     _counts: dict[Task, ImageCounts] = field(default_factory=dict, init=False, repr=False)
 
     @property

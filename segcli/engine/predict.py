@@ -15,7 +15,7 @@ import torch
 from segcli import postprocess
 from segcli.codecs.image import MAX_PIXELS, read_image
 from segcli.engine.preprocess import Prepared, collate, prepare
-from segcli.engine.tiling import Merger, windows
+from segcli.engine.tiling import Box, Merger, windows
 from segcli.errors import CheckpointError, InputError, UsageError
 from segcli.segments import Segments
 from segcli.types import OBJECT_TASKS, SMALLEST_TILE, TASKS, InferenceSpec, InputSize, QueryPredictions, Task
@@ -242,12 +242,13 @@ def segment_tiles(
     choices: Sequence[Settings],
     timings: Timings | None = None,
     advance: Callable[[float], None] = lambda share: None,
+    look: Callable[[Box, Prepared, QueryPredictions], None] | None = None,
 ) -> list[Segments]:
     """Predict a photo in overlapping tiles, one at a time, and merge what they found into one frame.
 
     answer: the network. choices: settings of one size; each tile goes through the network once for all of them. An
     object has the best of its parts' scores, so what is shown of objects is decided when they are whole.
-    advance: is told after each tile which share of the photo it was.
+    advance: is told after each tile which share of the photo it was. look: is shown each tile with its answer.
     """
     spec = choices[0].spec
     photo = (image.shape[0], image.shape[1])
@@ -261,6 +262,8 @@ def segment_tiles(
         tile = prepare(image[box.y0 : box.y1, box.x0 : box.x1], spec)
         prediction = answer(tile)
         timings.model += milliseconds_since(start)
+        if look:
+            look(box, tile, prediction)
         start = time.perf_counter()
         for merger, settings in zip(mergers, choices, strict=True):
             everything = dataclasses.replace(settings, keep_all=settings.task in OBJECT_TASKS)

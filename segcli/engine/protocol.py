@@ -64,9 +64,10 @@ class Protocol:
         facts: dict[str, Any] = {"size": self.spec.size.to_table()}
         if task == "panoptic":
             facts["rule"] = {"score": rule.score, "overlap": rule.overlap, "mask_min": rule.mask_min}
-            facts["rule"] |= {"normalise": rule.normalise, "min_area": rule.min_area}
+            facts["rule"] |= {"normalise": rule.normalise, "min_area": rule.min_area, "part_min": rule.part_min}
         elif task in OBJECT_TASKS:
             facts |= {"score": "no threshold", "instances": rule.top_k, "max_dets": self.max_dets}
+            facts |= {"part_min": rule.part_min} if task == "instance" else {}
         else:
             where = "the padded input" if self.spec.combine_padded else "the photo"
             facts |= {"rule": {"normalise": rule.normalise}, "combined at": f"the size of {where}"}
@@ -79,11 +80,10 @@ class Protocol:
         size, rule = self.spec.size, self.spec.rule
         words = [size.in_words()]
         if task == "panoptic":
-            words.append(f"score > {rule.score:g}, overlap ≥ {rule.overlap:g}")
-            words.append("masks by argmax" if rule.mask_min is None else f"mask ≥ {rule.mask_min:g}")
+            words.append(rule.in_words(task))
         elif task in OBJECT_TASKS:
             view = "a tile" if size.tile else "an image"
-            words.append(f"the {rule.top_k} best of {view}, no threshold, max_dets {self.max_dets}")
+            words.append(f"the {rule.top_k} best of {view}, {rule.in_words(task)}, max_dets {self.max_dets}")
         elif self.tta:
             words[0] = f"mean of short sides {', '.join(str(s.short) for s in sizes(size))} and their mirror images"
         return "; ".join(words)

@@ -91,7 +91,7 @@ def score(
         except SegcliError as error:
             failed(str(error))
             continue
-        yield Evaluated(number, samples, segments, None, None, time.perf_counter() - start, max_dets)
+        yield Evaluated(number, samples, segments, time.perf_counter() - start, max_dets)
 
 
 def _found(matched: Matched, number: int, size: tuple[int, int]) -> Segments | None:

@@ -38,7 +38,7 @@ from segcli.engine.reports import (
 from segcli.engine.run_folder import Checkpoint, RunFolder
 from segcli.engine.setup import Material, loader_of
 from segcli.engine.stopping import Interrupts
-from segcli.engine.validate import Finding, candidates, in_words, validate
+from segcli.engine.validate import Finding, best_of, candidates, validate
 from segcli.errors import SegcliError
 from segcli.types import MergeRule, Task
 from segcli.weights.checkpoint import LoadedModel, load_model
@@ -277,7 +277,7 @@ class Run:
         if not rules:
             return
         findings = self._findings or (yield from self._measure(loaded, [loaded.spec.rule, *rules]))
-        best = max(findings, key=lambda finding: finding.measure)  # the first of equals: the rule in force
+        best = best_of(findings)  # the rule in force is the first
         loaded = dataclasses.replace(loaded, spec=dataclasses.replace(loaded.spec, rule=best.rule))
         self._publish("best", loaded, _report(self.progress.best_step or 0, best, self._task, 0.0, True))
         found = SweepReport(
@@ -306,7 +306,7 @@ def _report(step: int, finding: Finding, task: Task, seconds: float, is_best: bo
     return ValidationReport(
         step=step,
         metric=finding.metric,
-        thresholds=in_words(task, finding.rule),
+        thresholds=finding.rule.in_words(task),
         histogram=tuple(tally.histogram.tolist()),
         empty=tally.empty / max(1, tally.images),
         best_score=tally.best,
@@ -320,7 +320,8 @@ _NAMES = {"panoptic": "PQ", "instance": "AP", "semantic": "mIoU", "detect": "box
 
 
 def _swept(task: Task, rule: MergeRule) -> str:
-    return in_words(task, rule) if task == "panoptic" else f"score ≥ {rule.instance_score:g}"
+    words = rule.in_words(task)
+    return words if task == "panoptic" else words.replace("no threshold", f"score ≥ {rule.instance_score:g}")
 
 
 def autocast_of(recipe: Recipe, device: torch.device) -> torch.dtype | None:

@@ -65,6 +65,11 @@ class Finding:
     measure: float
 
 
+def best_of(findings: Sequence[Finding]) -> Finding:
+    """The greatest measure; of equals the one with the better metric, else the first."""
+    return max(findings, key=lambda finding: (finding.measure, finding.metric.value))
+
+
 def validate(
     loaded: LoadedModel,
     dataset: Dataset,
@@ -84,21 +89,22 @@ def validate(
     """
     labels = loaded.spec.labels
     most = most_counted(loaded.spec)
-    metrics = [metric_for(task, labels, max_dets=most) for _ in (rules if task == "panoptic" else rules[:1])]
+    wanted = [_settings(loaded.spec, task, rule) for rule in rules]
+    choices = [settings for index, settings in enumerate(wanted) if settings not in wanted[:index]]
+    which = np.array([choices.index(settings) for settings in wanted])  # of the choices each rule is about
+    metrics = [metric_for(task, labels, max_dets=most) for _ in choices]
     tallies = [Tally.nothing() for _ in rules]
     hits = np.zeros((len(rules), 3), dtype=np.int64)
     count = min(images or len(dataset), len(dataset))
-    choices = _choices(loaded.spec, task, rules)
+    least = np.array([rule.instance_score for rule in rules])
     for number, sample, results in _answers(loaded, dataset, count, ranks, choices, autocast):
-        if len(choices) < len(rules):
-            results *= len(rules)
-        for metric, segments in zip(metrics, results, strict=False):  # instances: unthresholded, one metric for all
+        for choice, (metric, segments) in enumerate(zip(metrics, results, strict=True)):
             metric.update(segments, sample)
-        shown = [_shown(segments, task, rule) for segments, rule in zip(results, rules, strict=True)]
+            if task in OBJECT_TASKS:
+                hits[which == choice] += _hits(segments, sample, least[which == choice])
+        shown = [_shown(results[choice], task, rule) for choice, rule in zip(which, rules, strict=True)]
         for tally, segments in zip(tallies, shown, strict=True):
             tally.count(segments)
-        if task in OBJECT_TASKS:
-            hits += _hits(results[0], sample, np.array([rule.instance_score for rule in rules]))
         if show is not None and number < PICTURES:
             show(picture_name(step, sample), truth_beside(sample, shown[0], labels))
         yield MeasureReport(step, number + 1, count)
@@ -109,19 +115,19 @@ def validate(
             for tally, figure in zip(tallies, figures, strict=True):
                 tally.add(figure)
             hits += counts
-    reports = [metric.compute() for metric in metrics] * (1 if task == "panoptic" else len(rules))
+    reports = [metric.compute() for metric in metrics]
     f1 = 2 * hits[:, 0] / np.maximum(hits[:, 1] + hits[:, 2], 1)
     return [
-        Finding(rule, report, tally, float(f1[index]) if task in OBJECT_TASKS else _finite(report))
-        for index, (rule, report, tally) in enumerate(zip(rules, reports, tallies, strict=True))
+        Finding(rule, report, tally, float(value) if task in OBJECT_TASKS else _finite(report))
+        for rule, report, tally, value in zip(rules, (reports[choice] for choice in which), tallies, f1, strict=True)
     ]
 
 
-def _choices(spec: InferenceSpec, task: Task, rules: Sequence[MergeRule]) -> list[Settings]:
-    """One for each rule; only panoptic results depend on it before they are shown."""
-    if task == "panoptic":
-        return [Settings(task, dataclasses.replace(spec, rule=rule)) for rule in rules]
-    return [Settings(task, spec, keep_all=task in OBJECT_TASKS)]
+def _settings(spec: InferenceSpec, task: Task, rule: MergeRule) -> Settings:
+    """What a rule asks of the network's answer, before anything is shown: of objects, all whatever their score."""
+    if task in OBJECT_TASKS:
+        rule = dataclasses.replace(rule, instance_score=spec.rule.instance_score)
+    return Settings(task, dataclasses.replace(spec, rule=rule), keep_all=task in OBJECT_TASKS)
 
 
 def _shown(segments: Segments, task: Task, rule: MergeRule) -> Segments:
@@ -160,13 +166,22 @@ def _answers(
 
 
 def candidates(task: Task, rule: MergeRule) -> list[MergeRule]:
-    """The rules a sweep tries."""
+    """The rules a sweep tries: thresholds, and masks with all their parts or the largest only."""
     if task == "panoptic":
-        scores, overlaps = (0.3, 0.5, 0.65, 0.8), (0.6, 0.8) if rule.overlap else (0.0,)
-        return [dataclasses.replace(rule, score=s, overlap=o) for o in overlaps for s in scores]
-    if task in OBJECT_TASKS:
-        return [dataclasses.replace(rule, instance_score=round(0.1 + 0.05 * i, 2)) for i in range(17)]
-    return []
+        overlaps = (0.6, 0.8) if rule.overlap else (0.0,)
+        tried = [dataclasses.replace(rule, score=s, overlap=o) for o in overlaps for s in (0.3, 0.5, 0.65, 0.8)]
+    elif task in OBJECT_TASKS:
+        tried = [dataclasses.replace(rule, instance_score=round(0.1 + 0.05 * i, 2)) for i in range(17)]
+    else:
+        return []
+    parts = (rule.part_min,) if task == "detect" else (0.0, 1.0)
+    return [dataclasses.replace(other, part_min=part) for part in parts for other in tried]
+
+
+def other_thresholds(rule: MergeRule) -> list[MergeRule]:
+    """Those of `candidates` for a panoptic result that `segcli predict` has options for."""
+    tried = [dataclasses.replace(other, part_min=rule.part_min) for other in candidates("panoptic", rule)]
+    return [other for other in dict.fromkeys(tried) if other != rule]
 
 
 def _hits(segments: Segments, sample: Sample, thresholds: np.ndarray) -> np.ndarray:
@@ -211,14 +226,6 @@ def _box_areas(segments: Segments, sample: Sample) -> tuple[np.ndarray, np.ndarr
 
 def _finite(report: MetricReport) -> float:
     return report.value if np.isfinite(report.value) else 0.0
-
-
-def in_words(task: Task, rule: MergeRule) -> str:
-    """The thresholds a number was taken at."""
-    if task == "panoptic":
-        mask = "masks by argmax" if rule.mask_min is None else f"mask ≥ {rule.mask_min:g}"
-        return f"score > {rule.score:g}, overlap ≥ {rule.overlap:g}, {mask}"
-    return "no threshold" if task in OBJECT_TASKS else "none"
 
 
 # ------------------------------------------------------------------------------------------------------------ pictures

@@ -13,6 +13,15 @@ from segcli.postprocess.boxes import detect
 from segcli.postprocess.instance import instance
 from segcli.postprocess.panoptic import panoptic
 from segcli.postprocess.repeats import without_repeats
-from segcli.postprocess.semantic import add_class_scores, as_segments, semantic
+from segcli.postprocess.semantic import add_class_scores, as_segments, pixel_scores, semantic
 
-__all__ = ["add_class_scores", "as_segments", "detect", "instance", "panoptic", "semantic", "without_repeats"]
+__all__ = [
+    "add_class_scores",
+    "as_segments",
+    "detect",
+    "instance",
+    "panoptic",
+    "pixel_scores",
+    "semantic",
+    "without_repeats",
+]

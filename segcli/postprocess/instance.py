@@ -8,6 +8,7 @@ from torch import Tensor
 
 from segcli.codecs.rle import RLE, from_runs
 from segcli.layers.resample import extremes
+from segcli.postprocess.parts import main_parts
 from segcli.postprocess.tiles import Grid, class_probabilities, coarse_logits, one_thread
 from segcli.segments import Segments
 from segcli.types import Frame, LabelSet, MergeRule, QueryPredictions
@@ -19,8 +20,9 @@ def instance(
     """Instances of image `index` of a batch, in descending order of score.
 
     The `rule.top_k` best of query × class, or every query with its best class (`rule.instances`); then the things among
-    them. A mask is where the logit is above 0; the score is the class probability, times the mask's mean probability
-    for pairs. Those below `min_score` are left out; with 0 all come, as files for evaluation need them.
+    them. A mask is where the logit is above 0, without its specks (`main_parts`); the score is the class probability,
+    times the mask's mean probability for pairs. Those below `min_score` are left out; with 0 all come, as files for
+    evaluation need them.
     """
     probabilities = class_probabilities(pred, index)[:, :-1]
     class_scores, queries, classes = _ranked(probabilities, rule)
@@ -30,7 +32,8 @@ def instance(
     class_scores, queries, classes = class_scores[kept], queries[kept], classes[kept]
 
     needed, which = queries.unique(return_inverse=True)
-    rles, means = _masks(coarse_logits(pred, index, needed), frame)
+    logits = main_parts(coarse_logits(pred, index, needed), torch.ones_like(needed, dtype=torch.bool), rule.part_min)
+    rles, means = _masks(logits, frame)
     scores = class_scores
     if rule.instances == "pairs":
         scores = class_scores * torch.tensor(means, dtype=torch.float32)[which]

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from segcli.layers.resample import extremes
+from segcli.postprocess.parts import main_parts
 from segcli.postprocess.tiles import (
     ID,
     Grid,
@@ -35,8 +36,10 @@ def panoptic(pred: QueryPredictions, index: int, frame: Frame, labels: LabelSet,
     scores, classes = probabilities.max(-1)
     kept = ((classes != probabilities.shape[-1] - 1) & (scores > rule.score)).nonzero().squeeze(1)
     logits = coarse_logits(pred, index, kept)
-    grid = Grid.of(frame, (logits.shape[1], logits.shape[2]))
     scores, classes = scores[kept], classes[kept]
+    least = 0.5 if rule.mask_min is None else rule.mask_min
+    logits = main_parts(logits, torch.tensor(labels.isthing)[classes], rule.part_min, least)
+    grid = Grid.of(frame, (logits.shape[1], logits.shape[2]))
     while True:
         votes = _vote(logits, scores, grid, rule)
         segments = _merge(votes, classes.tolist(), labels, rule)

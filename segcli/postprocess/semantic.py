@@ -165,3 +165,21 @@ def _tile(
         if won.all():
             return some.numpy().astype(ID)[won - 1]
     return rivals.numpy().astype(ID)[winners(probabilities[:, rivals])]
+
+
+def pixel_scores(pred: QueryPredictions, index: int, frame: Frame, rule: MergeRule) -> tuple[np.ndarray, np.ndarray]:
+    """The class of every pixel of image `index` and its score, at the network's stride -> (int64 [h, w], float [h, w]).
+
+    The score is what semantic inference takes the argmax of, Σ_q class probability × mask probability. It can exceed
+    1 where queries overlap and is cut there.
+    """
+    probabilities = class_probabilities(pred, index)[:, :-1]
+    logits = coarse_logits(pred, index, torch.arange(len(probabilities)))
+    height, width = (
+        max(1, round(size * resized / padded))
+        for size, resized, padded in zip(logits.shape[1:], frame.resized, frame.padded, strict=True)
+    )
+    masks = mask_probabilities(logits[:, :height, :width].clone(), rule)
+    best = (probabilities.t() @ masks.flatten(1)).max(0)
+    shape = (height, width)
+    return best.indices.view(shape).numpy(), best.values.clamp(max=1).view(shape).numpy()

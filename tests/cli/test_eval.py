@@ -48,7 +48,7 @@ def test_a_table_for_people(evaluate: Eval) -> None:
     assert headline.startswith("PQ ")
     assert "5 images of val" in headline
     assert head.split() == ["PQ", "SQ", "RQ"]
-    for words in ("all", "things", "stuff", "false positives", "green", "score > 0.8, overlap ≥ 0.8; mask ≥ 0.5"):
+    for words in ("all", "things", "stuff", "false positives", "green", "score > 0.8, overlap ≥ 0.8, mask ≥ 0.5"):
         assert words in result.stdout
     assert "COCO panoptic: panoptic_val.json; 5 val images; 3 classes (2 things, 1 stuff)" in result.stderr
     assert "5 of 5 images: PQ" in result.stderr or "1 of 5 images: PQ" in result.stderr

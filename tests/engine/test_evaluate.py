@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 
 from segcli.codecs.image import read_image
+from segcli.codecs.png import encode_png
 from segcli.engine.distributed import Ranks
 from segcli.engine.eval_data import choose_tasks, for_model, open_data, open_tasks
 from segcli.engine.eval_folder import read_evaluations
@@ -22,8 +23,9 @@ from segcli.engine.evaluation import Evaluation, Output, of_model
 from segcli.engine.predict import predict
 from segcli.engine.preprocess import collate, prepare
 from segcli.engine.protocol import Protocol
+from segcli.engine.tiling import windows
 from segcli.engine.tta import segment_averaged, sizes
-from segcli.engine.validate import validate
+from segcli.engine.validate import best_of, candidates, validate
 from segcli.engine.verify import open_verification, verification
 from segcli.errors import UsageError
 from segcli.metrics import metric_for
@@ -72,7 +74,7 @@ def numbers(documents: dict[Task, dict[str, Any]]) -> dict[Task, Any]:
     return {task: (document["summary"], document["per_class"]) for task, document in documents.items()}
 
 
-def in_tiles(loaded: LoadedModel, tile: int) -> LoadedModel:
+def in_tiles(loaded: LoadedModel, tile: int | None) -> LoadedModel:
     """The same network, whose checkpoint says that photos are predicted in tiles."""
     return dataclasses.replace(
         loaded, spec=dataclasses.replace(loaded.spec, size=dataclasses.replace(loaded.spec.size, tile=tile))
@@ -120,6 +122,43 @@ def test_training_measures_in_tiles_too(loaded: LoadedModel, tmp_path: Path) -> 
         metric.update(predict(loaded, dataset[number].image, tile=64), dataset[number])
     assert usual.metric.value == metric.compute().value > 0.5
     assert strict.metric.value == 0
+
+
+@pytest.mark.parametrize("task", ["panoptic", "instance"])
+def test_the_sweep_drops_specks_where_that_serves_the_data(loaded: LoadedModel, tmp_path: Path, task: Task) -> None:
+    """Something red at the foot of each photo is not the red thing."""
+    data = write_scored(tmp_path)
+    for file in (data / "images").iterdir():
+        photo = read_image(file).copy()
+        height, width = photo.shape[:2]
+        photo[height * 3 // 4 :, width // 2 + 8 :] = (255, 0, 0)
+        file.write_bytes(encode_png(photo))
+    dataset = open_tasks(open_data(data, task, None, "val"), "val", [task])[task]
+    steps = validate(loaded, dataset, task, Ranks(), candidates(task, loaded.spec.rule))
+    try:
+        while True:
+            next(steps)
+    except StopIteration as end:
+        best = best_of(end.value)
+        others = [finding for finding in end.value if finding.rule == dataclasses.replace(best.rule, part_min=0.0)]
+    assert best.rule.part_min == 1
+    assert best.metric.value > others[0].metric.value
+
+
+@pytest.mark.parametrize("tile", [None, 64])
+def test_the_pixels_of_a_semantic_result_have_scores(loaded: LoadedModel, tmp_path: Path, tile: int | None) -> None:
+    """For the calibration picture, where one is drawn: those of the network, of every tile."""
+    data, model = write_scored(tmp_path / "data"), in_tiles(loaded, tile)
+    assert not any(evaluated.pixels for evaluated in opened(model, data, ["semantic"]).run())
+    for evaluated in opened(model, data, ["semantic"], output=Output(tmp_path / "out")).run():
+        boxes = [box for box, _, _ in evaluated.pixels]
+        height, width = evaluated.sample.size
+        assert boxes == (windows((height, width), tile, 0.2) if tile else [(0, 0, width, height)])
+        for box, classes, scores in evaluated.pixels:
+            assert classes.shape == scores.shape
+            foot = (box.y1 - box.y0) * 5 // 6 * len(classes) // (box.y1 - box.y0)
+            assert (classes[foot] == 2).all()  # dark
+            assert np.median(scores[foot]) > 0.9
 
 
 def test_all_tasks_from_one_pass(loaded: LoadedModel, tmp_path: Path) -> None:

@@ -15,12 +15,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segcli.codecs.rle import encode
+from segcli.engine.eval_data import open_data, open_tasks
+from segcli.engine.evaluation import of_model
 from segcli.engine.explain import Explain, Explanation
 from segcli.engine.observers import Evaluated
-from segcli.engine.predict import Settings, forward, segment
-from segcli.engine.preprocess import prepare
+from segcli.engine.predict import predict
+from segcli.engine.protocol import Protocol
+from segcli.engine.validate import other_thresholds
+from segcli.metrics.match_classes import match_classes
 from segcli.segments import Segments
-from segcli.types import MASK_TASKS, OBJECT_TASKS, InferenceSpec, InputSize, Label, LabelSet, Task
+from segcli.types import MASK_TASKS, OBJECT_TASKS, Label, LabelSet, MergeRule, Task
+from tests.engine.scored import write_scored
 from tests.fakes import FakeLoaded
 
 LABELS = LabelSet((Label(7, "cat", True), Label(18, "dog", True), Label(90, "sky", False), Label(91, "sea", False)))
@@ -74,7 +79,7 @@ def explain(task: Task, *pairs: tuple[Segments, Picture]) -> Explanation:
     observer = Explain(task, LABELS)
     for number, (segments, picture) in enumerate(pairs):
         named: Any = replace(picture, image_id=str(number))
-        observer.see(Evaluated(number, {task: named}, {task: segments}, None, None, 0.0))
+        observer.see(Evaluated(number, {task: named}, {task: segments}, 0.0))
     return observer.report()
 
 
@@ -232,7 +237,7 @@ def test_ranks_give_what_one_process_gives(task: Task, tmp_path: Path) -> None:
     ranks = [Explain(task, LABELS) for _ in range(2)]
     for number, (segments, picture) in enumerate(pairs):
         named: Any = replace(picture, image_id=str(number))
-        ranks[number].see(Evaluated(number, {task: named}, {task: segments}, None, None, 0.0))
+        ranks[number].see(Evaluated(number, {task: named}, {task: segments}, 0.0))
     ranks[0].merge(pickle.loads(pickle.dumps(ranks[1])))
     assert repr(ranks[0].report()) == repr(explain(task, *pairs))
     ranks[0].finish(tmp_path)
@@ -244,30 +249,31 @@ def test_ranks_give_what_one_process_gives(task: Task, tmp_path: Path) -> None:
 # ---------------------------------------------------------------------------------------------------------- thresholds
 
 
-def test_the_best_thresholds_are_those_that_show_a_hesitant_model() -> None:
-    """A network that is never surer than 0.7 shows nothing at 0.8, and everything at 0.65."""
+@pytest.mark.parametrize("tile", [None, 64])
+def test_the_best_thresholds_are_those_that_show_a_hesitant_model(tile: int | None, tmp_path: Path) -> None:
+    """A network that is never surer than 0.7 shows nothing at 0.8, and everything at 0.65; in tiles as well."""
     loaded: Any = FakeLoaded()
     loaded.model.confidence.data.fill_(1.95)  # e^1.95 / (e^1.95 + 3) = 0.70
-    photo = np.zeros((32, 48, 3), dtype=np.uint8)
-    photo[:, :16], photo[:, 16:32] = (255, 0, 0), (0, 255, 0)
-    prepared = prepare(photo, loaded.spec)
-    prediction = forward(loaded, [prepared])
-    segments = segment(prediction, 0, prepared, Settings("panoptic", loaded.spec))
-    masks = np.zeros((3, 32, 48), dtype=bool)
-    for index in range(3):
-        masks[index, :, 16 * index : 16 * index + 16] = True
-    sample: Any = Picture(masks, np.arange(3), np.zeros(3, dtype=bool))
-    observer = Explain("panoptic", loaded.spec.labels, spec=loaded.spec)
-    observer.see(Evaluated(0, {"panoptic": sample}, {"panoptic": segments}, prediction, prepared, 0.0))
+    spec = replace(loaded.spec, size=replace(loaded.spec.size, tile=tile))
+    info = open_data(write_scored(tmp_path), "panoptic", None, "val")
+    classes = match_classes(loaded.labels, info.source_labels, "the model")
+    datasets, protocol = open_tasks(info, "val", ["panoptic"]), Protocol.of(spec, ["panoptic"])
+    rules = other_thresholds(spec.rule)
+    evaluation = of_model(loaded, info, "val", datasets, protocol, classes, rules=rules)
+    observer = Explain("panoptic", datasets["panoptic"].labels, rule=spec.rule, others=evaluation.rules)
+    evaluation.watch("panoptic", observer)
+    for evaluated in evaluation.run():
+        theirs = predict(loaded, evaluated.sample.image, tile=tile, threshold=0.65, overlap_threshold=0.6)
+        place = rules.index(replace(spec.rule, score=0.65, overlap=0.6))
+        assert np.array_equal(evaluated.others[place].id_map(), theirs.id_map())
     explanation = observer.report()
     rung = next(rung for rung in explanation.rungs if rung.name == "thresholds")
     assert explanation.plain.value == 0
-    assert explanation.gain(rung) > 0.9
+    assert explanation.gain(rung) > 0.5
     assert "--threshold 0.3 --overlap-threshold 0.6" in rung.note
 
 
 @pytest.mark.parametrize("task", OBJECT_TASKS)
 def test_the_threshold_that_is_named_is_of_the_same_task(task: Task) -> None:
-    spec = InferenceSpec((task,), LABELS, InputSize(32, 64))
-    (note,) = [rung.note for rung in Explain(task, LABELS, spec=spec).report().rungs if rung.note]
+    (note,) = [rung.note for rung in Explain(task, LABELS, rule=MergeRule()).report().rungs if rung.note]
     assert f"segcli predict --task {task} --threshold" in note
