@@ -26,6 +26,10 @@ FORMATS: dict[str, ModuleType] = {
     for module in (coco_panoptic, coco_instance, voc, yolo_seg, labelme, semantic_png, instance_png)
 }
 _MAX_CHILDREN = 20
+_OFTEN_STUFF = {
+    *("ceiling", "floor", "grass", "ground", "pavement", "road", "sand", "sea"),
+    *("sidewalk", "sky", "snow", "street", "terrain", "vegetation", "wall", "water"),
+}
 _LABEL_MAPS = (semantic_png.FORMAT, instance_png.FORMAT)
 
 
@@ -59,9 +63,9 @@ def detect(
     found: Found = FORMATS[name].load(root, settings)
     chosen = _task(root, found, wanted_task)
     splits, held_out = with_validation(found.splits) if training else (_as_they_lie(root, found.splits), ())
-    return _info(
-        root, found, chosen, splits, (*notes, *found.notes, *(fault.message for fault in found.faults), *held_out)
-    )
+    notes += [*found.notes, *(fault.message for fault in found.faults), *held_out]
+    notes += [*_unread_settings(root), *_perhaps_stuff(found, settings)]
+    return _info(root, found, chosen, splits, tuple(notes))
 
 
 def is_dataset(path: Path) -> bool:
@@ -151,6 +155,21 @@ def _tasks(found: Found) -> tuple[Task, ...]:
 
 def _outlines_of_stuff(found: Found) -> bool:
     return found.tasks == ("instance",) and not all(found.labels.isthing)
+
+
+def _unread_settings(root: Path) -> list[str]:
+    """A file that somebody wrote and nothing reads."""
+    strays = [str(folder / FILE_NAME) for folder in subfolders(root) if (folder / FILE_NAME).is_file()]
+    return [f"{stray} is not read; what holds for the data lies in {root / FILE_NAME}" for stray in strays]
+
+
+def _perhaps_stuff(found: Found, settings: Settings) -> list[str]:
+    """Outlines with the names of what cannot be counted, where nobody has said what they are."""
+    names = [name for name in found.labels.names if name.lower() in _OFTEN_STUFF]
+    if found.tasks != ("instance",) or settings.things or settings.stuff or settings.declared_kinds or not names:
+        return []
+    listed = ", ".join(f'"{name}"' for name in names)
+    return [f"every class is taken for objects; if {names[0]} is stuff, {FILE_NAME} says so: stuff = [{listed}]"]
 
 
 def _as_they_lie(root: Path, splits: dict[str, list[Record]]) -> dict[str, list[Record]]:

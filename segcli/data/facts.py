@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -15,14 +16,15 @@ from segcli.codecs.rle import RLE
 from segcli.data.coco_instance import InstanceReader
 from segcli.data.coco_panoptic import PanopticReader
 from segcli.data.dataset import Dataset, open_split
-from segcli.data.glance import Glance, glance
-from segcli.data.objects import overlapping, rles_of, turned, unknown_pixels
+from segcli.data.glance import glance
+from segcli.data.objects import overlapping, rles_of, unknown_pixels
 from segcli.data.records import DatasetInfo, Fault, Reader, Record, Stated
+from segcli.data.rotation import read_truth
 from segcli.data.rows import remembered_rows
 from segcli.data.truth import MapTruth, Polygons, ShapeTruth, Truth, Window
 from segcli.errors import InputError, UsageError
 
-_VERSION = 1
+_VERSION = 2
 _SAME = 0.9  # two objects of a class with this IoU are one that was drawn twice
 _OVERLAP_SHARE, _OVERLAP_PIXELS = 0.05, 10  # less of the smaller object is two outlines that touch
 _OUT = 1.0  # pixels that a polygon may reach beyond the image by rounding
@@ -127,30 +129,6 @@ def look(dataset: Dataset, record: Record) -> Facts:
     return Facts(seen.size, present, void, overlaps, thumb, faults)
 
 
-def read_truth(reader: Reader, record: Record, seen: Glance) -> tuple[Truth, list[Fault]]:
-    """The objects on the upright image, also if they were drawn on it as it is stored; and that this was so.
-
-    It shows where width and height change places. In a picture that is upside down or mirrored, in a square one, and in
-    fractions of a side (YOLO), both ways fit.
-    """
-    try:
-        return reader.read(record, seen.size), []
-    except InputError:
-        if seen.stored_size == seen.size:
-            raise
-        try:
-            truth = reader.read(record, seen.stored_size)
-        except (InputError, UsageError):
-            truth = None
-        if truth is None:
-            raise
-    message = (
-        f"{record.image}: shown turned by its EXIF tag ({seen.orientation}), its masks are not; "
-        "turn the masks or remove the tag"
-    )
-    return turned(truth, seen.orientation), [Fault("rotation", message)]
-
-
 # ------------------------------------------------------------------------------------------------------- one by one
 
 
@@ -193,7 +171,10 @@ class _Object:
         slack = 0.5 if self.polygons is None else max(2.0, 0.5 * outline, 0.01 * self.area)
         low, high = min(drawn, self.area) - slack, max(drawn, self.area) + slack
         if stated.area is not None and not low <= stated.area <= high:
-            yield Fault("area", f"{self.where}: area {stated.area:g} in the file, {self.area} pixels in its mask")
+            box_area = stated.box is not None and math.isclose(stated.area, stated.box[2] * stated.box[3], abs_tol=1)
+            whose = " (its box's)" if box_area else ""
+            area = f"area {stated.area:g} in the file{whose}"
+            yield Fault("area", f"{self.where}: {area}, {self.area} pixels in its mask")
         if stated.box is None:
             return
         boxes = [np.array([x, y, x + w, y + h])]

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from segcli.data.check import KINDS, CheckReport, Finding
-from segcli.data.facts import read_truth, twins
+from segcli.data.facts import twins
 from segcli.data.glance import glance
 from segcli.data.objects import rles_of
 from segcli.data.records import DatasetInfo, Reader, Record
+from segcli.data.rotation import read_truth
 from segcli.data.truth import MapTruth, ShapeTruth, Truth
-from segcli.errors import InputError
 
 _LEFT_OUT = ("unreadable", "labels", "all-void")
 
@@ -33,8 +33,8 @@ def mended(info: DatasetInfo, report: CheckReport) -> DatasetInfo:
                 splits[split].append(record)
             seen.add(record.image)
     kept = {split: records for split, records in splits.items() if records}
-    cut = {finding.file for finding in report.of_kind("off-image") if finding.file}
-    return replace(info, splits=kept, reader=MendingReader(info.reader, frozenset(cut)))
+    cut, turned = (frozenset(f.file for f in report.of_kind(kind) if f.file) for kind in ("off-image", "rotation"))
+    return replace(info, splits=kept, reader=MendingReader(info.reader, cut, turned))
 
 
 def unmended(report: CheckReport) -> list[Finding]:
@@ -49,10 +49,11 @@ def unmended(report: CheckReport) -> list[Finding]:
 @dataclass(frozen=True)
 class MendingReader:
     """Reads as another reader does, without objects that have no pixel or are drawn twice. cut: images with polygons
-    that reach out of them, which become masks."""
+    that reach out of them, which become masks. turned: images whose masks were drawn on them as they are stored."""
 
     reader: Reader
     cut: frozenset[str]
+    turned: frozenset[str]
 
     def files(self, record: Record) -> list[Path]:
         """Those of the other reader."""
@@ -60,10 +61,10 @@ class MendingReader:
 
     def read(self, record: Record, size: tuple[int, int]) -> Truth:
         """The objects that are left, on the upright image."""
-        try:
-            truth = self.reader.read(record, size)
-        except InputError:  # drawn on the image as it is stored, perhaps
+        if record.image in self.turned:
             truth, _ = read_truth(self.reader, record, glance(Path(record.image)))
+        else:
+            truth = self.reader.read(record, size)
         return truth if isinstance(truth, MapTruth) else self._without_waste(truth, record)
 
     def _without_waste(self, truth: Truth, record: Record) -> ShapeTruth:

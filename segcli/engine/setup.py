@@ -189,7 +189,7 @@ def plan_schedule(
         raise UsageError("how long? give --max-steps or --epochs")
     lr = scaled_lr(table.lr, table.reference_batch, batch)
     parts = f"{table.batch} × {table.accumulate} accumulated × {ranks.size} devices"
-    say(f"batch: {batch} images a step ({parts}); {steps} steps, {steps * batch / images:.1f} epochs")
+    say(f"images a step: {batch} ({parts}); steps: {steps}, which are {steps * batch / images:.1f} epochs")
     changed = (
         f", scaled from {table.lr:g} at {table.reference_batch} images with the square root" if lr != table.lr else ""
     )

@@ -40,7 +40,7 @@ def from_checkpoint(ref: str, spec: InferenceSpec, queries: int | None, progress
     notes = []
     if old.labels.names != spec.labels.names:
         notes.append(
-            f"class layer made anew for {len(spec.labels)} classes ({loaded.name} has {len(old.labels)} others)"
+            f"class layer made anew; number of classes: {len(spec.labels)} ({loaded.name} has {len(old.labels)} others)"
         )
         model.head.fresh_classes(len(spec.labels))  # type: ignore[operator,union-attr]  # every head has it
         config = with_classes(config, len(spec.labels))

@@ -212,6 +212,26 @@ def turned(root: Path) -> str:
     return str(name)
 
 
+def tagged(orientation: int) -> Callable[[Path], str]:
+    """A tag that turns the picture to another one of the same size, for everybody but the JSON."""
+
+    def plant(root: Path) -> str:
+        raw = json.loads((root / "instances_train.json").read_text())
+        largest = max((row for row in raw["annotations"] if not row["iscrowd"]), key=lambda row: row["area"])
+        name = next(i["file_name"] for i in raw["images"] if i["id"] == largest["image_id"])
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        with Image.open(root / "images" / name) as image:
+            image.convert("RGB").save(root / "images" / name, exif=exif, quality=95)
+        return str(name)
+
+    return plant
+
+
+def box_area(row: dict[str, Any]) -> None:
+    row["area"] = row["bbox"][2] * row["bbox"][3]
+
+
 def far_out(row: dict[str, Any]) -> None:
     row["segmentation"][0][0] += 5000
 
@@ -265,6 +285,7 @@ PLANTED = [
     Planted("panoptic box", "facade", segment(set_row(bbox=[0, 0, 5, 5])), "box", "bbox 0, 0, 5, 5"),
     Planted("panoptic image without annotation", "facade", rows("panoptic", without_annotation), "unannotated", "1 images"),
     Planted("area", "coco", annotation(set_row(area=5)), "area", "area 5 in the file"),
+    Planted("area of the box", "coco", annotation(box_area), "area", "in the file (its box's), "),
     Planted("box in corners, not sides", "coco", annotation(lambda row: row.update(bbox=[row["bbox"][0] + 40, 1, 2, 3])), "box", "bbox"),
     Planted("polygon far out", "coco", annotation(far_out), "off-image", "out of the image", ("area", "box", "overlap")),
     Planted("polygon outside", "coco", annotation(outside), "off-image", "lies outside"),
@@ -277,6 +298,8 @@ PLANTED = [
     Planted("leaked image", "nuclei", leak, "leakage", "show the same"),
     Planted("image in both splits", "coco", same_file, "leakage", "is in both"),
     Planted("turned by its tag", "coco", turned, "rotation", "EXIF tag (6)"),
+    Planted("upside down by its tag", "coco", tagged(3), "rotation", "EXIF tag (3), its masks are not (so says where"),
+    Planted("mirrored by its tag", "coco", tagged(2), "rotation", "EXIF tag (2), its masks are not (so says where"),
     Planted("more objects than queries", "nuclei", crowded, "crowded", "200 objects"),
     Planted("label without image", "nuclei", orphan, "orphan", "1 label maps without an image"),
 ]  # fmt: skip

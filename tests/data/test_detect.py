@@ -247,3 +247,17 @@ def test_an_all_void_map_is_an_image_without_objects(tmp_path: Path) -> None:
 def test_ranges_are_short() -> None:
     assert as_ranges([1, 2, 3, 7, 90, 91]) == "1–3, 7, 90–91"
     assert as_ranges([]) == ""
+
+
+def test_a_hint_where_stuff_may_be_meant_and_a_file_nobody_reads(tmp_path: Path) -> None:
+    _wall_with_a_window(tmp_path)
+    hint = 'every class is taken for objects; if wall is stuff, dataset.toml says so: stuff = ["wall"]'
+    assert hint in detect(tmp_path).notes
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train" / "dataset.toml").write_text('stuff = ["wall"]\n')
+    info = detect(tmp_path)
+    assert info.task == "instance"
+    stray, beside = tmp_path / "train" / "dataset.toml", tmp_path / "dataset.toml"
+    assert f"{stray} is not read; what holds for the data lies in {beside}" in info.notes
+    beside.write_text('things = ["wall", "window"]\n')
+    assert hint not in detect(tmp_path).notes

@@ -33,7 +33,7 @@ def _changed(queries: int | None, spec: InferenceSpec) -> tuple[set[str], tuple[
 def test_other_classes_change_the_class_layer_alone() -> None:
     changed, notes = _changed(None, _spec("cat", "dog"))
     assert changed == {"head.classifier.weight", "head.classifier.bias"}
-    assert notes == ("class layer made anew for 2 classes (facade has 10 others)",)
+    assert notes == ("class layer made anew; number of classes: 2 (facade has 10 others)",)
 
 
 def test_another_number_of_queries_changes_the_query_embeddings_alone() -> None:
