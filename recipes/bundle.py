@@ -1,8 +1,8 @@
-"""Take a trained model into the package: python recipes/bundle.py RUN NAME
+"""Take a trained model into the package: python recipes/bundle.py RUN/best NAME
 
-Reads RUN/best, stores it as fp16 in segcli/bundled/NAME (its README, written by hand, stays) with its label table, and
-prints the rows for weights.toml. A label table of the same classes stays as it is, and its colours become the model's.
-`--licence` is that of the weights.
+Reads the model's folder, stores it as fp16 in segcli/bundled/NAME (its README, written by hand, stays) with its label
+table, and prints the rows for weights.toml. A label table of the same classes stays as it is, and its colours become
+the model's. `--licence` is that of the weights.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from segcli.weights.checkpoint import load_model, save_model
 from segcli.weights.manifest import label_table, label_tables
 
 _SIZE = ("short", "long", "tile", "tile_for")
-_RULE = ("score", "overlap", "mask_min", "part_min")
+_RULE = ("score", "overlap", "mask_min", "part_min", "repeat_iou")
 PACKAGE = Path(__file__).resolve().parents[1] / "segcli"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("run", type=Path)
+    parser.add_argument("model", type=Path, help="RUN/best or RUN/last")
     parser.add_argument("name")
     parser.add_argument("--licence", required=True)
     parser.add_argument("--dataset", required=True, help="what the label table says of its source")
     arguments = parser.parse_args()
-    loaded = load_model(arguments.run / "best", "cpu", "fp32")
+    loaded = load_model(arguments.model, "cpu", "fp32")
     loaded.stored_dtype = torch.float16
     loaded.facts["licence"] = arguments.licence
     name = f"{arguments.name}_{len(loaded.spec.labels)}"

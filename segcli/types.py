@@ -167,6 +167,8 @@ class MergeRule:
     min_area: segments of this many pixels or fewer are dropped (DETR: 4).
     part_min: of a thing's mask, connected parts smaller than this share of its largest are dropped; 0 = none (every
         paper). The masks of small networks have specks away from the object, which spoil its box.
+    repeat_iou: of instances of one class, those whose mask has at least this IoU with a surer one are dropped; None =
+        none (every paper). Small networks find an object with several queries.
     instance_score: what `predict` shows of instances; files for evaluation are never thresholded.
     top_k: instances kept over query × class (detectron2's TEST.DETECTIONS_PER_IMAGE).
     instances: of every query and class, scored by class and mask ("pairs"), or every query with its best class, scored
@@ -179,6 +181,7 @@ class MergeRule:
     normalise: Literal["sigmoid", "softmax"] = "sigmoid"
     min_area: int = 0
     part_min: float = 0.0
+    repeat_iou: float | None = None
     instance_score: float = 0.5
     top_k: int = 100
     combine: Literal["padded", "photo"] | None = None
@@ -189,7 +192,9 @@ class MergeRule:
         if task == "panoptic":
             mask = "masks by argmax" if self.mask_min is None else f"mask ≥ {self.mask_min:g}"
             return f"score > {self.score:g}, overlap ≥ {self.overlap:g}, {mask}{self._parts()}"
-        return f"no threshold{self._parts() if task == 'instance' else ''}" if task in OBJECT_TASKS else "none"
+        repeats = "" if self.repeat_iou is None else f", without repeats (IoU {self.repeat_iou:g})"
+        cleaned = self._parts() + repeats if task == "instance" else ""
+        return f"no threshold{cleaned}" if task in OBJECT_TASKS else "none"
 
     def _parts(self) -> str:
         if self.part_min == 1:

@@ -367,3 +367,21 @@ def test_the_specks_of_a_thing_go_and_those_of_stuff_stay() -> None:
     assert stuff[9:11, 12:14].any()
     assert np.array_equal(maps(0.05)[0], thing)  # the speck is a tenth
     assert coarse[0, 0, 1, 12] == 2.0  # the network's answer stays for other rules
+
+
+def test_an_instance_that_repeats_a_surer_one_goes() -> None:
+    """Three queries: an object, the same again but for a column and less sure, and as much of it for another class."""
+    coarse = torch.full((1, 3, 16, 16), -6.0)
+    coarse[0, :, 2:12, 2:12] = 6.0
+    coarse[0, 1, :, 11:] = -6.0
+    classes = torch.zeros(1, 3, K + 1)
+    classes[0, 0, 0], classes[0, 1, 0], classes[0, 2, 1] = 9.0, 5.0, 7.0
+    pred, frame = QueryPredictions(classes, DenseMasks(coarse)), Frame((16, 16), (64, 64), (64, 64))
+
+    def labels(repeat_iou: float | None) -> list[int]:
+        rule = MergeRule(repeat_iou=repeat_iou)
+        return postprocess.instance(pred, 0, frame, LABELS, rule, min_score=0.5).labels.tolist()
+
+    assert labels(None) == [0, 1, 0]
+    assert labels(0.95) == [0, 1, 0]
+    assert labels(0.8) == [0, 1]

@@ -67,7 +67,7 @@ class Protocol:
             facts["rule"] |= {"normalise": rule.normalise, "min_area": rule.min_area, "part_min": rule.part_min}
         elif task in OBJECT_TASKS:
             facts |= {"score": "no threshold", "instances": rule.top_k, "max_dets": self.max_dets}
-            facts |= {"part_min": rule.part_min} if task == "instance" else {}
+            facts |= {"part_min": rule.part_min, "repeat_iou": rule.repeat_iou} if task == "instance" else {}
         else:
             where = "the padded input" if self.spec.combine_padded else "the photo"
             facts |= {"rule": {"normalise": rule.normalise}, "combined at": f"the size of {where}"}

@@ -9,6 +9,7 @@ from torch import Tensor
 from segcli.codecs.rle import RLE, from_runs
 from segcli.layers.resample import extremes
 from segcli.postprocess.parts import main_parts
+from segcli.postprocess.repeats import without_repeats
 from segcli.postprocess.tiles import Grid, class_probabilities, coarse_logits, one_thread
 from segcli.segments import Segments
 from segcli.types import Frame, LabelSet, MergeRule, QueryPredictions
@@ -22,7 +23,7 @@ def instance(
     The `rule.top_k` best of query × class, or every query with its best class (`rule.instances`); then the things among
     them. A mask is where the logit is above 0, without its specks (`main_parts`); the score is the class probability,
     times the mask's mean probability for pairs. Those below `min_score` are left out; with 0 all come, as files for
-    evaluation need them.
+    evaluation need them; so are repeats of better ones (`rule.repeat_iou`).
     """
     probabilities = class_probabilities(pred, index)[:, :-1]
     class_scores, queries, classes = _ranked(probabilities, rule)
@@ -39,7 +40,7 @@ def instance(
         scores = class_scores * torch.tensor(means, dtype=torch.float32)[which]
     order = scores.sort(descending=True, stable=True).indices
     order = order[scores[order] >= min_score]
-    return Segments(
+    found = Segments(
         task="instance",
         size=frame.original,
         label_set=labels,
@@ -48,6 +49,7 @@ def instance(
         rles=tuple(rles[k] for k in which[order].tolist()),
         best_score=float(probabilities[:, labels.isthing].max()) if any(labels.isthing) else 0.0,
     )
+    return found if rule.repeat_iou is None else without_repeats(found, rule.repeat_iou)
 
 
 def _ranked(probabilities: Tensor, rule: MergeRule) -> tuple[Tensor, Tensor, Tensor]:

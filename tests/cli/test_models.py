@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from segcli.cli import app
 from segcli.engine import verify
 from segcli.types import Label, LabelSet
 from segcli.weights import download, golden
+from segcli.weights import manifest as manifest_module
 from segcli.weights.manifest import manifest
 from segcli.weights.verified import verifications
 from tests.engine.scored import write_scored
@@ -147,6 +149,29 @@ def test_the_published_metric_is_measured_and_kept(
     monkeypatch.setattr(verify, "TOLERANCE", 100.0)
     assert run("verify", "facade", "--data", str(data)).exit_code == 0
     assert verifications()["facade"].passed
+
+
+def test_the_average_over_sizes_is_measured_apart_and_kept_beside(
+    fake: FakeLoaded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SEGCLI_VERIFIED", str(tmp_path / "verified.json"))
+    monkeypatch.setitem(verify._IMAGES, "105 facade photographs", 2)
+    data = write_scored(tmp_path / "data", 2)
+    result = run("verify", "facade", "--data", str(data), "--tta")
+    assert result.exit_code == 2
+    assert "no number of facade is published that averages over sizes; leave out --tta (PQ)" in result.stderr
+    entry = replace(manifest()["facade"], metrics={"mIoU": 1.0, "mIoU (ms+flip)": 2.0})
+    monkeypatch.setitem(manifest_module._spellings(), "facade", entry)
+    monkeypatch.setattr(verify, "TOLERANCE", 100.0)
+    result = run("verify", "facade", "--data", str(data))
+    assert "Not measured: mIoU (ms+flip) (with --tta)." in result.stdout
+    one = verifications()["facade"]
+    assert run("verify", "facade", "--data", str(data), "--tta").exit_code == 0
+    both = verifications()["facade"]
+    assert [row.metric for row in both.metrics] == ["mIoU", "mIoU (ms+flip)"]
+    assert both.metrics[0] == one.metrics[0]
+    assert both.passed
+    assert set(both.protocol) == {"semantic", "mIoU (ms+flip)"}
 
 
 def test_other_data_says_nothing_about_published_numbers(fake: FakeLoaded, tmp_path: Path) -> None:
