@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from segcli.codecs.image import read_image
-from segcli.data.objects import joined, painted
+from segcli.data.objects import gathered, joined, painted
 from segcli.data.records import DatasetInfo, Reader, Record
 from segcli.data.truth import NOTHING, VOID, MapTruth, ShapeTruth, Truth, Window
 from segcli.errors import UsageError
@@ -141,19 +141,7 @@ def for_task(truth: Truth, task: Task, labels: LabelSet, *, as_listed: bool = Fa
     semantic segmentation everything is) unless `as_listed`; classes the task does not have are left out.
     """
     index_of = {label.id: index for index, label in enumerate(labels)}
-    joined: dict[int, int] = {}  # class -> the object that collects it
-    new_labels: list[int] = []
-    segment = np.full(len(truth.labels), -1, dtype=np.int64)
-    for position, label_id in enumerate(truth.labels.tolist()):
-        index = index_of.get(label_id)
-        if index is None:
-            continue
-        collected = task == "semantic" or (task == "panoptic" and not as_listed and not labels[index].isthing)
-        if collected and index in joined:
-            segment[position] = joined[index]
-            continue
-        segment[position] = len(new_labels)
-        if collected:
-            joined[index] = len(new_labels)
-        new_labels.append(index)
-    return truth.relabelled(np.array(new_labels, dtype=np.int64), segment)
+    classes = [index_of.get(label_id) for label_id in truth.labels.tolist()]
+    stuff = {index for index, label in enumerate(labels) if not label.isthing}
+    once = set(index_of.values()) if task == "semantic" else stuff if task == "panoptic" and not as_listed else set()
+    return truth.relabelled(*gathered(classes, once))

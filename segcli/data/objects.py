@@ -5,7 +5,7 @@ Compact whatever the image's size and however many objects overlap: nothing here
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -112,18 +112,28 @@ def painted(truth: Truth) -> Painted:
 
 def joined(truth: MapTruth, stuff: Collection[int]) -> MapTruth:
     """The same map with each class of stuff (dataset ids) as one segment, however many regions were drawn."""
-    first: dict[int, int] = {}
-    labels: list[int] = []
-    segment = np.empty(len(truth.labels), dtype=np.int64)
-    for index, label in enumerate(truth.labels.tolist()):
-        if label in first:
-            segment[index] = first[label]
+    return truth.relabelled(*gathered(truth.labels.tolist(), stuff))
+
+
+def gathered(classes: Sequence[int | None], once: Collection[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Objects of which those of a class in `once` become one, and those of no class go.
+
+    Returns (the classes of those that are left, int64 [M]; which of them each object becomes, or −1, int64 [N]).
+    """
+    place: dict[int, int] = {}
+    left: list[int] = []
+    becomes = np.full(len(classes), -1, dtype=np.int64)
+    for number, index in enumerate(classes):
+        if index is None:
             continue
-        segment[index] = len(labels)
-        if label in stuff:
-            first[label] = len(labels)
-        labels.append(label)
-    return truth.relabelled(np.array(labels, dtype=np.int64), segment)
+        if index in place:
+            becomes[number] = place[index]
+            continue
+        becomes[number] = len(left)
+        if index in once:
+            place[index] = len(left)
+        left.append(index)
+    return np.array(left, dtype=np.int64), becomes
 
 
 def turned(truth: Truth, orientation: int) -> Truth:
