@@ -50,7 +50,7 @@ def test_tiles_that_are_not_kept_are_named() -> None:
     changed, notes = _changed(None, replace(load_model(START, "cpu", "fp32").spec, size=InputSize()))
     assert not changed
     assert notes == (
-        "facade predicts in tiles, this run learns images as a whole; --tile 300 --short-side 384 goes on with its own",
+        "facade predicts in tiles, this run learns images as a whole; --tile 320 --short-side 416 goes on with its own",
     )
 
 
