@@ -109,7 +109,7 @@ def check(
     if as_json:
         console.json_document(findings_as_json(info, report))
     elif not quiet:
-        show_findings(report, LINES)
+        show_findings(report, info.task, LINES)
     if fix is not None:
         _fix(say, data, info, report, fix, threads)
     if strict and report.findings:

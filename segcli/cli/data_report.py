@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from segcli import console
 from segcli.console import Column, Console
+from segcli.types import OBJECT_TASKS, Task
 
 if TYPE_CHECKING:
     from segcli.data.check import CheckReport, Finding
@@ -32,11 +33,12 @@ def findings_as_json(info: DatasetInfo, report: CheckReport) -> dict[str, Any]:
     }
 
 
-def show_findings(report: CheckReport, most: int) -> None:
+def show_findings(report: CheckReport, task: Task, most: int) -> None:
     """The splits, then a table of what was found, then up to `most` examples of each kind."""
     from segcli.data.check import KINDS
 
-    numbers = ("images", "unusable", "objects", "empty", "void")
+    counted = "objects" if task in OBJECT_TASKS else "segments"  # stuff is counted too, once an image
+    numbers = ("images", "unusable", counted, "empty", "void")
     rows = [
         [s.name, f"{s.images:,}", f"{s.unusable:,}", f"{s.objects:,}", f"{s.empty:,}", f"{s.void:.1%}"]
         for s in report.splits
