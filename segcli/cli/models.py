@@ -104,13 +104,25 @@ def show(name: NameArgument, as_json: JsonOption = False) -> None:
         ("tasks", ", ".join(entry.tasks)),
         ("classes", described if entry.labels else "as the checkpoint names them"),
         ("test size", entry.size.in_words()),
-        ("merge rule", entry.rule.in_words("panoptic")),
+        ("merge rule", _rule(entry)),
         (entry.status, f"{metrics or '-'}{f' on {entry.measured}' if entry.measured else ''}"),
     ]
     if here := verifications().get(entry.name):
         own = ", ".join(f"{m.metric} {m.measured:.2f} ({m.difference:+.2f})" for m in here.metrics)
         rows.append(("measured here", f"{own} on {here.data['images']} images, {here.date}"))
     console.table([Column("Fact"), Column("Value")], rows + ([("note", entry.note)] if entry.note else []))
+
+
+def _rule(entry: ManifestEntry) -> str:
+    """How its queries become what predict shows, of panoptic segments if it makes some."""
+    from segcli.types import OBJECT_TASKS
+
+    if "panoptic" in entry.tasks:
+        return entry.rule.in_words("panoptic")
+    if entry.tasks[0] in OBJECT_TASKS:
+        shown = f"score ≥ {entry.rule.instance_score:g}"
+        return entry.rule.in_words(entry.tasks[0]).replace("no threshold", shown)
+    return "argmax of the classes' scores"
 
 
 def _shipped(entry: ManifestEntry) -> str:
@@ -209,14 +221,18 @@ def verify(
     entry = files.entry if files else hub.known(name.partition("@")[0])
     known = golden.golden_values()
     values = known.get(entry.name) if entry else None
+    if tta and data is None:
+        raise UsageError("--tta is about the published metric; name its data with --data DIR")
+    if data is not None and not data.is_dir():
+        raise UsageError(f"{data}: no such folder; --data names the dataset of the published numbers")
     if entry is None or (values is None and data is None):
         raise UsageError(
             f"no outputs of {name} are published; they are of {', '.join(known)}"
             + (f"; give --data DIR with {entry.measured}, to measure {entry.headline}" if entry else "")
         )
-    if tta and data is None:
-        raise UsageError("--tta is about the published metric; name its data with --data DIR")
     measured = data is not None and _is_dataset(data)
+    if data is not None and not measured and values is None:
+        raise UsageError(f"{data}: no dataset in it, but {entry.headline} was measured on {entry.measured}")
     shown = None
     if values is not None and (photo is not None or not measured or _photo_in(golden.photo(), data)):
         shown = _golden_photo(golden.photo(), photo, data)
@@ -263,13 +279,17 @@ def _check_metric(
             screen.step()
         documents = evaluation.finish()
     found = verification(entry, evaluation, documents)
+    expected, images = expected_images(entry), evaluation.scores.images
+    complete = expected in (None, images)
     columns = [Column("Metric"), *(Column(head, numeric=True) for head in ("Published", "Measured", "Difference"))]
     rows = [(m.metric, f"{m.published:.1f}", f"{m.measured:.2f}", f"{m.difference:+.2f}") for m in found.metrics]
     console.table(
         [*columns, Column(f"Within {TOLERANCE}")],
-        [(*row, "yes" if m.agrees else "NO") for row, m in zip(rows, found.metrics, strict=True)],
+        [
+            (*row, ("yes" if m.agrees else "NO") if complete else "-")
+            for row, m in zip(rows, found.metrics, strict=True)
+        ],
     )
-    images = evaluation.scores.images
     console.result(f"Published on {entry.measured}; measured on {images} images of {found.data['root']}.")
     for task in documents:
         console.result(f"Protocol, {task}: {evaluation.in_words(task)}")
@@ -279,8 +299,8 @@ def _check_metric(
         console.result(f"Not measured: {listed}.")
     for reason in evaluation.failed:
         console.error(f"left out: {reason}")
-    if (expected := expected_images(entry)) not in (None, images):
-        console.warning(f"{entry.measured} has {expected} images, not {images}: nothing can be said, nothing is kept")
+    if not complete:
+        console.warning(f"{entry.measured}: that is {expected} images, not {images}; nothing can be said, or kept")
         return False
     console.result(f"Kept in {keep(found)}.")
     return found.metrics[0].agrees

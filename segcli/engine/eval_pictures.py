@@ -186,9 +186,8 @@ class EvalPictures:
                 figures["precision_recall"] = precision_recall(overall, curves, "Precision against recall")
         if self._bins[0].any():
             counts, hits, scores = self._bins
-            of = "pixels of the network" if self.task == "semantic" else unit
             what = "share of pixels of the right class" if self.task == "semantic" else "share that matches (IoU 0.5)"
-            figures["calibration"] = calibration(counts, hits, scores, "Calibration", what, of)
+            figures["calibration"] = calibration(counts, hits, scores, "Calibration", what, unit)
         return figures
 
 

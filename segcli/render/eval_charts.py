@@ -144,7 +144,7 @@ def calibration(counts: np.ndarray, hits: np.ndarray, scores: np.ndarray, title:
         bottom.set_yscale("symlog" if crowded else "linear")
         bottom.set_ylim(bottom=0)
         bottom.set_xlabel("score")
-        bottom.set_ylabel(f"{unit} (log from 1)" if crowded else unit)
+        bottom.set_ylabel(f"{unit}\n(log from 1)" if crowded else unit)
     return picture
 
 

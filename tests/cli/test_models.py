@@ -136,7 +136,7 @@ def test_the_published_metric_is_measured_and_kept(
     data = write_scored(tmp_path / "data")
     result = run("verify", "facade", "--data", str(data))
     assert result.exit_code == 1
-    assert "105 facade photographs has 105 images, not 5: nothing can be said, nothing is kept" in result.stderr
+    assert "105 facade photographs: that is 105 images, not 5; nothing can be said, or kept" in result.stderr
     monkeypatch.setitem(verify._IMAGES, "105 facade photographs", 5)
     result = run("verify", "facade", "--data", str(data))
     assert result.exit_code == 1
@@ -172,6 +172,19 @@ def test_the_average_over_sizes_is_measured_apart_and_kept_beside(
     assert both.metrics[0] == one.metrics[0]
     assert both.passed
     assert set(both.protocol) == {"semantic", "mIoU (ms+flip)"}
+
+
+def test_verify_of_nothing_is_a_mistake(tmp_path: Path) -> None:
+    """A script that names its data wrongly must not pass."""
+    result = run("verify", "facade", "--data", str(tmp_path / "none"))
+    assert (result.exit_code, "no such folder" in result.stderr) == (2, True)
+    result = run("verify", "facade", "--data", str(tmp_path))
+    assert (result.exit_code, "no dataset in it, but PQ" in result.stderr) == (2, True)
+
+
+def test_the_rule_that_is_shown_is_of_the_model_s_task() -> None:
+    assert "score ≥ 0.85, largest part only, without repeats (IoU 0.8)" in run("show", "nuclei").stdout
+    assert "score > 0.8, overlap ≥ 0.8, mask ≥ 0.5" in run("show", "swin-tiny-coco-panoptic").stdout
 
 
 def test_other_data_says_nothing_about_published_numbers(fake: FakeLoaded, tmp_path: Path) -> None:

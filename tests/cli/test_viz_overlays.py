@@ -15,6 +15,7 @@ from typer.testing import CliRunner, Result
 
 from segcli.cli import app
 from tests.cli.conftest import Predict, photo
+from tests.engine.scored import write_scored
 
 Viz = Callable[..., Result]
 TINTED = 30  # of 255, at least, where a segment is drawn
@@ -115,6 +116,12 @@ def test_truth_beside_prediction_beside_errors(predict: Predict, viz: Viz, how: 
     green, dark = errors[10, 10], errors[44, 10]
     assert green[1] > green[0]  # right
     assert dark.max() < 80  # void
+
+
+def test_data_without_anything_to_train_on_is_shown(viz: Viz, tmp_path: Path) -> None:
+    data = write_scored(tmp_path / "data", 2)
+    assert viz("overlays", str(data), "--out", str(tmp_path / "out")).exit_code == 0
+    assert len(list((tmp_path / "out").iterdir())) == 2
 
 
 def test_truth_is_found_in_the_split_that_holds_the_predictions(predict: Predict, viz: Viz) -> None:
