@@ -82,7 +82,7 @@ class Explanation:
     def headings(self) -> list[tuple[str, bool]]:
         """(heading, whether it is a number) of the table's columns."""
         name = self.plain.name
-        return [("if …", False), (name, True), ("gain", True), ("concerns", True), (f"{name}, all up to here", True)]
+        return [("if …", False), (name, True), ("gain", True), ("how many", True), (f"{name}, all up to here", True)]
 
     def rows(self) -> list[tuple[str, str, str, str, str]]:
         """The table, for a person."""
