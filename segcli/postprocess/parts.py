@@ -12,11 +12,12 @@ def main_parts(logits: Tensor, things: Tensor, share: float, least: float = 0.5)
     """Coarse logits [N, h, w] of masks, those of things (bool [N]) without the specks away from them -> [N, h, w].
 
     A mask is where its probability is above `least`. Its connected parts (by corners too, so that resizing cannot mix
-    one that goes with one that stays) that are smaller than `share` of the largest are mirrored to below it.
+    one that goes with one that stays) that are smaller than `share` of the largest are mirrored to below it. Overwrites
+    `logits`.
     """
     if not share:
         return logits
-    cv2, logits = opencv(), logits.clone(memory_format=torch.contiguous_format)
+    cv2 = opencv()
     level = float(torch.tensor(least).logit())
     for index in things.nonzero().flatten().tolist():
         mask = logits[index].numpy()
