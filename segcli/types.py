@@ -194,7 +194,11 @@ class MergeRule:
             return f"score > {self.score:g}, overlap ≥ {self.overlap:g}, {mask}{self._parts()}"
         repeats = "" if self.repeat_iou is None else f", without repeats (IoU {self.repeat_iou:g})"
         cleaned = self._parts() + repeats if task == "instance" else ""
-        return f"no threshold{cleaned}" if task in OBJECT_TASKS else "none"
+        return f"no threshold{cleaned}" if task in OBJECT_TASKS else "class by argmax"
+
+    def shown_in_words(self, task: Task) -> str:
+        """The same of what predict shows."""
+        return self.in_words(task).replace("no threshold", f"score ≥ {self.instance_score:g}")
 
     def _parts(self) -> str:
         if self.part_min == 1:

@@ -104,25 +104,13 @@ def show(name: NameArgument, as_json: JsonOption = False) -> None:
         ("tasks", ", ".join(entry.tasks)),
         ("classes", described if entry.labels else "as the checkpoint names them"),
         ("test size", entry.size.in_words()),
-        ("merge rule", _rule(entry)),
+        ("merge rule", entry.rule.shown_in_words(entry.tasks[0])),
         (entry.status, f"{metrics or '-'}{f' on {entry.measured}' if entry.measured else ''}"),
     ]
     if here := verifications().get(entry.name):
         own = ", ".join(f"{m.metric} {m.measured:.2f} ({m.difference:+.2f})" for m in here.metrics)
         rows.append(("measured here", f"{own} on {here.data['images']} images, {here.date}"))
     console.table([Column("Fact"), Column("Value")], rows + ([("note", entry.note)] if entry.note else []))
-
-
-def _rule(entry: ManifestEntry) -> str:
-    """How its queries become what predict shows, of panoptic segments if it makes some."""
-    from segcli.types import OBJECT_TASKS
-
-    if "panoptic" in entry.tasks:
-        return entry.rule.in_words("panoptic")
-    if entry.tasks[0] in OBJECT_TASKS:
-        shown = f"score ≥ {entry.rule.instance_score:g}"
-        return entry.rule.in_words(entry.tasks[0]).replace("no threshold", shown)
-    return "argmax of the classes' scores"
 
 
 def _shipped(entry: ManifestEntry) -> str:

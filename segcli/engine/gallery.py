@@ -15,7 +15,7 @@ import numpy as np
 
 from segcli.codecs.image import MAX_PIXELS, read_image
 from segcli.data.dataset import Dataset, open_split
-from segcli.data.detect import detect, is_dataset
+from segcli.data.detect import detect_for_checking, is_dataset
 from segcli.data.records import DatasetInfo
 from segcli.engine.colours import in_colours_of
 from segcli.engine.match_predictions import match
@@ -177,15 +177,9 @@ def of_predictions(path: Path, photos: Path | None, task: Task | None) -> Galler
     return Gallery("overlay", items, predictions.labels, predictions.task != "semantic", notes, failed)
 
 
-def _open(path: Path, task: Task | None) -> DatasetInfo:
-    """A dataset as training divides it, or as it lies if there is nothing to train on: it is to be looked at."""
-    info = detect(path, task=task, training=False)
-    return detect(path, task=task) if info.splits.keys() & {"train", "all"} else info
-
-
 def of_truth(path: Path, task: Task | None, split: str | None) -> Gallery:
     """What is annotated in a dataset. Raises UsageError as `detect` does, and for a split that is not there."""
-    info = _open(path, task)
+    info = detect_for_checking(path, task=task)
     dataset = open_split(info, chosen_split(info, split))
 
     def read(number: int) -> Shown:
@@ -215,7 +209,7 @@ def predictions_beside_truth(path: Path, truth: Path, task: Task | None, split: 
     """
     broken: list[InputError] = []
     predictions = open_predictions(path, task, thresholded=True, broken=broken.append)
-    info = _open(truth, task or predictions.task)
+    info = detect_for_checking(truth, task=task or predictions.task)
     splits = [split] if split else list(info.splits)
     matches = [match(predictions, info, name, may_be_none=split is None) for name in splits]
     info = in_colours_of(predictions.labels, info, matches[0].classes)
@@ -248,7 +242,7 @@ def model_beside_truth(
     Raises UsageError: data that cannot be read, classes that are not the data's; InputError: a photo that the data does
     not have.
     """
-    info = _open(truth, task)
+    info = detect_for_checking(truth, task=task)
     find, scored = _predictor(loaded, info.task)
     classes = match_classes(loaded.spec.labels, info.source_labels, loaded.name, info.task)
     info = in_colours_of(loaded.spec.labels, info, classes)

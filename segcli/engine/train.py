@@ -283,8 +283,8 @@ class Run:
         found = SweepReport(
             measure="PQ" if self._task == "panoptic" else "F1 at IoU 0.5",
             value=best.measure,
-            thresholds=_swept(self._task, best.rule),
-            tried=tuple((_swept(self._task, finding.rule), finding.measure) for finding in findings),
+            thresholds=best.rule.shown_in_words(self._task),
+            tried=tuple((finding.rule.shown_in_words(self._task), finding.measure) for finding in findings),
         )
         self.folder.append(
             {"kind": "sweep", "step": self.learner.step, "measure": found.measure, "value": found.value}
@@ -317,11 +317,6 @@ def _report(step: int, finding: Finding, task: Task, seconds: float, is_best: bo
 
 
 _NAMES = {"panoptic": "PQ", "instance": "AP", "semantic": "mIoU", "detect": "box AP"}
-
-
-def _swept(task: Task, rule: MergeRule) -> str:
-    words = rule.in_words(task)
-    return words if task == "panoptic" else words.replace("no threshold", f"score ≥ {rule.instance_score:g}")
 
 
 def autocast_of(recipe: Recipe, device: torch.device) -> torch.dtype | None:

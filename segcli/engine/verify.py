@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from segcli.weights.checkpoint import LoadedModel
 
 TOLERANCE = 0.1  # points: published numbers have one decimal, and kernels differ
-_MEASURED: dict[str, tuple[Task, str]] = {  # published metric -> the task it is of, and its name there
-    "PQ": ("panoptic", "PQ"),
-    "AP": ("instance", "AP"),
-    "AP50": ("instance", "AP50"),
-    "box AP": ("detect", "box AP"),
-    "mIoU": ("semantic", "mIoU"),
+_TASK_OF: dict[str, Task] = {
+    "PQ": "panoptic",
+    "AP": "instance",
+    "AP50": "instance",
+    "box AP": "detect",
+    "mIoU": "semantic",
+    AVERAGED: "semantic",
 }
-_AVERAGED: dict[str, tuple[Task, str]] = {AVERAGED: ("semantic", "mIoU")}  # over sizes and mirror images
 _IMAGES = {  # of the data in `measured` of weights.toml; on fewer the number is another
     "COCO val2017": 5000,
     "ADE20K val": 2000,
@@ -38,13 +38,17 @@ _IMAGES = {  # of the data in `measured` of weights.toml; on fewer the number is
 }
 
 
+def _numbers(entry: ManifestEntry, tta: bool) -> list[str]:
+    """The published metrics that segcli measures: of one scale, or of several."""
+    return [metric for metric in entry.metrics if metric in _TASK_OF and (metric == AVERAGED) == tta]
+
+
 def measurable(entry: ManifestEntry, *, tta: bool = False) -> tuple[Task, ...]:
     """The tasks that the published numbers are of: those of one scale, or with tta those of several.
 
     Raises UsageError if there are none.
     """
-    numbers = _AVERAGED if tta else _MEASURED
-    wanted = {numbers[metric][0] for metric in entry.metrics if metric in numbers}
+    wanted = {_TASK_OF[metric] for metric in _numbers(entry, tta)}
     if not wanted:
         what = "that averages over sizes; leave out --tta" if tta else "that segcli measures"
         raise UsageError(f"no number of {entry.name} is published {what} ({', '.join(entry.metrics) or '-'})")
@@ -88,13 +92,11 @@ def verification(
 ) -> Verification:
     """The published numbers beside the measured ones."""
     tta = evaluation.protocol is not None and evaluation.protocol.tta
-    numbers, metrics = _AVERAGED if tta else _MEASURED, []
-    for metric, published in entry.metrics.items():
-        if metric in numbers:
-            task, name = numbers[metric]
-            value = documents[task]["summary"][name]
-            measured = float("nan") if value is None else 100 * value
-            metrics.append(Measured(metric, published, measured, abs(measured - published) <= TOLERANCE + 1e-9))
+    metrics = []
+    for metric in _numbers(entry, tta):
+        published, value = entry.metrics[metric], documents[_TASK_OF[metric]]["summary"]["mIoU" if tta else metric]
+        measured = float("nan") if value is None else 100 * value
+        metrics.append(Measured(metric, published, measured, abs(measured - published) <= TOLERANCE + 1e-9))
     first = next(iter(documents.values()))
     complete = expected_images(entry) in (None, evaluation.scores.images)
     return Verification(
