@@ -31,7 +31,6 @@ class TrainScreen:
 
     def __init__(self, say: Console, out: Path, tensorboard: bool = False) -> None:
         self.say, self.out, self.why = say, out, ""
-        self.swept = False
         self._stack = ExitStack()
         self._renew: Any = None
         self._metric = "none yet"
@@ -129,7 +128,6 @@ class TrainScreen:
             )
 
     def _sweep(self, report: SweepReport) -> None:
-        self.swept = True
         self.say.note(
             f"thresholds: {report.thresholds} gives {report.measure} {percent(report.value)}, the best of "
             f"{len(report.tried)} tried; stored in best/"
@@ -143,8 +141,8 @@ class TrainScreen:
             )
             return
         early = " early, as nothing got better" if report.why == "patience" else ""
-        best = f", best {report.best}{', before the thresholds were chosen' * self.swept}" if report.best else ""
-        self.say.note(f"done{early} after {report.step} steps{best}")
+        final = f"; best/ has {report.final}" if report.final else ""
+        self.say.note(f"done{early} after {report.step} steps{final}")
         self.say.say(f"{self.out / 'best'}")
         self.say.note(f"try it: segcli predict photo.jpg --model {self.out / 'best'}")
 

@@ -119,13 +119,14 @@ class SavedReport:
 
 @dataclass(frozen=True)
 class EndReport:
-    """The run is over. why: "finished", "patience", or the name of the signal that stopped it."""
+    """The run is over. why: "finished", "patience", or the name of the signal that stopped it. final: what best/ was
+    measured to have, in words, unless it was stopped."""
 
     step: int
     steps: int
     why: str
     folder: Path
-    best: str | None
+    final: str | None
 
 
 Report = StepReport | SkipReport | MeasureReport | ValidationReport | SweepReport | SavedReport | EndReport

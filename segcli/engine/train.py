@@ -50,13 +50,14 @@ RECENT = 50  # steps whose speed makes the forecast
 @dataclass
 class Progress:
     """What a run has come to, beside its weights. best: the metric's best value and its step. worse: validations
-    since then. bad: batches in a row that were not finite. swept: whether the best model has its thresholds."""
+    since then. bad: batches in a row that were not finite. final: the metric of best/ with its thresholds, in words,
+    once it has them."""
 
     best: float | None = None
     best_step: int | None = None
     worse: int = 0
     bad: int = 0
-    swept: bool = False
+    final: str | None = None
 
 
 @dataclass
@@ -70,7 +71,6 @@ class Run:
     ranks: Ranks
     about: dict[str, Any]  # the fingerprint
     progress: Progress = field(default_factory=Progress)
-    _findings: list[Finding] = field(default_factory=list)  # of the last step, if it is the best
     _validation: float = 0.0  # seconds that the last one took
 
     # ------------------------------------------------------------------------------------------------------- the loop
@@ -173,37 +173,33 @@ class Run:
         return report
 
     def _validate(self) -> Iterator[Report]:
-        """Measure, keep the best and the last model. After the last step the sweep's rules are measured too."""
+        """Measure, keep the best and the last model."""
         learner, started = self.learner, time.perf_counter()
-        rule, is_last = learner.loaded.spec.rule, learner.step == self._steps
-        rules = [rule, *candidates(self._task, rule)] if is_last else [rule]
         show = self.folder.write_picture if self.ranks.is_first else None
         with learner.average.applied():
-            findings = yield from self._measure(learner.loaded, rules, show)
-            value = findings[0].metric.value
-            is_best = self._is_best(value)
-            report = _report(learner.step, findings[0], self._task, time.perf_counter() - started, is_best)
+            rules = [learner.loaded.spec.rule]
+            (finding,) = yield from self._measure(learner.loaded, rules, learner.autocast, show)
+            is_best = self._is_best(finding.metric.value)
+            report = _report(learner.step, finding, self._task, time.perf_counter() - started, is_best)
             if is_best:
                 self._publish("best", learner.loaded, report)
-                self._findings = findings if is_last else []
             self._publish("last", learner.loaded, report)
         self.folder.append(report.record())
         self._validation = report.seconds
         yield report
 
     def _measure(
-        self, loaded: LoadedModel, rules: list[MergeRule], show: Any = None
+        self, loaded: LoadedModel, rules: list[MergeRule], autocast: torch.dtype | None, show: Any = None
     ) -> Generator[MeasureReport, None, list[Finding]]:
-        learner = self.learner
         return validate(
             loaded,
             self.material.val,
             self._task,
             self.ranks,
             rules,
-            step=learner.step,
+            step=self.learner.step,
             images=self.recipe.validate.images,
-            autocast=learner.autocast,
+            autocast=autocast,
             show=show,
         )
 
@@ -217,7 +213,7 @@ class Run:
         if best is not None and not value >= best:
             return False
         self.progress.best = value if math.isfinite(value) else None
-        self.progress.swept = False
+        self.progress.final = None
         self.progress.best_step = self.learner.step
         return True
 
@@ -262,35 +258,40 @@ class Run:
         if why not in ("finished", "patience"):
             yield self._save()
             self.ranks.gather(None)  # nobody leaves while the first rank writes
-        elif not self.progress.swept:  # a run that is over may be resumed: there is nothing left to do
-            yield from self._sweep()
-            self.progress.swept = True
+        elif self.progress.final is None:  # a run that is over may be resumed: there is nothing left to do
+            self.progress.final = yield from self._finish()
             yield self._save()
-        best = self.progress.best
-        text = None if best is None else f"{_NAMES[self._task]} {100 * best:.1f} at step {self.progress.best_step}"
-        yield EndReport(self.learner.step, self._steps, why, self.folder.path, text)
+        yield EndReport(self.learner.step, self._steps, why, self.folder.path, self.progress.final)
 
-    def _sweep(self) -> Iterator[Report]:
-        """Take up the thresholds that serve the validation split best in best/, which is what they are measured on."""
-        loaded = self._best_model()
-        rules = candidates(self._task, loaded.spec.rule)
-        if not rules:
-            return
-        findings = self._findings or (yield from self._measure(loaded, [loaded.spec.rule, *rules]))
+    def _finish(self) -> Generator[Report, None, str]:
+        """Give best/ the thresholds that serve the validation split best, and a last measurement -> that in words.
+
+        It is measured on what predict and eval will load, in fp32: half precision, which the validations of a run may
+        have, is some tenths of a point away.
+        """
+        loaded, step = self._best_model(), self.progress.best_step or 0
+        rules = [loaded.spec.rule, *candidates(self._task, loaded.spec.rule)]
+        findings = yield from self._measure(loaded, rules, None)
         best = best_of(findings)  # the rule in force is the first
         loaded = dataclasses.replace(loaded, spec=dataclasses.replace(loaded.spec, rule=best.rule))
-        self._publish("best", loaded, _report(self.progress.best_step or 0, best, self._task, 0.0, True))
-        found = SweepReport(
+        self._publish("best", loaded, _report(step, best, self._task, 0.0, True))
+        if len(rules) > 1:
+            yield self._swept(findings, best)
+        value = best.metric.value
+        return f"{best.metric.name} {100 * value:.1f} at step {step}" if math.isfinite(value) else f"step {step}"
+
+    def _swept(self, findings: list[Finding], best: Finding) -> SweepReport:
+        report = SweepReport(
             measure="PQ" if self._task == "panoptic" else "F1 at IoU 0.5",
             value=best.measure,
             thresholds=best.rule.shown_in_words(self._task),
             tried=tuple((finding.rule.shown_in_words(self._task), finding.measure) for finding in findings),
         )
         self.folder.append(
-            {"kind": "sweep", "step": self.learner.step, "measure": found.measure, "value": found.value}
-            | {"thresholds": found.thresholds, "tried": [list(item) for item in found.tried]}
+            {"kind": "sweep", "step": self.learner.step, "measure": report.measure, "value": report.value}
+            | {"thresholds": report.thresholds, "tried": [list(item) for item in report.tried]}
         )
-        yield found
+        return report
 
     def _best_model(self) -> LoadedModel:
         """best/, on the learner's device."""
@@ -314,9 +315,6 @@ def _report(step: int, finding: Finding, task: Task, seconds: float, is_best: bo
         seconds=seconds,
         is_best=is_best,
     )
-
-
-_NAMES = {"panoptic": "PQ", "instance": "AP", "semantic": "mIoU", "detect": "box AP"}
 
 
 def autocast_of(recipe: Recipe, device: torch.device) -> torch.dtype | None:

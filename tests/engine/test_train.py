@@ -29,6 +29,7 @@ from segcli.engine.reports import (
 )
 from segcli.engine.setup import transform_of
 from segcli.errors import SegcliError
+from segcli.metrics import metric_for
 from segcli.weights.checkpoint import load_model
 from segcli.weights.pretrained import LITE0_PACKAGE
 from tests.engine.shapes import CATEGORIES, write_shapes
@@ -57,7 +58,9 @@ def test_it_learns_sixteen_images_by_heart(tmp_path: Path) -> None:
     assert np.mean([r.loss for r in updates[-10:]]) < 0.4 * np.mean([r.loss for r in updates[:5]])
     told = _of(MeasureReport, reports)
     assert [(r.step, r.done, r.images) for r in told if r.done in (1, 16)] == [
-        (step, done, 16) for step in (50, 100) for done in (1, 16)
+        (step, done, 16)
+        for step in (50, 100, 100)
+        for done in (1, 16)  # and once more at the end
     ]
     last = _of(ValidationReport, reports)[-1]
     assert last.metric.name == "PQ"
@@ -67,7 +70,8 @@ def test_it_learns_sixteen_images_by_heart(tmp_path: Path) -> None:
     assert last.empty == 0
     (sweep,) = _of(SweepReport, reports)
     assert sweep.value >= last.metric.value
-    assert _of(EndReport, reports)[0].why == "finished"
+    (end,) = _of(EndReport, reports)
+    assert (end.why, end.final) == ("finished", f"PQ {100 * sweep.value:.1f} at step 100")
 
     loaded = segcli.load_model(out / "best", dtype="fp32")
     assert [label.id for label in loaded.labels] == [c["id"] for c in CATEGORIES]
@@ -85,6 +89,22 @@ def test_it_learns_sixteen_images_by_heart(tmp_path: Path) -> None:
     facts = json.loads((out / "run.json").read_text(encoding="utf-8"))
     assert facts["packages"]["torch"] == torch.__version__.partition("+")[0]
     assert facts["data"]["splits"][0]["images"] == 16
+
+
+def test_what_it_says_of_its_best_model_is_what_others_will_measure(shapes: Path, tmp_path: Path) -> None:
+    """Validations may be in half precision; the last word is not."""
+    changes: Tables = {"schedule": {"steps": 40}, "validate": {"every": 40, "images": 0}, "run": {"precision": "bf16"}}
+    run = open_tiny(shapes, tmp_path / "run", changes | {"data": {"task": "semantic"}})
+    reports = list(run.train())
+    (during,), (end,) = _of(ValidationReport, reports), _of(EndReport, reports)
+    loaded = load_model(str(tmp_path / "run" / "best"), dtype="fp32")
+    metric = metric_for("semantic", loaded.labels)
+    for sample in run.material.val:
+        metric.update(segcli.predict(loaded, sample.image), sample)
+    value = metric.compute().value
+    assert during.metric.value != value > 0.1
+    assert end.final == f"mIoU {100 * value:.1f} at step 40"
+    assert loaded.facts["metrics"] == {"mIoU": round(100 * value, 2)}
 
 
 def test_a_run_that_is_over_has_nothing_left_to_do(shapes: Path, tmp_path: Path) -> None:
