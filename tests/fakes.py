@@ -5,13 +5,25 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from segcli.codecs.rle import RLE, encode
 from segcli.config import EfficientNetLite0Config, Mask2FormerConfig, ModelConfig
 from segcli.layers.masks import DenseMasks
-from segcli.types import Batch, InferenceSpec, InputSize, Label, LabelSet, MergeRule, QueryPredictions, Task
+from segcli.types import (
+    Batch,
+    CocoObjects,
+    InferenceSpec,
+    InputSize,
+    Label,
+    LabelSet,
+    MergeRule,
+    QueryPredictions,
+    Task,
+)
 
 LABELS = LabelSet((Label(3, "red", True), Label(7, "green", True), Label(9, "dark", False)))
 TASKS: tuple[Task, ...] = ("panoptic", "instance", "semantic")
@@ -62,3 +74,33 @@ class FakeLoaded:
     def with_tasks(self, *tasks: Task) -> FakeLoaded:
         """The same network, for other tasks."""
         return replace(self, spec=replace(self.spec, tasks=tasks))
+
+
+@dataclass
+class Picture:
+    """The truth of one image, as metrics ask for it, from masks [N, H, W] and a map of void pixels.
+
+    In the map the last object wins, and a crowd region shows only where there is no object.
+    """
+
+    image_id: str
+    masks: np.ndarray
+    labels: np.ndarray
+    crowd: np.ndarray
+    void: np.ndarray | None = None
+    stated: CocoObjects | None = None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return (self.masks.shape[1], self.masks.shape[2])
+
+    @property
+    def rles(self) -> list[RLE]:
+        return [encode(mask) for mask in self.masks]
+
+    def id_map(self) -> np.ndarray:
+        count = len(self.labels)
+        rank = np.where(self.crowd, 0, count) + np.arange(1, count + 1)
+        top = (self.masks * rank[:, None, None]).max(axis=0, initial=0)
+        ids = np.where(top > 0, (top - 1) % max(count, 1) + 1, 0)
+        return ids if self.void is None else np.where(self.void, 0, ids)

@@ -23,6 +23,7 @@ from segcli.render.eval_charts import RECALLS, calibration, confusion, expected_
 from segcli.render.plots import STYLE, encode
 from segcli.types import MASK_TASKS, Task
 from tests.engine.test_explain import LABELS, SIZE, found, truth
+from tests.fakes import Picture
 
 
 def texts(figure: Figure) -> list[str]:
@@ -143,11 +144,8 @@ def test_what_became_of_each_class(task: Task) -> None:
 class Photo:
     """A sample with an image, for pictures."""
 
-    def __init__(self, picture: Any, number: int) -> None:
+    def __init__(self, picture: Picture, number: int) -> None:
         self.image = np.full((*SIZE, 3), 128, dtype=np.uint8)
         self.file, self.image_id, self.size = Path(f"{number}.png"), str(number), SIZE
-        self.masks, self.labels, self.crowd, self.void = picture.masks, picture.labels, picture.crowd, picture.void
+        self.rles, self.labels, self.crowd, self.id_map = picture.rles, picture.labels, picture.crowd, picture.id_map
         self.stated = None
-
-    def id_map(self) -> np.ndarray:
-        return np.asarray((self.masks * np.arange(1, len(self.masks) + 1)[:, None, None]).max(axis=0), dtype=np.int32)

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from segcli.codecs.image import read_image
-from segcli.data.objects import gathered, joined, painted
+from segcli.codecs.rle import RLE
+from segcli.data.objects import gathered, joined, painted, rles_of
 from segcli.data.records import DatasetInfo, Reader, Record
 from segcli.data.truth import NOTHING, VOID, MapTruth, ShapeTruth, Truth, Window
 from segcli.errors import UsageError
@@ -21,8 +22,8 @@ from segcli.types import OBJECT_TASKS, CocoObjects, LabelSet, Task
 class Sample:
     """An image and its N objects.
 
-    image: uint8 [H, W, 3] RGB, upright. truth: the objects, rasterised by the properties below or, in part and at
-    another size, by `truth.crop(window)`. image_id: unique within the split (in COCO data the id of the file).
+    image: uint8 [H, W, 3] RGB, upright. truth: the objects, rasterised by what is below or, in part and at another
+    size, by `truth.crop(window)`. image_id: unique within the split (in COCO data the id of the file).
     """
 
     image: np.ndarray
@@ -52,8 +53,13 @@ class Sample:
         return self.truth.stated
 
     @cached_property
+    def rles(self) -> list[RLE]:
+        """The objects' masks; an object without pixels has an empty one."""
+        return rles_of(self.truth)
+
+    @property
     def masks(self) -> np.ndarray:
-        """bool [N, H, W]; an object without pixels has an empty mask."""
+        """The same as bool [N, H, W], made when asked for: of a large photo with many objects they are gigabytes."""
         index, masks = self.truth.crop(Window.whole(self.size))
         if len(index) == len(self.labels):
             return masks
@@ -61,19 +67,14 @@ class Sample:
         all_masks[index] = masks
         return all_masks
 
-    @cached_property
+    @property
     def void(self) -> np.ndarray | None:
         """bool [H, W], pixels whose truth is unknown; None if the format has none."""
         return self.truth.void(Window.whole(self.size))
 
     def id_map(self) -> np.ndarray:
-        """int32 [H, W]: i + 1 = object i, 0 = none of them, -1 = void; where objects overlap the last one wins."""
-        ids = np.full(self.size, NOTHING, dtype=np.int32)
-        for number, mask in enumerate(self.masks, start=1):
-            ids[mask] = number
-        if self.void is not None:
-            ids[self.void] = VOID
-        return ids
+        """int32 [H, W]: i + 1 = object i, 0 = none of them or void; where objects overlap, as `painted` has it."""
+        return np.maximum(painted(self.truth).ids, NOTHING)
 
 
 @dataclass(frozen=True)

@@ -28,8 +28,9 @@ from hotcoco import mask as coco_mask
 
 from segcli.codecs.opencv import opencv
 from segcli.codecs.rle import RLE
-from segcli.metrics.base import ImageTruth, paint
+from segcli.metrics.base import ImageTruth
 from segcli.metrics.instance import coco_entries
+from segcli.metrics.overlap import shared_pixels
 from segcli.segments import Segments
 from segcli.types import OBJECT_TASKS
 
@@ -101,7 +102,7 @@ def objects_of(truth: ImageTruth, segments: Segments) -> Objects:
     if segments.task in OBJECT_TASKS:
         return _instances(truth, segments)
     crowd, labels = np.asarray(truth.crowd, dtype=bool), np.asarray(truth.labels, dtype=np.int64)
-    ids = paint(truth)
+    ids = truth.id_map()
     if segments.task == "semantic":
         ids, labels = _regions(ids, labels)
         return Objects(labels, ids, None, labels[:0])
@@ -213,18 +214,12 @@ def _compare_maps(objects: Objects, segments: Segments) -> tuple[np.ndarray, np.
 def _compare_masks(objects: Objects, segments: Segments) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """As `_compare_maps`, of masks that may overlap, as pycocotools."""
     assert objects.rles is not None
-    seen = [rle.to_coco() for rle in segments.to_rles()]
-    shape = (len(objects.labels), len(seen))
-    iou, inside, ignored = np.zeros(shape), np.zeros(shape), np.zeros(len(seen), dtype=bool)
-    if len(seen) and len(objects.labels):
-        true = [rle.to_coco() for rle in objects.rles]
-        iou = np.asarray(coco_mask.iou(seen, true, [0] * len(true))).T
-        inside = np.asarray(
-            coco_mask.iou(seen, true, [1] * len(true))
-        ).T  # a crowd's IoU is the share of the prediction
-    if len(seen) and len(objects.crowds):
-        share = np.asarray(coco_mask.iou(seen, [rle.to_coco() for rle in objects.crowds], [1] * len(objects.crowds))).T
-        ignored = ((share >= _MATCH) & (objects.crowd_labels[:, None] == segments.labels)).any(0)
+    seen, areas = segments.to_rles(), segments.areas()
+    true = np.array([rle.area for rle in objects.rles], dtype=np.int64)[:, None]
+    shared = shared_pixels(seen, objects.rles).T
+    iou, inside = shared / np.maximum(true + areas - shared, 1), shared / np.maximum(areas, 1)
+    within = shared_pixels(seen, objects.crowds).T / np.maximum(areas, 1)
+    ignored = ((within >= _MATCH) & (objects.crowd_labels[:, None] == segments.labels)).any(0)
     return iou, inside, ignored
 
 

@@ -17,6 +17,7 @@ from segcli.engine.protocol import most_counted
 from segcli.engine.reports import MeasureReport
 from segcli.engine.truth import truth_segments
 from segcli.metrics import MetricReport, metric_for
+from segcli.metrics.overlap import shared_pixels
 from segcli.render import Style
 from segcli.render.legend import panel, side_by_side
 from segcli.segments import Segments
@@ -216,11 +217,8 @@ def _hits(segments: Segments, sample: Sample, thresholds: np.ndarray) -> np.ndar
 
 def _mask_areas(segments: Segments, sample: Sample) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Pixels that masks share with those of the truth [M, N], and of each [M], [N]."""
-    truth = sample.masks.reshape(len(sample.labels), -1)
-    shared = np.zeros((len(segments), len(truth)), dtype=np.int64)
-    for row, mask in zip(shared, segments.masks(), strict=True):
-        row[:] = truth[:, mask.ravel()].sum(1)
-    return shared, segments.areas(), truth.sum(1)
+    areas = np.array([rle.area for rle in sample.rles], dtype=np.int64)
+    return shared_pixels(segments.to_rles(), sample.rles), segments.areas(), areas
 
 
 def _box_areas(segments: Segments, sample: Sample) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

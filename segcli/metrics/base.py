@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
+from segcli.codecs.rle import RLE
 from segcli.errors import InputError
 from segcli.segments import Segments
 from segcli.types import CocoObjects, LabelSet, Task
 
 
 class ImageTruth(Protocol):
-    """The truth of one image, as a data reader yields it. A pixel of no mask is unlabelled."""
+    """The truth of one image of N objects, as a data reader yields it."""
 
     @property
     def image_id(self) -> str:
         """Unique in the dataset."""
 
     @property
-    def masks(self) -> np.ndarray:
-        """bool [N, H, W] at the image's own size."""
+    def size(self) -> tuple[int, int]:
+        """(H, W) of the image."""
+
+    @property
+    def rles(self) -> Sequence[RLE]:
+        """The objects' masks, which may overlap."""
 
     @property
     def labels(self) -> np.ndarray:
@@ -33,12 +39,11 @@ class ImageTruth(Protocol):
         """bool [N], True where a mask covers a group nobody counted."""
 
     @property
-    def void(self) -> np.ndarray | None:
-        """bool [H, W], True where nothing is known; None = nowhere."""
-
-    @property
     def stated(self) -> CocoObjects | None:
         """What a COCO instance file says of the objects, which AP goes by then; None = there is no such file."""
+
+    def id_map(self) -> np.ndarray:
+        """int [H, W]: i + 1 = object i, 0 = unlabelled or void; a crowd region never covers an object."""
 
 
 @dataclass(frozen=True)
@@ -124,23 +129,9 @@ def row_of(labels: LabelSet, index: int) -> dict[str, Any]:
 
 def check_size(segments: Segments, truth: ImageTruth) -> None:
     """Raises InputError unless both sides are of one size."""
-    (height, width), (rows, columns) = segments.size, truth.masks.shape[1:]
+    (height, width), (rows, columns) = segments.size, truth.size
     if (height, width) != (rows, columns):
         raise InputError(f"{truth.image_id}: the prediction is {width}×{height} pixels, the truth {columns}×{rows}")
-
-
-def paint(truth: ImageTruth) -> np.ndarray:
-    """The truth as one id map, uint16 [H, W]: value i + 1 = mask i, 0 = unlabelled or void.
-
-    Where masks overlap, as polygons may, the later one is on top, but a crowd region never covers an object.
-    """
-    masks, void = truth.masks, truth.void
-    ids = np.zeros(masks.shape[1:], dtype=np.uint16)
-    for index in np.argsort(~np.asarray(truth.crowd, dtype=bool), kind="stable").tolist():
-        np.copyto(ids, index + 1, where=masks[index])
-    if void is not None:
-        ids[void] = 0
-    return ids
 
 
 def _plain(value: Any) -> Any:

@@ -14,9 +14,9 @@ import numpy as np
 from hotcoco import Params, StreamingEval
 from hotcoco import mask as coco_mask
 
-from segcli.codecs.rle import RLE, encode
 from segcli.errors import InputError
 from segcli.metrics.base import ClassIndex, ImageTruth, MetricReport, check_size, row_of
+from segcli.metrics.overlap import compressed
 from segcli.metrics.zero_id import ZeroClass
 from segcli.segments import Segments
 from segcli.types import CocoObjects, LabelSet
@@ -206,9 +206,7 @@ def coco_entries(
     listed = _made(truth, labels) if truth.stated is None else _completed(truth.stated, segments.size)
     annotations = [entry | {"image_id": number} for entry in listed if entry["category_id"] in things]
     results: list[dict[str, Any]] = []
-    for index, (category, mask) in enumerate(
-        zip(segments.category_ids(), _compressed(segments.to_rles()), strict=True)
-    ):
+    for index, (category, mask) in enumerate(zip(segments.category_ids(), compressed(segments.to_rles()), strict=True)):
         if category in things:
             result = {"image_id": number, "category_id": category, "score": float(segments.scores[index])}
             given = {} if segments.given_boxes is None else {"bbox": segments.given_boxes[index].tolist()}
@@ -218,12 +216,11 @@ def coco_entries(
 
 def _made(truth: ImageTruth, labels: LabelSet) -> list[dict[str, Any]]:
     """Annotations of masks, whose areas and boxes are the masks'."""
-    rles = [encode(mask) for mask in truth.masks]
     return [
         {"id": number, "category_id": labels[label].id, "iscrowd": int(crowd)}
         | {"segmentation": mask, "area": rle.area, "bbox": list(rle.bbox)}
         for number, (label, crowd, rle, mask) in enumerate(
-            zip(truth.labels.tolist(), truth.crowd.tolist(), rles, _compressed(rles), strict=True), start=1
+            zip(truth.labels.tolist(), truth.crowd.tolist(), truth.rles, compressed(truth.rles), strict=True), start=1
         )
     ]
 
@@ -242,14 +239,6 @@ def _completed(stated: CocoObjects, size: tuple[int, int]) -> list[dict[str, Any
             facts = {"area": float(coco_mask.area(rle)), "bbox": coco_mask.to_bbox(rle).tolist()}
         annotations.append(facts | annotation | {"id": 0 if annotation["id"] == 0 else number})
     return annotations
-
-
-def _compressed(rles: Sequence[RLE]) -> list[dict[str, Any]]:
-    """Masks of one image in COCO's form; in Rust, four times as fast as `RLE.to_coco`."""
-    if not rles:
-        return []
-    runs = [{"size": list(rle.size), "counts": rle.counts.tolist()} for rle in rles]
-    return list(coco_mask.frPyObjects(runs, *rles[0].size))
 
 
 def _rows(results: Sequence[dict[str, Any]]) -> np.ndarray | None:

@@ -16,7 +16,7 @@ from hotcoco.metrics import panoptic_quality, pixel_confusion
 from hotcoco.panoptic import PanopticEval
 
 from segcli.errors import InputError
-from segcli.metrics.base import ClassIndex, ImageTruth, MetricReport, check_size, paint, row_of
+from segcli.metrics.base import ClassIndex, ImageTruth, MetricReport, check_size, row_of
 from segcli.segments import Segments
 from segcli.types import LabelSet
 
@@ -39,7 +39,7 @@ class PanopticMetric:
     def update(self, segments: Segments, truth: ImageTruth) -> None:
         """Count one image. Segments that lost every pixel do not count on either side."""
         check_size(segments, truth)
-        pairs = pixel_confusion(paint(truth), segments.id_map(), max(len(truth.labels), len(segments)) + 1)
+        pairs = pixel_confusion(truth.id_map(), segments.id_map(), max(len(truth.labels), len(segments)) + 1)
         stops = np.cumsum(pairs, dtype=np.int64).reshape(pairs.shape)
         starts = stops - pairs.astype(np.int64)
         predicted = self._index.of(segments, truth.image_id)

@@ -6,7 +6,7 @@ import numpy as np
 from hotcoco.metrics import pixel_confusion
 
 from segcli.errors import InputError
-from segcli.metrics.base import ClassIndex, ImageTruth, MetricReport, check_size, paint, row_of
+from segcli.metrics.base import ClassIndex, ImageTruth, MetricReport, check_size, row_of
 from segcli.segments import Segments
 from segcli.types import LabelSet
 
@@ -31,7 +31,7 @@ class SemanticMetric:
         nothing, ignored = len(self.labels), len(self.labels) + 1
         predicted = np.append(nothing, self._index.of(segments, truth.image_id))
         true = np.append(ignored, truth.labels)
-        self._count(predicted[segments.id_map()], true[paint(truth)], truth.image_id)
+        self._count(predicted[segments.id_map()], true[truth.id_map()], truth.image_id)
 
     def update_maps(self, predicted: np.ndarray, truth: np.ndarray, name: str, *, ignore: int = 255) -> None:
         """Count one pair of label maps [H, W] of class indices; `ignore` marks unlabelled pixels of the truth.

@@ -105,7 +105,7 @@ def test_pixels_of_no_class_are_void_where_the_format_means_it(tmp_path: Path) -
     np.testing.assert_array_equal(panoptic.void, nothing)
     semantic = open_split(detect(_classes(layouts.semantic(tmp_path / "b", scenes()))), "train")[0]
     np.testing.assert_array_equal(semantic.void, nothing)
-    np.testing.assert_array_equal(semantic.id_map() == -1, nothing)
+    np.testing.assert_array_equal(semantic.id_map() == 0, nothing)
     assert not np.any(open_split(detect(layouts.instance_maps(tmp_path / "c", scenes())), "train")[0].void)
 
 

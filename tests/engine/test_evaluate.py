@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import pickle
+import tracemalloc
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, cast
@@ -15,7 +16,10 @@ import torch
 import torch.nn.functional as F
 
 from segcli.codecs.image import read_image
+from segcli.codecs.panoptic_png import encode_panoptic_png, read_panoptic_png
 from segcli.codecs.png import encode_png
+from segcli.data.dataset import Sample
+from segcli.data.truth import MapTruth
 from segcli.engine.distributed import Ranks
 from segcli.engine.eval_data import choose_tasks, for_model, open_data, open_tasks
 from segcli.engine.eval_folder import read_evaluations
@@ -24,13 +28,14 @@ from segcli.engine.predict import predict
 from segcli.engine.preprocess import collate, prepare
 from segcli.engine.protocol import Protocol
 from segcli.engine.tiling import windows
+from segcli.engine.truth import truth_segments
 from segcli.engine.tta import segment_averaged, sizes
 from segcli.engine.validate import best_of, candidates, validate
 from segcli.engine.verify import open_verification, verification
 from segcli.errors import UsageError
 from segcli.metrics import metric_for
 from segcli.metrics.match_classes import match_classes
-from segcli.types import MASK_TASKS, InputSize, MergeRule, Task
+from segcli.types import MASK_TASKS, InputSize, Label, LabelSet, MergeRule, Task
 from segcli.weights.checkpoint import LoadedModel
 from segcli.weights.manifest import manifest
 from tests.engine.scored import write_scored
@@ -122,6 +127,47 @@ def test_training_measures_in_tiles_too(loaded: LoadedModel, tmp_path: Path) -> 
         metric.update(predict(loaded, dataset[number].image, tile=64), dataset[number])
     assert usual.metric.value == metric.compute().value > 0.5
     assert strict.metric.value == 0
+
+
+def test_images_without_objects_are_validated_too(loaded: LoadedModel, tmp_path: Path) -> None:
+    """Two of five: one whose truth is void everywhere, one that has stuff alone. What is found there is too much."""
+    data = write_scored(tmp_path)
+    document = json.loads((data / "panoptic_val.json").read_text(encoding="utf-8"))
+    void, stuff = document["annotations"][:2]
+    ids = read_panoptic_png(data / "panoptic_val" / void["file_name"])
+    (data / "panoptic_val" / void["file_name"]).write_bytes(encode_panoptic_png(np.zeros_like(ids)))
+    void["segments_info"] = []
+    for segment in stuff["segments_info"]:
+        segment["category_id"] = loaded.labels[2].id
+    (data / "panoptic_val.json").write_text(json.dumps(document), encoding="utf-8")
+    dataset = open_tasks(open_data(data, "instance", None, "val"), "val", ["instance"])["instance"]
+    assert [len(sample.labels) for sample in dataset] == [0, 0, 2, 2, 2]
+    steps = validate(loaded, dataset, "instance", Ranks(), [loaded.spec.rule])
+    try:
+        while True:
+            next(steps)
+    except StopIteration as end:
+        (finding,) = end.value
+    assert finding.tally.images == 5
+    assert finding.measure == 2 * 6 / (10 + 6)  # F1 of six right, ten found, six true
+
+
+@pytest.mark.parametrize("task", MASK_TASKS)
+def test_measuring_makes_no_mask_of_the_image_for_every_object(task: Task, tmp_path: Path) -> None:
+    """A hundred segments of 600×500 pixels would be 30 MB of masks."""
+    ids = (np.arange(600)[:, None] // 60 * 10 + np.arange(500) // 50 + 1).astype(np.int32)
+    labels = LabelSet((Label(1, "cell", True),))
+    classes, crowd = np.zeros(100, dtype=np.int64), np.zeros(100, dtype=bool)
+    sample = Sample(np.zeros((600, 500, 3), dtype=np.uint8), MapTruth(ids, classes, crowd), tmp_path, "a")
+    found = truth_segments(sample, task, labels)
+    found = dataclasses.replace(found, scores=np.full(100, 0.9, dtype=np.float32))
+    metric = metric_for(task, labels)
+    tracemalloc.start()
+    metric.update(found, sample)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert metric.compute().value == pytest.approx(1)
+    assert peak < 15e6
 
 
 @pytest.mark.parametrize("task", ["panoptic", "instance"])

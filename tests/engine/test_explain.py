@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import pickle
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,23 +26,11 @@ from segcli.metrics.match_classes import match_classes
 from segcli.segments import Segments
 from segcli.types import MASK_TASKS, OBJECT_TASKS, Label, LabelSet, MergeRule, Task
 from tests.engine.scored import write_scored
-from tests.fakes import FakeLoaded
+from tests.fakes import FakeLoaded, Picture
 
 LABELS = LabelSet((Label(7, "cat", True), Label(18, "dog", True), Label(90, "sky", False), Label(91, "sea", False)))
 SIZE = (24, 32)
 MAPS: tuple[Task, Task] = ("panoptic", "instance")
-
-
-@dataclass
-class Picture:
-    """The truth of one image, as a data reader yields it."""
-
-    masks: np.ndarray
-    labels: np.ndarray
-    crowd: np.ndarray
-    void: np.ndarray | None = None
-    stated: None = None
-    image_id: str = "a"
 
 
 def boxes(*corners: tuple[int, int, int, int]) -> np.ndarray:
@@ -61,7 +49,7 @@ def truth(task: Task) -> Picture:
     masks[4] &= ~masks[:3].any(0)
     if task == "instance":
         masks, labels = masks[:3], labels[:3]
-    return Picture(masks, labels, np.zeros(len(labels), dtype=bool), ~masks.any(0))
+    return Picture("a", masks, labels, np.zeros(len(labels), dtype=bool), ~masks.any(0))
 
 
 def found(task: Task, masks: np.ndarray, labels: Any, scores: Any = None) -> Segments:
@@ -206,7 +194,7 @@ def scenes(draw: st.DrawFn, task: Task) -> tuple[Segments, Picture]:
         true, true_labels = true[first], true_labels[first]
     crowd = np.array(draw(st.lists(st.booleans(), min_size=len(true), max_size=len(true))), dtype=bool)
     void = boxes(draw(BOX))[0] if draw(st.booleans()) else None
-    return found(task, seen, seen_labels), Picture(true, true_labels, crowd & (task != "semantic"), void)
+    return found(task, seen, seen_labels), Picture("a", true, true_labels, crowd & (task != "semantic"), void)
 
 
 @pytest.mark.parametrize("task", MASK_TASKS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import pickle
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,23 +14,13 @@ import pytest
 from segcli.codecs.rle import encode
 from segcli.errors import InputError
 from segcli.metrics import ImageTruth, InstanceMetric, Metric, PanopticMetric, SemanticMetric, metric_for
+from segcli.metrics.overlap import shared_pixels
 from segcli.segments import Segments
-from segcli.types import MASK_TASKS, CocoObjects, Label, LabelSet, Task
+from segcli.types import MASK_TASKS, Label, LabelSet, Task
+from tests.fakes import Picture
 
 LABELS = LabelSet((Label(7, "cat", True), Label(90, "sky", False), Label(18, "dog", True)))
 SIZE = (6, 9)
-
-
-@dataclass
-class Picture:
-    """The truth of one image: what a data reader yields."""
-
-    image_id: str
-    masks: np.ndarray
-    labels: np.ndarray
-    crowd: np.ndarray
-    void: np.ndarray | None = None
-    stated: CocoObjects | None = None
 
 
 def truth(image_id: str = "a", **changes: Any) -> Picture:
@@ -216,3 +206,12 @@ def test_memory_does_not_follow_the_pixels() -> None:
         kept.append(len(pickle.dumps(metric)))
     assert abs(kept[1] - kept[0]) < 100
     assert kept[1] < 20_000
+
+
+def test_pixels_that_masks_share() -> None:
+    """Of masks without a pixel too, and where there is nothing on one side."""
+    masks = np.array([[[1, 1, 0]], [[0, 1, 1]], [[0, 0, 0]]], dtype=bool)
+    rles = [encode(mask) for mask in masks]
+    assert shared_pixels(rles, rles[:2]).tolist() == [[2, 1], [1, 2], [0, 0]]
+    assert shared_pixels(rles[:1], rles[2:]).tolist() == [[0]]
+    assert (shared_pixels([], rles).shape, shared_pixels(rles, []).shape) == ((0, 3), (3, 0))

@@ -6,7 +6,6 @@ import contextlib
 import copy
 import io
 import math
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,22 +15,11 @@ from PIL import Image
 
 from segcli.codecs.rle import encode
 from segcli.segments import Segments
-from segcli.types import CocoObjects, Label, LabelSet, Task
+from segcli.types import Label, LabelSet, Task
+from tests.fakes import Picture
 
 LABELS = LabelSet((Label(90, "cat", True), Label(1, "sky", False), Label(7, "dog", True), Label(13, "sea", False)))
 TOLERANCE = 1e-9
-
-
-@dataclass
-class Picture:
-    """The truth of one image: what a data reader yields."""
-
-    image_id: str
-    masks: np.ndarray
-    labels: np.ndarray
-    crowd: np.ndarray
-    void: np.ndarray | None = None
-    stated: CocoObjects | None = None
 
 
 Case = list[tuple[Segments, Picture]]
@@ -88,15 +76,6 @@ def prediction(
         ids[masks[index]] = place + 1
     kept = np.isin(np.arange(1, len(order) + 1), ids)
     return Segments(task, size, LABELS, labels, ordered, ids).filter(kept)
-
-
-def painted(truth: Picture) -> np.ndarray:
-    """The truth as an id map: the last object wins, a crowd region only where there is no object."""
-    count = len(truth.labels)
-    rank = np.where(truth.crowd, 0, count) + np.arange(1, count + 1)
-    top = (truth.masks * rank[:, None, None]).max(axis=0, initial=0)
-    ids = np.where(top > 0, (top - 1) % max(count, 1) + 1, 0)
-    return ids if truth.void is None else np.where(truth.void, 0, ids)
 
 
 # ------------------------------------------------------------------------------------------------- pycocotools
@@ -181,7 +160,7 @@ def panoptic_files(case: Case, labels: LabelSet, folder: Path) -> list[tuple[dic
     for segments, truth in case:
         entries = []
         sides = (
-            ("truth", painted(truth), truth.labels, truth.crowd),
+            ("truth", truth.id_map(), truth.labels, truth.crowd),
             ("found", segments.id_map(), segments.labels, np.zeros(len(segments), dtype=bool)),
         )
         for name, ids, classes, crowd in sides:

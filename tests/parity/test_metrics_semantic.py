@@ -14,7 +14,7 @@ from hypothesis.extra.numpy import arrays
 
 from segcli.metrics import SemanticMetric
 from segcli.types import LabelSet
-from tests.parity.official import LABELS, Case, cases, painted, same
+from tests.parity.official import LABELS, Case, cases, same
 
 IGNORE = 255
 
@@ -65,7 +65,7 @@ def check(metric: SemanticMetric, maps: list[tuple[np.ndarray, np.ndarray]]) -> 
 
 def class_maps(case: Case) -> list[tuple[np.ndarray, np.ndarray]]:
     return [
-        (np.append(IGNORE, found.labels)[found.id_map()], np.append(IGNORE, truth.labels)[painted(truth)])
+        (np.append(IGNORE, found.labels)[found.id_map()], np.append(IGNORE, truth.labels)[truth.id_map()])
         for found, truth in case
     ]
 
