@@ -213,7 +213,11 @@ def train(
         _preview(recipe, out, preview, say)
         return
     is_alone = int(os.environ.get("WORLD_SIZE", "1")) == 1  # else somebody has launched us already
-    code = _spread(devices, out) if devices > 1 and is_alone else _train(recipe, out, resume, threads, say)
+    code = (
+        _spread(devices, out, recipe.run.device)
+        if devices > 1 and is_alone
+        else _train(recipe, out, resume, threads, say)
+    )
     if code:
         raise typer.Exit(code)
 
@@ -260,14 +264,14 @@ def _preview(recipe: Recipe, out: Path, images: int, say: Console) -> None:
         say.say(path)
 
 
-def _spread(devices: int, out: Path) -> int:
+def _spread(devices: int, out: Path, device: str) -> int:
     """Run this command once a device. The folder is named here, or every rank would look for a free name."""
     from segcli.engine.distributed import launch
 
     arguments = _without_devices(sys.argv[1:])
     if not any(a in ("--out", "-o") or a.startswith("--out=") for a in arguments):
         arguments += ["--out", str(out)]
-    return launch(devices, arguments)
+    return launch(devices, arguments, device)
 
 
 def _without_devices(arguments: list[str]) -> list[str]:

@@ -69,11 +69,6 @@ def _walk(folder: Path, suffixes: frozenset[str], deep: bool) -> Iterator[Path]:
                 yield Path(entry.path)
 
 
-def has_file(folder: Path, suffixes: frozenset[str]) -> bool:
-    """Whether a folder holds at least one such file directly."""
-    return next(_walk(folder, suffixes, deep=False), None) is not None
-
-
 def named(folder: Path, names: Iterable[str]) -> Path | None:
     """The first sub-folder that has one of these names, in any case."""
     children = {child.name.lower(): child for child in subfolders(folder)}

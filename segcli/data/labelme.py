@@ -87,6 +87,9 @@ def _parsed(file: Path) -> dict[str, Any]:
         raise UsageError(f"{file}: not valid JSON ({error}); save it again in labelme") from error
     if not isinstance(raw, dict) or not isinstance(raw.get("shapes"), list) or "imagePath" not in raw:
         raise UsageError(f"{file}: not a labelme file (shapes or imagePath is missing)")
+    for number, shape in enumerate(raw["shapes"], start=1):
+        if not isinstance(shape, dict) or "label" not in shape:
+            raise UsageError(f"{file}: shape {number} has no label; name it in labelme")
     return raw
 
 
@@ -138,16 +141,17 @@ class LabelmeReader:
         ids = dict(self.ids)
         groups: dict[object, tuple[int, list[RLE | Polygons]]] = {}
         for position, shape in enumerate(raw["shapes"]):
-            if shape.get("shape_type", "polygon") not in _AREAS or shape["label"] in _SKIPPED:
+            label = str(shape["label"])
+            if shape.get("shape_type", "polygon") not in _AREAS or label in _SKIPPED:
                 continue
-            if shape["label"] not in ids:
+            if label not in ids:
                 raise UsageError(
-                    f"{file}: label {shape['label']!r} is no class of this dataset (allowed: {', '.join(ids)}); "
+                    f"{file}: label {label!r} is no class of this dataset (allowed: {', '.join(ids)}); "
                     "rename it, or declare the class in dataset.toml"
                 )
             group = shape.get("group_id")
-            key = position if group is None else (shape["label"], group)
-            groups.setdefault(key, (ids[shape["label"]], []))[1].append(_shape(shape, size, file))
+            key = position if group is None else (label, group)
+            groups.setdefault(key, (ids[label], []))[1].append(_shape(shape, size, file))
         labels = np.array([label for label, _ in groups.values()], dtype=np.int64)
         shapes = [_joined(parts, size) for _, parts in groups.values()]
         return ShapeTruth(size, shapes, labels, np.zeros(len(labels), dtype=bool))

@@ -57,25 +57,22 @@ class JitterCrop:
     size: (h, w) of the crop; an image that became smaller is not padded here, the batch does that.
     scale: the factor's range. It is relative to the size at which the image just fits the crop (the published recipe);
     with `native`, to the image's own size (objects of a known size in pixels: cells, windows of a facade); with
-    `short`, to the size at which its short side has that many pixels, or of a larger image a tile, as in prediction.
-    tile: side in pixels of the image; None: prediction takes images as a whole. tile_for: the short side of images
-    that it is meant for, None: of all (`InputSize`).
+    `prediction`, to the size at which the network is asked, be it about images as a whole or about tiles.
     """
 
     size: tuple[int, int]
     scale: tuple[float, float] = (0.1, 2.0)
     native: bool = False
-    short: int | None = None
-    tile: int | None = None
-    tile_for: int | None = None
+    prediction: InputSize | None = None
 
     def draw(self, truth: Truth, rng: np.random.Generator) -> Window:
         """A window of at most `size`."""
         height, width = truth.size
         factor = rng.uniform(*self.scale)
-        if self.short is not None:
-            size = InputSize(tile=self.tile, tile_for=self.tile_for)
-            factor *= self.short / min(height, width, size.tile_of(truth.size) or width)
+        if self.prediction is not None:
+            tile = self.prediction.tile_of(truth.size) or max(height, width)
+            seen = min(height, tile), min(width, tile)
+            factor *= min(self.prediction.short / min(seen), self.prediction.long / max(seen))
         elif not self.native:
             factor *= min(self.size[0] / height, self.size[1] / width)
         resized = (max(1, round(height * factor)), max(1, round(width * factor)))

@@ -133,7 +133,7 @@ class YoloReader:
         """One polygon a line; no file or an empty one means no objects."""
         file = Path(str(record.truth))
         try:
-            lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
+            lines = file.read_text(encoding="utf-8-sig").splitlines() if file.is_file() else []
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"{file}: cannot be read ({error}); export it again") from error
         shapes: list[Polygons] = []
@@ -153,11 +153,15 @@ def _parse(line: str, where: str) -> tuple[int, np.ndarray]:
     try:
         values = [float(word) for word in line.split()]
         label = int(values[0])
-    except ValueError as error:
+        if label != values[0]:
+            raise ValueError(f"class {values[0]:g} is no whole number")
+    except (ValueError, OverflowError) as error:
         raise UsageError(f"{where}: {error}; expected a class number and x y pairs") from error
     points = np.array(values[1:])
     if len(points) == 4:
-        raise UsageError(f"{where}: a box (4 numbers), not a polygon; segmentation needs at least 3 x y pairs")
+        raise UsageError(
+            f"{where}: a box (4 numbers), not a polygon of at least 3 x y pairs; export the masks, not the boxes"
+        )
     if len(points) < 6 or len(points) % 2:
         raise UsageError(f"{where}: {len(points)} coordinates; expected at least 3 x y pairs")
     if not np.isfinite(points).all() or points.min() < -_SLACK or points.max() > 1 + _SLACK:

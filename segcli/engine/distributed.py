@@ -126,13 +126,13 @@ def leave() -> None:
         dist.destroy_process_group()
 
 
-def launch(devices: int, arguments: list[str]) -> int:
+def launch(devices: int, arguments: list[str], device: str) -> int:
     """Run this command once a device, and return the first exit code that is not 0.
 
-    Signals reach every rank: those of a terminal by themselves, others are passed on. A rank that fails ends the rest,
-    which would wait for it for ever.
+    device: what the ranks compute on, as `join` takes it. Signals reach every rank: those of a terminal by themselves,
+    others are passed on. A rank that fails ends the rest, which would wait for it for ever.
     """
-    if torch.cuda.is_available() and devices > torch.cuda.device_count():
+    if device in ("auto", "cuda") and torch.cuda.is_available() and devices > torch.cuda.device_count():
         raise UsageError(f"--devices {devices}: there are {torch.cuda.device_count()} CUDA devices here")
     threads = max(1, (os.cpu_count() or 1) // devices)
     shared = {"WORLD_SIZE": devices, "LOCAL_WORLD_SIZE": devices, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": _port()}

@@ -102,12 +102,13 @@ class Learner:
         self.ranks.sum_gradients(self._parameters)
         self.scaler.unscale_(self.optimizer)
         gradient = clip_gradients(self._parameters, self.recipe.schedule.clip)
-        problem = None
-        if math.isfinite(gradient) or self.scaler.is_enabled():
+        problem, finite = None, math.isfinite(gradient)
+        if finite or self.scaler.is_enabled():
             self.scaler.step(self.optimizer)  # fp16: a step whose gradients overflowed is left out, the scale lowered
             self.scaler.update()
+        if finite:
             self.average.update()
-        else:
+        elif not self.scaler.is_enabled() or self.scaler.get_scale() < 1:  # gradients that nothing needs to enlarge
             problem = "the gradient is not finite"
         self.optimizer.zero_grad(set_to_none=True)
         return _with(outcome, gradient=gradient, problem=problem)

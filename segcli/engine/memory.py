@@ -32,6 +32,16 @@ def peak_memory(device: torch.device) -> int | None:
     return int(peak if sys.platform == "darwin" else peak * 1024)
 
 
+def _memory_now(device: torch.device) -> int:
+    """Bytes in use; where the system does not say, at most so far. Reading the data may have taken more than a step
+    does, so that growth is not to be told from the peak before."""
+    if device.type == "cuda":
+        return int(torch.cuda.memory_allocated(device))
+    with contextlib.suppress(OSError, ValueError):
+        return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return peak_memory(device) or 0
+
+
 def keep_freed_memory() -> None:
     """Have this process keep the memory it frees, for the next step needs just as much.
 
@@ -81,7 +91,7 @@ def largest_batch(attempt: Callable[[int], None], device: torch.device, most: in
     free = free_memory(device)
     if free is None:
         return 1
-    before = peak_memory(device) or 0
+    before = _memory_now(device)
     taken = []
     for images in (1, 2):
         try:

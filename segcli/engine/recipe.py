@@ -77,9 +77,9 @@ class AugmentTable:
 
 @dataclass(frozen=True)
 class ScheduleTable:
-    """steps or epochs: the length, one of them; epochs make at least `least_steps`. batch: images a device and
-    micro-batch; 0 finds what fits. reference_batch: images a step that `lr` is for; another number scales it, unless
-    this is 0. milestones: shares of the run (step)."""
+    """steps or epochs: the length; epochs make at least `least_steps`, and a run notes both (then steps hold). batch:
+    images a device and micro-batch; 0 finds what fits. reference_batch: images a step that `lr` is for; another number
+    scales it, unless this is 0. milestones: shares of the run (step)."""
 
     batch: int
     accumulate: int

@@ -16,7 +16,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -43,10 +43,6 @@ class Checkpoint:
     tensors: dict[str, Tensor]
     state: dict[str, Any]
 
-    def part(self, prefix: str) -> dict[str, Tensor]:
-        """The tensors under a prefix, without it."""
-        return {name.removeprefix(prefix): t for name, t in self.tensors.items() if name.startswith(prefix)}
-
 
 def default_folder(data: Path) -> Path:
     """runs/<data>-<n>, the first n that is free."""
@@ -64,7 +60,6 @@ class RunFolder:
     path: Path
     silent: bool = False
     _made: bool = False
-    _metrics: list[dict[str, Any]] = field(default_factory=list)
 
     def create(self) -> None:
         """Make the folder. Raises UsageError if a run is there already, OutputError if it cannot be made."""

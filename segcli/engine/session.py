@@ -17,7 +17,7 @@ from segcli.engine import objectives
 from segcli.engine.distributed import Ranks
 from segcli.engine.learner import Learner, trainable
 from segcli.engine.memory import largest_batch
-from segcli.engine.recipe import Recipe, Tables, read_tables, resolve, to_tables, to_toml
+from segcli.engine.recipe import Recipe, Tables, read_preset, read_tables, resolve, to_tables, to_toml
 from segcli.engine.run_folder import CONFIG, RunFolder
 from segcli.engine.setup import (
     Material,
@@ -87,11 +87,11 @@ def _prepare(
     recipe = dataclasses.replace(recipe, loss=objectives.fill_in(loaded.config, recipe.loss))
     for note in start.notes:
         say(note)
-    about = fingerprint(recipe, material, loaded.raw_config)
+    about = fingerprint(recipe, material, loaded.raw_config) | {"devices": ranks.size}
     if saved is not None and (changed := differences(saved.state["about"], about)):
         raise UsageError(
             f"--resume: this is not the run in {out}: {'; '.join(changed)}. "
-            f"Undo the change, or begin a new run from it with --model {out / 'last'}"
+            f"Undo the change, or begin a new run{_from_last(out)}"
         )
     if not recipe.schedule.batch:
         recipe = _with_fitting_batch(recipe, material, loaded, ranks, say)
@@ -146,7 +146,7 @@ def resumed_recipe(out: Path, preset: str | None, config: Path | None, options: 
     if changed:
         raise UsageError(
             f"--resume: the run in {out} was begun with other settings: {'; '.join(changed)}. Leave them out, or begin "
-            f"a new run with --model {out / 'last'}"
+            f"a new run{_from_last(out)}"
         )
     free = {name: {k: v for k, v in table.items() if (name, k) in _FREE} for name, table in given.items()}
     return resolve(None, path, {name: table for name, table in free.items() if table})
@@ -157,9 +157,12 @@ def _same(name: str, key: str, old: Any, value: Any) -> bool:
         return old is not None and Path(old).resolve() == Path(value).resolve()
     if (name, key) in (("schedule", "batch"), ("run", "precision")) and value in (0, "auto"):
         return True
-    if key == "epochs":
-        return False if old is None and value is not None else old == value
     return old == (tuple(value) if isinstance(value, list) else value)
+
+
+def _from_last(out: Path) -> str:
+    """How to take up what a run has learnt, if it has come that far."""
+    return f" from it with --model {out / 'last'}" if (out / "last").is_dir() else ""
 
 
 def _to_device(loaded: LoadedModel, device: torch.device) -> LoadedModel:
@@ -170,7 +173,8 @@ def _to_device(loaded: LoadedModel, device: torch.device) -> LoadedModel:
 def _with_fitting_batch(recipe: Recipe, material: Material, loaded: LoadedModel, ranks: Ranks, say: Say) -> Recipe:
     """The recipe with the largest batch for which there is memory, not larger than its learning rate is meant for."""
     table = recipe.schedule
-    most = max(1, table.reference_batch // (table.accumulate * ranks.size)) if loaded.device.type == "cpu" else 64
+    usual = table.reference_batch or read_preset("small")["schedule"]["reference_batch"]  # 0: --lr is taken as it is
+    most = max(1, usual // (table.accumulate * ranks.size)) if loaded.device.type == "cpu" else 64
 
     def attempt(images: int) -> None:
         trial = dataclasses.replace(recipe, schedule=dataclasses.replace(table, batch=images, accumulate=1, ema=0.0))

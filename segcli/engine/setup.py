@@ -155,7 +155,7 @@ def begin(recipe: Recipe, material: Material, progress: Progress | None = None) 
         asked = data.task is not None  # then another model is the remedy, not another task
         remedy = f"add --task {common[0]}" if common and not asked else f"add --arch {others[0]} and a --backbone"
         raise UsageError(f"{name} is for {', '.join(possible)}, the data for {material.info.task}; {remedy}")
-    rule = dataclasses.replace(config.rule, score=recipe.validate.score, top_k=max(100, model.queries or 0))
+    rule = dataclasses.replace(config.rule, score=recipe.validate.score, top_k=max(100, config.num_queries))
     tasks = tuple(task for task in spec.tasks if task in possible)
     size = dataclasses.replace(config.size, short=data.short, long=data.long, tile=data.tile, tile_for=data.tile_for)
     loaded.spec = dataclasses.replace(loaded.spec, tasks=tasks, rule=rule, size=size)
@@ -194,12 +194,13 @@ def plan_schedule(
         f", scaled from {table.lr:g} at {table.reference_batch} images with the square root" if lr != table.lr else ""
     )
     say(f"learning rate: {lr:.3g} (backbone {lr * table.backbone_lr:.3g}){changed}")
-    table = dataclasses.replace(table, steps=steps, epochs=None, warmup=min(table.warmup, max(1, steps // 5)))
+    table = dataclasses.replace(table, steps=steps)
     if validate.every is None:
         # Ten in a run, but at least four images learnt from for every one measured.
         seldom = math.ceil(4 * min(validate.images or val_images, val_images) / batch)
         validate = dataclasses.replace(validate, every=min(steps, max(1, math.ceil(steps / VALIDATIONS), seldom)))
-    schedule = Schedule(table.schedule, steps, table.warmup, power=table.power, milestones=tuple(table.milestones))
+    warmup = min(table.warmup, max(1, steps // 5))
+    schedule = Schedule(table.schedule, steps, warmup, power=table.power, milestones=tuple(table.milestones))
     return dataclasses.replace(recipe, schedule=table, validate=validate), schedule, lr
 
 
@@ -221,9 +222,9 @@ def transform_of(recipe: Recipe) -> TrainTransform:
             augment.crop,
             (augment.scale[0], augment.scale[1]),
             native=augment.kind == "native",
-            short=data.short if augment.kind == "jitter" else None,
-            tile=data.tile,
-            tile_for=data.tile_for,
+            prediction=InputSize(data.short, data.long, tile=data.tile, tile_for=data.tile_for)
+            if augment.kind == "jitter"
+            else None,
         )
     return TrainTransform(geometry, augment.flip, ColorJitter() if augment.colour else None)
 

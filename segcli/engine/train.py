@@ -163,14 +163,20 @@ class Run:
         report = SkipReport(self.learner.step, problem, everybody, self.progress.bad)
         self.folder.append(report.record())
         if self.progress.bad >= self.recipe.run.give_up_after:
-            lr = self.learner.lr * self.learner.schedule.factor(self.learner.step - 1)
-            half = ", or --precision fp32" if self.learner.autocast is not None else ""
+            held = ", ".join(everybody[:4])
             raise SegcliError(
-                f"step {self.learner.step}: {problem} for {self.progress.bad} batches in a row, most likely because "
-                f"the learning rate {lr:.2g} is too high: try --lr {min(self.recipe.schedule.lr / 5, 4e-4):.1g}{half}; "
-                f"the last batch held {', '.join(everybody[:4])}"
+                f"step {self.learner.step}: {problem} for {self.progress.bad} batches in a row, "
+                f"{self._likely_cause()}; the last one held {held}"
             )
         return report
+
+    def _likely_cause(self) -> str:
+        half = self.learner.autocast is not None
+        if self.learner.step == self.progress.bad:  # no learning rate has done anything yet
+            return "from the first one on: the model it began from may be damaged" + ", or try --precision fp32" * half
+        lr = self.learner.lr * self.learner.schedule.factor(self.learner.step - 1)
+        slower = f"try --lr {min(self.learner.lr / 5, 4e-4):.1g}" + ", or --precision fp32" * half
+        return f"most likely because the learning rate {lr:.2g} is too high: {slower}"
 
     def _validate(self) -> Iterator[Report]:
         """Measure, keep the best and the last model."""

@@ -47,7 +47,9 @@ def from_checkpoint(ref: str, spec: InferenceSpec, queries: int | None, progress
     if queries is not None:
         config = with_queries(config, queries)
     if config.num_queries != loaded.config.num_queries:
-        notes.append(f"query embeddings made anew: {config.num_queries} queries instead of {loaded.config.num_queries}")
+        if queries is not None:  # else queries are classes
+            before = loaded.config.num_queries
+            notes.append(f"query embeddings made anew: {config.num_queries} queries instead of {before}")
         model.query_decoder.fresh_queries(config.num_queries)  # type: ignore[operator,union-attr]
     if old.size.tile and not spec.size.tile:
         same = f"--tile {old.size.tile} --short-side {old.size.short}"

@@ -151,14 +151,16 @@ def test_outlines_of_declared_stuff_make_a_panoptic_picture(tmp_path: Path) -> N
     info = detect(tmp_path)
     assert (info.task, info.tasks) == ("panoptic", ("panoptic", "instance", "semantic", "detect"))
     assert "what none of them covers is void" in info.notes[-1]
-    wall, window, void = 2, 1, -1  # the smaller is seen
+    wall, window, void = 2, 1, 0  # the smaller is seen
     expected = [
         [wall, wall, wall, wall, wall, void],
         [wall, window, window, wall, wall, void],
         [wall, window, window, wall, wall, void],
         [wall, wall, wall, wall, wall, void],
     ]
-    np.testing.assert_array_equal(open_split(info, "train")[0].id_map(), expected)
+    sample = open_split(info, "train")[0]
+    np.testing.assert_array_equal(sample.id_map(), expected)
+    np.testing.assert_array_equal(sample.void, np.array(expected) == void)
     counts = scan(info).splits[0]
     (facts,) = facts_of(info, "train")
     assert (facts.objects, facts.void) == ([(3, 4, False), (8, 16, False)], 4)

@@ -26,7 +26,8 @@ from segcli.data.transforms import (
     cut_image,
 )
 from segcli.data.truth import MapTruth, ShapeTruth, Window
-from segcli.types import Label, LabelSet
+from segcli.engine.preprocess import resized_size
+from segcli.types import InputSize, Label, LabelSet
 
 
 def painted(height: int, width: int, boxes: list[tuple[int, int, int, int]], form: str) -> Sample:
@@ -63,13 +64,17 @@ def windows(draw: st.DrawFn) -> Window:
 
 
 def test_the_scale_of_augmentation_is_that_of_prediction() -> None:
-    """A short side of 96 in prediction; with tiles of 24 pixels every photo that is larger is enlarged four times."""
-    sizes = {(40, 60): (96, 144), (12, 60): (96, 480)}
-    tiled = {(40, 60): (160, 240), (12, 60): (96, 480)}
+    """A short side of 96 in prediction, a long one of 160 at most; tiles of 24 pixels enlarge photos four times."""
+    sizes = {(40, 60): (96, 144), (12, 60): (32, 160)}
+    tiled = {(40, 60): (160, 240), (12, 60): (80, 400)}  # pieces of 12 × 24
     grown = {(40, 60): (160, 240), (80, 100): (160, 200), (20, 30): (160, 240)}  # tiles of 24, 48 and 12 pixels
     for tile, tile_for, expected in ((None, None, sizes), (24, None, tiled), (24, 40, grown)):
-        jitter = JitterCrop((96, 96), (1.0, 1.0), short=96, tile=tile, tile_for=tile_for)
+        prediction = InputSize(96, 160, tile=tile, tile_for=tile_for)
+        jitter = JitterCrop((96, 96), (1.0, 1.0), prediction=prediction)
         for size, resized in expected.items():
+            piece = min(size[0], prediction.tile_of(size) or size[0]), min(size[1], prediction.tile_of(size) or size[1])
+            there = resized_size(piece, prediction)
+            assert there[0] / piece[0] == pytest.approx(resized[0] / size[0], abs=0.02)
             window = jitter.draw(painted(*size, BOXES[:1], "map").truth, np.random.default_rng(0))
             assert window.resized == resized
             assert window.size == (min(96, resized[0]), min(96, resized[1]))

@@ -128,7 +128,8 @@ def test_tiles_are_remembered(shapes: Path, tmp_path: Path) -> None:
     assert run.recipe.augment.crop == (96, 96)  # as much as a tile
     geometry = transform_of(run.recipe).geometry
     assert isinstance(geometry, JitterCrop)
-    assert (geometry.short, geometry.tile) == (96, 64)
+    assert geometry.prediction is not None
+    assert (geometry.prediction.short, geometry.prediction.tile) == (96, 64)
     list(run.train())
     size = load_model(str(tmp_path / "run" / "best")).spec.size
     assert (size.short, size.tile) == (96, 64)

@@ -17,3 +17,6 @@ class NoQueries(nn.Module):
         """-> one prediction; there are no layers and nobody to pilot."""
         assert pilots is None
         return [head.answer(pixels)]
+
+    def fresh_queries(self, count: int) -> None:
+        """There are none to make anew."""
