@@ -142,12 +142,13 @@ def train(
     tensorboard: bool = _flag("--tensorboard", "Write event files too (needs the package tensorboard).", RUN),
     precision: Precision | None = _option("--precision", help="auto: bf16 where it is fast.", panel=options.SPEED),
     device: options.DeviceName | None = _option("--device", help="Where to compute.", panel=options.SPEED),
-    devices: int = typer.Option(
-        1,
+    devices: int | None = typer.Option(
+        None,
         "--devices",
         metavar="N",
         min=1,
-        help="Processes that share a step: one a GPU, or parts of the CPU. torchrun works too.",
+        help="Processes that share a step: one a GPU, or parts of the CPU (default 1; with --resume as before). "
+        "torchrun works too.",
         rich_help_panel=options.SPEED,
     ),
     workers: int | None = _option(
@@ -212,12 +213,9 @@ def train(
     if preview is not None:
         _preview(recipe, out, preview, say)
         return
-    is_alone = int(os.environ.get("WORLD_SIZE", "1")) == 1  # else somebody has launched us already
-    code = (
-        _spread(devices, out, recipe.run.device)
-        if devices > 1 and is_alone
-        else _train(recipe, out, resume, threads, say)
-    )
+    launched = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    ranks = 1 if launched else devices or (_devices_of(out) if resume else 1)
+    code = _spread(ranks, out, recipe.run.device) if ranks > 1 else _train(recipe, out, resume, threads, say)
     if code:
         raise typer.Exit(code)
 
@@ -262,6 +260,13 @@ def _preview(recipe: Recipe, out: Path, images: int, say: Console) -> None:
 
     for path in preview(recipe, out, images, say.note):
         say.say(path)
+
+
+def _devices_of(run: Path) -> int:
+    """How many processes began a run."""
+    from segcli.engine.session import devices_of
+
+    return devices_of(run)
 
 
 def _spread(devices: int, out: Path, device: str) -> int:

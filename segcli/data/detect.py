@@ -65,7 +65,7 @@ def detect(
     splits, held_out = with_validation(found.splits) if training else (_as_they_lie(root, found.splits), ())
     notes += [*found.notes, *(fault.message for fault in found.faults), *held_out]
     notes += [*_unread_settings(root), *_perhaps_stuff(found, settings)]
-    return _info(root, found, chosen, splits, tuple(notes))
+    return replace(_info(root, found, chosen, splits, tuple(notes)), held_out=bool(held_out))
 
 
 def is_dataset(path: Path) -> bool:
@@ -79,7 +79,7 @@ def detect_for_checking(path: Path | str, *, format: str | None = None, task: st
     if not info.splits.keys() & {"train", "all"}:
         return info
     splits, held_out = with_validation(info.splits)
-    return replace(info, splits=splits, notes=(*info.notes, *held_out))
+    return replace(info, splits=splits, notes=(*info.notes, *held_out), held_out=bool(held_out))
 
 
 def _choose(root: Path, settings: Settings, task: str | None, notes: list[str]) -> str:

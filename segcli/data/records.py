@@ -68,7 +68,8 @@ class DatasetInfo:
     found: one line for a person. notes: what else should be said aloud (held-out images, classes left out, …).
     faults: what is known to be wrong before an image is read; these are among the notes too.
     ignore: label values that mean "void". source_labels: every class of the dataset, before `task` selects.
-    outlines: its stuff is drawn as objects are, and may lie under or over them.
+    outlines: its stuff is drawn as objects are, and may lie under or over them. held_out: "val" is no split of the
+    data, but a part of the images to train on.
     """
 
     root: Path
@@ -84,6 +85,7 @@ class DatasetInfo:
     notes: tuple[str, ...] = field(default=())
     faults: tuple[Fault, ...] = field(default=())
     outlines: bool = False
+    held_out: bool = False
 
     def find(self, photo: Path, split: str | None = None) -> tuple[str, int]:
         """(split, number of its record) of a photo: the image that is that file, else the only one of its name.

@@ -207,9 +207,14 @@ def forward(loaded: LoadedModel, images: Sequence[Prepared]) -> QueryPredictions
     Raises CheckpointError if it is not finite: there is nothing to threshold then.
     """
     prediction: QueryPredictions = loaded.model(collate(images, loaded.device, loaded.dtype))[-1]
+    remedy = "its weights are damaged" if loaded.dtype == torch.float32 else "try --dtype fp32"
+    return finite(prediction, loaded.name, remedy)
+
+
+def finite(prediction: QueryPredictions, name: str, remedy: str) -> QueryPredictions:
+    """The same prediction. Raises CheckpointError if there is nothing in it to threshold."""
     if not bool(torch.isfinite(prediction.classes).all()):
-        remedy = "its weights are damaged" if loaded.dtype == torch.float32 else "try --dtype fp32"
-        raise CheckpointError(f"{loaded.name}: the network answers NaN or infinity; {remedy}")
+        raise CheckpointError(f"{name}: the network answers NaN or infinity; {remedy}")
     return prediction
 
 

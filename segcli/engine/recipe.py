@@ -14,9 +14,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from sys import float_info
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from segcli.config import MODEL_TYPES
+from segcli.config import MODEL_TYPES, Mask2FormerConfig
 from segcli.errors import UsageError
 from segcli.types import SMALLEST_TILE, Task
 
@@ -223,24 +224,48 @@ def check_tables(tables: Mapping[str, Any], where: str) -> None:
                 raise UsageError(f"{where}: [{name}] {key} = {value!r}; expected {_describe(hints[key])}")
 
 
+# Least and greatest value, and the keys they hold for; of a list, for each entry.
+_TINY, _ANY = float_info.min, float_info.max
+_RANGES: tuple[tuple[float, float, dict[str, str]], ...] = (
+    (
+        0,
+        _ANY,
+        {
+            "model": "encoder_layers",
+            "schedule": "batch backbone_lr reference_batch weight_decay clip warmup least_steps power",
+            "loss": "class_weight mask_weight dice_weight box_weight giou_weight",
+            "validate": "patience images",
+        },
+    ),
+    (_TINY, _ANY, {"augment": "scale", "schedule": "lr epochs", "loss": "no_object_weight"}),
+    (0, 1, {"augment": "flip", "schedule": "milestones", "loss": "importance", "validate": "score"}),
+    (_TINY, 1, {"augment": "max_class_share"}),
+    (0, 1 - float_info.epsilon, {"schedule": "ema"}),
+    (
+        1,
+        _ANY,
+        {
+            "model": "queries encoder_feedforward_dim decoder_layers dim_feedforward",
+            "data": "short long tile_for",
+            "schedule": "accumulate steps",
+            "loss": "points oversample",
+            "validate": "every",
+            "run": "checkpoint_every give_up_after",
+        },
+    ),
+    (32, _ANY, {"model": "hidden_dim", "augment": "crop"}),
+    (0, 2**63 - 1, {"run": "seed"}),
+    (-1, _ANY, {"run": "workers"}),
+)
+
+
 def _check_values(recipe: Recipe) -> None:
-    s, v, r = recipe.schedule, recipe.validate, recipe.run
-    positive = {
-        "[schedule] lr": s.lr,
-        "[schedule] accumulate": s.accumulate,
-        "[schedule] steps": s.steps,
-        "[schedule] epochs": s.epochs,
-        "[loss] points": recipe.loss.points,
-        "[validate] every": v.every,
-        "[run] checkpoint_every": r.checkpoint_every,
-        "[run] give_up_after": r.give_up_after,
-        "[model] queries": recipe.model.queries,
-        "[data] short": recipe.data.short,
-        "[data] tile_for": recipe.data.tile_for,
-    }
-    for key, value in positive.items():
-        if value is not None and value <= 0:
-            raise UsageError(f"{key} = {value}; it must be above 0")
+    for low, high, keys in _RANGES:
+        for name, key in ((table, key) for table, some in keys.items() for key in some.split()):
+            value = getattr(getattr(recipe, name), key)
+            for number in value if isinstance(value, tuple) else (value,):
+                if number is not None and not low <= number <= high:  # NaN neither
+                    raise UsageError(f"[{name}] {key} = {number}; it must be {_limits(low, high)}")
     if recipe.data.tile is not None and recipe.data.tile < SMALLEST_TILE:
         raise UsageError(f"--tile {recipe.data.tile}: tiles need at least {SMALLEST_TILE} pixels")
     if recipe.data.tile is not None and recipe.augment.kind != "jitter":
@@ -248,17 +273,22 @@ def _check_values(recipe: Recipe) -> None:
             f"--tile {recipe.data.tile}: [augment] kind = {recipe.augment.kind!r} would learn at another scale than it "
             "predicts; use the preset small, or kind = 'jitter'"
         )
-    if s.batch < 0 or r.workers < -1 or not 0 <= s.ema < 1 or not 0 <= v.score <= 1:
-        raise UsageError("batch and workers cannot be negative, ema lies in [0, 1), score in [0, 1]")
-    if recipe.model.arch not in (None, *MODEL_TYPES):
-        raise UsageError(f"--arch {recipe.model.arch}: choose one of {', '.join(MODEL_TYPES)}")
-    if recipe.model.decoder_layers is not None and recipe.model.decoder_layers < 3:
+    model = recipe.model
+    if model.arch not in (None, *MODEL_TYPES):
+        raise UsageError(f"--arch {model.arch}: choose one of {', '.join(MODEL_TYPES)}")
+    masked = model.arch in (None, Mask2FormerConfig.model_type)
+    if masked and model.decoder_layers is not None and model.decoder_layers < 3:
         raise UsageError("[model] decoder_layers: at least 3, one for each level of the pixel decoder")
-    if recipe.model.hidden_dim is not None and recipe.model.hidden_dim % 32:
+    if model.hidden_dim is not None and model.hidden_dim % 32:
         raise UsageError("[model] hidden_dim: a multiple of 32, which is shared among heads and norm groups")
     low, high = recipe.augment.scale
-    if not 0 < low <= high:
+    if low > high:
         raise UsageError(f"[augment] scale = [{low}, {high}]; expected two factors, the smaller first")
+
+
+def _limits(low: float, high: float) -> str:
+    least = "above 0" if low == _TINY else f"at least {low:g}"
+    return least if high == _ANY else f"{least} and {'below 1' if high < 1 else f'at most {high:g}'}"
 
 
 def _fits(value: Any, hint: Any) -> bool:

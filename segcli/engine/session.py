@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import platform
 import sys
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from segcli.engine.distributed import Ranks
 from segcli.engine.learner import Learner, trainable
 from segcli.engine.memory import largest_batch
 from segcli.engine.recipe import Recipe, Tables, read_preset, read_tables, resolve, to_tables, to_toml
-from segcli.engine.run_folder import CONFIG, RunFolder
+from segcli.engine.run_folder import CONFIG, FACTS, RunFolder
 from segcli.engine.setup import (
     Material,
     Say,
@@ -40,7 +41,13 @@ from segcli.weights.checkpoint import LoadedModel
 from segcli.weights.download import Progress
 
 # What may differ between a run and its continuation: it changes how fast the same numbers come, not the numbers.
-_FREE = {("run", "workers"), ("run", "checkpoint_every"), ("run", "tensorboard"), ("validate", "patience")}
+_FREE = {
+    ("data", "path"),  # the same images may lie elsewhere now; the fingerprint tells whether they are the same
+    ("run", "workers"),
+    ("run", "checkpoint_every"),
+    ("run", "tensorboard"),
+    ("validate", "patience"),
+}
 
 
 def open_run(
@@ -139,6 +146,8 @@ def resumed_recipe(out: Path, preset: str | None, config: Path | None, options: 
     for name, table in given.items():
         for key, value in table.items():
             old = before.get(name, {}).get(key)
+            if key == "reference_batch" and "lr" in table:  # comes with --lr, which is compared
+                continue
             if (name, key) not in _FREE and not _same(name, key, old, value):
                 changed.append(f"{key} was {old}, now {value}")
     if preset is not None and preset != resolve(None, path, {}).preset:
@@ -152,9 +161,15 @@ def resumed_recipe(out: Path, preset: str | None, config: Path | None, options: 
     return resolve(None, path, {name: table for name, table in free.items() if table})
 
 
+def devices_of(out: Path) -> int:
+    """How many processes began the run in a folder; 1 if it does not say."""
+    try:
+        return int(json.loads((out / FACTS).read_text(encoding="utf-8"))["devices"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return 1
+
+
 def _same(name: str, key: str, old: Any, value: Any) -> bool:
-    if (name, key) == ("data", "path"):
-        return old is not None and Path(old).resolve() == Path(value).resolve()
     if (name, key) in (("schedule", "batch"), ("run", "precision")) and value in (0, "auto"):
         return True
     return old == (tuple(value) if isinstance(value, list) else value)

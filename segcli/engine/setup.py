@@ -19,6 +19,7 @@ from segcli.config import MODEL_TYPES, Mask2FormerConfig, ModelConfig, answers
 from segcli.data.collate import Layout
 from segcli.data.dataset import Dataset, open_split
 from segcli.data.detect import detect
+from segcli.data.folders import with_validation
 from segcli.data.glance import glance
 from segcli.data.loader import Loader, Share, make_loader
 from segcli.data.records import DatasetInfo
@@ -75,6 +76,12 @@ def gather(recipe: Recipe, ranks: Ranks, say: Say, progress: Callable[[int, int]
     if len(report.problems) > 5:
         say(f"left out: {len(report.problems) - 5} more files that cannot be read")
     info = info.without(problem.file for problem in report.problems)
+    if info.held_out and not (info.splits["train"] and info.splits["val"]):  # one part has nothing that can be read
+        usable = [record for split in ("train", "val") for record in info.splits[split]]
+        splits, again = with_validation(info.splits | {"train": usable, "val": []})
+        info = dataclasses.replace(info, splits=splits)
+        for note in again:
+            say(note)
     if "val" not in info.splits or not info.splits["val"]:
         raise UsageError(f"{info.root}: no image to validate on; there must be at least two images")
     return Material(info, report, open_split(info, "train"), open_split(info, "val"))
@@ -90,8 +97,6 @@ def fill_in(recipe: Recipe, material: Material, device: torch.device) -> Recipe:
     data = dataclasses.replace(
         data,
         path=str(Path(material.info.root).resolve()),
-        format=material.info.format,
-        task=material.info.task,
         short=short,
         long=data.long or short * 5 // 3,
     )
@@ -251,8 +256,13 @@ def pick_device(name: str) -> torch.device:
 
 
 def fingerprint(recipe: Recipe, material: Material, raw_config: dict[str, Any]) -> dict[str, Any]:
-    """What a run is about: a resumed one must agree with it, entry by entry."""
+    """What a run is about: a resumed one must agree with it, entry by entry. Where the data lie is no part of it."""
     splits = {name: sorted(r.image_id for r in records) for name, records in material.info.splits.items()}
+    annotations = {
+        f"{split.name} annotations": f"{split.objects} objects, "
+        + _digest(repr([(c.label.id, c.images, c.objects, round(c.share, 6)) for c in split.classes]))
+        for split in material.scan.splits
+    }
     keys = (
         "backbone_config", "decoder_config", "hidden_dim", "encoder_layers", "decoder_layers", "num_queries",
         "dim_feedforward",
@@ -261,16 +271,17 @@ def fingerprint(recipe: Recipe, material: Material, raw_config: dict[str, Any]) 
         "classes": [[x.id, x.name, "thing" if x.isthing else "stuff"] for x in material.info.labels],
         "task": material.info.task,
         "data": {
-            "folder": str(Path(material.info.root).resolve()),
             **{f"{name} images": len(ids) for name, ids in splits.items()},
-            **{
-                f"{name} names": hashlib.sha256("\0".join(ids).encode()).hexdigest()[:12]
-                for name, ids in splits.items()
-            },
+            **{f"{name} names": _digest("\0".join(ids)) for name, ids in splits.items()},
+            **annotations,
         },
         "model": {"start": recipe.model.start or recipe.model.backbone}
         | {key: raw_config[key] for key in keys if key in raw_config},
     }
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:

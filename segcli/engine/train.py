@@ -197,7 +197,7 @@ class Run:
     def _measure(
         self, loaded: LoadedModel, rules: list[MergeRule], autocast: torch.dtype | None, show: Any = None
     ) -> Generator[MeasureReport, None, list[Finding]]:
-        return validate(
+        steps = validate(
             loaded,
             self.material.val,
             self._task,
@@ -208,6 +208,14 @@ class Run:
             autocast=autocast,
             show=show,
         )
+        try:
+            return (yield from steps)
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise SegcliError(
+                f"validation at step {self.learner.step}: not enough memory; smaller looks: --short-side, or --tile"
+            ) from error
 
     def _is_best(self, value: float) -> bool:
         """Count a validation. An equal value is the best too (the later model has seen more), but no progress."""

@@ -11,7 +11,7 @@ import torch
 
 from segcli.data.dataset import Dataset, Sample
 from segcli.engine.distributed import Ranks
-from segcli.engine.predict import Settings, segment, segment_tiles
+from segcli.engine.predict import Settings, finite, segment, segment_tiles
 from segcli.engine.preprocess import Prepared, collate, prepare
 from segcli.engine.protocol import most_counted
 from segcli.engine.reports import MeasureReport
@@ -149,11 +149,13 @@ def _answers(
     """
     loaded.model.eval()
 
+    remedy = "the weights are damaged" if autocast is None else "try --precision fp32"
+
     def answer(image: Prepared) -> QueryPredictions:
         batch = collate([image], loaded.device)
         # Not inference_mode: what layers cache of their geometry would be useless to the next training step.
         with torch.no_grad(), torch.autocast(loaded.device.type, autocast, enabled=autocast is not None):
-            return loaded.model(batch)[-1]
+            return finite(loaded.model(batch)[-1], "validation", remedy)
 
     for number in range(count):
         if ranks.rank != (0 if number < PICTURES else number % ranks.size):

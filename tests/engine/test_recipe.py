@@ -67,6 +67,12 @@ def test_what_comes_later_wins(tmp_path: Path) -> None:
         ("[augment]\nkind = 'mosaic'", "expected one of jitter, fit, native, short-side"),
         ("[augment]\nscale = [2.0, 0.5]", "two factors, the smaller first"),
         ("[schedule]\nlr = 0", "lr = 0; it must be above 0"),
+        ("[schedule]\nlr = nan", "lr = nan; it must be above 0"),
+        ("[schedule]\nema = 1", "ema = 1; it must be at least 0 and below 1"),
+        ("[loss]\noversample = 0.5", "oversample = 0.5; it must be at least 1"),
+        ("[validate]\npatience = -1", "patience = -1; it must be at least 0"),
+        ("[augment]\ncrop = [0, 64]", "crop = 0; it must be at least 32"),
+        ("[augment]\nflip = 3", "flip = 3; it must be at least 0 and at most 1"),
         ("[model]\ndecoder_layers = 2", "at least 3"),
         ("[data]\ntile = 48", "tiles need at least 64 pixels"),
         ("preset = 'ade-160k'\n[data]\ntile = 200", "kind = 'short-side' would learn at another scale"),
@@ -77,6 +83,10 @@ def test_what_comes_later_wins(tmp_path: Path) -> None:
 def test_mistakes_are_named(text: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=message):
         resolve(None, _file(tmp_path, text), {})
+
+
+def test_layers_are_for_levels_in_mask2former_alone() -> None:
+    assert resolve(None, None, {"model": {"arch": "detr", "decoder_layers": 1}}).model.decoder_layers == 1
 
 
 def test_small_names_every_key_that_has_no_default() -> None:

@@ -149,10 +149,12 @@ def test_another_run_is_refused_with_the_difference(shapes: Path, tmp_path: Path
         open_tiny(data, out, tables | {"validate": {"every": 1}}, resume=True)
 
     resume({"data": {"path": str(data)}})  # the same
+    resume({"data": {"path": str(shapes)}})  # the same images elsewhere
     with pytest.raises(UsageError, match=r"lr was 0.001, now 0.1"):
         resume({"schedule": {"lr": 0.1}})
-    with pytest.raises(UsageError, match=r"path was .*data, now .*shapes"):
-        resume({"data": {"path": str(shapes)}})
+    others = write_shapes(tmp_path / "others", images=6, side=64, seed=1)
+    with pytest.raises(UsageError, match=r"train annotations: was .* objects, .*, now .* begin .* --model .*last"):
+        resume({"data": {"path": str(others)}})
     with pytest.raises(UsageError, match=r"backbone was lite0, now swin-tiny"):
         resume({"model": {"backbone": "swin-tiny"}})
     for split in ("train", "val"):
@@ -170,6 +172,22 @@ def test_resuming_what_never_was_is_refused(tmp_path: Path) -> None:
 def test_resuming_without_a_folder_asks_for_the_run() -> None:
     answer = CliRunner().invoke(app, ["train", "--resume"])
     assert (answer.exit_code, "--resume: which run? give its folder with --out" in answer.stderr) == (2, True)
+
+
+def test_a_run_goes_on_by_the_command_that_began_it(shapes: Path, tmp_path: Path) -> None:
+    """Epochs come to steps, and a warm-up longer than the run is cut: neither is a change."""
+    asked: dict[str, Any] = {"schedule": {"epochs": 0.5, "least_steps": 0, "warmup": 50}}
+    list(open_tiny(shapes, tmp_path / "run", asked | {"validate": {"every": 1, "images": 1}}).train())
+    recipe = resumed_recipe(tmp_path / "run", None, None, asked)
+    assert (recipe.schedule.epochs, recipe.schedule.warmup, recipe.schedule.steps) == (0.5, 50, 2)
+    with pytest.raises(UsageError, match=r"epochs was 0.5, now 1"):
+        resumed_recipe(tmp_path / "run", None, None, {"schedule": {"epochs": 1.0}})
+
+
+def test_a_run_is_a_recipe_for_other_data(shapes: Path, tmp_path: Path) -> None:
+    """What was detected is no part of it."""
+    run = open_tiny(shapes, tmp_path / "run", {"schedule": {"steps": 1}})
+    assert (run.recipe.data.format, run.recipe.data.task) == (None, None)
 
 
 def test_a_run_does_not_overwrite_another(shapes: Path, tmp_path: Path) -> None:
@@ -196,4 +214,14 @@ def test_a_signal_to_two_ranks_saves_once_and_together(shapes: Path, tmp_path: P
     assert process.returncode == 143, messages
     assert messages.count("stopped by SIGTERM") == 1
     assert "Traceback" not in messages
-    assert state(out)
+    step = losses(out)[-1][0]
+    alone = run_command("--resume", "--out", out, "--devices", 1)
+    assert (alone.returncode, "devices: was 2, now 1" in alone.stderr) == (2, True)
+    process = subprocess.Popen(
+        command("--resume", "--out", out), env=environment(), stderr=subprocess.PIPE, text=True
+    )  # as many as before
+    while process.poll() is None and _last_step(out) <= step:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    _, messages = process.communicate(timeout=60)
+    assert (process.returncode, f"resumed at step {step}" in messages) == (143, True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,12 @@ import torch
 from PIL import Image
 
 import segcli
+from segcli.data.detect import detect
 from segcli.data.transforms import JitterCrop
+from segcli.engine.distributed import Ranks
 from segcli.engine.learner import Learner
-from segcli.engine.recipe import Tables
+from segcli.engine.memory import largest_batch
+from segcli.engine.recipe import Tables, resolve
 from segcli.engine.reports import (
     EndReport,
     MeasureReport,
@@ -27,6 +31,7 @@ from segcli.engine.reports import (
     SweepReport,
     ValidationReport,
 )
+from segcli.engine.session import open_run
 from segcli.engine.setup import transform_of
 from segcli.errors import SegcliError
 from segcli.metrics import metric_for
@@ -231,6 +236,14 @@ def test_bad_batches_in_a_row_end_the_run_with_a_cause(
     run = open_tiny(shapes, tmp_path / "run", {"run": {"give_up_after": 3}})
     with pytest.raises(SegcliError, match=r"3 batches in a row.*learning rate.*--lr 0.0002.*\.png"):
         list(run.train())
+    # Four times the images a step: the rate was scaled up, and the advice is below what was used.
+    _poison(monkeypatch, set(range(1, 99)))
+    scaled = {"schedule": {"reference_batch": 1, "batch": 4, "warmup": 1, "lr": 1e-3}, "run": {"give_up_after": 3}}
+    with pytest.raises(SegcliError, match=r"learning rate 0.00.*--lr 0.0004"):
+        list(open_tiny(shapes, tmp_path / "scaled", scaled).train())
+    _poison(monkeypatch, set(range(99)))
+    with pytest.raises(SegcliError, match=r"from the first one on: the model it began from may be damaged; the last"):
+        list(open_tiny(shapes, tmp_path / "first", {"run": {"give_up_after": 3}}).train())
 
 
 def test_out_of_memory_names_the_flags_that_help(shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -240,6 +253,10 @@ def test_out_of_memory_names_the_flags_that_help(shapes: Path, tmp_path: Path, m
     monkeypatch.setattr(Learner, "_loss", full)
     with pytest.raises(SegcliError, match=r"step 1: not enough memory.*--batch 1 --accumulate"):
         list(open_tiny(shapes, tmp_path / "run").train())
+    monkeypatch.undo()
+    monkeypatch.setattr("segcli.engine.validate.segment", full)
+    with pytest.raises(SegcliError, match=r"validation at step 1: not enough memory.*--short-side"):
+        list(open_tiny(shapes, tmp_path / "val", {"schedule": {"steps": 1}, "validate": {"every": 1}}).train())
 
 
 def test_patience_ends_a_run_that_gets_no_better(shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -280,6 +297,50 @@ def test_batch_auto_fits_and_learns_nothing_meanwhile(shapes: Path, tmp_path: Pa
     assert "--batch auto: 2" in said
     mine, theirs = automatic.learner.loaded.model.state_dict(), fixed.learner.loaded.model.state_dict()
     assert all(torch.equal(mine[name], theirs[name]) for name in mine)
+
+
+def test_batch_auto_with_a_learning_rate_keeps_to_the_usual_batch(shapes: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+    open_tiny(shapes, tmp_path / "run", {"schedule": {"batch": 0, "lr": 1e-3, "reference_batch": 0}}, say=said.append)
+    assert "--batch auto: 4" in said
+
+
+def test_memory_that_reading_took_is_no_room_for_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The peak was reached before: two images take at most what lies between it and what is in use now."""
+    gigabyte = 1 << 30
+    monkeypatch.setattr("segcli.engine.memory.peak_memory", lambda device: 3 * gigabyte)
+    monkeypatch.setattr("segcli.engine.memory._memory_now", lambda device: gigabyte)
+    monkeypatch.setattr("segcli.engine.memory.free_memory", lambda device: 8 * gigabyte)
+    assert largest_batch(lambda images: None, torch.device("cpu")) == 4
+
+
+def test_the_held_out_part_has_images_that_can_be_read(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    write_shapes(data, images=6, side=64)
+    for path in [*data.glob("panoptic_val*"), data / "panoptic_train.json"]:
+        if path.name != "panoptic_train.json":
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    (held,) = detect(data).splits["val"]
+    (data / "panoptic_train" / f"{held.image_id}.png").unlink(missing_ok=True)
+    Path(held.image).write_bytes(b"damaged")
+    said: list[str] = []
+    run = open_tiny(data, tmp_path / "run", say=said.append)
+    assert (len(run.material.train), len(run.material.val)) == (4, 1)
+    assert sum("held out" in line for line in said) == 2
+
+
+def test_a_model_of_many_queries_may_show_as_many_instances(shapes: Path, tmp_path: Path) -> None:
+    """Also where it is only begun from."""
+    list(
+        open_tiny(
+            shapes, tmp_path / "run", {"model": {"queries": 120}, "schedule": {"steps": 1}, "validate": {"every": 1}}
+        ).train()
+    )
+    config = tmp_path / "next.toml"
+    config.write_text('[run]\nprecision = "fp32"\n', encoding="utf-8")
+    start = {"model": {"start": str(tmp_path / "run" / "last")}, "data": {"path": str(shapes)}}
+    run = open_run(resolve(None, config, start | {"schedule": {"steps": 1}}), tmp_path / "next", Ranks(), print)
+    assert run.learner.loaded.spec.rule.top_k == 120
 
 
 def test_preview_writes_what_the_network_sees(shapes: Path, tmp_path: Path) -> None:

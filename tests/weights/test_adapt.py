@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 import torch
 
 import segcli
+from segcli.config import MODEL_TYPES
 from segcli.types import InferenceSpec, InputSize, Label, LabelSet
-from segcli.weights.adapt import from_checkpoint
+from segcli.weights.adapt import from_backbone, from_checkpoint
 from segcli.weights.checkpoint import load_model, save_model
+from segcli.weights.pretrained import LITE0_PACKAGE
 
 START = str(Path(segcli.__file__).parent / "bundled" / "facade")  # ships with segcli
 
@@ -52,6 +55,19 @@ def test_tiles_that_are_not_kept_are_named() -> None:
     assert notes == (
         "facade predicts in tiles, this run learns images as a whole; --tile 320 --short-side 416 goes on with its own",
     )
+
+
+@pytest.mark.parametrize("arch", ["per-pixel", "per-pixel-plus"])
+def test_models_whose_queries_are_classes_take_other_classes(tmp_path: Path, arch: str) -> None:
+    pytest.importorskip(LITE0_PACKAGE)
+    spec = replace(_spec("cat", "dog", "sky"), tasks=("semantic",))
+    begun = from_backbone(MODEL_TYPES[arch], "lite0", spec, None, {})
+    save_model(begun.loaded, tmp_path / "model")
+    other = from_checkpoint(str(tmp_path / "model"), replace(spec, labels=_spec("a", "b", "c", "d", "e").labels), None)
+    assert other.loaded.config.num_queries == 5
+    assert other.notes == ("class layer made anew; number of classes: 5 (model has 3 others)",)
+    save_model(other.loaded, tmp_path / "other")
+    assert load_model(tmp_path / "other", "cpu", "fp32").labels.names == ["a", "b", "c", "d", "e"]
 
 
 def test_what_was_adapted_loads_again(tmp_path: Path) -> None:
