@@ -68,10 +68,9 @@ def match_classes(predicted: LabelSet, truth: LabelSet, what: str, task: Task = 
         )
     unknown = [p.id for p, index in zip(predicted, match.index, strict=True) if index < 0 and not _name(p)]
     if unknown:
-        raise UsageError(
-            f"{what}: category id {unknown[0]} is no class of the data, whose {len(truth)} ids are "
-            f"{_some([str(id_) for id_ in truth.ids])}"
-        )
+        known = f"is no class of the data, whose {len(truth)} ids are {_some([str(id_) for id_ in truth.ids])}"
+        why = known if match.by == "id" else "has no name, and the others fit the data by their names alone"
+        raise UsageError(f"{what}: category id {unknown[0]} {why}")
     return dataclasses.replace(match, notes=tuple(_notes(match, predicted, what, task)))
 
 
