@@ -82,7 +82,7 @@ def _parsed(file: Path) -> dict[str, Any]:
     try:
         raw = json.loads(file.read_bytes())
     except OSError as error:
-        raise InputError(f"{file}: cannot be read ({error.strerror or error})") from error
+        raise InputError(f"{file}: cannot be read ({error.strerror or error}); check its permissions") from error
     except ValueError as error:
         raise UsageError(f"{file}: not valid JSON ({error}); save it again in labelme") from error
     if not isinstance(raw, dict) or not isinstance(raw.get("shapes"), list) or "imagePath" not in raw:
