@@ -16,12 +16,12 @@ import numpy as np
 from segcli.data.dataset import Dataset, open_split
 from segcli.data.glance import glance
 from segcli.data.records import DatasetInfo, Record
-from segcli.data.rows import remembered_rows
+from segcli.data.rows import is_passing, remembered_rows
 from segcli.data.truth import Window
 from segcli.errors import InputError, UsageError
 from segcli.types import SMALLEST_TILE, Label
 
-_VERSION = 2
+_VERSION = 3
 _CLEAR = 32  # pixels: objects that are eight cells of the finest feature map across get outlines (docs/models.md)
 _VIEW = 384  # the short side of a tile that is proposed
 
@@ -38,6 +38,7 @@ class Row:
     void: int = 0
     problem: str | None = None  # a file that is missing or damaged
     misuse: str | None = None  # a label that no class has
+    passing: bool = False  # the problem may be over without a change of the file: not remembered
 
 
 @dataclass(frozen=True)
@@ -170,7 +171,17 @@ def _refuse_misuse(rows: list[Row]) -> None:
 
 def _rows(info: DatasetInfo, dataset: Dataset, split: str, threads: int | None) -> Iterator[Row]:
     kind = f"scan-{_VERSION}-{dataset.form}"
-    return remembered_rows(kind, info, dataset, split, _read, to_json=asdict, from_json=_restored, threads=threads)
+    return remembered_rows(
+        kind,
+        info,
+        dataset,
+        split,
+        _read,
+        to_json=asdict,
+        from_json=_restored,
+        passing=lambda row: row.passing,
+        threads=threads,
+    )
 
 
 def _restored(value: object) -> Row | None:
@@ -190,7 +201,7 @@ def _read(dataset: Dataset, record: Record) -> Row:
         areas = truth.areas(Window.whole(size))
         void = truth.void(Window.whole(size))
     except InputError as error:
-        return Row(size, {}, {}, problem=str(error))
+        return Row(size, {}, {}, problem=str(error), passing=is_passing(error))
     except UsageError as error:
         return Row(size, {}, {}, misuse=str(error))
     objects: dict[str, int] = {}
