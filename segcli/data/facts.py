@@ -16,7 +16,7 @@ from segcli.codecs.rle import RLE
 from segcli.data.coco_instance import InstanceReader
 from segcli.data.coco_panoptic import PanopticReader
 from segcli.data.dataset import Dataset, open_split
-from segcli.data.glance import glance
+from segcli.data.glance import Glance, glance
 from segcli.data.objects import overlapping, rles_of, unknown_pixels
 from segcli.data.records import DatasetInfo, Fault, Reader, Record, Stated
 from segcli.data.rotation import read_truth
@@ -106,6 +106,7 @@ def look(dataset: Dataset, record: Record) -> Facts:
     thumb = base64.b64encode(seen.thumb.tobytes()).decode()
     try:
         truth, faults = read_truth(dataset.reader, record, seen)
+        faults += _more_pages(record, seen)
     except InputError as error:
         return Facts(seen.size, thumb=thumb, faults=[Fault("unreadable", str(error))], passing=is_passing(error))
     except UsageError as error:
@@ -130,6 +131,12 @@ def look(dataset: Dataset, record: Record) -> Facts:
         rows = zip(seen_truth.labels.tolist(), areas, seen_truth.crowd.tolist(), strict=True)
         present = [(label, area, crowd) for label, area, crowd in rows if area]
     return Facts(seen.size, present, void, overlaps, thumb, faults)
+
+
+def _more_pages(record: Record, seen: Glance) -> list[Fault]:
+    if seen.pages == 1:
+        return []
+    return [Fault("pages", f"{record.image}: {seen.pages} pages, the first is taken", seen.pages)]
 
 
 # ------------------------------------------------------------------------------------------------------- one by one

@@ -14,10 +14,13 @@ from PIL import Image
 
 from segcli.data import scan as scan_module
 from segcli.data.cache import signature
+from segcli.data.check import check
 from segcli.data.detect import detect
 from segcli.data.facts import facts_of
 from segcli.data.glance import glance
 from segcli.data.scan import ScanReport, SplitReport, scan
+from segcli.data.stats import stats
+from segcli.errors import SegcliWarning
 from tests.data import layouts
 from tests.data.layouts import LABELS, scenes
 
@@ -114,6 +117,22 @@ def test_size_is_of_the_upright_picture(tmp_path: Path) -> None:
     Image.fromarray(np.zeros((20, 30), np.uint8)).save(tmp_path / "b.png")
     assert glance(tmp_path / "a.jpg").size == (30, 20)
     assert glance(tmp_path / "b.png").size == (20, 30)
+
+
+def test_files_of_several_pages_are_counted(tmp_path: Path) -> None:
+    root = layouts.semantic(tmp_path, scenes())
+    for number in (1, 2):
+        file = root / f"train/images/shot{number}.png"
+        with Image.open(file) as image:
+            image.save(file.with_suffix(".tif"), save_all=True, append_images=[image] * number)
+        file.unlink()
+    info = detect(root)
+    for _ in range(2):  # the second time from the cache
+        with pytest.warns(SegcliWarning, match=r"2 files have more than one page, such as .*shot1.tif \(2\); the first"):
+            assert scan(info).problems == []
+    assert [split.paged for split in stats(info)] == [2, 0]
+    messages = [finding.message for finding in check(info).of_kind("pages")]
+    assert [message.partition(": ")[2] for message in messages] == [f"{n} pages, the first is taken" for n in (2, 3)]
 
 
 @pytest.mark.parametrize(
