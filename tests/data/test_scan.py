@@ -128,7 +128,9 @@ def test_files_of_several_pages_are_counted(tmp_path: Path) -> None:
         file.unlink()
     info = detect(root)
     for _ in range(2):  # the second time from the cache
-        with pytest.warns(SegcliWarning, match=r"2 files have more than one page, such as .*shot1.tif \(2\); the first"):
+        with pytest.warns(
+            SegcliWarning, match=r"2 files have more than one page, such as .*shot1.tif \(2\); the first"
+        ):
             assert scan(info).problems == []
     assert [split.paged for split in stats(info)] == [2, 0]
     messages = [finding.message for finding in check(info).of_kind("pages")]
