@@ -63,7 +63,7 @@ def load(root: Path, settings: Settings) -> Found:
             splits[split].append(Record(file.stem, str(_image(file, raw)), str(file)))
             areas = [shape for shape in raw["shapes"] if shape.get("shape_type", "polygon") in _AREAS]
             without_area += len(raw["shapes"]) - len(areas)
-            names |= {str(shape["label"]) for shape in areas} - _SKIPPED
+            names |= {_name(shape) for shape in areas} - _SKIPPED
     message = f"{without_area} lines and points enclose no area and are left out"
     faults = (Fault("no-mask", message, without_area),) if without_area else ()
     if settings.classes:
@@ -73,7 +73,7 @@ def load(root: Path, settings: Settings) -> Found:
     if not labels:
         raise UsageError(f"{root}: the labelme files hold no polygons, rectangles, circles or masks")
     label_set = settings.label_set(labels)
-    reader = LabelmeReader(tuple((label.name, label.id) for label in label_set))
+    reader = LabelmeReader(tuple((label.name.strip(), label.id) for label in label_set))
     what = f"labelme: {probe(root, settings)}"
     return Found(FORMAT, what, splits, label_set, ("instance",), reader, faults=faults)
 
@@ -91,6 +91,11 @@ def _parsed(file: Path) -> dict[str, Any]:
         if not isinstance(shape, dict) or "label" not in shape:
             raise UsageError(f"{file}: shape {number} has no label; name it in labelme")
     return raw
+
+
+def _name(shape: dict[str, Any]) -> str:
+    """A shape's label. Blanks around it are slips of the hand, and would make a class of their own that looks alike."""
+    return str(shape["label"]).strip()
 
 
 def _image(file: Path, raw: dict[str, Any]) -> Path:
@@ -141,7 +146,7 @@ class LabelmeReader:
         ids = dict(self.ids)
         groups: dict[object, tuple[int, list[RLE | Polygons]]] = {}
         for position, shape in enumerate(raw["shapes"]):
-            label = str(shape["label"])
+            label = _name(shape)
             if shape.get("shape_type", "polygon") not in _AREAS or label in _SKIPPED:
                 continue
             if label not in ids:

@@ -278,6 +278,19 @@ def test_labelme_masks_circles_rectangles_and_groups(tmp_path: Path) -> None:
     assert masks[2].sum() == masks[2][30:36, 30:40].sum() + masks[2][30:36, :5].sum() == 90
 
 
+def test_labelme_labels_are_without_blanks_around_them(tmp_path: Path) -> None:
+    layouts.labelme(tmp_path, things_only(scenes()), THINGS)
+    file = tmp_path / "train/shot1.json"
+    raw = json.loads(file.read_text())
+    for shape in raw["shapes"]:
+        shape["label"] = f" {shape['label']} "
+    layouts.save_json(file, raw)
+    info = detect(tmp_path)
+    assert info.labels.names == ["box", "disc"]
+    found = {sample.file.stem: len(sample.labels) for sample in open_split(info, "train")}
+    assert found["shot1"] == len(raw["shapes"])
+
+
 REAL = {
     "facade": ("coco-panoptic", "panoptic", 10, {"train": 357, "val": 105}),
     "everyday": ("coco-panoptic", "panoptic", 21, {"train": 3373, "val": 299}),
