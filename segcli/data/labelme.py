@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import numpy as np
 
 from segcli.codecs.rle import RLE, encode
 from segcli.data.cache import cache_dir, digest, signature, write_bytes
-from segcli.data.folders import named, split_folders
+from segcli.data.folders import IMAGE_SUFFIXES, files_in, named, split_folders
 from segcli.data.packs import keys_in
 from segcli.data.records import Fault, Found, Record
 from segcli.data.settings import Settings
@@ -75,7 +76,20 @@ def load(root: Path, settings: Settings) -> Found:
     label_set = settings.label_set(labels)
     reader = LabelmeReader(tuple((label.name.strip(), label.id) for label in label_set))
     what = f"labelme: {probe(root, settings)}"
-    return Found(FORMAT, what, splits, label_set, ("instance",), reader, faults=faults)
+    return Found(
+        FORMAT, what, splits, label_set, ("instance",), reader, notes=_without_json(root, splits), faults=faults
+    )
+
+
+def _without_json(root: Path, splits: dict[str, list[Record]]) -> tuple[str, ...]:
+    """What to say of images that lie beside annotated ones and have no JSON file: nobody has drawn there yet."""
+    used = {Path(os.path.normpath(record.image)) for records in splits.values() for record in records}
+    folders = {image.parent for image in used if image.is_relative_to(os.path.normpath(root))}
+    left = [file for folder in sorted(folders) for file in files_in(folder, IMAGE_SUFFIXES) if file not in used]
+    if not left:
+        return ()
+    images = "1 image has" if len(left) == 1 else f"{len(left)} images have"
+    return (f"{images} no JSON file: left out, such as {left[0]}",)
 
 
 def _parsed(file: Path) -> dict[str, Any]:
