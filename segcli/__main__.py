@@ -29,7 +29,7 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as error:
-        # Whatever reads and writes files has messages of its own; what is left is stdout itself (`> file`, disk full).
+        # What has a file's name has its line by now; what is left is stdout itself (`> file`, disk full).
         print(f"segcli: error: standard output: {error.strerror or error}", file=sys.stderr)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)

@@ -5,6 +5,8 @@ Each command is one module, which imports what it works with when it starts to w
 
 from __future__ import annotations
 
+import errno
+import os
 from typing import Annotated, Any
 
 import typer
@@ -30,8 +32,22 @@ class _Group(TyperGroup):
         except SegcliError as error:
             console.error(error)
             raise typer.Exit(error.exit_code) from error
+        except OSError as error:
+            if error.filename is None:  # stdout's own, which `segcli.__main__` words
+                raise
+            console.error(_of_file(error))
+            raise typer.Exit(1) from error
         except KeyboardInterrupt:
             raise typer.Exit(130) from None
+
+
+def _of_file(error: OSError) -> str:
+    """What the system refused, for a file whose reader or writer has no words of its own."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    remedy = "free some space" if full else "check its permissions"
+    # A file that is copied has two names, and the second is the one that is written.
+    file = os.fsdecode(error.filename2 or error.filename)
+    return f"{file}: {error.strerror or error}; {remedy} or choose another place"
 
 
 app = typer.Typer(

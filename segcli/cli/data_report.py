@@ -126,6 +126,8 @@ def show_stats(splits: Sequence[SplitStats]) -> None:
     row("images", [f"{len(s.sizes):,}" for s in splits])
     if any(s.unusable for s in splits):
         row("unusable", [f"{s.unusable:,}" for s in splits])
+    if any(s.paged for s in splits):
+        row("of several pages (first taken)", [f"{s.paged:,}" for s in splits])
     row("width", [spread(s.sizes[:, 1]) for s in splits])
     row("height", [spread(s.sizes[:, 0]) for s in splits])
     if any(s.objects.any() for s in splits):

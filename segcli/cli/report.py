@@ -52,6 +52,8 @@ class RunReport:
             return
         self.done += 1
         self.timings.append(asdict(report.timings))
+        if report.pages > 1:
+            self.console.note(f"{report.source}: {report.pages} pages, the first is taken")
         if self.json:
             return
         segments = report.record["segments"]

@@ -32,6 +32,7 @@ MAX_PIXELS = 250_000_000
 
 _STRIP = 256  # rows copied at a time: Pillow hands a whole picture to numpy through a list of 64 KB pieces, 4 × slower
 _ORIENTATION = 0x0112  # EXIF tag
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # how its files begin; with a plus, those above 4 GB
 _OPEN_LOCK = threading.Lock()
 
 
@@ -61,6 +62,18 @@ def read_image(
         raise InputError(f"{name}: not enough memory for {width}×{height} pixels; downscale it first") from None
     except Exception as error:  # Pillow's decoders raise nearly anything on malformed data
         raise InputError(f"{name}: damaged or truncated ({error}); copy or export it again") from error
+
+
+def count_pages(source: Path | bytes) -> int:
+    """How many pages a TIFF has, by its headers; 1 for other pictures, and for what `read_image` has to complain of."""
+    try:
+        with source.open("rb") if isinstance(source, Path) else io.BytesIO(source) as stream:
+            if stream.read(4) not in _TIFF:
+                return 1
+            stream.seek(0)
+            return int(getattr(_parse_header(stream), "n_frames", 1))
+    except Exception:  # Pillow's parsers raise nearly anything on malformed data
+        return 1
 
 
 def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -97,7 +110,7 @@ def _open(data: bytes, name: str, max_pixels: int) -> ImageFile:
     from PIL import UnidentifiedImageError
 
     try:
-        image = _parse_header(data)
+        image = _parse_header(io.BytesIO(data))
     except UnidentifiedImageError:
         raise InputError(f"{name}: not a picture in a known format; convert it to JPEG, PNG or TIFF") from None
     except Exception as error:
@@ -111,13 +124,13 @@ def _open(data: bytes, name: str, max_pixels: int) -> ImageFile:
     return image
 
 
-def _parse_header(data: bytes) -> ImageFile:
+def _parse_header(stream: BinaryIO) -> ImageFile:
     from PIL import Image
 
     with _OPEN_LOCK:  # Pillow's own limit is a global; ours is an argument, so that two callers may differ
         pillow_limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
-            return Image.open(io.BytesIO(data))
+            return Image.open(stream)
         finally:
             Image.MAX_IMAGE_PIXELS = pillow_limit
 
@@ -211,7 +224,7 @@ def _scaled_by_depth(high: Image.Image, data: bytes) -> Image.Image:
     top = _pixels(high)
     if top[..., :3].max() >= 64:  # 16 bits in use: the high byte is the answer
         return high
-    image = _parse_header(data)
+    image = _parse_header(io.BytesIO(data))
     opposite = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
     raw = _rawmode(image)
     swapped = raw[:-1] + opposite[raw[-1]]

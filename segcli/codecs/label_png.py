@@ -28,6 +28,8 @@ def read_label_map(file: Path) -> np.ndarray:
             pixels = np.asarray(image.convert("RGB") if image.mode in ("RGBA", "RGBX") else image)
     except FileNotFoundError:
         raise InputError(f"{file}: no such file (label map)") from None
+    except PermissionError:
+        raise InputError(f"{file}: label map not readable; check its permissions") from None
     except InputError:
         raise
     except Exception as error:  # Pillow's decoders raise nearly anything on malformed data

@@ -37,12 +37,15 @@ def cache_dir() -> Path:
 
 
 def signature(files: Iterable[Path]) -> str:
-    """Size and time of change of some files, in one string; "-" for a file that is not there."""
+    """Size and time of change of some files, in one string; "-" for a file that is not there.
+
+    A file that may not be read is marked: permissions change without the time of change.
+    """
     parts = []
     for file in files:
         try:
             state = file.stat()
-            parts.append(f"{state.st_size}:{state.st_mtime_ns}")
+            parts.append(f"{state.st_size}:{state.st_mtime_ns}{'' if os.access(file, os.R_OK) else '!'}")
         except OSError:
             parts.append("-")
     return " ".join(parts)

@@ -39,6 +39,7 @@ KINDS: dict[str, Kind] = {
     "area": Kind("area that is not the mask's", "computed anew"),
     "box": Kind("bbox that is not the mask's", "computed anew"),
     "all-void": Kind("image that is void all over", "image left out"),
+    "pages": Kind("image with more than one page"),
     "overlap": Kind("objects that overlap"),
     "crowded": Kind("more objects than the model has queries"),
     "unseen": Kind("class without an object to train on"),

@@ -165,9 +165,15 @@ def _new_folder(out: Path) -> Iterator[Path]:
             out.rmdir()
         os.replace(part, out)
     except OSError as error:
-        raise _output_error(Path(error.filename or out), error) from error
+        raise _output_error(_destination(error, part, out), error) from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+def _destination(error: OSError, part: Path, out: Path) -> Path:
+    """The file that could not be written, by the name that it would have had in the end."""
+    file = Path(error.filename or part)
+    return out / file.relative_to(part) if file.is_relative_to(part) else file
 
 
 def _output_error(path: Path, error: OSError) -> OutputError:
@@ -187,8 +193,15 @@ def _place(image: Path, place: Path, report: Written) -> None:
         os.link(source, place)
         report.linked += 1
     except OSError:
-        shutil.copy2(source, place)
+        _copy(source, place)
         report.copied += 1
+
+
+def _copy(source: Path, place: Path) -> None:
+    try:
+        shutil.copy2(source, place)
+    except OSError as error:  # which names the photo, the copy, both or none, as the system copies
+        raise OSError(error.errno, error.strerror or str(error), str(place)) from error
 
 
 class _Table:

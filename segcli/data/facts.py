@@ -16,15 +16,15 @@ from segcli.codecs.rle import RLE
 from segcli.data.coco_instance import InstanceReader
 from segcli.data.coco_panoptic import PanopticReader
 from segcli.data.dataset import Dataset, open_split
-from segcli.data.glance import glance
+from segcli.data.glance import Glance, glance
 from segcli.data.objects import overlapping, rles_of, unknown_pixels
 from segcli.data.records import DatasetInfo, Fault, Reader, Record, Stated
 from segcli.data.rotation import read_truth
-from segcli.data.rows import remembered_rows
+from segcli.data.rows import is_passing, remembered_rows
 from segcli.data.truth import MapTruth, Polygons, ShapeTruth, Truth, Window
 from segcli.errors import InputError, UsageError
 
-_VERSION = 2
+_VERSION = 3
 _SAME = 0.9  # two objects of a class with this IoU are one that was drawn twice
 _OVERLAP_SHARE, _OVERLAP_PIXELS = 0.05, 10  # less of the smaller object is two outlines that touch
 _OUT = 1.0  # pixels that a polygon may reach beyond the image by rounding
@@ -36,7 +36,8 @@ class Facts:
 
     size: (H, W) upright; (0, 0) if it cannot be read. objects: (class id, pixels, is a crowd) of each object that has
     pixels. void: pixels of unknown truth. overlaps: (class id, class id, shared pixels) of each pair. thumb: what
-    `glance` saw, empty if nothing. faults: what is wrong with it.
+    `glance` saw, empty if nothing. faults: what is wrong with it. passing: that may be over without a change of the
+    files, and is not remembered.
     """
 
     size: tuple[int, int]
@@ -45,6 +46,7 @@ class Facts:
     overlaps: list[tuple[int, int, int]] = field(default_factory=list)
     thumb: str = ""
     faults: list[Fault] = field(default_factory=list)
+    passing: bool = False
 
     @property
     def usable(self) -> bool:
@@ -86,6 +88,7 @@ def facts_of(
         look,
         to_json=Facts.to_json,
         from_json=Facts.from_json,
+        passing=lambda facts: facts.passing,
         threads=threads,
     )
     for row in rows:
@@ -99,12 +102,13 @@ def look(dataset: Dataset, record: Record) -> Facts:
     try:
         seen = glance(Path(record.image))
     except InputError as error:
-        return Facts((0, 0), faults=[Fault("unreadable", str(error))])
+        return Facts((0, 0), faults=[Fault("unreadable", str(error))], passing=is_passing(error))
     thumb = base64.b64encode(seen.thumb.tobytes()).decode()
     try:
         truth, faults = read_truth(dataset.reader, record, seen)
+        faults += _more_pages(record, seen)
     except InputError as error:
-        return Facts(seen.size, thumb=thumb, faults=[Fault("unreadable", str(error))])
+        return Facts(seen.size, thumb=thumb, faults=[Fault("unreadable", str(error))], passing=is_passing(error))
     except UsageError as error:
         return Facts(seen.size, thumb=thumb, faults=[Fault("labels", str(error))])
     names = {label.id: label.name for label in dataset.source_labels}
@@ -127,6 +131,12 @@ def look(dataset: Dataset, record: Record) -> Facts:
         rows = zip(seen_truth.labels.tolist(), areas, seen_truth.crowd.tolist(), strict=True)
         present = [(label, area, crowd) for label, area, crowd in rows if area]
     return Facts(seen.size, present, void, overlaps, thumb, faults)
+
+
+def _more_pages(record: Record, seen: Glance) -> list[Fault]:
+    if seen.pages == 1:
+        return []
+    return [Fault("pages", f"{record.image}: {seen.pages} pages, the first is taken", seen.pages)]
 
 
 # ------------------------------------------------------------------------------------------------------- one by one

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from segcli.codecs.image import read_image
+from segcli.codecs.image import count_pages, read_image
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -19,11 +19,13 @@ SIDE = 16
 
 @dataclass(frozen=True, eq=False)
 class Glance:
-    """size: (H, W) upright. orientation: EXIF's, 1 … 8. thumb: uint8 [16, 16] grey, the whole image squeezed."""
+    """size: (H, W) upright. orientation: EXIF's, 1 … 8. thumb: uint8 [16, 16] grey, the whole image squeezed.
+    pages: of a TIFF, of which the first is what the rest is about."""
 
     size: tuple[int, int]
     orientation: int
     thumb: np.ndarray
+    pages: int = 1
 
     @property
     def stored_size(self) -> tuple[int, int]:
@@ -53,7 +55,7 @@ def glance(file: Path) -> Glance:
         pixels = read_image(file)
     with Image.open(file) as image:
         orientation = _orientation(image)
-    return Glance((pixels.shape[0], pixels.shape[1]), orientation, _thumb(Image.fromarray(pixels)))
+    return Glance((pixels.shape[0], pixels.shape[1]), orientation, _thumb(Image.fromarray(pixels)), count_pages(file))
 
 
 def _orientation(image: Image.Image) -> int:

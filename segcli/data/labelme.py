@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import numpy as np
 
 from segcli.codecs.rle import RLE, encode
 from segcli.data.cache import cache_dir, digest, signature, write_bytes
-from segcli.data.folders import named, split_folders
+from segcli.data.folders import IMAGE_SUFFIXES, files_in, named, split_folders
 from segcli.data.packs import keys_in
 from segcli.data.records import Fault, Found, Record
 from segcli.data.settings import Settings
@@ -63,7 +64,7 @@ def load(root: Path, settings: Settings) -> Found:
             splits[split].append(Record(file.stem, str(_image(file, raw)), str(file)))
             areas = [shape for shape in raw["shapes"] if shape.get("shape_type", "polygon") in _AREAS]
             without_area += len(raw["shapes"]) - len(areas)
-            names |= {str(shape["label"]) for shape in areas} - _SKIPPED
+            names |= {_name(shape) for shape in areas} - _SKIPPED
     message = f"{without_area} lines and points enclose no area and are left out"
     faults = (Fault("no-mask", message, without_area),) if without_area else ()
     if settings.classes:
@@ -73,16 +74,29 @@ def load(root: Path, settings: Settings) -> Found:
     if not labels:
         raise UsageError(f"{root}: the labelme files hold no polygons, rectangles, circles or masks")
     label_set = settings.label_set(labels)
-    reader = LabelmeReader(tuple((label.name, label.id) for label in label_set))
+    reader = LabelmeReader(tuple((label.name.strip(), label.id) for label in label_set))
     what = f"labelme: {probe(root, settings)}"
-    return Found(FORMAT, what, splits, label_set, ("instance",), reader, faults=faults)
+    return Found(
+        FORMAT, what, splits, label_set, ("instance",), reader, notes=_without_json(root, splits), faults=faults
+    )
+
+
+def _without_json(root: Path, splits: dict[str, list[Record]]) -> tuple[str, ...]:
+    """What to say of images that lie beside annotated ones and have no JSON file: nobody has drawn there yet."""
+    used = {Path(os.path.normpath(record.image)) for records in splits.values() for record in records}
+    folders = {image.parent for image in used if image.is_relative_to(os.path.normpath(root))}
+    left = [file for folder in sorted(folders) for file in files_in(folder, IMAGE_SUFFIXES) if file not in used]
+    if not left:
+        return ()
+    images = "1 image has" if len(left) == 1 else f"{len(left)} images have"
+    return (f"{images} no JSON file: left out, such as {left[0]}",)
 
 
 def _parsed(file: Path) -> dict[str, Any]:
     try:
         raw = json.loads(file.read_bytes())
     except OSError as error:
-        raise InputError(f"{file}: cannot be read ({error.strerror or error})") from error
+        raise InputError(f"{file}: cannot be read ({error.strerror or error}); check its permissions") from error
     except ValueError as error:
         raise UsageError(f"{file}: not valid JSON ({error}); save it again in labelme") from error
     if not isinstance(raw, dict) or not isinstance(raw.get("shapes"), list) or "imagePath" not in raw:
@@ -91,6 +105,11 @@ def _parsed(file: Path) -> dict[str, Any]:
         if not isinstance(shape, dict) or "label" not in shape:
             raise UsageError(f"{file}: shape {number} has no label; name it in labelme")
     return raw
+
+
+def _name(shape: dict[str, Any]) -> str:
+    """A shape's label. Blanks around it are slips of the hand, and would make a class of their own that looks alike."""
+    return str(shape["label"]).strip()
 
 
 def _image(file: Path, raw: dict[str, Any]) -> Path:
@@ -141,7 +160,7 @@ class LabelmeReader:
         ids = dict(self.ids)
         groups: dict[object, tuple[int, list[RLE | Polygons]]] = {}
         for position, shape in enumerate(raw["shapes"]):
-            label = str(shape["label"])
+            label = _name(shape)
             if shape.get("shape_type", "polygon") not in _AREAS or label in _SKIPPED:
                 continue
             if label not in ids:

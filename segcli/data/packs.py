@@ -53,7 +53,17 @@ class Pack:
 
 
 def keys_in(file: Path, keys: Iterable[str]) -> set[str]:
-    """Which of these JSON keys occur in a file, found without parsing it (or holding it in memory)."""
+    """Which of these JSON keys occur in a file, found without parsing it (or holding it in memory).
+
+    Raises InputError if it cannot be read.
+    """
+    try:
+        return _keys_in(file, keys)
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read ({error.strerror or error}); check its permissions") from error
+
+
+def _keys_in(file: Path, keys: Iterable[str]) -> set[str]:
     wanted = {f'"{key}"'.encode(): key for key in keys}
     longest = max(map(len, wanted))
     found: set[str] = set()

@@ -5,6 +5,7 @@ Decoding releases Python's lock, so that threads share the work without copies o
 
 from __future__ import annotations
 
+import errno
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -40,6 +41,19 @@ def in_order(work: Callable[[Item], Answer], items: Iterable[Item], threads: int
                 task.cancel()
 
 
+def is_passing(error: BaseException) -> bool:
+    """Whether the system's fault is behind an error (permissions, a network drive, too many open files), and not the
+    file's: it may be over without a change of the file. Of damaged files decoders raise OSError without a number, or
+    are sent to places that no file has; a file that is missing changes when it comes.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno not in (None, errno.ENOENT, errno.EINVAL):
+            return True
+        cause = cause.__cause__ or cause.__context__
+    return False
+
+
 def remembered_rows(
     kind: str,
     info: DatasetInfo,
@@ -49,12 +63,13 @@ def remembered_rows(
     *,
     to_json: Callable[[Row], Any],
     from_json: Callable[[Any], Row | None],
+    passing: Callable[[Row], bool],
     threads: int | None = None,
 ) -> Iterator[Row]:
     """A row an image, in the order of the records; those whose files did not change come from the cache.
 
-    kind: names the form of the rows, with its version. from_json: None for what it cannot read. Rows made before an
-    interruption are kept too.
+    kind: names the form of the rows, with its version. from_json: None for what it cannot read. passing: rows
+    that are not kept (`is_passing`). Rows made before an interruption are kept too.
     """
     kept = cache_dir() / f"{kind}-{digest(info.root.resolve(), split, repr(info.reader))}.json"
     known: dict[str, list[Any]] = read_json(kept) or {}
@@ -71,8 +86,9 @@ def remembered_rows(
         for record, (state, row, is_new) in zip(
             dataset.records, in_order(row_of, dataset.records, threads), strict=True
         ):
-            fresh[record.image] = [state, to_json(row)]
-            changed |= is_new
+            if not passing(row):
+                fresh[record.image] = [state, to_json(row)]
+                changed |= is_new
             yield row
         complete = True
     finally:

@@ -7,6 +7,7 @@ files.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -16,12 +17,12 @@ import numpy as np
 from segcli.data.dataset import Dataset, open_split
 from segcli.data.glance import glance
 from segcli.data.records import DatasetInfo, Record
-from segcli.data.rows import remembered_rows
+from segcli.data.rows import is_passing, remembered_rows
 from segcli.data.truth import Window
-from segcli.errors import InputError, UsageError
+from segcli.errors import InputError, SegcliWarning, UsageError
 from segcli.types import SMALLEST_TILE, Label
 
-_VERSION = 2
+_VERSION = 3
 _CLEAR = 32  # pixels: objects that are eight cells of the finest feature map across get outlines (docs/models.md)
 _VIEW = 384  # the short side of a tile that is proposed
 
@@ -38,6 +39,8 @@ class Row:
     void: int = 0
     problem: str | None = None  # a file that is missing or damaged
     misuse: str | None = None  # a label that no class has
+    pages: int = 1
+    passing: bool = False  # the problem may be over without a change of the file: not remembered
 
 
 @dataclass(frozen=True)
@@ -135,7 +138,8 @@ def scan(
 ) -> ScanReport:
     """Read every image and label of every split. `progress(done, total)` is called after each image.
 
-    Missing and damaged files are listed in the report, to be said aloud and left out (`DatasetInfo.without`).
+    Missing and damaged files are listed in the report, to be said aloud and left out (`DatasetInfo.without`). Warns of
+    files with more than one page.
 
     Raises:
         UsageError: labels that no class has (file, value, allowed range), or nothing usable to train on.
@@ -143,6 +147,7 @@ def scan(
     total = sum(len(records) for records in info.splits.values())
     done = 0
     reports, problems = [], []
+    paged: list[str] = []
     for name in info.splits:
         dataset = open_split(info, name)
         rows: list[Row] = []
@@ -154,10 +159,17 @@ def scan(
         for record, row in zip(dataset.records, rows, strict=True):
             if row.problem:
                 problems.append(Problem(record.image, row.problem))
+            if row.pages > 1:
+                paged.append(f"{record.image} ({row.pages})")
         _refuse_misuse(rows)
         reports.append(_report(info, dataset.records, name, rows))
     if not next(report for report in reports if report.name == "train").images:
         raise UsageError(f"{info.root}: no image to train on can be read; the first: {problems[0].message}")
+    if paged:
+        files = "1 file has" if len(paged) == 1 else f"{len(paged)} files have"
+        warnings.warn(
+            f"{files} more than one page, such as {paged[0]}; the first is taken", SegcliWarning, stacklevel=2
+        )
     return ScanReport(reports, problems)
 
 
@@ -170,7 +182,17 @@ def _refuse_misuse(rows: list[Row]) -> None:
 
 def _rows(info: DatasetInfo, dataset: Dataset, split: str, threads: int | None) -> Iterator[Row]:
     kind = f"scan-{_VERSION}-{dataset.form}"
-    return remembered_rows(kind, info, dataset, split, _read, to_json=asdict, from_json=_restored, threads=threads)
+    return remembered_rows(
+        kind,
+        info,
+        dataset,
+        split,
+        _read,
+        to_json=asdict,
+        from_json=_restored,
+        passing=lambda row: row.passing,
+        threads=threads,
+    )
 
 
 def _restored(value: object) -> Row | None:
@@ -183,14 +205,15 @@ def _restored(value: object) -> Row | None:
 
 def _read(dataset: Dataset, record: Record) -> Row:
     """Everything about one image; its faults are part of the answer."""
-    size = (0, 0)
+    size, pages = (0, 0), 1
     try:
-        size = glance(Path(record.image)).size
+        seen = glance(Path(record.image))
+        size, pages = seen.size, seen.pages
         truth = dataset.annotated(record, size)
         areas = truth.areas(Window.whole(size))
         void = truth.void(Window.whole(size))
     except InputError as error:
-        return Row(size, {}, {}, problem=str(error))
+        return Row(size, {}, {}, problem=str(error), passing=is_passing(error))
     except UsageError as error:
         return Row(size, {}, {}, misuse=str(error))
     objects: dict[str, int] = {}
@@ -201,7 +224,7 @@ def _read(dataset: Dataset, record: Record) -> Row:
             objects[str(label)] = objects.get(str(label), 0) + 1
             pixels[str(label)] = pixels.get(str(label), 0) + area
             single.setdefault(str(label), []).append(area)
-    return Row(size, objects, pixels, single, 0 if void is None else int(np.count_nonzero(void)))
+    return Row(size, objects, pixels, single, 0 if void is None else int(np.count_nonzero(void)), pages=pages)
 
 
 def _report(info: DatasetInfo, records: list[Record], name: str, rows: list[Row]) -> SplitReport:

@@ -32,7 +32,7 @@ class ClassStats:
 @dataclass
 class SplitStats:
     """One split. sizes: int64 [N, 2] H, W. objects: int64 [N] of each image: things without crowds, none if semantic.
-    present: int64 [N], the classes in each image."""
+    present: int64 [N], the classes in each image. paged: images with more than one page, of which the first counts."""
 
     name: str
     sizes: np.ndarray
@@ -41,6 +41,7 @@ class SplitStats:
     classes: list[ClassStats]
     unusable: int
     void: float
+    paged: int = 0
 
     @property
     def areas(self) -> np.ndarray:
@@ -55,6 +56,7 @@ class SplitStats:
             "split": self.name,
             "images": len(self.sizes),
             "unusable": self.unusable,
+            "of_several_pages": self.paged,
             "void_share": self.void,
             "width": levels(width),
             "height": levels(height),
@@ -138,4 +140,5 @@ def _split(info: DatasetInfo, name: str, rows: list[Facts]) -> SplitStats:
         list(classes.values()),
         len(rows) - len(usable),
         sum(facts.void for facts in usable) / max(1, pixels),
+        sum(any(fault.kind == "pages" for fault in facts.faults) for facts in usable),
     )

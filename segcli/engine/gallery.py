@@ -180,13 +180,15 @@ def of_predictions(path: Path, photos: Path | None, task: Task | None) -> Galler
 def of_truth(path: Path, task: Task | None, split: str | None) -> Gallery:
     """What is annotated in a dataset. Raises UsageError as `detect` does, and for a split that is not there."""
     info = detect_for_checking(path, task=task)
-    dataset = open_split(info, chosen_split(info, split))
+    name = chosen_split(info, split)
+    dataset = open_split(info, name)
+    notes = (f"{path}: {info.found}", *info.notes, *_of_splits(info, name))
 
     def read(number: int) -> Shown:
         sample = dataset[number]
         return Shown(sample.image, truth_segments(sample, info.task, dataset.labels))
 
-    return Gallery("truth", _items(_files(dataset), read), dataset.labels, False, (f"{path}: {info.found}",))
+    return Gallery("truth", _items(_files(dataset), read), dataset.labels, False, notes)
 
 
 def of_model(loaded: LoadedModel, sources: Sequence[Source], task: Task | None) -> Gallery:
@@ -246,8 +248,11 @@ def model_beside_truth(
     find, scored = _predictor(loaded, info.task)
     classes = match_classes(loaded.spec.labels, info.source_labels, loaded.name, info.task)
     info = in_colours_of(loaded.spec.labels, info, classes)
+    notes = classes.notes
     if sources is None:
-        dataset = open_split(info, chosen_split(info, split))
+        name = chosen_split(info, split)
+        dataset = open_split(info, name)
+        notes += _of_splits(info, name)
         places = [(dataset, record) for record in range(len(dataset))]
     else:
         datasets = {name: open_split(info, name) for name in ([split] if split else info.splits)}
@@ -262,12 +267,21 @@ def model_beside_truth(
         return Shown(sample.image, onto.apply(find(sample.image)), truth_segments(sample, info.task, labels))
 
     items = _items([(Path(dataset.records[record].image), None) for dataset, record in places], read)
-    return Gallery("compare", items, labels, scored, classes.notes)
+    return Gallery("compare", items, labels, scored, notes)
 
 
 def chosen_split(info: DatasetInfo, split: str | None) -> str:
     """The split that was asked for; else val, else the first. `open_split` checks it."""
     return split or ("val" if "val" in info.splits else next(iter(info.splits)))
+
+
+def _of_splits(info: DatasetInfo, name: str) -> tuple[str, ...]:
+    """What to say of the images that are in other splits than the one that is drawn."""
+    others = [f"--split {other}" for other in info.splits if other != name]
+    if not others:
+        return ()
+    count, total = len(info.splits[name]), sum(len(records) for records in info.splits.values())
+    return (f"drawn is the split {name}, {count} of {total} images; the others with {' or '.join(others)}",)
 
 
 def _predictor(loaded: LoadedModel, task: Task | None) -> tuple[Callable[[np.ndarray], Segments], bool]:

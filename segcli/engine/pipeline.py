@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from segcli.codecs.image import MAX_PIXELS, read_image
+from segcli.codecs.image import MAX_PIXELS, count_pages, read_image
 from segcli.engine.predict import (
     OUT_OF_MEMORY,
     Settings,
@@ -46,13 +46,17 @@ HOPELESS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 
 @dataclass(frozen=True)
 class ImageReport:
-    """What became of one image: its record (what `<stem>.json` says) and its files, or the error."""
+    """What became of one image: its record (what `<stem>.json` says) and its files, or the error.
+
+    pages: of its file, of which the first is what the rest is about.
+    """
 
     source: Source
     record: dict[str, Any] = field(default_factory=dict)
     outputs: tuple[Path, ...] = ()
     timings: Timings = field(default_factory=Timings)
     error: str | None = None
+    pages: int = 1
 
 
 @dataclass
@@ -61,6 +65,7 @@ class _Decoded:
     image: np.ndarray | None  # the photo itself, only if it is needed again
     prepared: Prepared | None  # None if it will be cut into tiles
     milliseconds: float
+    pages: int
 
 
 @dataclass
@@ -134,10 +139,11 @@ def predict_all(
 
 def _decode(source: Source, settings: Settings, keep_image: bool, max_pixels: int) -> _Decoded:
     start = time.perf_counter()
-    image = read_image(source.open(), name=str(source), max_pixels=max_pixels)
+    opened = source.open()
+    image = read_image(opened, name=str(source), max_pixels=max_pixels)
     prepared = None if settings.spec.size.tile else prepare(image, settings.spec)
     size = (image.shape[0], image.shape[1])
-    return _Decoded(size, image if keep_image else None, prepared, milliseconds_since(start))
+    return _Decoded(size, image if keep_image else None, prepared, milliseconds_since(start), count_pages(opened))
 
 
 def _same_size(ahead: Iterable[_Job], batch_size: int) -> list[_Job]:
@@ -195,9 +201,9 @@ def _write(job: _Job, settings: Settings, writer: Writer) -> ImageReport:
         shown, unthresholded = shown.filter(shown.scores >= settings.threshold), shown
     spent = asdict(job.timings)
     del spent["write"]  # not known yet, as this is what is written
-    image = job.decoding.result().image
+    decoded = job.decoding.result()
     try:
-        outputs = writer.write(job.photo, image, shown, unthresholded=unthresholded, timings=spent)
+        outputs = writer.write(job.photo, decoded.image, shown, unthresholded=unthresholded, timings=spent)
     except OutputError as error:
         if isinstance(error.__cause__, OSError) and error.__cause__.errno in HOPELESS:
             raise
@@ -206,7 +212,7 @@ def _write(job: _Job, settings: Settings, writer: Writer) -> ImageReport:
         return ImageReport(job.source, error=str(_as_input_error(job.source, error)))
     job.timings.write = milliseconds_since(start)
     record = image_record(job.photo.file_name, shown, writer.run, asdict(job.timings))
-    return ImageReport(job.source, record, tuple(outputs), job.timings)
+    return ImageReport(job.source, record, tuple(outputs), job.timings, pages=decoded.pages)
 
 
 def _as_input_error(source: Source, error: Exception) -> SegcliError:

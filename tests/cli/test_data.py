@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -59,6 +61,31 @@ def test_sound_data_passes_and_faults_are_found(data: Data, coco: Path) -> None:
     assert report["counts"] == {"area": 1}
     assert report["findings"][0]["file"].endswith("shot0.png")
     assert data("check", coco, "--quiet").output == ""
+
+
+def refusing(monkeypatch: pytest.MonkeyPatch, method: str, file: Path) -> None:
+    """Let a method of Path be refused for one file; the tests may run as root, who may do everything."""
+    real = getattr(Path, method)
+
+    def refused(path: Path, *arguments: Any, **options: Any) -> Any:
+        if path == file:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return real(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, method, refused)
+
+
+@pytest.mark.parametrize("method", ["open", "exists"])
+def test_a_refusal_names_the_file(data: Data, coco: Path, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading annotations has words of its own; whatever has none is told by the name that the system gives."""
+    file = coco / "annotations/instances_train2017.json" if method == "open" else Path("out")
+    refusing(monkeypatch, method, file)
+    answer = data("stats", coco) if method == "open" else data("split", coco, "out")
+    assert answer.exit_code == 1
+    line = answer.stderr.splitlines()[-1]
+    assert line.startswith(f"segcli: error: {file}: ")
+    assert "Permission denied" in line
+    assert "permissions" in line
 
 
 def test_a_cleaned_copy(data: Data, coco: Path) -> None:

@@ -80,6 +80,15 @@ def test_json_is_one_line_an_image_and_nothing_else(predict: Predict) -> None:
     assert result.exit_code == 1
 
 
+def test_pages_that_are_not_looked_at_are_named(predict: Predict) -> None:
+    page = Image.open(photo("a.png"))
+    page.save("b.tif", save_all=True, append_images=[page, page])
+    answer = predict("a.png", "b.tif")
+    assert answer.exit_code == 0, answer.output
+    assert [line for line in answer.stderr.splitlines() if "pages" in line] == ["b.tif: 3 pages, the first is taken"]
+    assert predict("b.tif", "--quiet", "--overwrite").output == ""
+
+
 def test_quiet_prints_nothing(predict: Predict) -> None:
     photo("a.png")
     assert predict("a.png", "--quiet").output == ""

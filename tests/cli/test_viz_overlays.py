@@ -138,6 +138,25 @@ def test_truth_is_found_in_the_split_that_holds_the_predictions(predict: Predict
     assert "name theirs with --split" in answer.stderr
 
 
+def test_the_split_is_named_and_an_image_without_its_mask_stops_no_other(viz: Viz) -> None:
+    data = dataset(Path("data"), ("a", "b", "c"))
+    (data / "train/labels/b.png").unlink()
+    answer = viz("overlays", "data")
+    assert answer.exit_code == 0, answer.output
+    assert "drawn is the split val, 3 of 6 images; the others with --split train" in answer.stderr
+    answer = viz("overlays", "data", "--split", "train", "--out", "train")
+    assert answer.exit_code == 1
+    assert f"{data / 'train/labels/b.png'}: no such file" in answer.stderr
+    assert answer.stdout.split() == [str(Path(f"train/{name}.truth.jpg")) for name in "ac"]
+    shutil.rmtree(data / "train")
+    (data / "val").rename(data / "all")
+    for part in ("images", "labels"):
+        (data / "all" / part).rename(data / part)
+    said = viz("overlays", "data", "--out", "held-out").stderr
+    assert "are held out for it" in said
+    assert "of 3 images; the others with --split train" in said
+
+
 def test_sheets(viz: Viz) -> None:
     dataset(Path("data"), tuple("abcde"))
     answer = viz("overlays", "data", "--grid", 3)

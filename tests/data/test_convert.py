@@ -197,6 +197,22 @@ def test_links_share_bytes_and_copies_do_not(tmp_path: Path, monkeypatch: pytest
     assert not os.path.samefile(source / image[0], tmp_path / "copies" / image[1])
 
 
+def test_a_copy_that_has_no_room_is_accused_and_not_its_photo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = SOURCES["coco-panoptic"](tmp_path / "source")
+
+    def full(photo: Path, place: Path) -> None:
+        raise OSError(28, "No space left on device", str(photo), None, str(place))
+
+    monkeypatch.setattr(os, "link", full)
+    monkeypatch.setattr("shutil.copy2", full)
+    with pytest.raises(OutputError) as caught:
+        converted(source, tmp_path / "out", "coco-panoptic")
+    place = tmp_path / "out/train/shot0.png"
+    assert str(caught.value) == (
+        f"{place}: cannot be written (No space left on device); free some space or choose another folder"
+    )
+
+
 def test_unreadable_images_are_left_out_and_listed(tmp_path: Path) -> None:
     source = SOURCES["semantic-png"](tmp_path / "source")
     (source / "train/images/shot1.png").write_bytes(b"")

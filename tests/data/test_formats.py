@@ -278,6 +278,34 @@ def test_labelme_masks_circles_rectangles_and_groups(tmp_path: Path) -> None:
     assert masks[2].sum() == masks[2][30:36, 30:40].sum() + masks[2][30:36, :5].sum() == 90
 
 
+def test_labelme_images_without_a_file_are_counted(tmp_path: Path) -> None:
+    layouts.labelme(tmp_path, things_only(scenes()), THINGS)
+    assert not any("JSON file:" in note for note in detect(tmp_path).notes)
+    (tmp_path / "pictures").mkdir()
+    for file in (tmp_path / "val").glob("*.png"):
+        file.rename(tmp_path / "pictures" / file.name)
+        json_file = file.with_suffix(".json")
+        raw = json.loads(json_file.read_text())
+        layouts.save_json(json_file, raw | {"imagePath": f"../pictures/{file.name}"})
+    left = [tmp_path / name for name in ("pictures/a.png", "train/b.JPG")]
+    for file in left:
+        file.touch()
+    assert f"2 images have no JSON file: left out, such as {left[0]}" in detect(tmp_path).notes
+
+
+def test_labelme_labels_are_without_blanks_around_them(tmp_path: Path) -> None:
+    layouts.labelme(tmp_path, things_only(scenes()), THINGS)
+    file = tmp_path / "train/shot1.json"
+    raw = json.loads(file.read_text())
+    for shape in raw["shapes"]:
+        shape["label"] = f" {shape['label']} "
+    layouts.save_json(file, raw)
+    info = detect(tmp_path)
+    assert info.labels.names == ["box", "disc"]
+    found = {sample.file.stem: len(sample.labels) for sample in open_split(info, "train")}
+    assert found["shot1"] == len(raw["shapes"])
+
+
 REAL = {
     "facade": ("coco-panoptic", "panoptic", 10, {"train": 357, "val": 105}),
     "everyday": ("coco-panoptic", "panoptic", 21, {"train": 3373, "val": 299}),

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from segcli.data import scan as scan_module
+from segcli.data.cache import signature
+from segcli.data.check import check
 from segcli.data.detect import detect
+from segcli.data.facts import facts_of
 from segcli.data.glance import glance
 from segcli.data.scan import ScanReport, SplitReport, scan
+from segcli.data.stats import stats
+from segcli.errors import SegcliWarning
 from tests.data import layouts
 from tests.data.layouts import LABELS, scenes
 
@@ -64,6 +73,35 @@ def test_only_changed_files_are_read_again(tmp_path: Path, monkeypatch: pytest.M
     assert [Path(file).stem for file in read] == ["shot1"]
 
 
+@pytest.mark.parametrize("name", ["train/images/shot1.png", "train/labels/shot1.png"])
+def test_what_the_system_refused_is_read_again(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file is as it was when a network drive is back: nothing but another try can tell."""
+    info = detect(layouts.semantic(tmp_path, scenes()))
+
+    def refusing(real: Callable[..., Any]) -> Callable[..., Any]:
+        def refused(file: Any, *arguments: Any, **options: Any) -> Any:
+            if file == tmp_path / name:
+                raise OSError(errno.EIO, "Input/output error")
+            return real(file, *arguments, **options)
+
+        return refused
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Path, "read_bytes", refusing(Path.read_bytes))
+        broken.setattr("PIL.Image.open", refusing(Image.open))
+        assert ["Input/output error" in problem.message for problem in scan(info).problems] == [True]
+        assert sum(not facts.usable for facts in facts_of(info, "train")) == 1
+    assert scan(info).problems == []
+    assert all(facts.usable for facts in facts_of(info, "train"))
+
+
+def test_a_file_that_may_not_be_read_has_another_signature(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a").touch()
+    before = signature([tmp_path / "a"])
+    monkeypatch.setattr("os.access", lambda file, mode: False)
+    assert signature([tmp_path / "a"]) != before
+
+
 def test_a_damaged_cache_is_no_cache(tmp_path: Path, cache: Path) -> None:
     info = detect(layouts.coco_panoptic(tmp_path, scenes(), LABELS))
     first = scan(info)
@@ -73,14 +111,30 @@ def test_a_damaged_cache_is_no_cache(tmp_path: Path, cache: Path) -> None:
 
 
 def test_size_is_of_the_upright_picture(tmp_path: Path) -> None:
-    from PIL import Image
-
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.fromarray(np.zeros((20, 30, 3), np.uint8)).save(tmp_path / "a.jpg", exif=exif)
     Image.fromarray(np.zeros((20, 30), np.uint8)).save(tmp_path / "b.png")
     assert glance(tmp_path / "a.jpg").size == (30, 20)
     assert glance(tmp_path / "b.png").size == (20, 30)
+
+
+def test_files_of_several_pages_are_counted(tmp_path: Path) -> None:
+    root = layouts.semantic(tmp_path, scenes())
+    for number in (1, 2):
+        file = root / f"train/images/shot{number}.png"
+        with Image.open(file) as image:
+            image.save(file.with_suffix(".tif"), save_all=True, append_images=[image] * number)
+        file.unlink()
+    info = detect(root)
+    for _ in range(2):  # the second time from the cache
+        with pytest.warns(
+            SegcliWarning, match=r"2 files have more than one page, such as .*shot1.tif \(2\); the first"
+        ):
+            assert scan(info).problems == []
+    assert [split.paged for split in stats(info)] == [2, 0]
+    messages = [finding.message for finding in check(info).of_kind("pages")]
+    assert [message.partition(": ")[2] for message in messages] == [f"{n} pages, the first is taken" for n in (2, 3)]
 
 
 @pytest.mark.parametrize(
