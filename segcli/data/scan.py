@@ -7,7 +7,6 @@ files.
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -19,7 +18,7 @@ from segcli.data.glance import glance
 from segcli.data.records import DatasetInfo, Record
 from segcli.data.rows import is_passing, remembered_rows
 from segcli.data.truth import Window
-from segcli.errors import InputError, SegcliWarning, UsageError
+from segcli.errors import InputError, UsageError
 from segcli.types import SMALLEST_TILE, Label
 
 _VERSION = 3
@@ -84,10 +83,11 @@ class Problem:
 
 @dataclass(frozen=True)
 class ScanReport:
-    """What is in a dataset."""
+    """What is in a dataset. paged: files of several pages, of which the first is taken, with their number."""
 
     splits: list[SplitReport]
     problems: list[Problem]
+    paged: list[str] = field(default_factory=list)
 
     def crowded(self, queries: int, tile: int | None = None) -> str | None:
         """A warning if images, or tiles of them if objects lie evenly, hold more objects than the model has queries;
@@ -138,8 +138,7 @@ def scan(
 ) -> ScanReport:
     """Read every image and label of every split. `progress(done, total)` is called after each image.
 
-    Missing and damaged files are listed in the report, to be said aloud and left out (`DatasetInfo.without`). Warns of
-    files with more than one page.
+    Missing and damaged files are listed in the report, to be said aloud and left out (`DatasetInfo.without`).
 
     Raises:
         UsageError: labels that no class has (file, value, allowed range), or nothing usable to train on.
@@ -165,12 +164,7 @@ def scan(
         reports.append(_report(info, dataset.records, name, rows))
     if not next(report for report in reports if report.name == "train").images:
         raise UsageError(f"{info.root}: no image to train on can be read; the first: {problems[0].message}")
-    if paged:
-        files = "1 file has" if len(paged) == 1 else f"{len(paged)} files have"
-        warnings.warn(
-            f"{files} more than one page, such as {paged[0]}; the first is taken", SegcliWarning, stacklevel=2
-        )
-    return ScanReport(reports, problems)
+    return ScanReport(reports, problems, paged)
 
 
 def _refuse_misuse(rows: list[Row]) -> None:

@@ -75,6 +75,9 @@ def gather(recipe: Recipe, ranks: Ranks, say: Say, progress: Callable[[int, int]
         say(f"left out: {problem.message}")
     if len(report.problems) > 5:
         say(f"left out: {len(report.problems) - 5} more files that cannot be read")
+    if report.paged:
+        files = "1 file has" if len(report.paged) == 1 else f"{len(report.paged)} files have"
+        say(f"{files} more than one page, such as {report.paged[0]}; the first is taken")
     info = info.without(problem.file for problem in report.problems)
     if info.held_out and not (info.splits["train"] and info.splits["val"]):  # one part has nothing that can be read
         usable = [record for split in ("train", "val") for record in info.splits[split]]
