@@ -10,6 +10,7 @@ import numpy as np
 
 from segcli.codecs.rle import RLE
 from segcli.data.coco_files import annotation_files, image_files, merged_categories, records
+from segcli.data.packing import whole_number
 from segcli.data.packs import Pack, facts_of, pack, read_piece, stated
 from segcli.data.records import Fault, Found, Record, Stated
 from segcli.data.settings import Settings
@@ -101,7 +102,7 @@ def _piece(annotation: dict[str, Any]) -> dict[str, Any] | None:
     if not shape:
         return None
     return {
-        "category_id": int(annotation["category_id"]),
+        "category_id": whole_number(annotation, "category_id"),
         "iscrowd": int(annotation.get("iscrowd", 0)),
         "segmentation": shape,
         "id": annotation.get("id"),
