@@ -1,4 +1,4 @@
-"""Label maps: one value a pixel. Palette files give their indices, never their colours."""
+"""Label maps: one value a pixel. Palette files give their indices, and their colours only if asked for."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ import numpy as np
 from segcli.errors import InputError
 
 
-def read_label_map(file: Path) -> np.ndarray:
+def read_label_map(file: Path, *, colours: bool = False) -> np.ndarray:
     """A label picture -> int32 values [H, W], or uint8 [H, W, 3] if it holds colours.
 
     Palette → indices; grey of 1, 8, 16 or 32 bits → its values; grey stored in three equal channels → that channel;
     transparency is dropped. Orientation tags are not looked at: labels are drawn on the upright picture.
+
+    colours: give the colours of every picture, palettes and grey ones too.
 
     Raises:
         InputError: missing, empty, damaged, truncated, not a picture, or lossy (JPEG smears labels into each other).
@@ -25,13 +27,15 @@ def read_label_map(file: Path) -> np.ndarray:
             if image.format == "JPEG":
                 raise InputError(f"{file}: a label map in JPEG, whose compression changes labels; export it as PNG")
             image.load()
-            pixels = np.asarray(image.convert("RGB") if image.mode in ("RGBA", "RGBX") else image)
+            pixels = np.asarray(image.convert("RGB") if colours or image.mode in ("RGBA", "RGBX") else image)
     except FileNotFoundError:
         raise InputError(f"{file}: no such file (label map)") from None
     except InputError:
         raise
     except Exception as error:  # Pillow's decoders raise nearly anything on malformed data
         raise InputError(f"{file}: label map cannot be read ({error}); export it again") from error
+    if colours:
+        return pixels
     if pixels.dtype.kind == "f":
         raise InputError(f"{file}: label map of fractions (mode F); export it as whole numbers")
     if pixels.ndim == 3 and pixels.shape[2] == 2:  # grey and alpha

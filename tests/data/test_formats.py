@@ -16,6 +16,7 @@ from segcli.data.check import check
 from segcli.data.dataset import open_split
 from segcli.data.detect import detect
 from segcli.data.facts import look
+from segcli.data.records import DatasetInfo
 from segcli.data.scan import scan
 from segcli.data.writers import writer_for
 from segcli.errors import UsageError
@@ -125,6 +126,32 @@ def test_pascal_voc_is_panoptic_with_the_background_as_stuff(tmp_path: Path) -> 
     assert blank.void is not None
     assert blank.void.all()
     assert not blank.masks.any()
+
+
+@pytest.mark.parametrize("palette", [False, True])
+def test_masks_of_cvat_tell_classes_by_the_colours_of_the_labelmap(tmp_path: Path, palette: bool) -> None:
+    labels = LabelSet((Label(7, "box", False, (0, 9, 255)), Label(1, "disc", False, (255, 0, 9))))
+    info = detect(layouts.cvat_masks(tmp_path / "a", things_only(scenes()), labels, palette=palette))
+    assert (info.format, info.task, info.labels.names) == ("voc", "panoptic", ["background", "box", "disc"])
+    assert ({split: len(r) for split, r in info.splits.items()}, info.notes) == ({"train": 4, "val": 2}, ())
+    shot = things_only(scenes())["train"][2]
+    objects = sorted(({1: "disc", 7: "box"}[i], mask.tobytes()) for i, mask in zip(shot.ids, shot.masks, strict=True))
+    assert _named(info) == sorted([*objects, ("background", (~shot.masks.any(axis=0)).tobytes())])
+    assert _named(detect(tmp_path / "a", task="instance")) == objects
+    plain = layouts.cvat_masks(tmp_path / "b", things_only(scenes()), labels, palette=palette, objects=False)
+    classes = dict(_named(detect(plain)))
+    assert classes.keys() == {"background", *(name for name, _ in objects)}
+    for name, mask in classes.items():
+        i = {"background": -1, "disc": 1, "box": 7}[name]
+        of_class = shot.masks[[i in (-1, j) for j in shot.ids]].any(axis=0)
+        assert mask == (of_class if i > 0 else ~of_class).tobytes()
+
+
+def _named(info: DatasetInfo) -> list[tuple[str, bytes]]:
+    sample = open_split(info, "train")[2]
+    return sorted(
+        (info.labels[int(i)].name, mask.tobytes()) for i, mask in zip(sample.labels, sample.masks, strict=True)
+    )
 
 
 def test_cityscapes_maps_its_ids_to_the_nineteen(tmp_path: Path) -> None:
