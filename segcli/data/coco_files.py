@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
 from segcli.data.cache import signature
 from segcli.data.folders import folders_below, locate, split_of, subfolders
-from segcli.data.image_places import ImagePlaces, ambiguous, assigned, there, with_slashes
+from segcli.data.image_places import ImagePlaces, ambiguous, assigned, completed, where_there, with_slashes
 from segcli.data.packs import Pack, PackedImage, keys_in
 from segcli.data.pairs import IMAGE_FOLDERS
 from segcli.data.records import Record
@@ -90,7 +89,7 @@ def image_files(root: Path, settings: Settings, split: str, file: Path, names: l
     names = [with_slashes(name) for name in names]
     place = settings.places.get(split)
     if place and (images := place.images):
-        return _completed(file, names, [images / name for name in names], lambda: ImagePlaces(images))
+        return completed(file, names, [images / name for name in names], lambda: ImagePlaces(images))
     ranks = {folder: _rank(folder, root, split, file) for folder in folders_below(root, depth=3)}
     ranked = sorted(ranks, key=lambda folder: ranks[folder])
     found = locate(names, ranked) if names else root
@@ -102,12 +101,8 @@ def image_files(root: Path, settings: Settings, split: str, file: Path, names: l
     # Where a split grew over the years some photos lie beside the annotations and some in images/ next to them.
     other = found.parent if found.name == "images" else found / "images"
     if other.is_dir():
-        beside = [other / name for name in names]
-        paths = [
-            second if second_there and not first_there else first
-            for first, first_there, second, second_there in zip(paths, there(paths), beside, there(beside), strict=True)
-        ]
-    return _completed(file, names, paths, lambda: _likely(root, split))
+        paths = where_there(paths, [other / name for name in names])
+    return completed(file, names, paths, lambda: _likely(root, split))
 
 
 def _rank(folder: Path, root: Path, split: str, file: Path) -> tuple[bool, ...]:
@@ -130,23 +125,13 @@ def _refuse_rivals(file: Path, names: list[str], found: Path, folders: list[Path
     held = [name for name in names[:: max(1, len(names) // 20)][:20] if (found / name).is_file()]
     rivals = [folder for folder in folders if held and folder != found and _holds_others(folder, found, held)]
     if rivals:
-        raise ambiguous(file, held[0], [folder / held[0] for folder in (found, *rivals)])
+        files = [folder / held[0] for folder in (found, *rivals)]
+        raise ambiguous(file, held[0], files, 'name the folder of all images in dataset.toml ([train] images = "…")')
 
 
 def _holds_others(folder: Path, found: Path, names: list[str]) -> bool:
     """Whether a folder holds all of these files, and not as links to those that were found."""
     return all((folder / name).is_file() and not (folder / name).samefile(found / name) for name in names)
-
-
-def _completed(file: Path, names: list[str], paths: list[Path], places: Callable[[], ImagePlaces]) -> list[Path]:
-    """The paths, and for those where nothing is, the images that are meant by their names."""
-    exist = there(paths)
-    if all(exist):
-        return paths
-    missing = [name for name, exists in zip(names, exist, strict=True) if not exists]
-    taken = {path for path, exists in zip(paths, exist, strict=True) if exists}
-    found = assigned(file, places(), missing, whole=bool(taken), taken=taken)
-    return [path if exists else found.get(name, path) for name, path, exists in zip(names, paths, exist, strict=True)]
 
 
 def _foreign(root: Path, split: str, file: Path, names: list[str]) -> list[Path]:

@@ -86,12 +86,26 @@ def assigned(source: Path, places: ImagePlaces, names: list[str], *, whole: bool
     return found
 
 
-def ambiguous(source: Path, name: str, files: list[Path]) -> UsageError:
+def completed(source: Path, names: list[str], paths: list[Path], places: Callable[[], ImagePlaces]) -> list[Path]:
+    """The paths, and for those where nothing is, the images that are meant by their names.
+
+    Raises UsageError for a name that could be several files.
+    """
+    exist = there(paths)
+    if all(exist):
+        return paths
+    missing = [name for name, exists in zip(names, exist, strict=True) if not exists]
+    taken = {path for path, exists in zip(paths, exist, strict=True) if exists}
+    found = assigned(source, places(), missing, whole=bool(taken), taken=taken)
+    return [path if exists else found.get(name, path) for name, path, exists in zip(names, paths, exist, strict=True)]
+
+
+def ambiguous(source: Path, name: str, files: list[Path], or_else: str = "") -> UsageError:
     """The error for a name that several files fit equally well."""
     shown = ", ".join(map(str, files[:3])) + (", …" if len(files) > 3 else "")
     return UsageError(
-        f"{source}: {name} could be {len(files)} files ({shown}); write the folder into its file_name, "
-        'or name the folder of all images in dataset.toml ([train] images = "…")'
+        f"{source}: {name} could be {len(files)} files ({shown}); "
+        f"write its folder before the name there{or_else and ', or ' + or_else}"
     )
 
 
@@ -104,6 +118,14 @@ def there(paths: list[Path]) -> list[bool]:
         except OSError:
             listed[folder] = set()
     return [path.name in listed[path.parent] for path in paths]
+
+
+def where_there(paths: list[Path], others: list[Path]) -> list[Path]:
+    """The paths, but the others where only these exist."""
+    return [
+        other if other_there and not path_there else path
+        for path, path_there, other, other_there in zip(paths, there(paths), others, there(others), strict=True)
+    ]
 
 
 def _parts(name: str) -> list[str]:

@@ -180,7 +180,7 @@ CASES = [
     Bad("YOLO pixels", yolo("0 10 10 20 10 20 20\n"), ["shot1.txt:1", "outside of 0–1"]),
     Bad("YOLO words", yolo("disc 0.1 0.1 0.2 0.1 0.2 0.2\n"), ["shot1.txt:1", "disc"]),
     Bad("YOLO odd", yolo("0 0.1 0.1 0.2 0.1 0.2 0.2 0.3\n"), ["shot1.txt:1", "7 coordinates"]),
-    Bad("YOLO folders", lambda root: (layouts.yolo(root, things_only(scenes()), THINGS) / "data.yaml").write_text("names: [a]\ntrain: nowhere\n"), ["data.yaml", "'nowhere'"]),
+    Bad("YOLO folders", lambda root: (layouts.yolo(root, things_only(scenes()), THINGS) / "data.yaml").write_text("names: [a]\ntrain: nowhere\n"), ["data.yaml", "'nowhere'", "correct train"]),
     Bad("YOLO names", lambda root: (layouts.yolo(root, things_only(scenes()), THINGS) / "data.yaml").write_text("names:\ntrain: images/train\n"), ["data.yaml", "names is None"]),
     # labelme
     Bad("labelme triangle", lambda root: edit("train/shot1.json", lambda r: set_value(r, "shapes", 0, "points", [[1, 2], [3, 4]]))(layouts.labelme(root, things_only(scenes()), THINGS)), ["shot1.json", "polygon", "malformed"]),

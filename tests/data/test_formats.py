@@ -212,6 +212,19 @@ def test_boxes_alone_serve_detection(tmp_path: Path) -> None:
         detect(tmp_path, task="instance")
 
 
+def test_yolo_may_name_splits_that_are_not_there(tmp_path: Path) -> None:
+    layouts.yolo(tmp_path, things_only(scenes(train=8)), THINGS)
+    yaml = "names: [disc, box]\ntrain: ../images/train\nval: ../{}\ntest: ../test/images\n"
+    (tmp_path / "data.yaml").write_text(yaml.format("images/val"))
+    info = detect(tmp_path)
+    assert {split: len(records) for split, records in info.splits.items()} == {"train": 8, "val": 2}
+    assert info.notes == ("data.yaml: test names '../test/images', which is not there: left out",)
+    (tmp_path / "data.yaml").write_text(yaml.format("valid/images"))
+    info = detect(tmp_path)
+    assert "val names '../valid/images'" in info.notes[0]
+    assert "held out" in info.notes[2]
+
+
 def test_labelme_holds_the_picture_itself(tmp_path: Path) -> None:
     import base64
 

@@ -75,10 +75,25 @@ def test_a_name_of_several_files_is_refused(tmp_path: Path, prefix: str) -> None
     rename(tmp_path / "train.json", [f"{prefix}shot{i}.png" for i in range(4)])
     with pytest.raises(UsageError) as caught:
         detect(tmp_path)
-    for part in ("shot0.png could be 2 files", "s0/shot0.png", "s1/shot0.png", "file_name", "dataset.toml"):
+    for part in ("shot0.png could be 2 files", "s0/shot0.png", "s1/shot0.png", "write its folder before the name"):
         assert part in str(caught.value)
     (tmp_path / "dataset.toml").write_text('[train]\nimages = "s1"\nannotations = "train.json"\n')
     assert {Path(r.image).parent.name for r in detect(tmp_path).splits["train"]} == {"s1"}
+
+
+@pytest.mark.parametrize("line", ["./images/{}", "images/{}", "data/images/{}", "../{}", "C:\\yolo\\images\\{}"])
+def test_lists_of_images_may_be_relative_to_any_folder(tmp_path: Path, line: str) -> None:
+    root = layouts.yolo(tmp_path / "data", things_only(scenes()), THINGS)
+    (root / "data.yaml").write_text("path: .\nnames: [disc, box]\ntrain: lists/train.txt\nval: images/val\n")
+    (root / "lists").mkdir()
+    prefix = "images/" if line.startswith("..") else ""
+    lines = [line.format(f"{prefix}train/shot{i}.png") for i in (0, 1, 2, 9)]
+    (root / "lists" / "train.txt").write_text("\n".join(lines))
+    info = detect(root)
+    found = [Path(record.image).resolve() for record in info.splits["train"]]
+    assert found[:3] == [root / f"images/train/shot{i}.png" for i in (0, 1, 2)]
+    assert not found[3].exists()
+    assert not info.notes  # the image that is missing is not one without objects
 
 
 def test_two_names_of_one_file_are_refused(tmp_path: Path) -> None:
