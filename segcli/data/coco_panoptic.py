@@ -46,7 +46,9 @@ def load(root: Path, settings: Settings) -> Found:
         few = annotated[:: len(annotated) // 20 or 1]
         names = [read_piece(packed.data, *image.place)[1][0]["file_name"] for image in few]
         folders.append(truth_folder(root, settings, split, packed.source, names))
-    labels = settings.label_set([_label(row, packs, settings) for row in merged_categories(packs)])
+    labels = settings.label_set(
+        [_label(row, packs, settings) for row in merged_categories(packs)], next(iter(files.values()))
+    )
     return Found(
         FORMAT,
         f"COCO panoptic: {probe(root, settings)}",

@@ -68,7 +68,7 @@ def load(root: Path, settings: Settings) -> Found:
         splits[split], of_split = paired_records(pair, only=tree.only)
         orphans += of_split
     ignore = tree.ignore if settings.ignore is None else settings.ignore
-    labels = settings.label_set([label for label in tree.labels if label.id not in ignore])
+    labels = settings.label_set([label for label in tree.labels if label.id not in ignore], root)
     # Void classes keep their colours: they are declared, though not trained on.
     reader: Reader = SemanticReader(tuple(labels.ids), ignore, tuple(tree.labels), tree.only)
     tasks: tuple[Task, ...] = ("semantic",)

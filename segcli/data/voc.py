@@ -73,7 +73,7 @@ def load(root: Path, settings: Settings) -> Found:
         label if settings.classes else replace(label, isthing=bool(objects) and label.id != _BACKGROUND_ID)
         for label in classes_known.labels
     ]
-    label_set = settings.label_set([label for label in labels if label.id not in ignore])
+    label_set = settings.label_set([label for label in labels if label.id not in ignore], home)
     ids = tuple(label_set.ids)
     stuff = tuple(label.id for label in label_set if not label.isthing)
     reader: Reader = SemanticReader(ids, ignore, colours or tuple(label_set), by_colour=bool(colours))

@@ -80,7 +80,7 @@ def load(root: Path, settings: Settings) -> Found:
             splits[split] = [Record(_image_id(image, root), str(image), str(_label_file(image))) for image in images]
     if splits.get("val") and [r.image for r in splits["val"]] == [r.image for r in splits.get("train", [])]:
         del splits["val"]  # a common shorthand: nothing was set aside
-    label_set = settings.label_set(labels)
+    label_set = settings.label_set(labels, file)
     unlabelled = _unlabelled([record for records in splits.values() for record in records])
     if unlabelled:
         notes.append(f"{unlabelled} images have no label file: taken as images without objects, as YOLO does")

@@ -149,6 +149,8 @@ CASES = [
     Bad("truncated image", coco(cut(COCO)), [COCO, "truncated"], usage=False),
     Bad("empty image file", coco(write(COCO, b"")), [COCO, "0 bytes"], usage=False),
     Bad("text for an image", coco(write(COCO, b"<html>404</html>")), [COCO, "not a picture"], usage=False),
+    Bad("class names twice", coco(edit(TRAIN, lambda r: set_value(r, "categories", 0, "name", "box")), edit("annotations/instances_val2017.json", lambda r: set_value(r, "categories", 0, "name", "box"))), ["instances_", "classes 1 and 7", "'box'", "rename one"]),
+    Bad("class without a name", coco(edit(TRAIN, lambda r: set_value(r, "categories", 1, "name", "")), edit("annotations/instances_val2017.json", lambda r: set_value(r, "categories", 1, "name", ""))), ["instances_", "class 7", "empty name", "dataset.toml"]),
     # COCO panoptic
     Bad("id not in the JSON", panoptic(edit(PAN, lambda r: r["annotations"][1]["segments_info"].pop())), ["shot1.png", "segment id", "does not list"]),
     Bad("no isthing", panoptic(edit(PAN, lambda r: [c.pop("isthing") for c in r["categories"]])), ["'disc'", "thing", "dataset.toml"]),
@@ -181,11 +183,13 @@ CASES = [
     Bad("YOLO words", yolo("disc 0.1 0.1 0.2 0.1 0.2 0.2\n"), ["shot1.txt:1", "disc"]),
     Bad("YOLO odd", yolo("0 0.1 0.1 0.2 0.1 0.2 0.2 0.3\n"), ["shot1.txt:1", "7 coordinates"]),
     Bad("YOLO folders", lambda root: (layouts.yolo(root, things_only(scenes()), THINGS) / "data.yaml").write_text("names: [a]\ntrain: nowhere\n"), ["data.yaml", "'nowhere'", "correct train"]),
+    Bad("YOLO names twice", lambda root: (layouts.yolo(root, things_only(scenes()), THINGS) / "data.yaml").write_text("names: [a, a]\ntrain: images/train\n"), ["data.yaml", "classes 0 and 1", "'a'"]),
     Bad("YOLO names", lambda root: (layouts.yolo(root, things_only(scenes()), THINGS) / "data.yaml").write_text("names:\ntrain: images/train\n"), ["data.yaml", "names is None"]),
     # labelme
     Bad("labelme triangle", lambda root: edit("train/shot1.json", lambda r: set_value(r, "shapes", 0, "points", [[1, 2], [3, 4]]))(layouts.labelme(root, things_only(scenes()), THINGS)), ["shot1.json", "polygon", "malformed"]),
     Bad("labelme size", lambda root: edit("train/shot1.json", lambda r: set_value(r, "imageWidth", 5))(layouts.labelme(root, things_only(scenes()), THINGS)), ["shot1.png", "5×40"], usage=False),
     # dataset.toml
+    Bad("images are their labels", semantic(write("dataset.toml", 'format = "instance-png"\ntrain.images = "train/labels"\ntrain.labels = "train/labels"')), ["dataset.toml", "train/labels", "a folder of their own"]),
     Bad("broken TOML", semantic(write("dataset.toml", "classes = [")), ["dataset.toml", "not valid TOML"]),
     Bad("unknown key", semantic(write("dataset.toml", "colour = 1")), ["dataset.toml", "unknown key colour"]),
     Bad("unknown format", semantic(write("dataset.toml", 'format = "png"')), ["png", "unknown format", "coco-panoptic"]),
