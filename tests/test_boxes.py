@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,6 +18,7 @@ from segcli.render import Style, overlay
 from segcli.results.readers import open_predictions
 from segcli.segments import Segments
 from segcli.types import Frame, Label, LabelSet, MergeRule, QueryPredictions
+from tests.fakes import Picture
 
 LABELS = LabelSet((Label(1, "cat", True), Label(7, "sky", False), Label(17, "dog", True)))
 FRAME = Frame(original=(40, 80), resized=(20, 40), padded=(32, 64))
@@ -60,12 +60,10 @@ def test_boxes_are_scored_as_boxes() -> None:
     """A box that fits scores in full, whatever the mask in it looks like."""
     masks = np.zeros((1, 40, 80), dtype=bool)
     masks[0, 10:30, 30] = masks[0, 10, 30:50] = masks[0, 29, 49] = True  # an angle and a dot in a box
-    truth = SimpleNamespace(
-        size=(40, 80), labels=np.array([2]), masks=masks, crowd=np.zeros(1, dtype=bool), image_id="a", stated=None
-    )
+    truth = Picture("a", masks, np.array([2]), np.zeros(1, dtype=bool))
     metric = metric_for("detect", LABELS)
     box = np.array([[30.0, 10, 20, 20]])
-    metric.update(Segments.of_boxes((40, 80), LABELS, np.array([2]), np.array([0.9]), box), truth)  # type: ignore[arg-type]
+    metric.update(Segments.of_boxes((40, 80), LABELS, np.array([2]), np.array([0.9]), box), truth)
     report = metric.compute()
     assert (report.name, report.value) == ("box AP", pytest.approx(1))
     assert "AP" not in report.summary

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from importlib import resources
 from pathlib import Path
 
@@ -11,6 +12,11 @@ from segcli.errors import UsageError
 from segcli.types import Label
 
 _NAME_LISTS = ("classes.txt", "class_names.txt", "labels.txt", "codes.txt")
+
+
+VOID_NAMES = frozenset({"void", "unlabelled", "unlabeled", "ignore", "ignored", "__ignore__", "_ignore_"})
+_LABEL_MAP = "labelmap.txt"
+_LABEL_MAP_LINE = re.compile(r"(.*?):\s*(?:(\d+)\s*,\s*(\d+)\s*,\s*(\d+))?\s*(?::[^:]*){0,2}")
 
 
 def known_table(name: str) -> list[Label]:
@@ -45,6 +51,34 @@ def name_list(root: Path) -> list[str]:
             lines = (root / name).read_text(encoding="utf-8-sig").splitlines()
             return [line.strip() for line in lines if line.strip()]
     return []
+
+
+def labelmap_file(folder: Path) -> Path | None:
+    """CVAT's and datumaro's labelmap.txt, if there is one."""
+    return folder / _LABEL_MAP if (folder / _LABEL_MAP).is_file() else None
+
+
+def labelmap_classes(file: Path) -> list[Label]:
+    """The classes of a labelmap.txt (name:r,g,b:parts:actions) in its order, but the background is always the first.
+
+    Raises UsageError for a line of another form, and for a colour that is missing or given twice.
+    """
+    rows: list[tuple[str, tuple[int, int, int] | None]] = []
+    for number, line in enumerate(file.read_text(encoding="utf-8-sig").splitlines(), start=1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        match = _LABEL_MAP_LINE.fullmatch(line.strip())
+        name, *color = match.groups() if match else ("",)
+        if match is None or any(value and int(value) > 255 for value in color):
+            raise UsageError(f"{file}:{number}: {line.strip()!r}; expected name:r,g,b:: with r, g, b of 0–255")
+        rows.append((name.strip(), (int(color[0]), int(color[1]), int(color[2])) if color[0] else None))
+    rows.sort(key=lambda row: row[0].lower() != "background")
+    colors = [color for _, color in rows if color]
+    if colors and (len(colors) < len(rows) or len(set(colors)) < len(colors)):
+        raise UsageError(f"{file}: a class has no color, or that of another class; give each a color of its own")
+    if rows and rows[0][0].lower() != "background":
+        rows.insert(0, ("background", (0, 0, 0) if colors and (0, 0, 0) not in colors else None))
+    return [Label(i, name, isthing=False, color=color) for i, (name, color) in enumerate(rows)]
 
 
 VOC_NAMES = (

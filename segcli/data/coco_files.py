@@ -8,7 +8,9 @@ from typing import Any, Literal
 
 from segcli.data.cache import signature
 from segcli.data.folders import folders_below, locate, split_of, subfolders
+from segcli.data.image_places import ImagePlaces, ambiguous, assigned, completed, where_there, with_slashes
 from segcli.data.packs import Pack, PackedImage, keys_in
+from segcli.data.pairs import IMAGE_FOLDERS
 from segcli.data.records import Record
 from segcli.data.settings import Settings
 from segcli.errors import UsageError
@@ -79,35 +81,76 @@ def _one(files: list[Path], split: str, kind: Kind) -> Path:
 
 def image_files(root: Path, settings: Settings, split: str, file: Path, names: list[str]) -> list[Path]:
     """Where each image lies that an annotation file names: in the folder of most of them, or, where it is missing
-    there, in images/ inside (or outside) of it. Those that are nowhere are named as if they were in the first.
+    there, in images/ inside (or outside) of it, or else where the end of its path is found. Those that are nowhere are
+    named as if they were in the first.
 
-    Raises UsageError if none of them is anywhere below the dataset's folder.
+    Raises UsageError if none of them is anywhere below the dataset's folder, or if a name could be several files.
     """
+    names = [with_slashes(name) for name in names]
     place = settings.places.get(split)
-    if place and place.images:
-        return [place.images / name for name in names]
-    ranked = sorted(
-        folders_below(root, depth=3),
-        key=lambda folder: (
-            _other_split(folder, root, split),
-            _speaks_of_truth(folder, root),
-            folder != file.parent and split_of(folder.name) != split,
-        ),
-    )
+    if place and (images := place.images):
+        return completed(file, names, [images / name for name in names], lambda: ImagePlaces(images))
+    ranks = {folder: _rank(folder, root, split, file) for folder in folders_below(root, depth=3)}
+    ranked = sorted(ranks, key=lambda folder: ranks[folder])
     found = locate(names, ranked) if names else root
     if found is None:
+        return _foreign(root, split, file, names)
+    _refuse_rivals(file, names, found, [folder for folder in ranked if ranks[folder] == ranks[found]])
+
+    paths = [found / name for name in names]
+    # Where a split grew over the years some photos lie beside the annotations and some in images/ next to them.
+    other = found.parent if found.name == "images" else found / "images"
+    if other.is_dir():
+        paths = where_there(paths, [other / name for name in names])
+    return completed(file, names, paths, lambda: _likely(root, split))
+
+
+def _rank(folder: Path, root: Path, split: str, file: Path) -> tuple[bool, ...]:
+    """How far a folder is from being the one of a split's images; equal ranks are equally likely."""
+    return (
+        _other_split(folder, root, split),
+        _of_truth(folder, root),
+        folder != file.parent and split_of(folder.name) != split,
+        not _plainly_named(folder.name.lower(), split),
+    )
+
+
+def _plainly_named(name: str, split: str) -> bool:
+    """Whether a folder is called images or after its split, with at most a year."""
+    return name in IMAGE_FOLDERS or (split_of(name) == split and name.rstrip("0123456789").isalpha())
+
+
+def _refuse_rivals(file: Path, names: list[str], found: Path, folders: list[Path]) -> None:
+    """Raise UsageError if another of the folders holds all that is in the one that was found."""
+    held = [name for name in names[:: max(1, len(names) // 20)][:20] if (found / name).is_file()]
+    rivals = [folder for folder in folders if held and folder != found and _holds_others(folder, found, held)]
+    if rivals:
+        files = [folder / held[0] for folder in (found, *rivals)]
+        raise ambiguous(file, held[0], files, 'name the folder of all images in dataset.toml ([train] images = "…")')
+
+
+def _holds_others(folder: Path, found: Path, names: list[str]) -> bool:
+    """Whether a folder holds all of these files, and not as links to those that were found."""
+    return all((folder / name).is_file() and not (folder / name).samefile(found / name) for name in names)
+
+
+def _foreign(root: Path, split: str, file: Path, names: list[str]) -> list[Path]:
+    """The images, where no folder holds any of them under the names as they are."""
+    found = assigned(file, _likely(root, split), names, whole=False, taken=set())
+    found = found or assigned(file, ImagePlaces(root), names, whole=False, taken=set())
+    if not found:
         raise UsageError(
             f"{file}: names images such as {names[0]}, which are not below {root}; "
             f'put them there, or name their folder under [{split if split != "all" else "train"}] images = "…" '
             "in dataset.toml"
         )
-    # Where a split grew over the years some photos lie beside the annotations and some in images/ next to them.
-    other = found.parent if found.name == "images" else found / "images"
-    if not other.is_dir():
-        return [found / name for name in names]
-    return [
-        found / name if (found / name).is_file() or not (other / name).is_file() else other / name for name in names
-    ]
+    home = next(iter(found.values())).parent
+    return [found.get(name) or home / Path(name).name for name in names]
+
+
+def _likely(root: Path, split: str) -> ImagePlaces:
+    """The images below a folder, but for other splits' and label files."""
+    return ImagePlaces(root, lambda folder: not _other_split(folder, root, split) and not _of_truth(folder, root))
 
 
 def truth_folder(root: Path, settings: Settings, split: str, file: Path, names: list[str]) -> Path:
@@ -120,7 +163,7 @@ def truth_folder(root: Path, settings: Settings, split: str, file: Path, names: 
         key=lambda folder: (
             folder != file.with_suffix(""),
             _other_split(folder, root, split),
-            not _speaks_of_truth(folder, root) and split_of(folder.name) != split,
+            not _of_truth(folder, root) and split_of(folder.name) != split,
         ),
     )
     found = locate(names, ranked) if names else root
@@ -132,7 +175,7 @@ def truth_folder(root: Path, settings: Settings, split: str, file: Path, names: 
     return found
 
 
-def _speaks_of_truth(folder: Path, root: Path) -> bool:
+def _of_truth(folder: Path, root: Path) -> bool:
     """Whether a folder's path says that label files are in it: images and id maps may have the same names."""
     return any(word in part.lower() for part in folder.relative_to(root).parts for word in _TRUTH_WORDS)
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from segcli.codecs.rle import RLE
 from segcli.data.coco_files import annotation_files, image_files, merged_categories, records
+from segcli.data.packing import whole_number
 from segcli.data.packs import Pack, facts_of, pack, read_piece, stated
 from segcli.data.records import Fault, Found, Record, Stated
 from segcli.data.settings import Settings
@@ -66,7 +67,9 @@ def load(root: Path, settings: Settings) -> Found:
     categories, placeholder = _without_placeholder(merged_categories(packs), packs)
     if placeholder:
         notes.append(f"category {placeholder} has no objects and only stands for the group or the background: left out")
-    labels = settings.label_set([Label(row["id"], row["name"], isthing=True) for row in categories])
+    labels = settings.label_set(
+        [Label(row["id"], row["name"], isthing=True) for row in categories], next(iter(files.values()))
+    )
     data, zeros = zip(*((packed.data, packed.zero) for packed in packs.values()), strict=True)
     reader = InstanceReader(data, tuple(map(str, files.values())), zeros, boxes="detect" in tasks)
     what = f"COCO {'instances' if 'instance' in tasks else 'boxes'}: {probe(root, settings)}"
@@ -80,7 +83,8 @@ def _without_placeholder(rows: list[dict[str, Any]], packs: dict[str, Pack]) -> 
     if first is None or first["id"] != 0 or 0 in used or len(rows) == 1:
         return rows, None
     groups = {row.get("supercategory") for row in rows if row is not first}
-    if first["name"].lower() in _BACKGROUND or groups == {first["name"]}:
+    taken = {row["name"] for row in rows if row is not first}
+    if first["name"].lower() in _BACKGROUND or groups == {first["name"]} or first["name"] in taken:
         return [row for row in rows if row is not first], f"0 ({first['name']!r})"
     return rows, None
 
@@ -101,7 +105,7 @@ def _piece(annotation: dict[str, Any]) -> dict[str, Any] | None:
     if not shape:
         return None
     return {
-        "category_id": int(annotation["category_id"]),
+        "category_id": whole_number(annotation, "category_id"),
         "iscrowd": int(annotation.get("iscrowd", 0)),
         "segmentation": shape,
         "id": annotation.get("id"),

@@ -10,6 +10,8 @@ import numpy as np
 
 from segcli.codecs.panoptic_png import read_panoptic_png
 from segcli.data.coco_files import annotation_files, image_files, merged_categories, records, truth_folder
+from segcli.data.image_places import with_slashes
+from segcli.data.packing import whole_number
 from segcli.data.packs import Pack, facts_of, pack, read_piece, stated
 from segcli.data.records import Fault, Found, Record, Stated, as_ranges
 from segcli.data.settings import FILE_NAME, Settings
@@ -44,7 +46,9 @@ def load(root: Path, settings: Settings) -> Found:
         few = annotated[:: len(annotated) // 20 or 1]
         names = [read_piece(packed.data, *image.place)[1][0]["file_name"] for image in few]
         folders.append(truth_folder(root, settings, split, packed.source, names))
-    labels = settings.label_set([_label(row, packs, settings) for row in merged_categories(packs)])
+    labels = settings.label_set(
+        [_label(row, packs, settings) for row in merged_categories(packs)], next(iter(files.values()))
+    )
     return Found(
         FORMAT,
         f"COCO panoptic: {probe(root, settings)}",
@@ -58,11 +62,12 @@ def load(root: Path, settings: Settings) -> Found:
 
 def _piece(annotation: dict[str, Any]) -> dict[str, Any]:
     segments = [
-        {"id": int(row["id"]), "category_id": int(row["category_id"]), "iscrowd": int(row.get("iscrowd", 0))}
+        {"id": whole_number(row, "id"), "category_id": whole_number(row, "category_id")}
+        | {"iscrowd": int(row.get("iscrowd", 0))}
         | facts_of(row)
         for row in annotation["segments_info"]
     ]
-    return {"file_name": str(annotation["file_name"]), "segments": segments}
+    return {"file_name": with_slashes(str(annotation["file_name"])), "segments": segments}
 
 
 def _label(row: dict[str, Any], packs: dict[str, Pack], settings: Settings) -> Label:

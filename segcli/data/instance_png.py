@@ -40,7 +40,7 @@ def load(root: Path, settings: Settings) -> Found:
     for split, pair in paired_folders(root, settings).items():
         splits[split], of_split = paired_records(pair)
         orphans += of_split
-    labels = settings.label_set([Label(label.id, label.name, isthing=True, color=label.color)])
+    labels = settings.label_set([Label(label.id, label.name, isthing=True, color=label.color)], root)
     what = f"instance maps: {probe(root, settings)}"
     reader = InstanceMapReader(label.id, ignore)
     return Found(FORMAT, what, splits, labels, ("instance",), reader, ignore, faults=left_out(orphans))

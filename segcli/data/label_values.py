@@ -45,7 +45,7 @@ def colours_to_ids(picture: np.ndarray, labels: Sequence[Label], file: Path) -> 
     Raises UsageError for a picture of colours where none are declared, or with other colours.
     """
     table = _colour_table(tuple((label.id, label.color) for label in labels if label.color))
-    codes = (picture[..., 0].astype(np.int32) << 16) | (picture[..., 1].astype(np.int32) << 8) | picture[..., 2]
+    codes = _codes(picture)
     places = table[codes]
     if not places.all():
         strange = np.unique(codes[places == 0])
@@ -62,6 +62,21 @@ def colours_to_ids(picture: np.ndarray, labels: Sequence[Label], file: Path) -> 
         )
     ids = np.array([0] + [label.id for label in labels if label.color], dtype=np.int32)
     return ids[places]
+
+
+def numbered_colours(picture: np.ndarray) -> np.ndarray:
+    """uint8 [H, W, 3] -> int32 [H, W]: black is 0, every other colour a number of its own."""
+    codes = _codes(picture)
+    seen = np.zeros(1 << 24, dtype=bool)
+    seen[codes] = seen[0] = True
+    present = np.flatnonzero(seen)
+    table = np.zeros(1 << 24, dtype=np.int32)
+    table[present] = np.arange(len(present))
+    return table[codes]
+
+
+def _codes(picture: np.ndarray) -> np.ndarray:
+    return (picture[..., 0].astype(np.int32) << 16) | (picture[..., 1].astype(np.int32) << 8) | picture[..., 2]
 
 
 @lru_cache(maxsize=2)

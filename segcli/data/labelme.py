@@ -73,7 +73,7 @@ def load(root: Path, settings: Settings) -> Found:
         labels = [Label(i, name, isthing=True) for i, name in enumerate(sorted(names), start=1)]
     if not labels:
         raise UsageError(f"{root}: the labelme files hold no polygons, rectangles, circles or masks")
-    label_set = settings.label_set(labels)
+    label_set = settings.label_set(labels, root)
     reader = LabelmeReader(tuple((label.name.strip(), label.id) for label in label_set))
     what = f"labelme: {probe(root, settings)}"
     return Found(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from array import array
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from segcli.errors import InputError, UsageError
 Piece = Callable[[dict[str, Any]], "dict[str, Any] | None"]
 _WHOLE = 32 << 20  # bytes of a file that is parsed at once: a tenth less time than walking it, 4 to 7 times the memory
 _ENCODER = json.JSONEncoder(separators=(",", ":"))
+_WHOLE_NUMBER = re.compile(r"\s*-?\d+\s*")
 _TABLES = ("images", "categories", "annotations")
 
 
@@ -32,7 +34,7 @@ class Packing:
         self._categories: dict[int, dict[str, Any]] = {}
         self._spans: dict[str, array[int]] = {}  # image -> start, stop, start, stop, … in the spill
         self._owners: dict[str, Any] = {}  # image -> its first annotation, to be named if there is no such image
-        self._used: set[int] = set()
+        self._used: dict[int, str] = {}  # category -> its first annotation, to be named if there is no such category
         self._ids: set[Any] = set()
         self._repeated: dict[Any, None] = {}
         self._rows = self._unmasked = 0
@@ -48,8 +50,8 @@ class Packing:
             try:
                 self._take(key, row)
             except (AttributeError, KeyError, TypeError, ValueError) as error:
-                what = f"not COCO annotations, {error!r} is missing or malformed"
-                raise UsageError(f'{self._file}: {what} in "{key}"') from error
+                what = f'a row of "{key}" is malformed ({_in_words(error)})'
+                raise UsageError(f"{self._file}: {what}; correct it or export again") from error
         if "images" in missing or "categories" in missing:
             absent = " and ".join(f'"{key}"' for key in _TABLES[:2] if key in missing)
             raise UsageError(f"{self._file}: not COCO annotations, {absent} is missing or empty")
@@ -57,26 +59,30 @@ class Packing:
         if stranger is not None:
             owner = self._owners[stranger]
             raise UsageError(f"{self._file}: annotation {owner} is of image {stranger}, not listed")
-        unknown = self._used - set(self._categories)
+        unknown = sorted(self._used.keys() - self._categories.keys())
         if unknown:
-            raise out_of_range(self._file, sorted(unknown), sorted(self._categories), ())
+            where = f"{self._file}: {self._used[unknown[0]]}"
+            raise out_of_range(where, unknown, sorted(self._categories), ())
 
     def _take(self, key: str, row: dict[str, Any]) -> None:
         if key == "annotations":
             self._take_annotation(row)
         elif key == "images":
-            name = str(row["id"])
+            name = _plain(row["id"])
             if name in self._images:
                 raise UsageError(f"{self._file}: two images share an id ({name}); ids must be unique")
             self._images[name] = (str(row["file_name"]), _head(row))
         else:
-            number = int(row["id"])
+            number = whole_number(row, "id")
             if number in self._categories:
                 raise UsageError(f"{self._file}: two categories share an id ({number}); ids must be unique")
-            self._categories[number] = dict(row, name=str(row["name"]))
+            self._categories[number] = dict(row, id=number, name=str(row["name"]))
 
     def _take_annotation(self, row: dict[str, Any]) -> None:
-        image, number = str(row.get("image_id")), row.get("id")
+        image, number = _plain(row.get("image_id")), row.get("id")
+        if isinstance(number, str) and _WHOLE_NUMBER.fullmatch(number):
+            number = int(number)
+            row = row | {"id": number}
         where = self._rows if number is None else number
         self._rows += 1
         self._owners.setdefault(image, where)
@@ -91,11 +97,14 @@ class Packing:
                 self._ids.add(number)
             kept = self._piece(row)
         except (KeyError, TypeError, ValueError) as error:
-            raise UsageError(f"{self._file}: annotation {where} of image {image} is malformed ({error!r})") from error
+            what = f"annotation {where} of image {image} is malformed ({_in_words(error)})"
+            raise UsageError(f"{self._file}: {what}; correct it or export again") from error
         if kept is None:
             self._unmasked += 1
             return
-        self._used.update(part["category_id"] for part in kept.get("segments", (kept,)))
+        for part in kept.get("segments", (kept,)):
+            if part["category_id"] not in self._used:
+                self._used[part["category_id"]] = f"annotation {where} of image {image}"
         if kept.get("id") == 0 and self._zero is None:
             self._zero = kept["category_id"]
         self._keep(image, _ENCODER.encode(kept).encode() + b",")
@@ -137,6 +146,29 @@ class Packing:
             parts.append(self._spill.read(stop - start)[:-1])  # without its last comma
             self._at = stop
         return parts
+
+
+def whole_number(row: dict[str, Any], key: str) -> int:
+    """A field that holds a whole number, which some exporters write as text. Raises ValueError if it holds none."""
+    value = row[key]
+    if isinstance(value, str) and not _WHOLE_NUMBER.fullmatch(value):
+        raise ValueError(f'"{key}" is {value!r}; expected a whole number')
+    number = int(value)
+    if number != float(value):
+        raise ValueError(f'"{key}" is {value}; expected a whole number')
+    return number
+
+
+def _plain(value: Any) -> str:
+    """An id as text, the same for 1, 1.0 and "1"."""
+    return str(int(value) if isinstance(value, float) and value.is_integer() else value)
+
+
+def _in_words(error: Exception) -> str:
+    """What a row lacks or holds, without Python's words for it."""
+    if isinstance(error, KeyError):
+        return f'"{error.args[0]}" is missing'
+    return str(error) if isinstance(error, ValueError) else "a field is of the wrong kind"
 
 
 def _rows(file: Path) -> Iterator[tuple[str | None, Any]]:

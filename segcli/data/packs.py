@@ -19,7 +19,7 @@ from segcli.data.packing import Packing, Piece
 from segcli.data.records import Stated
 from segcli.errors import InputError, UsageError
 
-_VERSION = 4
+_VERSION = 5
 _CHUNK = 1 << 24  # bytes that are searched at once
 _IN_MEMORY = 1 << 24  # bytes of annotations that wait for their images in memory; more wait on disk
 

@@ -37,12 +37,21 @@ class PairedFolders:
 
 
 def paired_folders(root: Path, settings: Settings) -> dict[str, PairedFolders]:
-    """split (or "all") -> its two folders, by the first layout that fits; empty if none does."""
+    """split (or "all") -> its two folders, by the first layout that fits; empty if none does.
+
+    Raises UsageError if images and label files are declared to be in one folder.
+    """
     declared = {
         split: PairedFolders(place.images, place.labels)
         for split, place in settings.places.items()
         if place.images and place.labels
     }
+    for pair in declared.values():
+        if pair.images.resolve() == pair.labels.resolve():
+            raise UsageError(
+                f"{settings.file}: images and labels are both {pair.images}, so that photos would be their own label "
+                "maps; move the label maps into a folder of their own"
+            )
     return declared or _split_outside(root) or _split_inside(root) or _beside(root)
 
 

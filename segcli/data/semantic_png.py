@@ -11,7 +11,7 @@ import numpy as np
 from segcli.codecs.label_png import read_label_map
 from segcli.data.cityscapes import ENDING as INSTANCE_IDS
 from segcli.data.cityscapes import CityscapesReader
-from segcli.data.class_tables import colour_table, known_table, name_list
+from segcli.data.class_tables import VOID_NAMES, colour_table, known_table, name_list
 from segcli.data.folders import files_in, split_folders
 from segcli.data.label_values import check_size, colours_to_ids, numbered, survey, values_of
 from segcli.data.pairs import PairedFolders, label_files, left_out, paired_folders, paired_records
@@ -22,7 +22,6 @@ from segcli.errors import UsageError
 from segcli.types import Label, Task
 
 FORMAT = "semantic-png"
-_VOID_NAMES = {"void", "unlabelled", "unlabeled", "ignore", "__ignore__", "_ignore_"}
 _CITYSCAPES_IDS = range(34)  # of which 19 are evaluated
 _MAX_CLASSES = 1000
 
@@ -69,7 +68,7 @@ def load(root: Path, settings: Settings) -> Found:
         splits[split], of_split = paired_records(pair, only=tree.only)
         orphans += of_split
     ignore = tree.ignore if settings.ignore is None else settings.ignore
-    labels = settings.label_set([label for label in tree.labels if label.id not in ignore])
+    labels = settings.label_set([label for label in tree.labels if label.id not in ignore], root)
     # Void classes keep their colours: they are declared, though not trained on.
     reader: Reader = SemanticReader(tuple(labels.ids), ignore, tuple(tree.labels), tree.only)
     tasks: tuple[Task, ...] = ("semantic",)
@@ -107,7 +106,7 @@ def _camvid(root: Path, settings: Settings) -> Tree | None:
     table = colour_table(root)
     if not table:
         return None
-    void = [label for label in table if label.name.lower() in _VOID_NAMES]
+    void = [label for label in table if label.name.lower() in VOID_NAMES]
     notes = tuple(f"class {label.name!r} counts as void" for label in void)
     taken = {label.id for label in table}
     default = tuple(value for value in settings.ignored() if value not in taken)
@@ -144,12 +143,15 @@ def _plain(root: Path, settings: Settings, pairs: dict[str, PairedFolders]) -> T
 
 @dataclass(frozen=True)
 class SemanticReader:
-    """Reads label maps. ids: the classes; ignore: void values; declared: classes (void ones too) with their colours."""
+    """Reads label maps. ids: the classes; ignore: void values; declared: classes (void ones too) with their colours.
+    by_colour: of palettes too the colours count, not the indices.
+    """
 
     ids: tuple[int, ...]
     ignore: tuple[int, ...]
     declared: tuple[Label, ...]
     only: str | None = None
+    by_colour: bool = False
 
     def files(self, record: Record) -> list[Path]:
         """The label map."""
@@ -158,7 +160,7 @@ class SemanticReader:
     def read(self, record: Record, size: tuple[int, int]) -> MapTruth:
         """One object a class that occurs."""
         file = Path(str(record.truth))
-        label_map = read_label_map(file)
+        label_map = read_label_map(file, colours=self.by_colour)
         check_size(label_map, size, file)
         if label_map.ndim == 3:
             label_map = colours_to_ids(label_map, self.declared, file)

@@ -78,9 +78,13 @@ class Settings:
             isthing = False
         return Label(label.id, name, isthing, color)
 
-    def label_set(self, labels: list[Label]) -> LabelSet:
-        """The dataset's classes in the order of their ids, as declared here where something is."""
+    def label_set(self, labels: list[Label], source: Path) -> LabelSet:
+        """The dataset's classes in the order of their ids, as declared here where something is.
+
+        source: where the names come from. Raises UsageError for classes without a name, and for two of one name.
+        """
         result = LabelSet(tuple(self.label(label) for label in sorted(labels, key=lambda label: label.id)))
+        _refuse_names(result, source)
         unknown = (self.things | self.stuff) - set(result.names)
         if unknown:
             close = difflib.get_close_matches(min(unknown), result.names, n=1)
@@ -90,6 +94,20 @@ class Settings:
                 f"class; the classes are {_listed(result.names)}{hint}"
             )
         return result
+
+
+def _refuse_names(labels: LabelSet, source: Path) -> None:
+    remedy = f"or declare the classes in {FILE_NAME} ([[classes]] id, name)"
+    ids: dict[str, int] = {}
+    for label in labels:
+        if not label.name.strip():
+            raise UsageError(f"{source}: class {label.id} has an empty name; name it there, {remedy}")
+        if label.name in ids:
+            raise UsageError(
+                f"{source}: classes {ids[label.name]} and {label.id} are both called {label.name!r}, and a model "
+                f"cannot tell them apart; rename one there, {remedy}"
+            )
+        ids[label.name] = label.id
 
 
 def read_settings(root: Path) -> Settings:

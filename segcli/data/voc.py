@@ -1,18 +1,21 @@
-"""Pascal VOC: SegmentationClass and SegmentationObject, palette PNGs beside JPEGImages, splits in ImageSets."""
+"""Pascal VOC: SegmentationClass and SegmentationObject, palette PNGs beside JPEGImages, splits in ImageSets.
+
+CVAT ("Segmentation mask") and datumaro write the same tree with a labelmap.txt: their classes are told by colours.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from segcli.codecs.label_png import read_label_map
-from segcli.data.class_tables import VOC_NAMES, name_list
+from segcli.data.class_tables import VOC_NAMES, VOID_NAMES, labelmap_classes, labelmap_file, name_list
 from segcli.data.folders import named
-from segcli.data.label_values import check_size, numbered, values_of
-from segcli.data.pairs import PairedFolders, left_out, paired_records
-from segcli.data.records import Found, Record, out_of_range
+from segcli.data.label_values import check_size, colours_to_ids, numbered, numbered_colours, values_of
+from segcli.data.pairs import IMAGE_FOLDERS, PairedFolders, left_out, paired_records
+from segcli.data.records import Found, Reader, Record, out_of_range
 from segcli.data.semantic_png import SemanticReader
 from segcli.data.settings import Settings
 from segcli.data.truth import VOID, MapTruth
@@ -23,14 +26,22 @@ FORMAT = "voc"
 _CLASS_FOLDERS = ("segmentationclass", "segmentationclasspng")
 _OBJECT_FOLDERS = ("segmentationobject", "segmentationobjectpng")
 _BACKGROUND_ID = 0
+_LISTS = {"train": ("train", "Train"), "val": ("val", "Val", "Validation"), "test": ("test", "Test")}  # CVAT: capitals
 
 
 def _home(root: Path) -> Path | None:
-    """The folder that holds JPEGImages: `root`, or VOC2012/, or VOCdevkit/VOC2012/ in it."""
+    """The folder that holds JPEGImages: `root`, or VOC2012/, or VOCdevkit/VOC2012/ in it.
+
+    A labelmap.txt is enough to know the tree: CVAT leaves out the images unless told otherwise.
+    """
     for folder in (root, *sorted(root.glob("VOC20*")), *sorted(root.glob("VOCdevkit/VOC20*"))):
-        if named(folder, ("jpegimages",)) and named(folder, _CLASS_FOLDERS):
+        if named(folder, _CLASS_FOLDERS) and (named(folder, ("jpegimages",)) or labelmap_file(folder)):
             return folder
     return None
+
+
+def _photos(home: Path) -> Path | None:
+    return named(home, ("jpegimages", *(IMAGE_FOLDERS if labelmap_file(home) else ())))
 
 
 def probe(root: Path, settings: Settings) -> str | None:
@@ -38,7 +49,7 @@ def probe(root: Path, settings: Settings) -> str | None:
     home = _home(root)
     if home is None:
         return None
-    folders = [named(home, names) for names in (("jpegimages",), _CLASS_FOLDERS, _OBJECT_FOLDERS)]
+    folders = [_photos(home), named(home, _CLASS_FOLDERS), named(home, _OBJECT_FOLDERS)]
     return " + ".join(folder.name for folder in folders if folder)
 
 
@@ -47,28 +58,27 @@ def load(root: Path, settings: Settings) -> Found:
     home = _home(root)
     if home is None:
         raise UsageError(f"{root}: no JPEGImages/ beside SegmentationClass/ here or in VOCdevkit/VOC20…/")
-    photos, classes = named(home, ("jpegimages",)), named(home, _CLASS_FOLDERS)
-    objects = named(home, _OBJECT_FOLDERS)
-    assert photos is not None
+    photos, classes, objects = _photos(home), named(home, _CLASS_FOLDERS), named(home, _OBJECT_FOLDERS)
     assert classes is not None
+    if photos is None:
+        raise UsageError(
+            f'{home}: holds masks and no images; export again with "Save images", or put them into JPEGImages/'
+        )
     records, orphans = paired_records(PairedFolders(photos, classes))
     # Most of VOC's photographs were never segmented: only those with a label map belong to this dataset.
     records = [record for record in records if Path(str(record.truth)).is_file()]
-    notes: list[str] = []
-    names = name_list(home) or name_list(root)
-    if not names and not settings.classes:
-        names = list(VOC_NAMES)
-        notes.append("class names are VOC's own; others go into class_names.txt, one a line, the background first")
-    ignore = settings.ignored()
-    things = objects is not None
-    labels = list(settings.classes) or [
-        Label(i, "background" if i == 0 else name, isthing=things and i != _BACKGROUND_ID)
-        for i, name in enumerate(names)
+    classes_known = _classes(root, home, settings)
+    ignore, notes, colours = classes_known.ignore, classes_known.notes, classes_known.colours
+    labels = [
+        label if settings.classes else replace(label, isthing=bool(objects) and label.id != _BACKGROUND_ID)
+        for label in classes_known.labels
     ]
-    label_set = settings.label_set([label for label in labels if label.id not in ignore])
+    label_set = settings.label_set([label for label in labels if label.id not in ignore], home)
     ids = tuple(label_set.ids)
     stuff = tuple(label.id for label in label_set if not label.isthing)
-    reader = VocReader(objects, ids, ignore, stuff) if objects else SemanticReader(ids, ignore, tuple(label_set))
+    reader: Reader = SemanticReader(ids, ignore, colours or tuple(label_set), by_colour=bool(colours))
+    if objects:
+        reader = VocReader(objects, ids, ignore, stuff, colours)
     return Found(
         FORMAT,
         f"Pascal VOC: {probe(root, settings)}",
@@ -77,17 +87,46 @@ def load(root: Path, settings: Settings) -> Found:
         ("panoptic", "semantic", "instance") if objects else ("semantic",),
         reader,
         ignore,
-        tuple(notes),
+        notes,
         left_out(orphans),
     )
+
+
+@dataclass(frozen=True)
+class _Classes:
+    """What is known of the classes. colours: all of a labelmap.txt, void ones too, if colours tell them apart."""
+
+    labels: tuple[Label, ...]
+    ignore: tuple[int, ...]
+    notes: tuple[str, ...] = ()
+    colours: tuple[Label, ...] = ()
+
+
+def _classes(root: Path, home: Path, settings: Settings) -> _Classes:
+    file = labelmap_file(home) or labelmap_file(root)
+    mapped = tuple(labelmap_classes(file)) if file else ()
+    if any(label.color for label in mapped):
+        void = [label for label in mapped if label.name.lower() in VOID_NAMES]
+        ignore = (*(label.id for label in void), *(settings.ignore or ()))
+        notes = tuple(f"class {label.name!r} counts as void" for label in void)
+        return _Classes(settings.classes or mapped, ignore, notes, mapped)
+    if settings.classes or mapped:
+        return _Classes(settings.classes or mapped, settings.ignored())
+    names, notes = name_list(home) or name_list(root), ()
+    if not names:
+        names = list(VOC_NAMES)
+        notes = ("class names are VOC's own; others go into class_names.txt, one a line, the background first",)
+    labels = [Label(i, "background" if i == 0 else name, isthing=False) for i, name in enumerate(names)]
+    return _Classes(tuple(labels), settings.ignored(), notes)
 
 
 def _splits(home: Path, records: list[Record]) -> dict[str, list[Record]]:
     by_name = {record.image_id: record for record in records}
     splits: dict[str, list[Record]] = {}
-    for split in ("train", "val", "test"):
-        file = home / "ImageSets" / "Segmentation" / f"{split}.txt"
-        if file.is_file():
+    for split, stems in _LISTS.items():
+        files = [home / "ImageSets" / "Segmentation" / f"{stem}.txt" for stem in stems]
+        file = next((file for file in files if file.is_file()), None)
+        if file:
             names = [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
             missing = next((name for name in names if name not in by_name), None)
             if missing and split == "test":
@@ -100,12 +139,15 @@ def _splits(home: Path, records: list[Record]) -> dict[str, list[Record]]:
 
 @dataclass(frozen=True)
 class VocReader:
-    """Reads a class map and an object map together. stuff: the classes without objects, such as the background."""
+    """Reads a class map and an object map together. stuff: the classes without objects, such as the background.
+    colours: the classes by their colours, where these count and not the indices.
+    """
 
     objects: Path
     ids: tuple[int, ...]
     ignore: tuple[int, ...]
     stuff: tuple[int, ...] = (_BACKGROUND_ID,)
+    colours: tuple[Label, ...] = ()
 
     def files(self, record: Record) -> list[Path]:
         """The class map and the object map."""
@@ -118,15 +160,24 @@ class VocReader:
         Pixels of no object that have a class of things are void, as are the outlines (255).
         """
         class_file, object_file = self.files(record)
-        class_map, object_map = read_label_map(class_file), read_label_map(object_file)
+        class_map = read_label_map(class_file, colours=bool(self.colours))
+        object_map = read_label_map(object_file)
         for label_map, file in ((class_map, class_file), (object_map, object_file)):
-            if label_map.ndim == 3:
-                raise UsageError(f"{file}: a label map of colours without a palette; VOC's are palette PNGs")
+            if label_map.ndim == 3 and not self.colours:
+                raise UsageError(
+                    f"{file}: a label map of colours without a palette; VOC's are palette PNGs, and CVAT's come with a "
+                    "labelmap.txt (name:r,g,b:: on each line) that says what the colours mean"
+                )
             check_size(label_map, size, file)
+        if self.colours:
+            class_map = colours_to_ids(class_map, self.colours, class_file)
+            object_map = numbered_colours(object_map) if object_map.ndim == 3 else object_map
         strange = np.setdiff1d(values_of(class_map), (*self.ids, *self.ignore))
         if len(strange):
             raise out_of_range(class_file, strange.tolist(), self.ids, self.ignore)
-        unknown = np.isin(class_map, self.ignore) | np.isin(object_map, self.ignore)
+        unknown = np.isin(class_map, self.ignore)
+        if not self.colours:  # outlines have a colour of their own in the class map
+            unknown |= np.isin(object_map, self.ignore)
         object_map = np.where(unknown, 0, object_map)
         class_map = np.where(unknown, _BACKGROUND_ID, class_map)
         values = values_of(object_map)

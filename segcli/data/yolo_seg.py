@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from segcli.data.folders import IMAGE_SUFFIXES, files_in
+from segcli.data.image_places import ImagePlaces, completed, there, where_there, with_slashes
 from segcli.data.records import Found, Record, out_of_range
 from segcli.data.settings import Settings
 from segcli.data.truth import Polygons, ShapeTruth
@@ -65,18 +66,22 @@ def load(root: Path, settings: Settings) -> Found:
     if not labels:
         raise UsageError(f"{file}: names is {names!r}; expected the class names, as a list or by number")
     splits: dict[str, list[Record]] = {}
+    notes: list[str] = []
     for split, keys in _SPLITS.items():
-        entries = next((raw[key] for key in keys if raw.get(key)), None)
-        if entries:
-            images = [
-                i for e in (entries if isinstance(entries, list) else [entries]) for i in _images(root, file, raw, e)
-            ]
+        entries: object = next((raw[key] for key in keys if raw.get(key)), [])
+        images: list[Path] = []
+        for entry in entries if isinstance(entries, list) else [entries]:
+            place = _place(root, file, raw, entry, needed=split == "train")
+            if place is None:
+                notes.append(f"{file.name}: {split} names {str(entry)!r}, which is not there: left out")
+            else:
+                images += _images(root, raw, place)
+        if images:
             splits[split] = [Record(_image_id(image, root), str(image), str(_label_file(image))) for image in images]
     if splits.get("val") and [r.image for r in splits["val"]] == [r.image for r in splits.get("train", [])]:
         del splits["val"]  # a common shorthand: nothing was set aside
-    label_set = settings.label_set(labels)
-    notes: list[str] = []
-    unlabelled = sum(not Path(str(r.truth)).is_file() for records in splits.values() for r in records)
+    label_set = settings.label_set(labels, file)
+    unlabelled = _unlabelled([record for records in splits.values() for record in records])
     if unlabelled:
         notes.append(f"{unlabelled} images have no label file: taken as images without objects, as YOLO does")
     reader = YoloReader(tuple(label_set.ids))
@@ -84,21 +89,44 @@ def load(root: Path, settings: Settings) -> Found:
     return Found(FORMAT, what, splits, label_set, ("instance",), reader, notes=tuple(notes))
 
 
-def _images(root: Path, file: Path, raw: dict[str, Any], entry: object) -> list[Path]:
-    """The images of an entry: a folder, or a text file that lists them. Paths are tried from `path` and from the YAML
-    file, with and without leading "../", which exporters write too often.
+def _bases(root: Path, raw: dict[str, Any]) -> list[Path]:
+    """What paths may be relative to: `path` of the YAML file, and the file itself."""
+    return [*([root / str(raw["path"])] if raw.get("path") else []), root]
+
+
+def _place(root: Path, file: Path, raw: dict[str, Any], entry: object, *, needed: bool) -> Path | None:
+    """Where an entry is: a folder, or a text file that lists images. Exporters write "../" before it too often.
+
+    Raises UsageError if it is `needed` and not there.
     """
     text = str(entry)
-    bases = [root / str(raw["path"])] if raw.get("path") else []
-    tried = [base / part for base in (*bases, root) for part in (text, text.removeprefix("../").removeprefix("./"))]
+    tried = [base / part for base in _bases(root, raw) for part in (text, text.removeprefix("../").removeprefix("./"))]
     place = next((candidate for candidate in tried if candidate.exists()), None)
-    if place is None:
-        raise UsageError(f"{file}: {text!r} is not there (looked at {tried[0]} and {tried[-1]})")
+    if place is None and needed:
+        raise UsageError(
+            f"{file}: {text!r} is not there (looked at {tried[0]} and {tried[-1]}); correct train in {file.name}, or "
+            "put the images there"
+        )
+    return place
+
+
+def _images(root: Path, raw: dict[str, Any], place: Path) -> list[Path]:
+    """The images of a folder, or of a list: its lines are relative to it, to the YAML file or to the folder above."""
     if place.is_dir():
         folder = place / "images" if (place / "images").is_dir() else place
         return files_in(folder, IMAGE_SUFFIXES, deep=True)
-    lines = [line.strip() for line in place.read_text(encoding="utf-8").splitlines() if line.strip()]
-    return [Path(line) if Path(line).is_absolute() else place.parent / line for line in lines]
+    lines = [with_slashes(line.strip()) for line in place.read_text(encoding="utf-8").splitlines() if line.strip()]
+    paths = [place.parent / line for line in lines]
+    for base in (*_bases(root, raw), root.parent):
+        paths = where_there(paths, [base / line for line in lines])
+    return completed(place, lines, paths, lambda: ImagePlaces(root))
+
+
+def _unlabelled(records: list[Record]) -> int:
+    """How many images have no label file; of those that are there, as the others are no images without objects."""
+    images = there([Path(record.image) for record in records])
+    truths = there([Path(str(record.truth)) for record in records])
+    return sum(image and not truth for image, truth in zip(images, truths, strict=True))
 
 
 def _label_file(image: Path) -> Path:

@@ -27,6 +27,8 @@ def test_numbers_come_back_from_every_storage(tmp_path: Path) -> None:
     deep = Image.fromarray((VALUES * 5000).astype(np.uint16))
     three = Image.merge("RGB", [grey] * 3)
     four = Image.merge("RGBA", [grey, grey, grey, Image.new("L", (4, 3), 77)])
+    real = Image.fromarray(VALUES.astype(np.float32))
+    np.testing.assert_array_equal(stored(tmp_path, real, "b.tif"), VALUES)
     for image, factor in ((grey, 1), (palette, 1), (deep, 5000), (three, 1), (four, 1)):
         found = stored(tmp_path, image)
         assert found.dtype == np.int32
@@ -44,8 +46,9 @@ def test_colours_stay_colours(tmp_path: Path) -> None:
 def test_what_cannot_hold_labels_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"a\.jpg: a label map in JPEG"):
         stored(tmp_path, Image.fromarray(VALUES.astype(np.uint8)), "a.jpg")
-    with pytest.raises(InputError, match="fractions"):
-        stored(tmp_path, Image.fromarray(VALUES.astype(np.float32)), "a.tif")
+    for value, shown in ((0.5, "0.5"), (float("nan"), "nan"), (1e9, r"1e\+09")):
+        with pytest.raises(InputError, match=f"fractions or of numbers over 16777216, such as {shown}; export"):
+            stored(tmp_path, Image.fromarray(np.full((3, 4), value, dtype=np.float32)), "a.tif")
     with pytest.raises(InputError, match="no such file"):
         read_label_map(tmp_path / "none.png")
     (tmp_path / "b.png").write_bytes(b"")

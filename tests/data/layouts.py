@@ -234,6 +234,44 @@ def voc(root: Path, splits: Splits, labels: LabelSet) -> Path:
     return root
 
 
+def cvat_masks(root: Path, splits: Splits, labels: LabelSet, *, palette: bool = False, objects: bool = True) -> Path:
+    """VOC's folders as CVAT's "Segmentation mask" has them: colours, and a labelmap.txt that says what they mean.
+
+    palette: files of indices as datumaro writes them; the order of their palette is not that of the label map.
+    """
+    lists = root / "ImageSets" / "Segmentation"
+    lists.mkdir(parents=True)
+    colours = {label.id: label.color or (9, 9, 9) for label in labels}
+    for split, shots in splits.items():
+        (lists / f"{split}.txt").write_text("\n".join(shot.name for shot in shots) + "\n")
+        for shot in shots:
+            save(root / "JPEGImages" / f"{shot.name}.png", shot.image)
+            numbers = [(40 * i + 3, 7, 255 - i) for i in range(len(shot.ids))]
+            _painted(root / "SegmentationClass" / f"{shot.name}.png", shot, [colours[i] for i in shot.ids], palette)
+            if objects:
+                _painted(root / "SegmentationObject" / f"{shot.name}.png", shot, numbers, palette)
+    rows = "".join(f"{label.name}:{','.join(map(str, colours[label.id]))}::\n" for label in labels)
+    (root / "labelmap.txt").write_text(f"# label:color_rgb:parts:actions\n{rows}background:0,0,0::\n")
+    return root
+
+
+def _painted(file: Path, shot: Shot, colours: list[tuple[int, int, int]], palette: bool) -> None:
+    picture = np.zeros_like(shot.image)
+    for mask, colour in zip(shot.masks, colours, strict=True):
+        picture[mask] = colour
+    if not palette:
+        save(file, picture)
+        return
+    table = [(0, 0, 0), *dict.fromkeys(reversed(colours))]
+    indices = np.zeros(picture.shape[:2], dtype=np.uint8)
+    for number, colour in enumerate(table):
+        indices[(picture == colour).all(axis=-1)] = number
+    image = Image.fromarray(indices)
+    image.putpalette([value for colour in table for value in colour])
+    file.parent.mkdir(parents=True, exist_ok=True)
+    image.save(file)
+
+
 def yolo(root: Path, splits: Splits, labels: LabelSet) -> Path:
     """data.yaml, images/train and labels/train; an image without objects has no label file."""
     for split, shots in splits.items():

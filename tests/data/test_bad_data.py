@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,12 +130,15 @@ CASES = [
     Bad("only a validation split", lambda root: layouts.coco_instance(root, {"val": scenes()["val"]}, LABELS), ["no images to train on", "only val"]),
     # COCO
     Bad("JSON cut short", coco(cut(TRAIN)), ["instances_train2017.json", "not valid JSON"]),
-    Bad("unknown category", coco(edit(TRAIN, lambda r: set_value(r, "annotations", 0, "category_id", 8))), ["instances_train2017.json", "label 8", "allowed: 1, 7"]),
+    Bad("unknown category", coco(edit(TRAIN, lambda r: set_value(r, "annotations", 0, "category_id", 8))), ["instances_train2017.json: annotation 0 of image 0: label 8", "allowed: 1, 7"]),
+    Bad("category in words", coco(edit(TRAIN, lambda r: set_value(r, "annotations", 1, "category_id", "disc"))), ["annotation 1 of image 1", "(\"category_id\" is 'disc'; expected a whole number)"]),
+    Bad("category number in words", coco(edit(TRAIN, lambda r: set_value(r, "categories", 1, "id", "box"))), ["\"categories\"", "(\"id\" is 'box'; expected a whole number)"]),
+    Bad("no category", coco(edit(TRAIN, lambda r: r["annotations"][1].pop("category_id"))), ["annotation 1 of image 1", '("category_id" is missing)']),
     Bad("unknown image", coco(edit(TRAIN, lambda r: set_value(r, "annotations", 1, "image_id", 77))), ["annotation 1", "image 77"]),
     Bad("image id twice", coco(edit(TRAIN, lambda r: set_value(r, "images", 1, "id", 0))), ["two images share an id"]),
     Bad("category id twice", coco(edit(TRAIN, lambda r: set_value(r, "categories", 1, "id", 1))), ["two categories share an id"]),
     Bad("boxes only", coco(edit(TRAIN, lambda r: [a.update(segmentation=[]) for a in r["annotations"]])), ["boxes and no masks", "polygons"]),
-    Bad("odd polygon", coco(edit(TRAIN, lambda r: set_value(r, "annotations", 0, "segmentation", [[1, 2, 3, 4, 5, 6, 7]]))), ["annotation 0", "odd number"]),
+    Bad("odd polygon", coco(edit(TRAIN, lambda r: set_value(r, "annotations", 0, "segmentation", [[1, 2, 3, 4, 5, 6, 7]]))), ["annotation 0", "malformed (a polygon has an odd number of coordinates)"]),
     Bad("NaN in a polygon", coco(edit(TRAIN, lambda r: set_value(r, "annotations", 0, "segmentation", [[1, 2, 3, 4, 5, float("nan")]]))), ["annotation 0", "not a number"]),
     Bad("names differ", coco(edit(TRAIN, lambda r: set_value(r, "categories", 0, "name", "cat"))), ["category 1", "'cat'", "'disc'"]),
     Bad("images elsewhere", coco(edit(TRAIN, lambda r: [i.update(file_name=f"x/{i['id']}.jpg") for i in r["images"]])), ["x/0.jpg", "[train] images"]),
@@ -145,6 +149,8 @@ CASES = [
     Bad("truncated image", coco(cut(COCO)), [COCO, "truncated"], usage=False),
     Bad("empty image file", coco(write(COCO, b"")), [COCO, "0 bytes"], usage=False),
     Bad("text for an image", coco(write(COCO, b"<html>404</html>")), [COCO, "not a picture"], usage=False),
+    Bad("class names twice", coco(edit(TRAIN, lambda r: set_value(r, "categories", 0, "name", "box")), edit("annotations/instances_val2017.json", lambda r: set_value(r, "categories", 0, "name", "box"))), ["instances_", "classes 1 and 7", "'box'", "rename one"]),
+    Bad("class without a name", coco(edit(TRAIN, lambda r: set_value(r, "categories", 1, "name", "")), edit("annotations/instances_val2017.json", lambda r: set_value(r, "categories", 1, "name", ""))), ["instances_", "class 7", "empty name", "dataset.toml"]),
     # COCO panoptic
     Bad("id not in the JSON", panoptic(edit(PAN, lambda r: r["annotations"][1]["segments_info"].pop())), ["shot1.png", "segment id", "does not list"]),
     Bad("no isthing", panoptic(edit(PAN, lambda r: [c.pop("isthing") for c in r["categories"]])), ["'disc'", "thing", "dataset.toml"]),
@@ -165,18 +171,25 @@ CASES = [
     # Pascal VOC
     Bad("VOC value", lambda root: label("SegmentationClass/shot1.png", np.full((40, 56), 99, np.uint8))(layouts.voc(root, things_only(scenes()), THINGS)), ["SegmentationClass/shot1.png", "label 99", "allowed: 0–7"]),
     Bad("VOC list", lambda root: write("ImageSets/Segmentation/train.txt", "nobody\n")(layouts.voc(root, things_only(scenes()), THINGS)), ["train.txt", "'nobody'"]),
+    Bad("VOC colours", lambda root: label("SegmentationClass/shot1.png", COLOURS)(layouts.voc(root, things_only(scenes()), THINGS)), ["SegmentationClass/shot1.png", "labelmap.txt"]),
+    Bad("CVAT colour", lambda root: label("SegmentationClass/shot1.png", COLOURS)(layouts.cvat_masks(root, things_only(scenes()), THINGS)), ["SegmentationClass/shot1.png", "colour (", "no class"]),
+    Bad("CVAT without images", lambda root: shutil.rmtree(layouts.cvat_masks(root, things_only(scenes()), THINGS) / "JPEGImages"), ["no images", "Save images", "JPEGImages"]),
+    Bad("CVAT label map", lambda root: (layouts.cvat_masks(root, things_only(scenes()), THINGS) / "labelmap.txt").write_text("disc 1 2 3\n"), ["labelmap.txt:1", "'disc 1 2 3'", "name:r,g,b::"]),
+    Bad("CVAT colour twice", lambda root: (layouts.cvat_masks(root, things_only(scenes()), THINGS) / "labelmap.txt").write_text("disc:1,2,3::\nbox:1,2,3::\n"), ["labelmap.txt", "a color of its own"]),
     # YOLO
     Bad("YOLO class", yolo("2 0.1 0.1 0.2 0.1 0.2 0.2\n"), ["shot1.txt:1", "label 2", "allowed: 0–1"]),
     Bad("YOLO box", yolo("0 0.5 0.5 0.2 0.2\n"), ["shot1.txt:1", "a box"]),
     Bad("YOLO pixels", yolo("0 10 10 20 10 20 20\n"), ["shot1.txt:1", "outside of 0–1"]),
     Bad("YOLO words", yolo("disc 0.1 0.1 0.2 0.1 0.2 0.2\n"), ["shot1.txt:1", "disc"]),
     Bad("YOLO odd", yolo("0 0.1 0.1 0.2 0.1 0.2 0.2 0.3\n"), ["shot1.txt:1", "7 coordinates"]),
-    Bad("YOLO folders", lambda root: (layouts.yolo(root, things_only(scenes()), THINGS) / "data.yaml").write_text("names: [a]\ntrain: nowhere\n"), ["data.yaml", "'nowhere'"]),
+    Bad("YOLO folders", lambda root: (layouts.yolo(root, things_only(scenes()), THINGS) / "data.yaml").write_text("names: [a]\ntrain: nowhere\n"), ["data.yaml", "'nowhere'", "correct train"]),
+    Bad("YOLO names twice", lambda root: (layouts.yolo(root, things_only(scenes()), THINGS) / "data.yaml").write_text("names: [a, a]\ntrain: images/train\n"), ["data.yaml", "classes 0 and 1", "'a'"]),
     Bad("YOLO names", lambda root: (layouts.yolo(root, things_only(scenes()), THINGS) / "data.yaml").write_text("names:\ntrain: images/train\n"), ["data.yaml", "names is None"]),
     # labelme
     Bad("labelme triangle", lambda root: edit("train/shot1.json", lambda r: set_value(r, "shapes", 0, "points", [[1, 2], [3, 4]]))(layouts.labelme(root, things_only(scenes()), THINGS)), ["shot1.json", "polygon", "malformed"]),
     Bad("labelme size", lambda root: edit("train/shot1.json", lambda r: set_value(r, "imageWidth", 5))(layouts.labelme(root, things_only(scenes()), THINGS)), ["shot1.png", "5×40"], usage=False),
     # dataset.toml
+    Bad("images are their labels", semantic(write("dataset.toml", 'format = "instance-png"\ntrain.images = "train/labels"\ntrain.labels = "train/labels"')), ["dataset.toml", "train/labels", "a folder of their own"]),
     Bad("broken TOML", semantic(write("dataset.toml", "classes = [")), ["dataset.toml", "not valid TOML"]),
     Bad("unknown key", semantic(write("dataset.toml", "colour = 1")), ["dataset.toml", "unknown key colour"]),
     Bad("unknown format", semantic(write("dataset.toml", 'format = "png"')), ["png", "unknown format", "coco-panoptic"]),

@@ -16,6 +16,7 @@ from segcli.data.check import check
 from segcli.data.dataset import open_split
 from segcli.data.detect import detect
 from segcli.data.facts import look
+from segcli.data.records import DatasetInfo
 from segcli.data.scan import scan
 from segcli.data.writers import writer_for
 from segcli.errors import UsageError
@@ -127,6 +128,32 @@ def test_pascal_voc_is_panoptic_with_the_background_as_stuff(tmp_path: Path) -> 
     assert not blank.masks.any()
 
 
+@pytest.mark.parametrize("palette", [False, True])
+def test_masks_of_cvat_tell_classes_by_the_colours_of_the_labelmap(tmp_path: Path, palette: bool) -> None:
+    labels = LabelSet((Label(7, "box", False, (0, 9, 255)), Label(1, "disc", False, (255, 0, 9))))
+    info = detect(layouts.cvat_masks(tmp_path / "a", things_only(scenes()), labels, palette=palette))
+    assert (info.format, info.task, info.labels.names) == ("voc", "panoptic", ["background", "box", "disc"])
+    assert ({split: len(r) for split, r in info.splits.items()}, info.notes) == ({"train": 4, "val": 2}, ())
+    shot = things_only(scenes())["train"][2]
+    objects = sorted(({1: "disc", 7: "box"}[i], mask.tobytes()) for i, mask in zip(shot.ids, shot.masks, strict=True))
+    assert _named(info) == sorted([*objects, ("background", (~shot.masks.any(axis=0)).tobytes())])
+    assert _named(detect(tmp_path / "a", task="instance")) == objects
+    plain = layouts.cvat_masks(tmp_path / "b", things_only(scenes()), labels, palette=palette, objects=False)
+    classes = dict(_named(detect(plain)))
+    assert classes.keys() == {"background", *(name for name, _ in objects)}
+    for name, mask in classes.items():
+        i = {"background": -1, "disc": 1, "box": 7}[name]
+        of_class = shot.masks[[i in (-1, j) for j in shot.ids]].any(axis=0)
+        assert mask == (of_class if i > 0 else ~of_class).tobytes()
+
+
+def _named(info: DatasetInfo) -> list[tuple[str, bytes]]:
+    sample = open_split(info, "train")[2]
+    return sorted(
+        (info.labels[int(i)].name, mask.tobytes()) for i, mask in zip(sample.labels, sample.masks, strict=True)
+    )
+
+
 def test_cityscapes_maps_its_ids_to_the_nineteen(tmp_path: Path) -> None:
     as_city = {1: 7, 7: 26, 90: 23}
     splits = {k: [Shot(s.name, s.image, s.masks, [as_city[i] for i in s.ids]) for s in v] for k, v in scenes().items()}
@@ -183,6 +210,19 @@ def test_boxes_alone_serve_detection(tmp_path: Path) -> None:
         writer_for("coco", info)
     with pytest.raises(UsageError, match="--task instance needs annotations that are not there"):
         detect(tmp_path, task="instance")
+
+
+def test_yolo_may_name_splits_that_are_not_there(tmp_path: Path) -> None:
+    layouts.yolo(tmp_path, things_only(scenes(train=8)), THINGS)
+    yaml = "names: [disc, box]\ntrain: ../images/train\nval: ../{}\ntest: ../test/images\n"
+    (tmp_path / "data.yaml").write_text(yaml.format("images/val"))
+    info = detect(tmp_path)
+    assert {split: len(records) for split, records in info.splits.items()} == {"train": 8, "val": 2}
+    assert info.notes == ("data.yaml: test names '../test/images', which is not there: left out",)
+    (tmp_path / "data.yaml").write_text(yaml.format("valid/images"))
+    info = detect(tmp_path)
+    assert "val names '../valid/images'" in info.notes[0]
+    assert "held out" in info.notes[2]
 
 
 def test_labelme_holds_the_picture_itself(tmp_path: Path) -> None:

@@ -75,6 +75,17 @@ def test_what_is_not_coco_is_refused(tmp_path: Path, tables: dict[str, Any], say
 
 
 @pytest.mark.usefixtures("way")
+def test_numbers_may_be_written_as_text(tmp_path: Path) -> None:
+    def in_words(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [{k: str(v) if k in ("id", "image_id", "category_id") else v for k, v in row.items()} for row in rows]
+
+    plain = packed(tmp_path, images=IMAGES, annotations=ROWS, categories=CATEGORIES)
+    content = plain.data.read_bytes()
+    text = packed(tmp_path, images=in_words(IMAGES), annotations=in_words(ROWS), categories=in_words(CATEGORIES))
+    assert (text.categories, text.used, text.data.read_bytes()) == (CATEGORIES, {1}, content)
+
+
+@pytest.mark.usefixtures("way")
 def test_broken_json_says_its_line(tmp_path: Path) -> None:
     file = tmp_path / "cut.json"
     file.write_text('{"images": [],\n"annotations": [{"id": 1}, ')
