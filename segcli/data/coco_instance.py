@@ -10,6 +10,7 @@ import numpy as np
 
 from segcli.codecs.rle import RLE
 from segcli.data.coco_files import annotation_files, image_files, merged_categories, records
+from segcli.data.glance import glance
 from segcli.data.packing import whole_number
 from segcli.data.packs import Pack, facts_of, pack, read_piece, stated
 from segcli.data.records import Fault, Found, Record, Stated
@@ -187,7 +188,11 @@ def _run_lengths(shape: dict[str, Any], size: tuple[int, int], source: str, reco
 
 
 def _other_size(record: Record, size: tuple[int, int], source: str, stated: tuple[int, int]) -> InputError:
-    turned = " (the picture has a rotation tag that its annotations ignore)" if stated == size[::-1] else ""
+    turned = ""
+    if stated == size[::-1]:
+        tagged = glance(Path(record.image)).orientation >= 5  # the four that swap the sides
+        why = "the picture has a rotation tag that its annotations ignore" if tagged else "they look swapped"
+        turned = f" ({why})"
     return InputError(
         f"{record.image}: {size[1]}×{size[0]} pixels, but {stated[1]}×{stated[0]} in {Path(source).name}{turned}; "
         "annotations must be of the picture as it is"

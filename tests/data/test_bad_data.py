@@ -93,6 +93,17 @@ def label(file: str, pixels: np.ndarray) -> Break:
     return lambda root: layouts.save(root / file, pixels)
 
 
+def tag(file: str) -> Break:
+    """A rotation tag on a picture that was annotated without one."""
+
+    def apply(root: Path) -> None:
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        Image.open(root / file).save(root / file, exif=exif)
+
+    return apply
+
+
 def set_value(raw: Any, *path: Any) -> None:
     *keys, last, value = path
     for key in keys:
@@ -145,6 +156,8 @@ CASES = [
     Bad("wrong RLE total", coco(edit(TRAIN, lambda r: set_value(r, "annotations", 0, "segmentation", {"size": [40, 56], "counts": [5, 5]}))), ["image 0", "40×56", "re-export"], usage=False),
     Bad("masks of another size", coco(edit(TRAIN, lambda r: set_value(r, "annotations", 0, "segmentation", {"size": [56, 40], "counts": [2240]}))), ["shot0.png", "56×40", "40×56"], usage=False),
     Bad("image of another size", coco(edit(TRAIN, lambda r: set_value(r, "images", 0, "height", 400)), form="polygon"), ["shot0.png", "56×40 pixels", "56×400"], usage=False),
+    Bad("width and height swapped", coco(edit(TRAIN, lambda r: r["images"][0].update(width=40, height=56)), form="polygon"), ["shot0.png", "56×40 pixels, but 40×56", "(they look swapped)"], usage=False),
+    Bad("turned by its tag", coco(tag("train2017/shot0.png"), form="polygon"), ["shot0.png", "40×56 pixels, but 56×40", "has a rotation tag"], usage=False),
     Bad("missing image", coco(remove(COCO)), [COCO, "no such file"], usage=False),
     Bad("truncated image", coco(cut(COCO)), [COCO, "truncated"], usage=False),
     Bad("empty image file", coco(write(COCO, b"")), [COCO, "0 bytes"], usage=False),
