@@ -22,7 +22,6 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,6 +32,8 @@ import numpy as np
 
 from segcli.codecs.panoptic_png import encode_panoptic_png, read_panoptic_png
 from segcli.codecs.rle import encode
+from segcli.data.dataset import Sample
+from segcli.data.truth import MapTruth
 from segcli.metrics import InstanceMetric, PanopticMetric
 from segcli.segments import Segments
 from segcli.types import Label, LabelSet
@@ -40,18 +41,6 @@ from segcli.types import Label, LabelSet
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 RESULTS = 100  # an image
 SHIFT = 5  # pixels
-
-
-@dataclass
-class Truth:
-    """The truth of one image."""
-
-    image_id: str
-    masks: np.ndarray
-    labels: np.ndarray
-    crowd: np.ndarray
-    void: None = None
-    stated: None = None
 
 
 # ---------------------------------------------------------------------------------------------------------- AP
@@ -189,25 +178,27 @@ def segcli_pq(dataset: dict[str, Any], truth: Path, found_entries: list[dict[str
     return metric.compute().value
 
 
-def in_memory(dataset: dict[str, Any], truth: Path) -> list[tuple[Segments, Truth]]:
+def in_memory(dataset: dict[str, Any], truth: Path) -> list[tuple[Segments, Sample]]:
     """The same images as a training run has them."""
     labels = panoptic_labels(dataset)
     places, result = {label.id: index for index, label in enumerate(labels)}, []
     for entry in dataset["annotations"]:
         ids, infos = read_panoptic_png(truth / entry["file_name"]), entry["segments_info"]
-        masks = np.array([ids == info["id"] for info in infos], dtype=bool).reshape(-1, *ids.shape)
         classes = np.array([places[info["category_id"]] for info in infos], dtype=np.int64)
         crowd = np.array([bool(info["iscrowd"]) for info in infos], dtype=bool)
-        numbers = np.zeros(ids.shape, dtype=np.uint16)
-        for index, mask in enumerate(masks):
-            numbers[mask] = index + 1
+        numbers = np.zeros(ids.shape, dtype=np.int32)
+        for number, info in enumerate(infos, start=1):
+            numbers[ids == info["id"]] = number
         scores = np.ones(len(infos), dtype=np.float32)
-        segments = Segments("panoptic", ids.shape, labels, classes, scores, np.roll(numbers, SHIFT, axis=1))
-        result.append((segments, Truth(str(entry["image_id"]), masks, classes, crowd)))
+        found = np.roll(numbers, SHIFT, axis=1).astype(np.uint16)
+        segments = Segments("panoptic", ids.shape, labels, classes, scores, found)
+        photo = np.zeros((*ids.shape, 3), dtype=np.uint8)
+        sample = Sample(photo, MapTruth(numbers, classes, crowd), truth / entry["file_name"], str(entry["image_id"]))
+        result.append((segments, sample))
     return result
 
 
-def segcli_pq_in_memory(pictures: list[tuple[Segments, Truth]]) -> float:
+def segcli_pq_in_memory(pictures: list[tuple[Segments, Sample]]) -> float:
     metric = PanopticMetric(pictures[0][0].label_set)
     for segments, truth in pictures:
         metric.update(segments, truth)
