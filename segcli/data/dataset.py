@@ -73,7 +73,7 @@ class Sample:
         return self.truth.void(Window.whole(self.size))
 
     def id_map(self) -> np.ndarray:
-        """uint16 or int64 [H, W]: i + 1 = object i, 0 = none of them or void; of overlapping ones as `painted` has it."""
+        """uint16 or int64 [H, W]: i + 1 = object i, 0 = none of them or void; which one is on top, see `painted`."""
         ids = np.maximum(painted(self.truth).ids, NOTHING)
         return ids.astype(np.uint16 if len(self.labels) < 1 << 16 else np.int64)  # with int32 hotcoco takes 6 × as long
 
