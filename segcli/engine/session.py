@@ -158,7 +158,13 @@ def resumed_recipe(out: Path, preset: str | None, config: Path | None, options: 
             f"a new run{_from_last(out)}"
         )
     free = {name: {k: v for k, v in table.items() if (name, k) in _FREE} for name, table in given.items()}
-    return resolve(None, path, {name: table for name, table in free.items() if table})
+    recipe = resolve(None, path, {name: table for name, table in free.items() if table})
+    if recipe.data.path is not None and not Path(recipe.data.path).exists():
+        raise UsageError(
+            f"--resume: the data of the run in {out} is not in {recipe.data.path}; if it has moved, say where: "
+            f"segcli train DATA --resume --out {out}"
+        )
+    return recipe
 
 
 def devices_of(out: Path) -> int:

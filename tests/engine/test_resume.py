@@ -150,6 +150,8 @@ def test_another_run_is_refused_with_the_difference(shapes: Path, tmp_path: Path
 
     resume({"data": {"path": str(data)}})  # the same
     resume({"data": {"path": str(shapes)}})  # the same images elsewhere
+    with pytest.raises(UsageError, match=r"is not in .*gone; if it has moved, .*: segcli train DATA --resume --out"):
+        resume({"data": {"path": str(tmp_path / "gone")}})
     with pytest.raises(UsageError, match=r"lr was 0.001, now 0.1"):
         resume({"schedule": {"lr": 0.1}})
     others = write_shapes(tmp_path / "others", images=6, side=64, seed=1)
