@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segcli.layers import trace
+from segcli.layers.linear import Linear, linear
 
 
 class Attention(nn.Module):
@@ -25,7 +26,7 @@ class Attention(nn.Module):
         self.num_heads, self.name = num_heads, name
         self.in_proj_weight = nn.Parameter(torch.empty(3 * dim, dim))
         self.in_proj_bias = nn.Parameter(torch.zeros(3 * dim))
-        self.out_proj = nn.Linear(dim, dim)
+        self.out_proj = Linear(dim, dim)
         nn.init.xavier_uniform_(self.in_proj_weight)
         nn.init.zeros_(self.out_proj.bias)
 
@@ -33,15 +34,14 @@ class Attention(nn.Module):
         """x [B, N, D] -> [B, N, len(part) · D] for part "q", "k", "v" or "qk"."""
         dim = x.shape[-1]
         start, stop = "qkv".index(part[0]) * dim, ("qkv".index(part[-1]) + 1) * dim
-        return F.linear(x, self.in_proj_weight[start:stop], self.in_proj_bias[start:stop])
+        return linear(x, self.in_proj_weight[start:stop], self.in_proj_bias[start:stop])
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
         """q [B, Q, D] · k, v [B, N, D] (projected) -> [B, Q, D]. `mask` [B, Q, N] bool: True = may be looked at."""
         q, k, v = (x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for x in (q, k, v))  # [B, heads, ·, D/heads]
         mask = None if mask is None else mask[:, None]
         trace.save(self.name, lambda: _probabilities(q, k, mask))
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-        return self.out_proj(out.transpose(1, 2).flatten(2))
+        return self.out_proj(_attend(q, k, v, mask).transpose(1, 2).flatten(2))
 
 
 def project_memory(attentions: Sequence[Attention], key: Tensor, value: Tensor) -> tuple[list[Tensor], list[Tensor]]:
@@ -54,8 +54,16 @@ def project_memory(attentions: Sequence[Attention], key: Tensor, value: Tensor) 
         rows = slice(part * dim, (part + 1) * dim)
         weight = torch.cat([attention.in_proj_weight[rows] for attention in attentions])
         bias = torch.cat([attention.in_proj_bias[rows] for attention in attentions])
-        projected.append(list(F.linear(source, weight, bias).split(dim, dim=-1)))
+        projected.append(list(linear(source, weight, bias).split(dim, dim=-1)))
     return projected[0], projected[1]
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    """The attention itself, [B, heads, ·, D/heads] each."""
+    if not (q.device.type == "cpu" and torch.is_autocast_enabled("cpu")):
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    with torch.autocast("cpu", enabled=False):  # on a CPU its backward pass takes twice as long in bf16 as in fp32
+        return F.scaled_dot_product_attention(q.float(), k.float(), v.float(), attn_mask=mask)
 
 
 def _probabilities(q: Tensor, k: Tensor, mask: Tensor | None) -> Tensor:

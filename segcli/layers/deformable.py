@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segcli.layers import trace
+from segcli.layers.linear import Linear, linear
 from segcli.layers.rows import factors_gradient, rows_gradient, weighted_rows
 
 # Queries per pass: their indices and factors (heads × 48 × 8 bytes each) should stay in the last cache, but few passes
@@ -84,10 +85,10 @@ class DeformableAttention(nn.Module):
     def __init__(self, dim: int, num_heads: int, num_levels: int = 3, num_points: int = 4) -> None:
         super().__init__()
         self.num_heads, self.num_levels, self.num_points = num_heads, num_levels, num_points
-        self.sampling_offsets = nn.Linear(dim, num_heads * num_levels * num_points * 2)
-        self.attention_weights = nn.Linear(dim, num_heads * num_levels * num_points)
-        self.value_proj = nn.Linear(dim, dim)
-        self.output_proj = nn.Linear(dim, dim)
+        self.sampling_offsets = Linear(dim, num_heads * num_levels * num_points * 2)
+        self.attention_weights = Linear(dim, num_heads * num_levels * num_points)
+        self.value_proj = Linear(dim, dim)
+        self.output_proj = Linear(dim, dim)
 
     def forward(self, memory: Tensor, positions: Tensor, geometry: Levels) -> Tensor:
         """memory [B, S, D]; positions [S, D], which are added to it for the queries alone -> [B, S, D]."""
@@ -111,9 +112,9 @@ class DeformableAttention(nn.Module):
         weight = torch.cat((offsets.weight[0::2], offsets.weight[1::2], weights.weight))
         bias = torch.cat((offsets.bias[0::2], offsets.bias[1::2], weights.bias))
         if torch.is_grad_enabled():  # the backward pass keeps `memory` for the values anyhow, and no sum beside it
-            product = F.linear(memory, weight).add_(F.linear(positions, weight, bias))
+            product = linear(memory, weight).add_(linear(positions, weight, bias))
         else:
-            product = F.linear(memory + positions, weight, bias)
+            product = linear(memory + positions, weight, bias)
         x, y, logits = product.chunk(3, dim=-1)
         return x, y, logits
 

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from segcli.layers.linear import product
 from segcli.layers.points import sample
 from segcli.types import Masks
 
@@ -161,7 +162,7 @@ def concatenate(masks: Sequence[Masks]) -> Masks:
 def _product(embeddings: Tensor, columns: Tensor) -> Tensor:
     """[B, Q, C] · [B, C, P] -> [B, Q, P], in the wider of the two dtypes (autocast may narrow it)."""
     dtype = torch.promote_types(embeddings.dtype, columns.dtype)
-    return embeddings.to(dtype) @ columns.to(dtype)
+    return product(embeddings.to(dtype), columns.to(dtype))
 
 
 def _resize(maps: Tensor, size: tuple[int, int]) -> Tensor:

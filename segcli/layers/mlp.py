@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from segcli.layers.linear import Linear, linear, linear_gradients
+
 
 class MLP(nn.Module):
     """Linear layers with ReLU between them: [..., in_dim] -> [..., out_dim]."""
@@ -17,7 +19,7 @@ class MLP(nn.Module):
     def __init__(self, in_dim: int, hidden_dim: int, out_dim: int, num_layers: int = 3) -> None:
         super().__init__()
         dims = [in_dim, *[hidden_dim] * (num_layers - 1), out_dim]
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(dims))
+        self.layers = nn.ModuleList(Linear(a, b) for a, b in itertools.pairwise(dims))
 
     def forward(self, x: Tensor) -> Tensor:
         for layer in self.layers[:-1]:
@@ -25,13 +27,13 @@ class MLP(nn.Module):
         return self.layers[-1](x)
 
 
-def gelu_linear(x: Tensor, linear: nn.Linear) -> Tensor:
-    """linear(gelu(x)) that keeps x alone for the backward pass: the widest activation of a transformer is stored once,
+def gelu_linear(x: Tensor, layer: nn.Linear) -> Tensor:
+    """layer(gelu(x)) that keeps x alone for the backward pass: the widest activation of a transformer is stored once,
     not twice, for one more pass of gelu, under a hundredth of the products around it.
     """
     if not torch.is_grad_enabled():
-        return linear(F.gelu(x))
-    y: Tensor = _GeluLinear.apply(x, linear.weight, linear.bias)
+        return layer(F.gelu(x))
+    y: Tensor = _GeluLinear.apply(x, layer.weight, layer.bias)
     return y
 
 
@@ -41,28 +43,27 @@ class _GeluLinear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         ctx.save_for_backward(x, weight)
-        return F.linear(F.gelu(x), weight, bias)
+        return linear(F.gelu(x), weight, bias)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         x, weight = ctx.saved_tensors
-        rows = gradient.flatten(0, -2)
         # Under autocast the product ran in half precision, the weights are fp32.
-        of_weight = rows.t() @ F.gelu(x).flatten(0, -2).to(gradient.dtype)
-        of_gelu = (gradient @ weight.to(gradient.dtype)).to(x.dtype)
-        of_x = torch.ops.aten.gelu_backward(of_gelu, x)
-        return of_x, of_weight.to(weight.dtype), rows.sum(0).to(weight.dtype)
+        half = gradient.dtype
+        of_gelu, of_weight, of_bias = linear_gradients(gradient, F.gelu(x).to(half), weight.to(half))
+        of_x = torch.ops.aten.gelu_backward(of_gelu.to(x.dtype), x)
+        return of_x, of_weight.to(weight.dtype), of_bias.to(weight.dtype)
 
 
-def norm_linear(x: Tensor, norm: nn.LayerNorm, linear: nn.Linear) -> tuple[Tensor, Tensor]:
-    """y = norm(x) and linear(y), keeping x alone for the backward pass: y is made again there, which costs next to
+def norm_linear(x: Tensor, norm: nn.LayerNorm, layer: nn.Linear) -> tuple[Tensor, Tensor]:
+    """y = norm(x) and layer(y), keeping x alone for the backward pass: y is made again there, which costs next to
     nothing beside the products.
     """
     if not torch.is_grad_enabled():
         y = norm(x)
-        return y, linear(y)
-    out: tuple[Tensor, Tensor] = _NormLinear.apply(x, norm.weight, norm.bias, norm.eps, linear.weight, linear.bias)
+        return y, layer(y)
+    out: tuple[Tensor, Tensor] = _NormLinear.apply(x, norm.weight, norm.bias, norm.eps, layer.weight, layer.bias)
     return out
 
 
@@ -77,7 +78,7 @@ class _NormLinear(torch.autograd.Function):
         ctx.save_for_backward(x, mean, scale, gamma, beta, weight)
         ctx.eps = eps
         ctx.set_materialize_grads(False)
-        return y, F.linear(y, weight, bias)
+        return y, linear(y, weight, bias)
 
     @staticmethod
     @once_differentiable
@@ -85,12 +86,11 @@ class _NormLinear(torch.autograd.Function):
         x, mean, scale, gamma, beta, weight = ctx.saved_tensors
         of_weight = of_bias = None
         if gradient is not None:
-            y = torch.native_layer_norm(x, x.shape[-1:], gamma, beta, ctx.eps)[0].flatten(0, -2)
-            rows = gradient.flatten(0, -2)
+            y = torch.native_layer_norm(x, x.shape[-1:], gamma, beta, ctx.eps)[0]
             # Under autocast the product ran in half precision, the weights are fp32.
-            of_weight = (rows.t() @ y.to(gradient.dtype)).to(weight.dtype)
-            of_bias = rows.sum(0).to(weight.dtype)
-            through = (gradient @ weight.to(gradient.dtype)).to(x.dtype)
+            half = gradient.dtype
+            through, of_weight, of_bias = linear_gradients(gradient, y.to(half), weight.to(half))
+            through, of_weight, of_bias = through.to(x.dtype), of_weight.to(weight.dtype), of_bias.to(weight.dtype)
             of_y = through if of_y is None else of_y + through
         if of_y is None:
             return None, None, None, None, None, None

@@ -19,41 +19,43 @@ def sample(maps: Tensor, points: Tensor) -> Tensor:
     rows of a pixels × channels matrix, an order of magnitude faster than `grid_sample` where there are many channels.
     """
     if maps.device.type == "cpu" and maps.shape[1] >= 8 and maps.numel():
-        return torch.stack([_SamplePoints.apply(m, p) for m, p in zip(maps.unbind(), points.unbind(), strict=True)])
+        size = (maps.shape[2], maps.shape[3])
+        rows = maps.flatten(2).transpose(1, 2)  # [B, h·w, C], as they lie in memory where the maps are channels-last
+        parts = [_SamplePoints.apply(r, p, size) for r, p in zip(rows.unbind(), points.unbind(), strict=True)]
+        return torch.stack(parts).transpose(1, 2)
     grid = 2.0 * points.float().unsqueeze(2) - 1.0  # [B, P, 1, 2]
     return F.grid_sample(maps.float(), grid, mode="bilinear", padding_mode="zeros", align_corners=False).squeeze(3)
 
 
 class _SamplePoints(torch.autograd.Function):
-    """map [C, h, w], points [P, 2] -> [C, P]; differentiable by the map only, points are drawn at random."""
+    """Rows [h·w, C] of a map of `size`, points [P, 2] -> [P, C]; differentiable by the map only, points are random."""
 
     @staticmethod
-    def forward(ctx: Any, values: Tensor, points: Tensor) -> Tensor:
-        rows = values.flatten(1).t().to(torch.float32).contiguous()  # [h·w, C]
-        indices, factors = _corners(points.float(), values.shape[1], values.shape[2])
+    def forward(ctx: Any, rows: Tensor, points: Tensor, size: tuple[int, int]) -> Tensor:
+        indices, factors = corners(points.float(), size)
         ctx.save_for_backward(indices, factors)
-        ctx.shape, ctx.dtype = values.shape, values.dtype
-        return weighted_rows(rows, indices, factors).t().contiguous()
+        ctx.count, ctx.dtype = len(rows), rows.dtype
+        return weighted_rows(rows.to(torch.float32).contiguous(), indices, factors)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        channels, height, width = ctx.shape
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         indices, factors = ctx.saved_tensors
-        rows = rows_gradient(grad.t(), height * width, indices, factors)
-        return rows.to(ctx.dtype).t().view(channels, height, width), None
+        return rows_gradient(grad, ctx.count, indices, factors).to(ctx.dtype), None, None
 
 
-def _corners(points: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
-    """Pixel numbers (int32) and bilinear weights of the four pixels around points [P, 2] -> two [P, 4].
+def corners(points: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Pixel numbers (int32) and bilinear weights of the four pixels of a map of `size` = (h, w) around points [P, 2]
+    -> two [P, 4].
 
     Pixels outside the map have weight zero, and any number.
     """
-    size = points.new_tensor([width, height])
-    at = points * size - 0.5
+    height, width = size
+    limit = points.new_tensor([width, height])
+    at = points * limit - 0.5
     first = at.floor()
     pixels = torch.stack((first, first + 1))  # [2, P, 2]: left and right, above and below
-    weights = torch.stack((first + 1 - at, at - first)) * ((pixels >= 0) & (pixels < size))
-    pixels = pixels.clamp_(min=0).minimum(size - 1).int()
+    weights = torch.stack((first + 1 - at, at - first)) * ((pixels >= 0) & (pixels < limit))
+    pixels = pixels.clamp_(min=0).minimum(limit - 1).int()
     indices = pixels[:, None, :, 1] * width + pixels[None, :, :, 0]  # [2 above/below, 2 left/right, P]
     factors = weights[:, None, :, 1] * weights[None, :, :, 0]
     return indices.flatten(0, 1).t().contiguous(), factors.flatten(0, 1).t().contiguous()

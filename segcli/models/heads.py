@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from segcli.layers.linear import Linear
 from segcli.layers.masks import ConvolvedMasks, DenseMasks, ProductMasks
 from segcli.layers.mlp import MLP
 from segcli.models.mask_head import MaskHead, QueryMasks
@@ -20,7 +21,7 @@ class MaskClassificationHead(nn.Module):
     def __init__(self, dim: int, num_classes: int, mask_dim: int) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(dim)
-        self.classifier = nn.Linear(dim, num_classes + 1)
+        self.classifier = Linear(dim, num_classes + 1)
         self.mask_embed = MLP(dim, dim, mask_dim)
 
     def forward(self, queries: Tensor) -> tuple[Tensor, Tensor]:
@@ -39,7 +40,7 @@ class MaskClassificationHead(nn.Module):
 
     def fresh_classes(self, count: int) -> None:
         """Other classes, their weights drawn anew."""
-        self.classifier = nn.Linear(self.classifier.in_features, count + 1)
+        self.classifier = Linear(self.classifier.in_features, count + 1)
 
 
 class ClassMaskHead(nn.Module):
@@ -71,7 +72,7 @@ class BoxHead(nn.Module):
     ) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(dim)
-        self.classifier = nn.Linear(dim, outputs + 1)
+        self.classifier = Linear(dim, outputs + 1)
         self.box_embed = MLP(dim, dim, 4)
         self.masks = masks
         self.columns = None if columns is None else list(columns)
@@ -89,7 +90,7 @@ class BoxHead(nn.Module):
 
     def fresh_classes(self, count: int) -> None:
         """Other classes, their weights drawn anew."""
-        self.classifier = nn.Linear(self.classifier.in_features, count + 1)
+        self.classifier = Linear(self.classifier.in_features, count + 1)
         self.columns = None
 
 

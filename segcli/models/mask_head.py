@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from segcli.layers.linear import Linear
 from segcli.layers.masks import DenseMasks
 from segcli.models.pixel_decoders.deformable import ProjectNorm
 from segcli.models.transformer import padded_places
@@ -29,8 +30,8 @@ class AttentionMaps(nn.Module):
     def __init__(self, dim: int, num_heads: int) -> None:
         super().__init__()
         self.num_heads = num_heads
-        self.query = nn.Linear(dim, dim)
-        self.key = nn.Linear(dim, dim)
+        self.query = Linear(dim, dim)
+        self.key = Linear(dim, dim)
 
     def forward(self, queries: Tensor, memory: Tensor, padding: Tensor | None) -> Tensor:
         """queries [B, Q, D], memory [B, D, h, w], padding [B, H, W] bool -> [B, Q, heads, h, w]."""

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segcli.layers.attention import Attention
+from segcli.layers.linear import Linear
 from segcli.layers.positions import padded_sine_positions, sine_positions
 from segcli.layers.stochastic import dropout
 
@@ -44,8 +45,8 @@ class TransformerLayer(nn.Module):
     def __init__(self, dim: int, feedforward: int, drop: float) -> None:
         super().__init__()
         self.drop = drop
-        self.fc1 = nn.Linear(dim, feedforward)
-        self.fc2 = nn.Linear(feedforward, dim)
+        self.fc1 = Linear(dim, feedforward)
+        self.fc2 = Linear(feedforward, dim)
         self.norm = nn.LayerNorm(dim)
 
     def dropped(self, x: Tensor) -> Tensor:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 
 class ConvNorm(nn.Module):
@@ -47,7 +50,39 @@ class ConvNorm(nn.Module):
         scale = norm.weight * (variance + norm.eps).rsqrt()
         bias = norm.bias - mean * scale
         weight = conv.weight * scale[:, None, None, None]
+        if x.device.type == "cpu" and conv.groups == conv.in_channels and torch.is_autocast_enabled("cpu"):
+            y: Tensor = _Depthwise.apply(x, weight, bias, conv.stride, padding, conv.dilation)
+            return y
         return F.conv2d(x, weight, bias, conv.stride, padding, conv.dilation, conv.groups)
+
+
+class _Depthwise(torch.autograd.Function):
+    """A depthwise convolution under autocast on a CPU: in half precision forward, in fp32 backward, which oneDNN does
+    three times as fast there."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        stride: tuple[int, int],
+        padding: tuple[int, int],
+        dilation: tuple[int, int],
+    ) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.geometry = stride, padding, dilation
+        return F.conv2d(x, weight, bias, stride, padding, dilation, len(weight))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        count = len(weight)
+        of_x, of_weight, of_bias = torch.ops.aten.convolution_backward(
+            gradient.float(), x.float(), weight, [count], *ctx.geometry, False, [0, 0], count, [True] * 3
+        )
+        return of_x.to(x.dtype), of_weight, of_bias, None, None, None
 
 
 class FrozenNorm(nn.Module):

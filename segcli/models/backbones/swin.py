@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from segcli.layers.linear import Linear
 from segcli.layers.mlp import gelu_linear, norm_linear
 from segcli.layers.stochastic import drop_path
 
@@ -79,8 +80,8 @@ class WindowAttention(nn.Module):
     def __init__(self, dim: int, num_heads: int, window: int) -> None:
         super().__init__()
         self.num_heads, self.window = num_heads, window
-        self.qkv = nn.Linear(dim, 3 * dim)
-        self.proj = nn.Linear(dim, dim)
+        self.qkv = Linear(dim, 3 * dim)
+        self.proj = Linear(dim, dim)
         self.bias_table = nn.Parameter(torch.empty((2 * window - 1) ** 2, num_heads))
         nn.init.trunc_normal_(self.bias_table, std=0.02)
 
@@ -121,8 +122,8 @@ class SwinBlock(nn.Module):
         self.norm1 = nn.LayerNorm(dim)
         self.attention = WindowAttention(dim, num_heads, window)
         self.norm2 = nn.LayerNorm(dim)
-        self.fc1 = nn.Linear(dim, int(dim * mlp_ratio))
-        self.fc2 = nn.Linear(int(dim * mlp_ratio), dim)
+        self.fc1 = Linear(dim, int(dim * mlp_ratio))
+        self.fc2 = Linear(int(dim * mlp_ratio), dim)
 
     def forward(self, x: Tensor, height: int, width: int) -> Tensor:
         """x [B, h·w, C] -> the same."""
@@ -149,7 +150,7 @@ class PatchMerging(nn.Module):
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(4 * dim)
-        self.reduction = nn.Linear(4 * dim, 2 * dim, bias=False)
+        self.reduction = Linear(4 * dim, 2 * dim, bias=False)
 
     def forward(self, x: Tensor, height: int, width: int) -> Tensor:
         x = x.unflatten(1, (height, width))

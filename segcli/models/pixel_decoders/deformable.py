@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segcli.layers.deformable import DeformableAttention, Levels, levels
+from segcli.layers.linear import Linear
 from segcli.layers.mlp import norm_linear
 from segcli.layers.positions import sine_positions
 from segcli.types import PixelFeatures
@@ -23,8 +24,8 @@ class DeformableLayer(nn.Module):
         super().__init__()
         self.attention = DeformableAttention(dim, num_heads, num_levels)
         self.norm1 = nn.LayerNorm(dim)
-        self.fc1 = nn.Linear(dim, feedforward)
-        self.fc2 = nn.Linear(feedforward, dim)
+        self.fc1 = Linear(dim, feedforward)
+        self.fc2 = Linear(feedforward, dim)
         self.norm2 = nn.LayerNorm(dim)
 
     def forward(self, x: Tensor, positions: Tensor, geometry: Levels) -> Tensor:
@@ -46,7 +47,10 @@ class ProjectNorm(nn.Module):
         self.norm = nn.GroupNorm(groups, dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.norm(self.conv(x))
+        x = self.conv(x)
+        if x.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
+            return self.norm(x.float()).to(x.dtype)  # of a norm in bf16 the backward pass takes three times as long
+        return self.norm(x)
 
 
 class DeformablePixelDecoder(nn.Module):

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from segcli.layers import trace
 from segcli.layers.attention import Attention, project_memory
+from segcli.layers.linear import Linear, product
 from segcli.layers.masks import ProductMasks
 from segcli.layers.positions import sine_positions
 from segcli.models.heads import MaskClassificationHead
@@ -32,8 +33,8 @@ class MaskedLayer(nn.Module):
         self.cross_norm = nn.LayerNorm(dim)
         self.self_attention = Attention(dim, num_heads, "self_attention")
         self.self_norm = nn.LayerNorm(dim)
-        self.fc1 = nn.Linear(dim, feedforward)
-        self.fc2 = nn.Linear(feedforward, dim)
+        self.fc1 = Linear(dim, feedforward)
+        self.fc2 = Linear(feedforward, dim)
         self.norm = nn.LayerNorm(dim)
 
     def forward(
@@ -151,5 +152,5 @@ def attention_mask(embeddings: Tensor, features: Tensor) -> Tensor:
     A query whose mask is empty looks everywhere (the original's rule: softmax over nothing is undefined).
     """
     with torch.no_grad():
-        allowed = torch.bmm(embeddings, features) >= 0
+        allowed = product(embeddings, features) >= 0
         return allowed.logical_or_(~allowed.any(-1, keepdim=True))

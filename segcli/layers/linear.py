@@ -1,0 +1,87 @@
+"""Matrix products by the fastest routine in PyTorch's wheel; where the time of a network on a CPU goes.
+
+`F.linear` and `@` in fp32 are MKL's on x86, whose AVX-512 code runs on Intel's processors alone. oneDNN, in the same
+wheel, runs it wherever the processor has it, but of fp32 PyTorch gives it convolutions alone. Now a linear layer is a
+1×1 convolution, and [N, I] is the same memory as a channels-last map [1, I, 1, N], so nothing is copied. On an AMD
+EPYC (Zen 5) that is twice as fast, forward and backward (`benchmarks/products.py`).
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+# Fewer rows are not worth a convolution's preparations.
+FEWEST_ROWS = 64
+_X86 = platform.machine().lower() in ("x86_64", "amd64")
+
+
+class Linear(nn.Linear):
+    """`nn.Linear` by `linear`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return linear(x, self.weight, self.bias)
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """x [..., I] · weight [O, I] -> [..., O], with autocast and gradients as `F.linear` has them."""
+    if not _convolves(x, weight):
+        return F.linear(x, weight, bias)
+    return _rows(F.conv2d(_map(x), weight[:, :, None, None], bias), x.shape[:-1])
+
+
+def linear_gradients(gradient: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """gradient [..., O] of linear(x, weight, bias) -> those of x, weight and bias, for backward passes by hand.
+
+    All of one dtype.
+    """
+    if not _convolves(x, weight):
+        rows = gradient.flatten(0, -2)
+        return gradient @ weight, rows.t() @ x.flatten(0, -2), rows.sum(0)
+    backward = torch.ops.aten.convolution_backward
+    one, zero = [1, 1], [0, 0]
+    of_x, of_weight, of_bias = backward(
+        _map(gradient), _map(x), weight[:, :, None, None], [weight.shape[0]], one, zero, one, False, zero, 1, [True] * 3
+    )
+    return _rows(of_x, x.shape[:-1]), of_weight.flatten(1), of_bias
+
+
+def product(left: Tensor, right: Tensor) -> Tensor:
+    """left [B, M, C] · right [B, C, P] -> [B, M, P], as `@` has it. Quickest where `right` holds each column in one
+    piece, as channels-last features do."""
+    if not _convolves(left[0], right):
+        return left @ right
+    columns = right.transpose(1, 2)
+    if columns.is_contiguous():
+        parts = [linear(a, b) for a, b in zip(left.unbind(), columns.unbind(), strict=True)]
+    else:
+        maps = right.unsqueeze(2).split(1)
+        parts = [F.conv2d(b, a[:, :, None, None])[0, :, 0] for a, b in zip(left.unbind(), maps, strict=True)]
+    return torch.stack(parts) if len(parts) > 1 else parts[0].unsqueeze(0)
+
+
+def _convolves(x: Tensor, other: Tensor) -> bool:
+    return (
+        _X86
+        and x.dtype == other.dtype == torch.float32
+        and x.device.type == "cpu"
+        and x.numel() >= FEWEST_ROWS * x.shape[-1] > 0
+        and not torch.is_autocast_enabled("cpu")
+        and torch.backends.mkldnn.is_available()
+    )
+
+
+def _map(x: Tensor) -> Tensor:
+    """[..., I] -> channels-last [1, I, 1, N]."""
+    return x.reshape(1, 1, -1, x.shape[-1]).permute(0, 3, 1, 2)
+
+
+def _rows(maps: Tensor, shape: Sequence[int]) -> Tensor:
+    """The reverse, [*shape, O]. As in `F.linear`, no view of the map: a change in place would make a copy of a view's
+    whole gradient."""
+    rows = maps.permute(0, 2, 3, 1).contiguous()
+    return torch.ops.aten._unsafe_view(rows, [*shape, maps.shape[1]])

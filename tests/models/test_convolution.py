@@ -1,0 +1,47 @@
+"""What half precision on a CPU takes another way must give the same."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from segcli.layers.attention import Attention
+from segcli.models.backbones.convolution import ConvNorm
+from segcli.models.pixel_decoders.deformable import ProjectNorm
+
+
+def _depthwise() -> nn.Module:
+    return ConvNorm(32, 32, 5, 2, groups=32, same=True).eval()
+
+
+@pytest.mark.parametrize("build", [_depthwise, lambda: ProjectNorm(32, 64, 1, bias=True)])
+def test_maps_and_gradients_under_autocast_are_those_of_full_precision(build) -> None:  # type: ignore[no-untyped-def]
+    torch.manual_seed(0)
+    layer, x = build(), torch.randn(2, 32, 9, 12, requires_grad=True)
+    inputs = (x, *layer.parameters())
+    results = []
+    for enabled in (True, False):
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            y = layer(x)
+        assert y.dtype == (torch.bfloat16 if enabled else torch.float32)
+        wanted = torch.rand(y.shape, generator=torch.Generator().manual_seed(1))
+        results.append((y, *torch.autograd.grad((y.float() - wanted).square().sum(), inputs)))
+    for half, full in zip(*results, strict=True):
+        assert half is results[0][0] or half.dtype == torch.float32
+        assert (half - full).norm() < 0.02 * full.norm()
+
+
+def test_attention_under_autocast_is_that_of_full_precision() -> None:
+    torch.manual_seed(0)
+    attention = Attention(32, 4)
+    x, mask = torch.randn(2, 7, 32, requires_grad=True), torch.rand(2, 7, 7) > 0.3
+    mask |= torch.eye(7, dtype=torch.bool)
+    results = []
+    for enabled in (True, False):
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            q, k, v = attention.project(x, "qkv").chunk(3, dim=-1)
+            y = attention.attend(q, k, v, mask)
+        results.append((y, *torch.autograd.grad(y.float().square().sum(), (x, attention.in_proj_weight))))
+    for half, full in zip(*results, strict=True):
+        assert (half - full).norm() < 0.02 * full.norm()
