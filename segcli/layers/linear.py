@@ -15,8 +15,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-# Fewer rows are not worth a convolution's preparations.
+# Smaller products are not worth a convolution's preparations, and of smaller maps PyTorch has convolutions of its own.
 FEWEST_ROWS = 64
+LEAST_WORK = 15e6  # multiplications
+LEAST_MAP = 20481  # numbers
+# Of undilated 1×1 convolutions PyTorch makes MKL's products where there is but one thread; this dilates nothing.
+_DILATION = [2, 2]
 _X86 = platform.machine().lower() in ("x86_64", "amd64")
 
 
@@ -31,7 +35,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """x [..., I] · weight [O, I] -> [..., O], with autocast and gradients as `F.linear` has them."""
     if not _convolves(x, weight):
         return F.linear(x, weight, bias)
-    return _rows(F.conv2d(_map(x), weight[:, :, None, None], bias), x.shape[:-1])
+    return _rows(F.conv2d(_map(x), weight[:, :, None, None], bias, dilation=_DILATION), x.shape[:-1])
 
 
 def linear_gradients(gradient: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -43,9 +47,9 @@ def linear_gradients(gradient: Tensor, x: Tensor, weight: Tensor) -> tuple[Tenso
         rows = gradient.flatten(0, -2)
         return gradient @ weight, rows.t() @ x.flatten(0, -2), rows.sum(0)
     backward = torch.ops.aten.convolution_backward
-    one, zero = [1, 1], [0, 0]
+    geometry = [1, 1], [0, 0], _DILATION, False, [0, 0], 1
     of_x, of_weight, of_bias = backward(
-        _map(gradient), _map(x), weight[:, :, None, None], [weight.shape[0]], one, zero, one, False, zero, 1, [True] * 3
+        _map(gradient), _map(x), weight[:, :, None, None], [weight.shape[0]], *geometry, [True] * 3
     )
     return _rows(of_x, x.shape[:-1]), of_weight.flatten(1), of_bias
 
@@ -53,23 +57,25 @@ def linear_gradients(gradient: Tensor, x: Tensor, weight: Tensor) -> tuple[Tenso
 def product(left: Tensor, right: Tensor) -> Tensor:
     """left [B, M, C] · right [B, C, P] -> [B, M, P], as `@` has it. Quickest where `right` holds each column in one
     piece, as channels-last features do."""
-    if not _convolves(left[0], right):
-        return left @ right
     columns = right.transpose(1, 2)
+    if not (_convolves(left[0], columns[0]) and _convolves(columns[0], left[0])):
+        return left @ right
     if columns.is_contiguous():
         parts = [linear(a, b) for a, b in zip(left.unbind(), columns.unbind(), strict=True)]
     else:
-        maps = right.unsqueeze(2).split(1)
-        parts = [F.conv2d(b, a[:, :, None, None])[0, :, 0] for a, b in zip(left.unbind(), maps, strict=True)]
+        maps = right.unsqueeze(2).split(1)  # [1, C, 1, P] each
+        kernels = left[..., None, None].unbind()
+        parts = [F.conv2d(b, a, dilation=_DILATION)[0, :, 0] for a, b in zip(kernels, maps, strict=True)]
     return torch.stack(parts) if len(parts) > 1 else parts[0].unsqueeze(0)
 
 
-def _convolves(x: Tensor, other: Tensor) -> bool:
+def _convolves(x: Tensor, weight: Tensor) -> bool:
     return (
         _X86
-        and x.dtype == other.dtype == torch.float32
+        and x.dtype == weight.dtype == torch.float32
         and x.device.type == "cpu"
-        and x.numel() >= FEWEST_ROWS * x.shape[-1] > 0
+        and x.numel() >= max(LEAST_MAP, FEWEST_ROWS * x.shape[-1])
+        and x.numel() * weight.shape[0] >= LEAST_WORK
         and not torch.is_autocast_enabled("cpu")
         and torch.backends.mkldnn.is_available()
     )

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from segcli.layers.linear import product
 from segcli.layers.points import sample
+from segcli.layers.resize import resize
 from segcli.types import Masks
 
 _BILINEAR_TAPS = 4  # values read for each value written by a bilinear resize
@@ -170,4 +171,4 @@ def _resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
         return maps
     if not maps.numel():  # refused by PyTorch too
         return maps.new_zeros(*maps.shape[:2], *size)
-    return F.interpolate(maps, size=size, mode="bilinear", align_corners=False)
+    return resize(maps, size)

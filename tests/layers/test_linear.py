@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,11 +11,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from segcli.layers.linear import FEWEST_ROWS, linear, linear_gradients, product
+from segcli.layers import linear as module
+from segcli.layers.linear import linear, linear_gradients, product
 
+# Some of them are large enough for a convolution: 64 rows and more, 20,481 numbers and more.
 SHAPES = st.tuples(
-    st.lists(st.integers(1, 12), min_size=1, max_size=3), st.sampled_from([3, 16, 40]), st.sampled_from([1, 7, 32])
+    st.lists(st.integers(1, 24), min_size=1, max_size=3), st.sampled_from([3, 40, 160]), st.sampled_from([1, 7, 32])
 )
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _little_work_too() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "LEAST_WORK", 0)
+        yield
 
 
 def _inputs(shape: list[int], width: int, outputs: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -28,43 +39,43 @@ def test_linear_and_its_gradients_are_those_of_torch(shape: tuple[list[int], int
     x, weight, bias = _inputs(*shape)
     seen = x.transpose(0, -2) if transposed and x.dim() > 2 else x  # rows need not follow each other in memory
     ours, plain = linear(seen, weight, bias), F.linear(seen, weight, bias)
-    torch.testing.assert_close(ours, plain, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(ours, plain, rtol=1e-4, atol=1e-4)
     gradient = torch.randn_like(plain)
     expected = torch.autograd.grad(plain, (x, weight, bias), gradient)
     for a, b in zip(torch.autograd.grad(ours, (x, weight, bias), gradient), expected, strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-4)
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-3)
     by_hand = linear_gradients(gradient, seen.detach(), weight.detach())
     of_x = torch.autograd.grad(F.linear(seen, weight, bias), seen, gradient)[0]
     for a, b in zip(by_hand, (of_x, *expected[1:]), strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-4)
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-3)
 
 
 def test_what_linear_gives_may_be_changed_in_place() -> None:
-    x, weight, bias = _inputs([2, FEWEST_ROWS], 8, 4)
+    x, weight, bias = _inputs([2, 80], 160, 4)
     ours = linear(x, weight, bias).relu_()
     plain = F.linear(x, weight, bias).relu()
     inputs = (x, weight, bias)
     for a, b in zip(*(torch.autograd.grad(y.square().sum(), inputs) for y in (ours, plain)), strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-4)
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-3)
 
 
 @pytest.mark.parametrize("images", [1, 2])
 @pytest.mark.parametrize("channels_last", [False, True])
 def test_product_is_a_product_in_either_order_of_memory(images: int, channels_last: bool) -> None:
     torch.manual_seed(0)
-    left = torch.randn(images, FEWEST_ROWS, 6, requires_grad=True)
-    maps = torch.randn(images, 6, 5, 9)
+    left = torch.randn(images, 70, 300, requires_grad=True)
+    maps = torch.randn(images, 300, 8, 9)
     maps = maps.contiguous(memory_format=torch.channels_last) if channels_last else maps
     right = maps.requires_grad_().flatten(2)
     ours, plain = product(left, right), left @ right
-    torch.testing.assert_close(ours, plain, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(ours, plain, rtol=1e-4, atol=1e-4)
     gradient = torch.randn_like(plain)
     for a, b in zip(*(torch.autograd.grad(y, (left, maps), gradient) for y in (ours, plain)), strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-4)
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-3)
 
 
 def test_other_precisions_are_torchs_own() -> None:
-    x, weight, bias = _inputs([FEWEST_ROWS], 8, 4)
+    x, weight, bias = _inputs([140], 160, 4)
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(linear(x, weight, bias), F.linear(x, weight, bias))
         assert linear(x, weight, bias).dtype == torch.bfloat16

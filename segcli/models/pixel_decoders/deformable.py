@@ -4,13 +4,13 @@ then one FPN step to stride 4."""
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segcli.layers.deformable import DeformableAttention, Levels, levels
 from segcli.layers.linear import Linear
 from segcli.layers.mlp import norm_linear
 from segcli.layers.positions import sine_positions
+from segcli.layers.resize import resize
 from segcli.types import PixelFeatures
 
 # Tokens per pass through the feed-forward part, so that its wide middle stays in the cache.
@@ -96,6 +96,6 @@ class DeformablePixelDecoder(nn.Module):
             for part, shape in zip(tokens.split([h * w for h, w in shapes], dim=1), shapes, strict=True)
         ]
         fine = self.lateral(pyramid[0])
-        fine = fine + F.interpolate(memory[-1], size=fine.shape[2:], mode="bilinear", align_corners=False)
+        fine = fine + resize(memory[-1], (fine.shape[2], fine.shape[3]))
         fine = self.output(fine).relu_()
         return PixelFeatures(self.mask_proj(fine), memory, padding)

@@ -9,7 +9,6 @@ from __future__ import annotations
 from functools import partial
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segcli.layers import trace
@@ -17,6 +16,7 @@ from segcli.layers.attention import Attention, project_memory
 from segcli.layers.linear import Linear, product
 from segcli.layers.masks import ProductMasks
 from segcli.layers.positions import sine_positions
+from segcli.layers.resize import resize
 from segcli.models.heads import MaskClassificationHead
 from segcli.types import Pilots, PixelFeatures, QueryPredictions
 
@@ -80,12 +80,10 @@ class MaskedQueryDecoder(nn.Module):
         """-> the predictions of the learnable queries and of every layer, or of the last layer alone."""
         features = pixels.mask_features
         assert features is not None  # this decoder's pixel decoder always makes them
-        sizes = [m.shape[2:] for m in pixels.memory]
+        sizes = [(m.shape[2], m.shape[3]) for m in pixels.memory]
         # An attention mask is a threshold of a product: the features are resized once, not every mask every time.
         with torch.no_grad():
-            pyramid = [
-                F.interpolate(features, size=size, mode="bilinear", align_corners=False).flatten(2) for size in sizes
-            ]
+            pyramid = [resize(features, size).flatten(2) for size in sizes]
         keys, values = self._project_memory(pixels.memory)
         x = self.query_features.expand(features.shape[0], -1, -1)
         positions: Tensor = self.query_positions
