@@ -1,6 +1,7 @@
 """One training step, segcli beside transformers: same configuration, weights, images and targets, in turn.
 
-    python benchmarks/train_step.py               # both cases; several minutes
+    python benchmarks/train_step.py               # both cases; several minutes, and 24 GB for the five of Swin-T
+    python benchmarks/train_step.py --case swin-t --kind segcli --kind segcli-bf16
     python benchmarks/train_step.py --case lite0 --runs 9
 
 A step is forward pass, loss, backward pass, clipping and fused AdamW, the last two the same code for both. BatchNorm
