@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segcli.layers import trace
+from segcli.layers.half import learns_in_half
 from segcli.layers.linear import Linear, linear
 
 
@@ -60,9 +61,9 @@ def project_memory(attentions: Sequence[Attention], key: Tensor, value: Tensor) 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     """The attention itself, [B, heads, ·, D/heads] each."""
-    if not (q.device.type == "cpu" and torch.is_autocast_enabled("cpu")):
+    if not learns_in_half(q):
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-    with torch.autocast("cpu", enabled=False):  # on a CPU its backward pass takes twice as long in bf16 as in fp32
+    with torch.autocast("cpu", enabled=False):
         return F.scaled_dot_product_attention(q.float(), k.float(), v.float(), attn_mask=mask)
 
 

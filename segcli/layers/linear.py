@@ -55,12 +55,14 @@ def linear_gradients(gradient: Tensor, x: Tensor, weight: Tensor) -> tuple[Tenso
 
 
 def product(left: Tensor, right: Tensor) -> Tensor:
-    """left [B, M, C] · right [B, C, P] -> [B, M, P], as `@` has it. Quickest where `right` holds each column in one
-    piece, as channels-last features do."""
+    """left [B, M, C] · right [B, C, P] -> [B, M, P], of as many images each. Quickest where `right` holds each column
+    in one piece, as channels-last features do."""
     columns = right.transpose(1, 2)
     if not (_convolves(left[0], columns[0]) and _convolves(columns[0], left[0])):
         return left @ right
-    if columns.is_contiguous():
+    if columns.is_contiguous() and left.shape[1] < left.shape[2]:  # oneDNN copies what it takes for the weight
+        parts = [linear(b, a).t().contiguous() for a, b in zip(left.unbind(), columns.unbind(), strict=True)]
+    elif columns.is_contiguous():
         parts = [linear(a, b) for a, b in zip(left.unbind(), columns.unbind(), strict=True)]
     else:
         maps = right.unsqueeze(2).split(1)  # [1, C, 1, P] each
@@ -78,6 +80,7 @@ def _convolves(x: Tensor, weight: Tensor) -> bool:
         and x.numel() * weight.shape[0] >= LEAST_WORK
         and not torch.is_autocast_enabled("cpu")
         and torch.backends.mkldnn.is_available()
+        and bool(torch.backends.mkldnn.enabled)
     )
 
 

@@ -8,13 +8,11 @@ from torch import Tensor
 
 
 def resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """maps [B, C, h, w] -> [B, C, *size]: `F.interpolate(mode="bilinear", align_corners=False)`.
-
-    Of channels-last maps on a CPU, PyTorch writes the result in the other order, through a copy that takes twenty times
-    as long as the resizing. Given a place for it in their own order it does not, but then it keeps no gradient.
-    """
-    ordered = maps.device.type == "cpu" and maps.is_contiguous(memory_format=torch.channels_last)
-    if not ordered or torch.is_grad_enabled() or torch.is_autocast_enabled("cpu"):
-        return F.interpolate(maps, size=size, mode="bilinear", align_corners=False)
-    out = torch.empty((*maps.shape[:2], *size), dtype=maps.dtype, memory_format=torch.channels_last)
-    return torch.ops.aten.upsample_bilinear2d.out(maps, size, False, out=out)
+    """maps [B, C, h, w] -> [B, C, *size]: `F.interpolate(mode="bilinear", align_corners=False)`, in the same order."""
+    if maps.is_contiguous(memory_format=torch.channels_last):
+        # The stride of a single image may be any number. If it is not that of a batch, PyTorch takes the result for a
+        # map of the other order, and a large one's copy takes twenty times as long as the resizing.
+        batch, channels, height, width = maps.shape
+        places = maps.permute(0, 2, 3, 1).flatten(0, 2)
+        maps = places.view(batch, height, width, channels).permute(0, 3, 1, 2)
+    return F.interpolate(maps, size=size, mode="bilinear", align_corners=False)

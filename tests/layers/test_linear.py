@@ -60,10 +60,11 @@ def test_what_linear_gives_may_be_changed_in_place() -> None:
 
 
 @pytest.mark.parametrize("images", [1, 2])
+@pytest.mark.parametrize("queries", [70, 400])
 @pytest.mark.parametrize("channels_last", [False, True])
-def test_product_is_a_product_in_either_order_of_memory(images: int, channels_last: bool) -> None:
+def test_product_is_a_product_in_either_order_of_memory(images: int, queries: int, channels_last: bool) -> None:
     torch.manual_seed(0)
-    left = torch.randn(images, 70, 300, requires_grad=True)
+    left = torch.randn(images, queries, 300, requires_grad=True)
     maps = torch.randn(images, 300, 8, 9)
     maps = maps.contiguous(memory_format=torch.channels_last) if channels_last else maps
     right = maps.requires_grad_().flatten(2)
@@ -72,6 +73,12 @@ def test_product_is_a_product_in_either_order_of_memory(images: int, channels_la
     gradient = torch.randn_like(plain)
     for a, b in zip(*(torch.autograd.grad(y, (left, maps), gradient) for y in (ours, plain)), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.skipif(not module._X86 or not torch.backends.mkldnn.is_available(), reason="no oneDNN for x86 here")
+def test_a_network_s_products_are_convolutions() -> None:
+    x, weight, _ = _inputs([100], 256, 1024)
+    assert "Convolution" in type(linear(x, weight).grad_fn.next_functions[0][0].next_functions[0][0]).__name__  # type: ignore[union-attr]
 
 
 def test_other_precisions_are_torchs_own() -> None:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from segcli.layers.deformable import DeformableAttention, Levels, levels
+from segcli.layers.half import learns_in_half
 from segcli.layers.linear import Linear
 from segcli.layers.mlp import norm_linear
 from segcli.layers.positions import sine_positions
@@ -48,9 +49,7 @@ class ProjectNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.conv(x)
-        if x.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
-            return self.norm(x.float()).to(x.dtype)  # of a norm in bf16 the backward pass takes three times as long
-        return self.norm(x)
+        return self.norm(x.to(self.norm.weight.dtype)).to(x.dtype) if learns_in_half(x) else self.norm(x)
 
 
 class DeformablePixelDecoder(nn.Module):
