@@ -36,8 +36,8 @@ CONFIG, FACTS, CHECKPOINT = "config.toml", "run.json", "checkpoint.safetensors"
 class Checkpoint:
     """The state of a run after `step` updates.
 
-    tensors: by name, "model.", "ema.", "optimizer." … before it. state: plain JSON: step, best metric, and the
-    fingerprint of what the run is about.
+    tensors: by name, "model.", "ema.", "optimizer." … before it. state: plain JSON: step, best metric, the
+    fingerprint of what the run is about, and its network as `described`.
     """
 
     tensors: dict[str, Tensor]

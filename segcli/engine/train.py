@@ -41,6 +41,7 @@ from segcli.engine.stopping import Interrupts
 from segcli.engine.validate import Finding, best_of, candidates, validate
 from segcli.errors import SegcliError
 from segcli.types import MergeRule, Task
+from segcli.weights.adapt import described
 from segcli.weights.checkpoint import LoadedModel, load_model
 
 CHECKPOINT_SECONDS = 300.0  # at most this much work is lost, where no number of steps is given
@@ -251,7 +252,7 @@ class Run:
     def checkpoint(self) -> Checkpoint:
         """Everything the rest of the run depends on."""
         state = self.learner.numbers() | {"progress": asdict(self.progress), "about": self.about}
-        state["threads"] = torch.get_num_threads()
+        state |= {"network": described(self.learner.loaded), "threads": torch.get_num_threads()}
         return Checkpoint(self.learner.tensors(), state)
 
     def restore(self, checkpoint: Checkpoint) -> None:

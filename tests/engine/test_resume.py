@@ -16,11 +16,14 @@ import torch
 from typer.testing import CliRunner
 
 from segcli.cli import app
-from segcli.engine.session import resumed_recipe
+from segcli.engine.distributed import Ranks
+from segcli.engine.recipe import resolve
+from segcli.engine.reports import SavedReport
+from segcli.engine.session import open_run, resumed_recipe
 from segcli.errors import OutputError, UsageError
 from segcli.weights.pretrained import LITE0_PACKAGE
 from tests.engine.shapes import write_shapes
-from tests.engine.training import command, environment, losses, open_tiny, run_command, state, tiny_config
+from tests.engine.training import TINY, command, environment, losses, open_tiny, run_command, state, tiny_config
 
 pytest.importorskip(LITE0_PACKAGE)
 
@@ -203,6 +206,37 @@ def test_a_run_that_is_refused_leaves_no_folder(shapes: Path, tmp_path: Path) ->
     with pytest.raises(UsageError, match=r"the data for detect; add --arch detr"):
         open_tiny(shapes, tmp_path / "run", {"data": {"task": "detect"}})
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_goes_on_without_the_model_it_began_from(
+    shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor where it was called from matters: --model was a path from there."""
+    monkeypatch.chdir(tmp_path)
+    list(open_tiny(shapes, tmp_path / "first", {"schedule": {"steps": 1}, "validate": {"every": 1}}).train())
+    (tmp_path / "rest.toml").write_text("[augment]" + TINY.partition("[augment]")[2], encoding="utf-8")
+    given: dict[str, Any] = {"model": {"start": "first/last"}, "data": {"path": str(shapes)}}
+    given["run"] = {"checkpoint_every": 2}
+    recipe = resolve(None, tmp_path / "rest.toml", given)
+    list(open_run(recipe, tmp_path / "whole", Ranks(), print).train())
+    reports = open_run(recipe, tmp_path / "broken", Ranks(), print).train()
+    while not isinstance(next(reports), SavedReport):
+        pass
+    reports.close()  # type: ignore[attr-defined]  # a generator
+    assert resumed_recipe(tmp_path / "broken", None, None, given) == resumed_recipe(
+        tmp_path / "broken", None, None, {}
+    )  # the same by another name
+    (tmp_path / "first").rename(tmp_path / "gone")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    recipe = resumed_recipe(tmp_path / "broken", None, None, {})
+    list(open_run(recipe, tmp_path / "broken", Ranks(), print, resume=True).train())
+    mine, theirs = state(tmp_path / "broken"), state(tmp_path / "whole")
+    assert mine.keys() == theirs.keys()
+    assert all(torch.equal(mine[name], theirs[name]) for name in mine)
+    for file in ("model.safetensors", "config.json", "preprocessor_config.json", "README.md"):
+        both = [(tmp_path / run / "best" / file).read_bytes() for run in ("broken", "whole")]
+        assert both[0] == both[1], file
 
 
 def test_a_signal_to_two_ranks_saves_once_and_together(shapes: Path, tmp_path: Path) -> None:
