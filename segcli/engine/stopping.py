@@ -8,6 +8,14 @@ from types import FrameType, TracebackType
 from typing import Any
 
 
+class Stopped(Exception):
+    """What was under way is given up. name: of the signal that asked for it."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.name = name
+
+
 class Interrupts:
     """While entered, SIGINT and SIGTERM only set `name`; a second one does what it always did."""
 

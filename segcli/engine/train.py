@@ -37,7 +37,7 @@ from segcli.engine.reports import (
 )
 from segcli.engine.run_folder import Checkpoint, RunFolder
 from segcli.engine.setup import Material, loader_of
-from segcli.engine.stopping import Interrupts
+from segcli.engine.stopping import Interrupts, Stopped
 from segcli.engine.validate import Finding, best_of, candidates, validate
 from segcli.errors import SegcliError
 from segcli.types import MergeRule, Task
@@ -73,13 +73,14 @@ class Run:
     about: dict[str, Any]  # the fingerprint
     progress: Progress = field(default_factory=Progress)
     _validation: float = 0.0  # seconds that the last one took
+    _interrupts: Interrupts = field(default_factory=Interrupts)
 
     # ------------------------------------------------------------------------------------------------------- the loop
 
     def train(self) -> Iterator[Report]:
         """Until the last step, a signal, or patience runs out. Raises SegcliError where going on makes no sense."""
         learner, steps = self.learner, self._steps
-        with Interrupts() as interrupts:
+        with self._interrupts as interrupts:
             self._tick = time.monotonic()
             durations: deque[float] = deque(maxlen=RECENT)
             stream = iter(loader_of(self.recipe, self.material, learner.loaded.spec, self.ranks, learner.step))
@@ -103,7 +104,7 @@ class Run:
                         yield self._save()
                     elif self._is_checkpoint_due():
                         yield self._save()
-            yield from self._end("finished")
+            yield from self._end(self._agreed(interrupts.name) or "finished")
 
     @property
     def _steps(self) -> int:
@@ -185,7 +186,7 @@ class Run:
         show = self.folder.write_picture if self.ranks.is_first else None
         with learner.average.applied():
             rules = [learner.loaded.spec.rule]
-            (finding,) = yield from self._measure(learner.loaded, rules, learner.autocast, show)
+            (finding,) = yield from self._measure(learner.loaded, rules, learner.autocast, show=show)
             is_best = self._is_best(finding.metric.value)
             report = _report(learner.step, finding, self._task, time.perf_counter() - started, is_best)
             if is_best:
@@ -196,7 +197,7 @@ class Run:
         yield report
 
     def _measure(
-        self, loaded: LoadedModel, rules: list[MergeRule], autocast: torch.dtype | None, show: Any = None
+        self, loaded: LoadedModel, rules: list[MergeRule], autocast: torch.dtype | None, **options: Any
     ) -> Generator[MeasureReport, None, list[Finding]]:
         steps = validate(
             loaded,
@@ -207,7 +208,7 @@ class Run:
             step=self.learner.step,
             images=self.recipe.validate.images,
             autocast=autocast,
-            show=show,
+            **options,
         )
         try:
             return (yield from steps)
@@ -270,12 +271,16 @@ class Run:
 
     def _end(self, why: str) -> Iterator[Report]:
         """A last checkpoint, and the thresholds that serve the validation split best."""
-        if why not in ("finished", "patience"):
+        over = why in ("finished", "patience")
+        if over and self.progress.final is None:  # a run that is over may be resumed: there is nothing left to do
+            try:
+                self.progress.final = yield from self._finish()
+                yield self._save()
+            except Stopped as stopped:
+                over, why = False, stopped.name
+        if not over:
             yield self._save()
             self.ranks.gather(None)  # nobody leaves while the first rank writes
-        elif self.progress.final is None:  # a run that is over may be resumed: there is nothing left to do
-            self.progress.final = yield from self._finish()
-            yield self._save()
         yield EndReport(self.learner.step, self._steps, why, self.folder.path, self.progress.final)
 
     def _finish(self) -> Generator[Report, None, str]:
@@ -286,7 +291,7 @@ class Run:
         """
         loaded, step = self._best_model(), self.progress.best_step or 0
         rules = [loaded.spec.rule, *candidates(self._task, loaded.spec.rule)]
-        findings = yield from self._measure(loaded, rules, None)
+        findings = yield from self._measure(loaded, rules, None, stop=lambda: self._interrupts.name)
         best = best_of(findings)  # the rule in force is the first
         loaded = dataclasses.replace(loaded, spec=dataclasses.replace(loaded.spec, rule=best.rule))
         self._publish("best", loaded, _report(step, best, self._task, 0.0, True))

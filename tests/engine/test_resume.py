@@ -18,8 +18,10 @@ from typer.testing import CliRunner
 from segcli.cli import app
 from segcli.engine.distributed import Ranks
 from segcli.engine.recipe import resolve
-from segcli.engine.reports import SavedReport
+from segcli.engine.reports import EndReport, MeasureReport, Report, SavedReport, SweepReport, ValidationReport
 from segcli.engine.session import open_run, resumed_recipe
+from segcli.engine.stopping import Stopped
+from segcli.engine.validate import validate
 from segcli.errors import OutputError, UsageError
 from segcli.weights.pretrained import LITE0_PACKAGE
 from tests.engine.shapes import write_shapes
@@ -237,6 +239,42 @@ def test_a_run_goes_on_without_the_model_it_began_from(
     for file in ("model.safetensors", "config.json", "preprocessor_config.json", "README.md"):
         both = [(tmp_path / run / "best" / file).read_bytes() for run in ("broken", "whole")]
         assert both[0] == both[1], file
+
+
+@pytest.mark.parametrize("moment", [SavedReport, MeasureReport])
+def test_a_signal_after_the_last_step_is_heard(shapes: Path, tmp_path: Path, moment: type[Report]) -> None:
+    """Also while thresholds are compared, which takes longest."""
+    changes: dict[str, Any] = {"schedule": {"steps": 2}, "validate": {"every": 2}}
+    whole = list(open_tiny(shapes, tmp_path / "whole", changes).train())
+    run = open_tiny(shapes, tmp_path / "run", changes)
+    reports: list[Report] = []
+    heard = False
+    for report in run.train():
+        validated = any(isinstance(earlier, ValidationReport) for earlier in reports)
+        reports.append(report)
+        if validated and type(report) is moment and not heard:
+            heard = True  # a second one would end the tests
+            signal.raise_signal(signal.SIGTERM)
+    end = reports[-1]
+    assert isinstance(end, EndReport)
+    assert (end.why, end.final) == ("SIGTERM", None)
+    measured = [isinstance(report, MeasureReport) for report in reports]
+    assert sum(measured) == 2 + (moment is MeasureReport)  # and not the whole split again
+    again = list(open_tiny(shapes, tmp_path / "run", changes, resume=True).train())
+    assert again[-1].final == whole[-1].final  # type: ignore[union-attr]
+    assert [type(report) for report in again[-3:]] == [SweepReport, SavedReport, EndReport]
+
+
+def test_a_signal_to_another_rank_ends_measuring_here(shapes: Path, tmp_path: Path) -> None:
+    run = open_tiny(shapes, tmp_path / "run")
+
+    class Two(Ranks):
+        def gather(self, value: Any) -> list[Any]:
+            return [value, ("SIGINT", *value[1:])]
+
+    loaded = run.learner.loaded
+    with pytest.raises(Stopped, match="SIGINT"):
+        list(validate(loaded, run.material.val, "panoptic", Two(0, 2), [loaded.spec.rule], images=1))
 
 
 def test_a_signal_to_two_ranks_saves_once_and_together(shapes: Path, tmp_path: Path) -> None:
