@@ -260,7 +260,7 @@ class Run:
         """Go on where a checkpoint was taken."""
         self.learner.restore(checkpoint.tensors, checkpoint.state)
         self.progress = Progress(**checkpoint.state["progress"])
-        self.folder.rewind(self.learner.step)
+        self.folder.rewind(self.learner.step, swept=self.progress.final is not None)
 
     def _publish(self, name: str, loaded: LoadedModel, report: ValidationReport) -> None:
         value = report.metric.value

@@ -277,6 +277,18 @@ def test_a_signal_to_another_rank_ends_measuring_here(shapes: Path, tmp_path: Pa
         list(validate(loaded, run.material.val, "panoptic", Two(0, 2), [loaded.spec.rule], images=1))
 
 
+def test_a_run_killed_after_its_sweep_has_it_once(shapes: Path, tmp_path: Path) -> None:
+    changes: dict[str, Any] = {"schedule": {"steps": 1}, "validate": {"every": 1}}
+    reports = open_tiny(shapes, tmp_path / "run", changes).train()
+    while not isinstance(next(reports), SweepReport):
+        pass
+    reports.close()  # type: ignore[attr-defined]  # before the checkpoint
+    for _ in range(2):  # and a run that is over keeps it
+        list(open_tiny(shapes, tmp_path / "run", changes, resume=True).train())
+        lines = (tmp_path / "run" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        assert [json.loads(line)["kind"] for line in lines] == ["train", "validation", "sweep"]
+
+
 def test_a_signal_to_two_ranks_saves_once_and_together(shapes: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     options = ["--config", tiny_config(tmp_path), "--max-steps", 500, "--devices", 2, "--out", out]
