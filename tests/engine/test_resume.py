@@ -7,6 +7,7 @@ import json
 import random
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -287,6 +288,15 @@ def test_a_run_killed_after_its_sweep_has_it_once(shapes: Path, tmp_path: Path) 
         list(open_tiny(shapes, tmp_path / "run", changes, resume=True).train())
         lines = (tmp_path / "run" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
         assert [json.loads(line)["kind"] for line in lines] == ["train", "validation", "sweep"]
+
+
+def test_tensorboard_is_missed_before_there_is_a_folder(
+    shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    answer = CliRunner().invoke(app, ["train", str(shapes), "--tensorboard", "--out", str(tmp_path / "run")])
+    assert (answer.exit_code, "pip install tensorboard" in answer.stderr) == (2, True)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_signal_to_two_ranks_saves_once_and_together(shapes: Path, tmp_path: Path) -> None:
