@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 
+from segcli.data.loader import Step
 from segcli.engine.card import model_card
 from segcli.engine.distributed import Ranks
 from segcli.engine.learner import Learner, Outcome
@@ -37,7 +38,7 @@ from segcli.engine.reports import (
 )
 from segcli.engine.run_folder import Checkpoint, RunFolder
 from segcli.engine.setup import Material, loader_of
-from segcli.engine.stopping import Interrupts, Stopped
+from segcli.engine.stopping import Interrupts, Stopped, is_lost_worker
 from segcli.engine.validate import Finding, best_of, candidates, validate
 from segcli.errors import SegcliError
 from segcli.types import MergeRule, Task
@@ -91,7 +92,7 @@ class Run:
                         yield from self._end(stop or "patience")
                         return
                     begun = time.perf_counter()
-                    batch = next(stream)
+                    batch = self._next(stream)
                     outcome = self._update(batch.batches)
                     durations.append(time.perf_counter() - begun)
                     if outcome.problem:
@@ -129,6 +130,21 @@ class Run:
     def _is_out_of_patience(self) -> bool:
         patience = self.recipe.validate.patience
         return bool(patience) and self.progress.worse >= patience
+
+    def _next(self, stream: Iterator[Step]) -> Step:
+        """The next batch. If there is none, the steps until now are kept."""
+        try:
+            with self._interrupts.hearing_children():
+                return next(stream)
+        except Exception as error:
+            if self.learner.step:
+                self._save()
+            if not is_lost_worker(error):
+                raise
+            raise SegcliError(
+                f"step {self.learner.step + 1}: a process that loads images is no more, most likely as memory ran out "
+                f"({str(error).strip('. ')}); go on with --resume, and --workers 0, which needs the least"
+            ) from error
 
     def _update(self, parts: Any) -> Outcome:
         try:

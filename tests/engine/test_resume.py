@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import multiprocessing
 import random
 import signal
 import subprocess
@@ -23,7 +24,7 @@ from segcli.engine.reports import EndReport, MeasureReport, Report, SavedReport,
 from segcli.engine.session import open_run, resumed_recipe
 from segcli.engine.stopping import Stopped
 from segcli.engine.validate import validate
-from segcli.errors import OutputError, UsageError
+from segcli.errors import OutputError, SegcliError, UsageError
 from segcli.weights.pretrained import LITE0_PACKAGE
 from tests.engine.shapes import write_shapes
 from tests.engine.training import TINY, command, environment, losses, open_tiny, run_command, state, tiny_config
@@ -240,6 +241,23 @@ def test_a_run_goes_on_without_the_model_it_began_from(
     for file in ("model.safetensors", "config.json", "preprocessor_config.json", "README.md"):
         both = [(tmp_path / run / "best" / file).read_bytes() for run in ("broken", "whole")]
         assert both[0] == both[1], file
+
+
+def test_a_killed_worker_costs_no_step(shapes: Path, tmp_path: Path) -> None:
+    """Wherever the run is when it happens: torch would raise there. What was loaded before is still learnt from."""
+    changes: dict[str, Any] = {"run": {"workers": 1}, "schedule": {"steps": 99}, "validate": {"every": 99}}
+    run = open_tiny(shapes, tmp_path / "run", changes)
+    reports = run.train()
+    while run.learner.step < 2:
+        next(reports)
+    (worker,) = multiprocessing.active_children()
+    worker.kill()
+    worker.join()
+    with pytest.raises(SegcliError, match=r"a process that loads images .*pid.*--resume.*--workers 0") as raised:
+        list(reports)
+    step = losses(tmp_path / "run")[-1][0]
+    assert run.folder.load().state["step"] == step >= 2
+    assert str(raised.value).startswith(f"step {step + 1}: ")
 
 
 @pytest.mark.parametrize("moment", [SavedReport, MeasureReport])
