@@ -213,6 +213,10 @@ def train(
     if preview is not None:
         _preview(recipe, out, preview, say)
         return
+    if recipe.run.tensorboard:  # said now rather than after the data were looked at
+        from segcli.engine.tensorboard import require_tensorboard
+
+        require_tensorboard()
     launched = int(os.environ.get("WORLD_SIZE", "1")) > 1
     ranks = 1 if launched else devices or (_devices_of(out) if resume else 1)
     code = _spread(ranks, out, recipe.run.device) if ranks > 1 else _train(recipe, out, resume, threads, say)

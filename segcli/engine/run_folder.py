@@ -36,8 +36,8 @@ CONFIG, FACTS, CHECKPOINT = "config.toml", "run.json", "checkpoint.safetensors"
 class Checkpoint:
     """The state of a run after `step` updates.
 
-    tensors: by name, "model.", "ema.", "optimizer." … before it. state: plain JSON: step, best metric, and the
-    fingerprint of what the run is about.
+    tensors: by name, "model.", "ema.", "optimizer." … before it. state: plain JSON: step, best metric, the
+    fingerprint of what the run is about, and its network as `described`.
     """
 
     tensors: dict[str, Tensor]
@@ -95,13 +95,15 @@ class RunFolder:
         with self._writing(path, "the metrics"), path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(_plain(record), allow_nan=False) + "\n")
 
-    def rewind(self, step: int) -> None:
-        """Forget what was measured after `step`: it will be measured again."""
+    def rewind(self, step: int, *, swept: bool = False) -> None:
+        """Forget what was measured after `step`: it will be measured again. swept: whether thresholds were compared
+        by then, which is the last thing a run does.
+        """
         path = self.path / METRICS
         if self.silent or not path.is_file():
             return
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-        self._write(METRICS, "".join(line for line in lines if _step_of(line) <= step).encode())
+        self._write(METRICS, "".join(line for line in lines if _step_of(line, swept) <= step).encode())
 
     def write_picture(self, name: str, image: np.ndarray) -> None:
         """A PNG of uint8 RGB [H, W, 3] among the pictures."""
@@ -210,11 +212,12 @@ class RunFolder:
         return ""
 
 
-def _step_of(line: str) -> float:
-    """The step of a metrics line; one that was cut short counts as later than all."""
+def _step_of(line: str, swept: bool) -> float:
+    """The step of a metrics line. One that was cut short counts as later than all, and so does a sweep if none was."""
     try:
-        return float(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):
+        record = json.loads(line)
+        return float("inf") if record.get("kind") == "sweep" and not swept else float(record["step"])
+    except (ValueError, KeyError, TypeError, AttributeError):
         return float("inf")
 
 

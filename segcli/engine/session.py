@@ -19,7 +19,7 @@ from segcli.engine.distributed import Ranks
 from segcli.engine.learner import Learner, trainable
 from segcli.engine.memory import largest_batch
 from segcli.engine.recipe import Recipe, Tables, read_preset, read_tables, resolve, to_tables, to_toml
-from segcli.engine.run_folder import CONFIG, FACTS, RunFolder
+from segcli.engine.run_folder import CHECKPOINT, CONFIG, FACTS, Checkpoint, RunFolder
 from segcli.engine.setup import (
     Material,
     Say,
@@ -37,6 +37,7 @@ from segcli.engine.train import Run, autocast_of
 from segcli.engine.versions import packages
 from segcli.errors import SegcliError, UsageError
 from segcli.types import Batch, Target
+from segcli.weights.adapt import from_description, lasting
 from segcli.weights.checkpoint import LoadedModel
 from segcli.weights.download import Progress
 
@@ -89,11 +90,11 @@ def _prepare(
         say("the run was interrupted before its first checkpoint: it begins anew")
     material = gather(recipe, ranks, say, scanned)
     recipe = fill_in(recipe, material, device)
-    start = begin(recipe, material, progress)
-    loaded = _to_device(start.loaded, device)
-    recipe = dataclasses.replace(recipe, loss=objectives.fill_in(loaded.config, recipe.loss))
-    for note in start.notes:
-        say(note)
+    loaded = _to_device(_network(recipe, material, folder, saved, say, progress), device)
+    model = recipe.model
+    if saved is None and model.start is not None:
+        model = dataclasses.replace(model, start=lasting(model.start))
+    recipe = dataclasses.replace(recipe, model=model, loss=objectives.fill_in(loaded.config, recipe.loss))
     about = fingerprint(recipe, material, loaded.raw_config) | {"devices": ranks.size}
     if saved is not None and (changed := differences(saved.state["about"], about)):
         raise UsageError(
@@ -129,6 +130,23 @@ def _prepare(
         if threads != torch.get_num_threads():
             say(f"warning: {threads} threads before, {torch.get_num_threads()} now: sums are rounded differently")
     return run
+
+
+def _network(
+    recipe: Recipe,
+    material: Material,
+    folder: RunFolder,
+    saved: Checkpoint | None,
+    say: Say,
+    progress: Progress | None,
+) -> LoadedModel:
+    """The model to train. One that goes on is built as its checkpoint says: what it began from may be gone."""
+    if saved is not None and "network" in saved.state:  # older checkpoints do not say it
+        return from_description(saved.state["network"], str(folder.path / CHECKPOINT))
+    start = begin(recipe, material, progress)
+    for note in start.notes:
+        say(note)
+    return start.loaded
 
 
 def resumed_recipe(out: Path, preset: str | None, config: Path | None, options: Tables) -> Recipe:
@@ -177,6 +195,8 @@ def devices_of(out: Path) -> int:
 
 def _same(name: str, key: str, old: Any, value: Any) -> bool:
     if (name, key) in (("schedule", "batch"), ("run", "precision")) and value in (0, "auto"):
+        return True
+    if (name, key) == ("model", "start") and old == str(Path(value).expanduser().resolve()):
         return True
     return old == (tuple(value) if isinstance(value, list) else value)
 

@@ -1,25 +1,57 @@
-"""A run that is told to stop finishes its step and saves."""
+"""A run that is told to stop, or loses a process that loads images, finishes its step and saves."""
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import threading
+from collections.abc import Iterator
 from types import FrameType, TracebackType
 from typing import Any
 
+_CHILD: signal.Signals | None = getattr(signal, "SIGCHLD", None)  # Windows has none
+
+
+class Stopped(Exception):
+    """What was under way is given up. name: of the signal that asked for it."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.name = name
+
 
 class Interrupts:
-    """While entered, SIGINT and SIGTERM only set `name`; a second one does what it always did."""
+    """While entered, SIGINT and SIGTERM only set `name`; a second one does what it always did. That a child process
+    has ended is heard inside `hearing_children` only."""
 
     def __init__(self) -> None:
         self.name: str | None = None
         self._before: dict[signal.Signals, Any] = {}
+        self._on_child: Any = None  # what hears of it, while it is not heard
 
     def __enter__(self) -> Interrupts:
         if threading.current_thread() is threading.main_thread():  # elsewhere Python hands out no signals
+            if _CHILD is not None:
+                self._on_child = signal.signal(_CHILD, signal.SIG_DFL)
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._before[number] = signal.signal(number, self._heard)
         return self
+
+    @contextlib.contextmanager
+    def hearing_children(self) -> Iterator[None]:
+        """Here torch may raise that a loader's process was killed, now or before: by itself it does so wherever the
+        main thread is, be it half-way through an update.
+        """
+        if _CHILD is None or self._on_child is None:
+            yield
+            return
+        try:
+            signal.signal(_CHILD, self._on_child)
+            if callable(self._on_child):
+                self._on_child(_CHILD, None)
+            yield
+        finally:
+            self._on_child = signal.signal(_CHILD, signal.SIG_DFL)
 
     def _heard(self, number: int, _: FrameType | None) -> None:
         self.name = signal.Signals(number).name
@@ -29,8 +61,16 @@ class Interrupts:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._restore()
+        if _CHILD is not None and self._on_child is not None:
+            signal.signal(_CHILD, self._on_child)
+            self._on_child = None
 
     def _restore(self) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before = {}
+
+
+def is_lost_worker(error: BaseException) -> bool:
+    """Whether an exception is torch's word for a loader's process that is no more."""
+    return isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker (pid")

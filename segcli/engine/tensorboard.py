@@ -8,17 +8,20 @@ from segcli.engine.reports import StepReport, ValidationReport
 from segcli.errors import UsageError
 
 
-class Board:
-    """Event files in the run's folder.
+def require_tensorboard() -> None:
+    """Raises UsageError if the package is not installed."""
+    try:
+        import torch.utils.tensorboard  # noqa: F401
+    except ImportError as error:
+        raise UsageError("--tensorboard needs its package: pip install tensorboard") from error
 
-    Raises UsageError if the package is not installed.
-    """
+
+class Board:
+    """Event files in the run's folder. What `require_tensorboard` asks for must be here."""
 
     def __init__(self, folder: Path) -> None:
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError as error:
-            raise UsageError("--tensorboard needs its package: pip install tensorboard") from error
+        from torch.utils.tensorboard import SummaryWriter
+
         self._writer = SummaryWriter(str(folder / "tensorboard"))
 
     def write(self, report: object) -> None:

@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 
+from segcli.data.loader import Step
 from segcli.engine.card import model_card
 from segcli.engine.distributed import Ranks
 from segcli.engine.learner import Learner, Outcome
@@ -37,10 +38,11 @@ from segcli.engine.reports import (
 )
 from segcli.engine.run_folder import Checkpoint, RunFolder
 from segcli.engine.setup import Material, loader_of
-from segcli.engine.stopping import Interrupts
+from segcli.engine.stopping import Interrupts, Stopped, is_lost_worker
 from segcli.engine.validate import Finding, best_of, candidates, validate
 from segcli.errors import SegcliError
 from segcli.types import MergeRule, Task
+from segcli.weights.adapt import described
 from segcli.weights.checkpoint import LoadedModel, load_model
 
 CHECKPOINT_SECONDS = 300.0  # at most this much work is lost, where no number of steps is given
@@ -72,13 +74,14 @@ class Run:
     about: dict[str, Any]  # the fingerprint
     progress: Progress = field(default_factory=Progress)
     _validation: float = 0.0  # seconds that the last one took
+    _interrupts: Interrupts = field(default_factory=Interrupts)
 
     # ------------------------------------------------------------------------------------------------------- the loop
 
     def train(self) -> Iterator[Report]:
         """Until the last step, a signal, or patience runs out. Raises SegcliError where going on makes no sense."""
         learner, steps = self.learner, self._steps
-        with Interrupts() as interrupts:
+        with self._interrupts as interrupts:
             self._tick = time.monotonic()
             durations: deque[float] = deque(maxlen=RECENT)
             stream = iter(loader_of(self.recipe, self.material, learner.loaded.spec, self.ranks, learner.step))
@@ -89,7 +92,7 @@ class Run:
                         yield from self._end(stop or "patience")
                         return
                     begun = time.perf_counter()
-                    batch = next(stream)
+                    batch = self._next(stream)
                     outcome = self._update(batch.batches)
                     durations.append(time.perf_counter() - begun)
                     if outcome.problem:
@@ -102,7 +105,7 @@ class Run:
                         yield self._save()
                     elif self._is_checkpoint_due():
                         yield self._save()
-            yield from self._end("finished")
+            yield from self._end(self._agreed(interrupts.name) or "finished")
 
     @property
     def _steps(self) -> int:
@@ -127,6 +130,21 @@ class Run:
     def _is_out_of_patience(self) -> bool:
         patience = self.recipe.validate.patience
         return bool(patience) and self.progress.worse >= patience
+
+    def _next(self, stream: Iterator[Step]) -> Step:
+        """The next batch. If there is none, the steps until now are kept."""
+        try:
+            with self._interrupts.hearing_children():
+                return next(stream)
+        except Exception as error:
+            if self.learner.step:
+                self._save()
+            if not is_lost_worker(error):
+                raise
+            raise SegcliError(
+                f"step {self.learner.step + 1}: a process that loads images is no more, most likely as memory ran out "
+                f"({str(error).strip('. ')}); go on with --resume, and --workers 0, which needs the least"
+            ) from error
 
     def _update(self, parts: Any) -> Outcome:
         try:
@@ -184,7 +202,7 @@ class Run:
         show = self.folder.write_picture if self.ranks.is_first else None
         with learner.average.applied():
             rules = [learner.loaded.spec.rule]
-            (finding,) = yield from self._measure(learner.loaded, rules, learner.autocast, show)
+            (finding,) = yield from self._measure(learner.loaded, rules, learner.autocast, show=show)
             is_best = self._is_best(finding.metric.value)
             report = _report(learner.step, finding, self._task, time.perf_counter() - started, is_best)
             if is_best:
@@ -195,7 +213,7 @@ class Run:
         yield report
 
     def _measure(
-        self, loaded: LoadedModel, rules: list[MergeRule], autocast: torch.dtype | None, show: Any = None
+        self, loaded: LoadedModel, rules: list[MergeRule], autocast: torch.dtype | None, **options: Any
     ) -> Generator[MeasureReport, None, list[Finding]]:
         steps = validate(
             loaded,
@@ -206,7 +224,7 @@ class Run:
             step=self.learner.step,
             images=self.recipe.validate.images,
             autocast=autocast,
-            show=show,
+            **options,
         )
         try:
             return (yield from steps)
@@ -251,14 +269,14 @@ class Run:
     def checkpoint(self) -> Checkpoint:
         """Everything the rest of the run depends on."""
         state = self.learner.numbers() | {"progress": asdict(self.progress), "about": self.about}
-        state["threads"] = torch.get_num_threads()
+        state |= {"network": described(self.learner.loaded), "threads": torch.get_num_threads()}
         return Checkpoint(self.learner.tensors(), state)
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Go on where a checkpoint was taken."""
         self.learner.restore(checkpoint.tensors, checkpoint.state)
         self.progress = Progress(**checkpoint.state["progress"])
-        self.folder.rewind(self.learner.step)
+        self.folder.rewind(self.learner.step, swept=self.progress.final is not None)
 
     def _publish(self, name: str, loaded: LoadedModel, report: ValidationReport) -> None:
         value = report.metric.value
@@ -269,12 +287,16 @@ class Run:
 
     def _end(self, why: str) -> Iterator[Report]:
         """A last checkpoint, and the thresholds that serve the validation split best."""
-        if why not in ("finished", "patience"):
+        over = why in ("finished", "patience")
+        if over and self.progress.final is None:  # a run that is over may be resumed: there is nothing left to do
+            try:
+                self.progress.final = yield from self._finish()
+                yield self._save()
+            except Stopped as stopped:
+                over, why = False, stopped.name
+        if not over:
             yield self._save()
             self.ranks.gather(None)  # nobody leaves while the first rank writes
-        elif self.progress.final is None:  # a run that is over may be resumed: there is nothing left to do
-            self.progress.final = yield from self._finish()
-            yield self._save()
         yield EndReport(self.learner.step, self._steps, why, self.folder.path, self.progress.final)
 
     def _finish(self) -> Generator[Report, None, str]:
@@ -285,7 +307,7 @@ class Run:
         """
         loaded, step = self._best_model(), self.progress.best_step or 0
         rules = [loaded.spec.rule, *candidates(self._task, loaded.spec.rule)]
-        findings = yield from self._measure(loaded, rules, None)
+        findings = yield from self._measure(loaded, rules, None, stop=lambda: self._interrupts.name)
         best = best_of(findings)  # the rule in force is the first
         loaded = dataclasses.replace(loaded, spec=dataclasses.replace(loaded.spec, rule=best.rule))
         self._publish("best", loaded, _report(step, best, self._task, 0.0, True))

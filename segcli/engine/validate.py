@@ -15,6 +15,7 @@ from segcli.engine.predict import Settings, finite, segment, segment_tiles
 from segcli.engine.preprocess import Prepared, collate, prepare
 from segcli.engine.protocol import most_counted
 from segcli.engine.reports import MeasureReport
+from segcli.engine.stopping import Stopped
 from segcli.engine.truth import truth_segments
 from segcli.metrics import MetricReport, metric_for
 from segcli.metrics.overlap import shared_pixels
@@ -83,11 +84,13 @@ def validate(
     images: int = 0,
     autocast: torch.dtype | None = None,
     show: Callable[[str, np.ndarray], None] | None = None,
+    stop: Callable[[], str | None] = lambda: None,
 ) -> Generator[MeasureReport, None, list[Finding]]:
     """Measure the model with each rule, every rank its share of the images; the answer is the same on all ranks.
 
     Yields how far it has come. images: only the first so many; 0 all. show(name, picture) gets truth beside prediction,
-    by the first rule, for the first three images.
+    by the first rule, for the first three images. stop: gives the name of a signal once there is one; a rank that has
+    it leaves its images, and Stopped is raised on all.
     """
     labels = loaded.spec.labels
     most = most_counted(loaded.spec)
@@ -110,7 +113,12 @@ def validate(
         if show is not None and number < PICTURES:
             show(picture_name(step, sample), truth_beside(sample, shown[0], labels))
         yield MeasureReport(step, number + 1, count)
-    for index, (others, figures, counts) in enumerate(ranks.gather((metrics, tallies, hits.copy()))):
+        if stop():
+            break
+    gathered = ranks.gather((stop(), metrics, tallies, hits.copy()))
+    if name := next((name for name, *_ in gathered if name), None):
+        raise Stopped(name)
+    for index, (_, others, figures, counts) in enumerate(gathered):
         if index != ranks.rank:
             for metric, other in zip(metrics, others, strict=True):
                 metric.merge(other)

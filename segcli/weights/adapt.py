@@ -10,7 +10,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from segcli.config import ModelConfig, for_task, with_classes
+from segcli.config import ModelConfig, for_task, parse_config, with_classes
 from segcli.errors import UsageError
 from segcli.models.init import initialise
 from segcli.types import InferenceSpec
@@ -18,7 +18,9 @@ from segcli.weights.architectures import build_model
 from segcli.weights.checkpoint import LoadedModel, load_model
 from segcli.weights.download import Progress
 from segcli.weights.hf_config import preprocessor, raw_config
+from segcli.weights.hub import find
 from segcli.weights.pretrained import backbone_named, load_backbone, new_config
+from segcli.weights.spec import TABLE, from_table, to_table
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,44 @@ def from_backbone(
     spec = replace(spec, mean=backbone.mean, std=backbone.std)
     facts = {"started from": f"{name}, ImageNet-1k", "licence of the starting model": backbone.licence}
     return Beginning(_wrap(model, config, spec, raw_config(config, spec.labels), facts), ())
+
+
+def lasting(ref: str) -> str:
+    """A reference to a model that is here which means the same from any folder: of a local one, its absolute path."""
+    files = find(ref)
+    return str(files.folder.resolve()) if files is not None and files.source == "local" else ref
+
+
+def described(loaded: LoadedModel) -> dict[str, Any]:
+    """A model to train as plain JSON, without its weights."""
+    return {
+        "config": loaded.raw_config | {TABLE: to_table(loaded.spec, loaded.facts)},
+        "columns": getattr(loaded.config, "columns", None),  # config.json does not have their order
+        "preprocessor": loaded.preprocessor,
+    }
+
+
+def from_description(description: dict[str, Any], where: str) -> LoadedModel:
+    """The model that `described` tells of, its weights not loaded yet. where: names the file in errors.
+
+    Raises CheckpointError for what this segcli cannot build.
+    """
+    raw = dict(description["config"])
+    table = from_table(raw.pop(TABLE), where)
+    config = parse_config(raw, where)
+    if description["columns"] is not None:
+        config = replace(cast(Any, config), columns=tuple(description["columns"]))
+    return LoadedModel(
+        model=build_model(config),
+        config=config,
+        spec=table.spec,
+        name="",
+        device=torch.device("cpu"),
+        dtype=torch.float32,
+        facts=table.facts,
+        raw_config=raw,
+        preprocessor=description["preprocessor"],
+    )
 
 
 def with_queries(config: ModelConfig, queries: int) -> ModelConfig:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import errno
 import json
+import multiprocessing
 import random
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -16,11 +18,16 @@ import torch
 from typer.testing import CliRunner
 
 from segcli.cli import app
-from segcli.engine.session import resumed_recipe
-from segcli.errors import OutputError, UsageError
+from segcli.engine.distributed import Ranks
+from segcli.engine.recipe import resolve
+from segcli.engine.reports import EndReport, MeasureReport, Report, SavedReport, SweepReport, ValidationReport
+from segcli.engine.session import open_run, resumed_recipe
+from segcli.engine.stopping import Stopped
+from segcli.engine.validate import validate
+from segcli.errors import OutputError, SegcliError, UsageError
 from segcli.weights.pretrained import LITE0_PACKAGE
 from tests.engine.shapes import write_shapes
-from tests.engine.training import command, environment, losses, open_tiny, run_command, state, tiny_config
+from tests.engine.training import TINY, command, environment, losses, open_tiny, run_command, state, tiny_config
 
 pytest.importorskip(LITE0_PACKAGE)
 
@@ -202,6 +209,111 @@ def test_a_run_that_is_refused_leaves_no_folder(shapes: Path, tmp_path: Path) ->
     """Another task is no remedy for who asked for this one."""
     with pytest.raises(UsageError, match=r"the data for detect; add --arch detr"):
         open_tiny(shapes, tmp_path / "run", {"data": {"task": "detect"}})
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_goes_on_without_the_model_it_began_from(
+    shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor where it was called from matters: --model was a path from there."""
+    monkeypatch.chdir(tmp_path)
+    list(open_tiny(shapes, tmp_path / "first", {"schedule": {"steps": 1}, "validate": {"every": 1}}).train())
+    (tmp_path / "rest.toml").write_text("[augment]" + TINY.partition("[augment]")[2], encoding="utf-8")
+    given: dict[str, Any] = {"model": {"start": "first/last"}, "data": {"path": str(shapes)}}
+    given["run"] = {"checkpoint_every": 2}
+    recipe = resolve(None, tmp_path / "rest.toml", given)
+    list(open_run(recipe, tmp_path / "whole", Ranks(), print).train())
+    reports = open_run(recipe, tmp_path / "broken", Ranks(), print).train()
+    while not isinstance(next(reports), SavedReport):
+        pass
+    reports.close()  # type: ignore[attr-defined]  # a generator
+    assert resumed_recipe(tmp_path / "broken", None, None, given) == resumed_recipe(
+        tmp_path / "broken", None, None, {}
+    )  # the same by another name
+    (tmp_path / "first").rename(tmp_path / "gone")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    recipe = resumed_recipe(tmp_path / "broken", None, None, {})
+    list(open_run(recipe, tmp_path / "broken", Ranks(), print, resume=True).train())
+    mine, theirs = state(tmp_path / "broken"), state(tmp_path / "whole")
+    assert mine.keys() == theirs.keys()
+    assert all(torch.equal(mine[name], theirs[name]) for name in mine)
+    for file in ("model.safetensors", "config.json", "preprocessor_config.json", "README.md"):
+        both = [(tmp_path / run / "best" / file).read_bytes() for run in ("broken", "whole")]
+        assert both[0] == both[1], file
+
+
+def test_a_killed_worker_costs_no_step(shapes: Path, tmp_path: Path) -> None:
+    """Wherever the run is when it happens: torch would raise there. What was loaded before is still learnt from."""
+    changes: dict[str, Any] = {"run": {"workers": 1}, "schedule": {"steps": 99}, "validate": {"every": 99}}
+    run = open_tiny(shapes, tmp_path / "run", changes)
+    reports = run.train()
+    while run.learner.step < 2:
+        next(reports)
+    (worker,) = multiprocessing.active_children()
+    worker.kill()
+    worker.join()
+    with pytest.raises(SegcliError, match=r"a process that loads images .*pid.*--resume.*--workers 0") as raised:
+        list(reports)
+    step = losses(tmp_path / "run")[-1][0]
+    assert run.folder.load().state["step"] == step >= 2
+    assert str(raised.value).startswith(f"step {step + 1}: ")
+
+
+@pytest.mark.parametrize("moment", [SavedReport, MeasureReport])
+def test_a_signal_after_the_last_step_is_heard(shapes: Path, tmp_path: Path, moment: type[Report]) -> None:
+    """Also while thresholds are compared, which takes longest."""
+    changes: dict[str, Any] = {"schedule": {"steps": 2}, "validate": {"every": 2}}
+    whole = list(open_tiny(shapes, tmp_path / "whole", changes).train())
+    run = open_tiny(shapes, tmp_path / "run", changes)
+    reports: list[Report] = []
+    heard = False
+    for report in run.train():
+        validated = any(isinstance(earlier, ValidationReport) for earlier in reports)
+        reports.append(report)
+        if validated and type(report) is moment and not heard:
+            heard = True  # a second one would end the tests
+            signal.raise_signal(signal.SIGTERM)
+    end = reports[-1]
+    assert isinstance(end, EndReport)
+    assert (end.why, end.final) == ("SIGTERM", None)
+    measured = [isinstance(report, MeasureReport) for report in reports]
+    assert sum(measured) == 2 + (moment is MeasureReport)  # and not the whole split again
+    again = list(open_tiny(shapes, tmp_path / "run", changes, resume=True).train())
+    assert again[-1].final == whole[-1].final  # type: ignore[union-attr]
+    assert [type(report) for report in again[-3:]] == [SweepReport, SavedReport, EndReport]
+
+
+def test_a_signal_to_another_rank_ends_measuring_here(shapes: Path, tmp_path: Path) -> None:
+    run = open_tiny(shapes, tmp_path / "run")
+
+    class Two(Ranks):
+        def gather(self, value: Any) -> list[Any]:
+            return [value, ("SIGINT", *value[1:])]
+
+    loaded = run.learner.loaded
+    with pytest.raises(Stopped, match="SIGINT"):
+        list(validate(loaded, run.material.val, "panoptic", Two(0, 2), [loaded.spec.rule], images=1))
+
+
+def test_a_run_killed_after_its_sweep_has_it_once(shapes: Path, tmp_path: Path) -> None:
+    changes: dict[str, Any] = {"schedule": {"steps": 1}, "validate": {"every": 1}}
+    reports = open_tiny(shapes, tmp_path / "run", changes).train()
+    while not isinstance(next(reports), SweepReport):
+        pass
+    reports.close()  # type: ignore[attr-defined]  # before the checkpoint
+    for _ in range(2):  # and a run that is over keeps it
+        list(open_tiny(shapes, tmp_path / "run", changes, resume=True).train())
+        lines = (tmp_path / "run" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        assert [json.loads(line)["kind"] for line in lines] == ["train", "validation", "sweep"]
+
+
+def test_tensorboard_is_missed_before_there_is_a_folder(
+    shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    answer = CliRunner().invoke(app, ["train", str(shapes), "--tensorboard", "--out", str(tmp_path / "run")])
+    assert (answer.exit_code, "pip install tensorboard" in answer.stderr) == (2, True)
     assert not (tmp_path / "run").exists()
 
 

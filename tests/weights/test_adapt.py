@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,8 +12,9 @@ import torch
 import segcli
 from segcli.config import MODEL_TYPES
 from segcli.types import InferenceSpec, InputSize, Label, LabelSet
-from segcli.weights.adapt import from_backbone, from_checkpoint
+from segcli.weights.adapt import described, from_backbone, from_checkpoint, from_description
 from segcli.weights.checkpoint import load_model, save_model
+from segcli.weights.hf_config import raw_config
 from segcli.weights.pretrained import LITE0_PACKAGE
 
 START = str(Path(segcli.__file__).parent / "bundled" / "facade")  # ships with segcli
@@ -80,3 +82,30 @@ def test_what_was_adapted_loads_again(tmp_path: Path) -> None:
     assert again.spec.mean == load_model(START, "cpu", "fp32").spec.mean
     for name, tensor in loaded.model.state_dict().items():
         assert torch.equal(again.model.state_dict()[name], tensor)
+
+
+@pytest.mark.parametrize("arch", [None, *MODEL_TYPES])
+def test_a_model_is_built_again_as_it_is_described(arch: str | None) -> None:
+    if arch is None:
+        loaded = from_checkpoint(START, _spec("cat", "dog"), 17).loaded
+    else:
+        pytest.importorskip(LITE0_PACKAGE)
+        kind = MODEL_TYPES[arch]
+        spec = replace(_spec("cat", "dog"), tasks=kind.tasks)
+        loaded = from_backbone(kind, "lite0", spec, None, {}).loaded
+    again = from_description(json.loads(json.dumps(described(loaded))), "a file")
+    assert (again.config, again.spec, again.facts) == (loaded.config, loaded.spec, loaded.facts)
+    assert (again.raw_config, again.preprocessor) == (loaded.raw_config, loaded.preprocessor)
+    mine, theirs = (dict(model.named_parameters()) for model in (again.model, loaded.model))
+    assert [(n, p.shape, p.stride(), p.requires_grad) for n, p in mine.items()] == [
+        (n, p.shape, p.stride(), p.requires_grad) for n, p in theirs.items()
+    ]
+
+
+def test_the_classes_of_a_model_that_numbers_its_outputs_keep_their_order() -> None:
+    pytest.importorskip(LITE0_PACKAGE)
+    spec = replace(_spec("cat", "dog"), tasks=("detect",))
+    loaded = from_backbone(MODEL_TYPES["detr"], "lite0", spec, None, {}).loaded
+    loaded.config = replace(loaded.config, num_outputs=5, columns=(4, 1))  # type: ignore[call-arg]
+    loaded.raw_config |= raw_config(loaded.config, spec.labels)
+    assert from_description(described(loaded), "a file").config == loaded.config
