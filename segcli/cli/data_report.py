@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from segcli import console
 from segcli.console import Column, Console
-from segcli.types import OBJECT_TASKS, Task
+from segcli.types import OBJECT_TASKS, Label, Task
 
 if TYPE_CHECKING:
     from segcli.data.check import CheckReport, Finding
     from segcli.data.convert import Written
     from segcli.data.records import DatasetInfo
+    from segcli.data.scan import SplitReport
     from segcli.data.stats import SplitStats
 
 NAMED = 12  # classes that are listed by name in one line
@@ -141,20 +142,61 @@ def show_stats(splits: Sequence[SplitStats]) -> None:
         row("small, medium, large", [", ".join(f"{n:,}" for n in by_size(s.areas)) for s in splits])
     console.table([Column("least … median … most"), *(Column(s.name, numeric=True) for s in splits)], rows)
     console.result()
-    columns = [Column("class"), Column("kind")]
-    for s in splits:
-        columns += [Column(f"{s.name} {what}", numeric=True) for what in ("images", "objects", "pixels")]
-    table, absent = [], []
-    for position, of_class in enumerate(splits[0].classes):
-        if not any(s.classes[position].images for s in splits):
-            absent.append(of_class.label.name)
-            continue
-        cells = [of_class.label.name, "thing" if of_class.label.isthing else "stuff"]
-        for s in splits:
-            c = s.classes[position]
-            cells += [f"{c.images:,}", f"{c.objects:,}" if c.objects else "-", f"{c.share:.2%}"]
-        table.append(cells)
+    columns, table, absent = _classes({s.name: s.classes for s in splits})
     console.table(columns, table)
     if absent:
         rest = f" and {len(absent) - NAMED} more" if len(absent) > NAMED else ""
         console.result(f"in no image: {', '.join(absent[:NAMED])}{rest} (--json lists all)")
+
+
+class _Counted(Protocol):
+    """A class in a split, counted in whatever way. objects: of things; 0 of everything else."""
+
+    @property
+    def label(self) -> Label: ...
+
+    @property
+    def images(self) -> int: ...
+
+    @property
+    def objects(self) -> int: ...
+
+    @property
+    def share(self) -> float: ...
+
+
+def _classes(splits: Mapping[str, Sequence[_Counted]]) -> tuple[list[Column], list[list[str]], list[str]]:
+    """(columns, a row for each class that is in some image, names of the others). splits: the same classes in each."""
+    mixed = len({c.label.isthing for classes in splits.values() for c in classes}) > 1
+    columns = [Column("class"), Column("id", numeric=True), *([Column("kind")] if mixed else [])]
+    for split in splits:
+        columns += [Column(f"{split} {what}", numeric=True) for what in ("images", "objects", "pixels")]
+    rows, absent = [], []
+    for of_class in zip(*splits.values(), strict=True):
+        label = of_class[0].label
+        if not any(c.images for c in of_class):
+            absent.append(label.name)
+            continue
+        row = [label.name, str(label.id), *(["thing" if label.isthing else "stuff"] if mixed else [])]
+        for c in of_class:
+            row += [f"{c.images:,}", f"{c.objects:,}" if c.objects else "-", f"{c.share:.2%}"]
+        rows.append(row)
+    return columns, rows, absent
+
+
+def show_training(say: Console, info: DatasetInfo, train: SplitReport) -> None:
+    """What there is to learn from, about the work: a line of totals, and the first classes of the table of `stats`."""
+    if say.quiet:
+        return
+    counted = "objects" if info.task in OBJECT_TASKS else "segments"
+    crowds = f"; {train.crowds:,} crowd regions are not learnt from" if train.crowds else ""
+    say.note(
+        f"to learn from: {train.images:,} images, {train.objects:,} {counted}, {train.empty:,} images without any, "
+        f"{train.void_share:.1%} void{crowds}"
+    )
+    once = [info.task == "semantic" or not count.label.isthing for count in train.classes]
+    counts = [replace(count, objects=0) if one else count for count, one in zip(train.classes, once, strict=True)]
+    columns, rows, _ = _classes({train.name: counts})
+    console.table(columns, rows[:NAMED], stderr=True)
+    if len(rows) > NAMED:
+        say.note(f"and {len(rows) - NAMED} more (segcli data stats {info.root})")

@@ -299,6 +299,7 @@ def _train(recipe: Recipe, out: Path, resume: bool, threads: int | None, say: Co
 
     import torch
 
+    from segcli.cli.data_report import show_training
     from segcli.cli.train_screen import TrainScreen
     from segcli.engine.distributed import is_lost_peer, join, leave
     from segcli.engine.memory import keep_freed_memory
@@ -311,6 +312,7 @@ def _train(recipe: Recipe, out: Path, resume: bool, threads: int | None, say: Co
         say = Console(quiet=True)
     try:
         run = _open(recipe, out, ranks, resume, say)
+        show_training(say, run.material.info, run.material.scan.train)
         with (
             TrainScreen(say, out, recipe.run.tensorboard and ranks.is_first) as screen,
             closing(run.train()) as reports,

@@ -40,20 +40,20 @@ def read_image(
     source: str | Path | bytes | BinaryIO,
     *,
     name: str | None = None,
-    max_pixels: int = MAX_PIXELS,
+    max_pixels: int | None = None,
 ) -> np.ndarray:
     """Decode one picture to uint8 RGB [H, W, 3], upright and writable.
 
     Args:
         source: a path, the encoded bytes, or a binary stream (read to its end; need not be seekable).
         name: what to call the picture in errors; the path if it is one.
-        max_pixels: refuse pictures whose header says more.
+        max_pixels: refuse pictures whose header says more; MAX_PIXELS if None, which the caller has no way to lift.
 
     Raises:
         InputError: missing, unreadable, empty, not a picture, truncated, damaged, or too large.
     """
     name = name or (str(source) if isinstance(source, str | Path) else "the image")
-    data = _read_bytes(source, name)
+    data = read_bytes(source, name)
     image = _open(data, name, max_pixels)
     try:
         return _to_rgb(image, data)
@@ -86,7 +86,8 @@ def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return _pixels(resized)
 
 
-def _read_bytes(source: str | Path | bytes | BinaryIO, name: str) -> bytes:
+def read_bytes(source: str | Path | bytes | BinaryIO, name: str) -> bytes:
+    """A picture as it is encoded. Raises InputError: missing, unreadable or empty."""
     try:
         if isinstance(source, str | Path):
             data = Path(source).read_bytes()
@@ -105,21 +106,32 @@ def _read_bytes(source: str | Path | bytes | BinaryIO, name: str) -> bytes:
     return data
 
 
-def _open(data: bytes, name: str, max_pixels: int) -> ImageFile:
-    """Parse the header only, and judge the size it states."""
+def _open(data: bytes, name: str, max_pixels: int | None) -> ImageFile:
     from PIL import UnidentifiedImageError
 
     try:
-        image = _parse_header(io.BytesIO(data))
+        return open_header(data, name, max_pixels)
+    except InputError:
+        raise
     except UnidentifiedImageError:
         raise InputError(f"{name}: not a picture in a known format; convert it to JPEG, PNG or TIFF") from None
     except Exception as error:
         raise InputError(f"{name}: damaged header ({error}); copy or export it again") from error
+
+
+def open_header(data: bytes, name: str, max_pixels: int | None = None) -> ImageFile:
+    """Parse the header only, and judge the size it states by our limit instead of Pillow's.
+
+    Raises InputError if the picture is too large, and what Pillow raises on malformed data.
+    """
+    image = _parse_header(io.BytesIO(data))
     width, height = image.size
-    if width * height > max_pixels:
+    limit = MAX_PIXELS if max_pixels is None else max_pixels
+    if width * height > limit:
+        lifts = f"with enough memory, --max-pixels {width * height} lifts it"
         raise InputError(
-            f"{name}: {width}×{height} = {width * height / 1e6:.0f} megapixels, above the limit of "
-            f"{max_pixels / 1e6:g}; with enough memory, --max-pixels {width * height} lifts it"
+            f"{name}: {width}×{height} = {width * height / 1e6:.0f} megapixels, above the limit of {limit / 1e6:g}; "
+            + ("cut it into tiles" if max_pixels is None else lifts)
         )
     return image
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from segcli.codecs.image import open_header
 from segcli.errors import InputError
 
 _EXACT = 1 << 24  # up to here 32-bit floating point numbers hold every whole number
@@ -24,10 +25,8 @@ def read_label_map(file: Path, *, colours: bool = False) -> np.ndarray:
         InputError: missing, empty, damaged, truncated, not a picture, of fractions, or lossy (JPEG smears labels into
             each other).
     """
-    from PIL import Image
-
     try:
-        with Image.open(file) as image:
+        with open_header(file.read_bytes(), str(file)) as image:
             if image.format == "JPEG":
                 raise InputError(f"{file}: a label map in JPEG, whose compression changes labels; export it as PNG")
             image.load()

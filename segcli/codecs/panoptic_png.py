@@ -7,6 +7,7 @@ from typing import BinaryIO
 
 import numpy as np
 
+from segcli.codecs.image import open_header
 from segcli.codecs.png import encode_png
 from segcli.errors import InputError
 
@@ -41,11 +42,9 @@ def read_panoptic_png(source: Path | BinaryIO) -> np.ndarray:
     Raises:
         InputError: unreadable, or not an 8-bit RGB(A) picture (palette and grey files hold no panoptic ids).
     """
-    from PIL import Image
-
-    name = getattr(source, "name", source)
+    name = str(source if isinstance(source, Path) else getattr(source, "name", source))
     try:
-        with Image.open(source) as image:
+        with open_header(source.read_bytes() if isinstance(source, Path) else source.read(), name) as image:
             image.load()
             if image.mode not in ("RGB", "RGBA"):
                 raise InputError(f"{name}: a panoptic id map is an RGB PNG, this one has mode {image.mode}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -140,8 +140,11 @@ def open_split(info: DatasetInfo, split: str) -> Dataset:
 
 def for_task(truth: Truth, task: Task, labels: LabelSet, *, as_listed: bool = False) -> Truth:
     """Dataset ids -> class indices, and the objects as the task has them: stuff of one class is one object (and in
-    semantic segmentation everything is) unless `as_listed`; classes the task does not have are left out.
+    semantic segmentation everything is) unless `as_listed`; classes the task does not have are left out. In semantic
+    segmentation there are no crowds: a pixel has its class, whether or not its objects were told apart.
     """
+    if task == "semantic" and isinstance(truth, MapTruth):
+        truth = replace(truth, crowd=np.zeros_like(truth.crowd))
     index_of = {label.id: index for index, label in enumerate(labels)}
     classes = [index_of.get(label_id) for label_id in truth.labels.tolist()]
     stuff = {index for index, label in enumerate(labels) if not label.isthing}

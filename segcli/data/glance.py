@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from segcli.codecs.image import count_pages, read_image
+from segcli.codecs.image import count_pages, open_header, read_bytes, read_image
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -41,8 +41,10 @@ def glance(file: Path) -> Glance:
     """
     from PIL import Image, ImageOps
 
+    name = str(file)
+    data = read_bytes(file, name)
     try:
-        with Image.open(file) as image:
+        with open_header(data, name) as image:
             width, height = image.size
             if image.format != "JPEG":
                 raise ValueError("decoded below")
@@ -52,10 +54,10 @@ def glance(file: Path) -> Glance:
             size = (width, height) if orientation >= 5 else (height, width)
             return Glance(size, orientation, _thumb(ImageOps.exif_transpose(image)))
     except Exception:  # not a JPEG, or a broken one: the reader of images has the right words
-        pixels = read_image(file)
-    with Image.open(file) as image:
+        pixels = read_image(data, name=name)
+    with open_header(data, name) as image:
         orientation = _orientation(image)
-    return Glance((pixels.shape[0], pixels.shape[1]), orientation, _thumb(Image.fromarray(pixels)), count_pages(file))
+    return Glance((pixels.shape[0], pixels.shape[1]), orientation, _thumb(Image.fromarray(pixels)), count_pages(data))
 
 
 def _orientation(image: Image.Image) -> int:

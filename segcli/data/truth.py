@@ -143,24 +143,36 @@ class ShapeTruth:
     stated: CocoObjects | None = None
 
     def areas(self, window: Window) -> np.ndarray:
-        index, masks = self.crop(window)
+        """Counted on one mask after the other: all of them would be gigabytes in a large photo of many objects."""
+        mask = np.zeros(window.size, dtype=bool)
         areas = np.zeros(len(self.labels), dtype=np.int64)
-        areas[index] = np.count_nonzero(masks, axis=(1, 2))
+        for i in range(len(areas)):
+            drawn = self._draw(i, window, mask)
+            areas[i] = np.count_nonzero(drawn)
+            drawn[:] = False
         return areas
 
     def crop(self, window: Window) -> tuple[np.ndarray, np.ndarray]:
-        rows, columns = window.sources(self.size)
         masks = np.zeros((len(self.shapes), *window.size), dtype=bool)
-        for mask, shape in zip(masks, self.shapes, strict=True):
-            if isinstance(shape, RLE):
-                _paste(shape, rows, columns, mask)
-            else:
-                fill([window.moved(polygon, self.size) for polygon in shape], window.size, out=mask)
+        for i, mask in enumerate(masks):
+            self._draw(i, window, mask)
         index = np.flatnonzero(masks.any(axis=(1, 2)))
         return index, masks if len(index) == len(masks) else masks[index]
 
     def void(self, window: Window) -> np.ndarray | None:
         return None
+
+    def _draw(self, i: int, window: Window, mask: np.ndarray) -> np.ndarray:
+        """Add the part of object i that the window shows to a mask; -> the part of the mask that holds it."""
+        shape = self.shapes[i]
+        if isinstance(shape, RLE):
+            return _paste(shape, *window.sources(self.size), mask)
+        polygons = [window.moved(polygon, self.size) for polygon in shape]
+        fill(polygons, window.size, out=mask)
+        points = np.concatenate(polygons)
+        left, top = np.floor(points.min(axis=0)).clip(0, mask.shape[::-1]).astype(int)
+        right, bottom = np.ceil(points.max(axis=0)).clip(0, mask.shape[::-1]).astype(int)
+        return mask[top:bottom, left:right]
 
     def relabelled(self, labels: np.ndarray, segment: np.ndarray) -> ShapeTruth:
         kept = np.flatnonzero(segment >= 0)
@@ -170,14 +182,16 @@ class ShapeTruth:
         return replace(self, shapes=[self.shapes[int(i)] for i in kept], labels=labels, crowd=self.crowd[kept])
 
 
-def _paste(rle: RLE, rows: np.ndarray, columns: np.ndarray, mask: np.ndarray) -> None:
-    """Sample a run-length mask at rows × columns of its frame, reading only its box."""
+def _paste(rle: RLE, rows: np.ndarray, columns: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Sample a run-length mask at rows × columns of its frame, reading only its box; -> where it is in the mask."""
     x, y, crop = rle.decode_crop()
     down = np.flatnonzero((rows >= y) & (rows < y + crop.shape[0]))
     across = np.flatnonzero((columns >= x) & (columns < x + crop.shape[1]))
-    if len(down) and len(across):  # both are contiguous: the sources ascend, or descend when mirrored
-        part = crop[rows[down][:, None] - y, columns[across] - x]
-        mask[down[0] : down[-1] + 1, across[0] : across[-1] + 1] = part
+    if not (len(down) and len(across)):
+        return mask[:0]
+    place = mask[down[0] : down[-1] + 1, across[0] : across[-1] + 1]  # the sources ascend, or descend when mirrored
+    place[:] = crop[rows[down][:, None] - y, columns[across] - x]
+    return place
 
 
 def _gathered(crowd: np.ndarray, segment: np.ndarray, count: int) -> np.ndarray:

@@ -71,13 +71,8 @@ def gather(recipe: Recipe, ranks: Ranks, say: Say, progress: Callable[[int, int]
     report = scan(info, progress=progress) if ranks.is_first else None
     report = ranks.broadcast(report)
     assert report is not None
-    for problem in report.problems[:5]:
-        say(f"left out: {problem.message}")
-    if len(report.problems) > 5:
-        say(f"left out: {len(report.problems) - 5} more files that cannot be read")
-    if report.paged:
-        files = "1 file has" if len(report.paged) == 1 else f"{len(report.paged)} files have"
-        say(f"{files} more than one page, such as {report.paged[0]}; the first is taken")
+    _say_flaws(info, report, say)
+    given = info.splits["val"]
     info = info.without(problem.file for problem in report.problems)
     if info.held_out and not (info.splits["train"] and info.splits["val"]):  # one part has nothing that can be read
         usable = [record for split in ("train", "val") for record in info.splits[split]]
@@ -85,9 +80,28 @@ def gather(recipe: Recipe, ranks: Ranks, say: Say, progress: Callable[[int, int]
         info = dataclasses.replace(info, splits=splits)
         for note in again:
             say(note)
-    if "val" not in info.splits or not info.splits["val"]:
-        raise UsageError(f"{info.root}: no image to validate on; there must be at least two images")
+    if not info.splits["val"]:
+        first = next(problem for problem in report.problems if problem.file == given[0].image)
+        raise UsageError(
+            f"{info.root}: none of the {len(given)} images to validate on can be used; the first: {first.message}"
+        )
     return Material(info, report, open_split(info, "train"), open_split(info, "val"))
+
+
+def _say_flaws(info: DatasetInfo, report: ScanReport, say: Say) -> None:
+    for problem in report.problems[:5]:
+        say(f"left out: {problem.message}")
+    if len(report.problems) > 5:
+        say(f"left out: {len(report.problems) - 5} more files that cannot be read")
+    if report.paged:
+        files = "1 file has" if len(report.paged) == 1 else f"{len(report.paged)} files have"
+        say(f"{files} more than one page, such as {report.paged[0]}; the first is taken")
+    if report.turned:
+        photos = "1 photo is" if len(report.turned) == 1 else f"{len(report.turned)} photos are"
+        say(
+            f"warning: {photos} shown turned by the EXIF tag, with masks that are not, such as {report.turned[0]}; "
+            f"segcli data check {info.root} --fix OUT writes a copy with the masks turned"
+        )
 
 
 def fill_in(recipe: Recipe, material: Material, device: torch.device) -> Recipe:
@@ -262,8 +276,8 @@ def fingerprint(recipe: Recipe, material: Material, raw_config: dict[str, Any]) 
     """What a run is about: a resumed one must agree with it, entry by entry. Where the data lie is no part of it."""
     splits = {name: sorted(r.image_id for r in records) for name, records in material.info.splits.items()}
     annotations = {
-        f"{split.name} annotations": f"{split.objects} objects, "
-        + _digest(repr([(c.label.id, c.images, c.objects, round(c.share, 6)) for c in split.classes]))
+        f"{split.name} annotations": f"{split.objects + split.crowds} objects, "
+        + _digest(repr([(c.label.id, c.images, c.objects + c.crowds, round(c.share, 6)) for c in split.classes]))
         for split in material.scan.splits
     }
     keys = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,12 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from segcli.cli import app
+from segcli.cli.data_report import show_training
+from segcli.console import Console
 from segcli.data.cache import VARIABLE
 from segcli.data.detect import detect
-from segcli.types import Label, LabelSet
+from segcli.data.scan import scan
+from segcli.types import Label, LabelSet, Task
 from tests.data import layouts
 from tests.data.layouts import LABELS, THINGS, scenes, things_only
 
@@ -186,3 +190,27 @@ def test_charts_that_cannot_be_written(data: Data, tmp_path: Path) -> None:
 def test_unknown_format_is_refused_by_the_command_line(data: Data, tmp_path: Path) -> None:
     assert data("convert", tmp_path, "out", "--to", "pascal").exit_code == 2
     assert np.all([name in data("convert", "--help").stdout for name in ("coco", "yolo", "voc")])
+
+
+@pytest.mark.parametrize("task", ["panoptic", "semantic"])
+def test_the_table_before_training(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, task: Task
+) -> None:
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "cache"))
+    info = detect(layouts.coco_panoptic(tmp_path / "data", scenes(train=2), LABELS), task=task)
+    train = scan(info).train
+    show_training(Console(), info, train)
+    out, err = capsys.readouterr()
+    lines = err.splitlines()
+    assert out == ""
+    assert lines[0].startswith(f"to learn from: 2 images, {train.objects} ")
+    assert "crowd" not in lines[0]
+    sky = next(line for line in lines if line.startswith("sky")).split()
+    assert sky[:5] == ["sky", "90", "stuff", "2", "-"]
+    assert float(sky[5].strip("%")) == pytest.approx(20)
+    show_training(Console(), info, replace(train, classes=train.classes * 7, crowds=7))
+    err = capsys.readouterr().err
+    assert "; 7 crowd regions are not learnt from" in err
+    assert f"more (segcli data stats {info.root})" in err
+    show_training(Console(quiet=True), info, train)
+    assert capsys.readouterr() == ("", "")

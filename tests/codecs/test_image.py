@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segcli.codecs.image import read_image, resize
+from segcli.codecs.image import MAX_PIXELS, read_image, resize
 from segcli.errors import InputError
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # what Pillow says of malformed tags
@@ -193,6 +193,8 @@ def test_huge_headers_are_refused_before_the_pixels() -> None:
     header = b"IHDR" + struct.pack(">IIBBBBB", 30000, 30000, 8, 2, 0, 0, 0)
     bomb = small[:12] + header + struct.pack(">I", zlib.crc32(header)) + small[33:]
     with pytest.raises(InputError, match=r"30000×30000 = 900 megapixels, above .* 250; .*--max-pixels 900000000"):
+        read_image(bomb, max_pixels=MAX_PIXELS)
+    with pytest.raises(InputError, match=r"above .* 250; cut it into tiles$"):
         read_image(bomb)
     with pytest.raises(InputError, match="damaged"):
         read_image(bomb[:60], max_pixels=1 << 40)

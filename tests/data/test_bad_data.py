@@ -164,11 +164,14 @@ CASES = [
     Bad("text for an image", coco(write(COCO, b"<html>404</html>")), [COCO, "not a picture"], usage=False),
     Bad("class names twice", coco(edit(TRAIN, lambda r: set_value(r, "categories", 0, "name", "box")), edit("annotations/instances_val2017.json", lambda r: set_value(r, "categories", 0, "name", "box"))), ["instances_", "classes 1 and 7", "'box'", "rename one"]),
     Bad("class without a name", coco(edit(TRAIN, lambda r: set_value(r, "categories", 1, "name", "")), edit("annotations/instances_val2017.json", lambda r: set_value(r, "categories", 1, "name", ""))), ["instances_", "class 7", "empty name", "dataset.toml"]),
+    Bad("crowds only", coco(edit(TRAIN, lambda r: [a.update(iscrowd=1) for a in r["annotations"]])), ["objects of the training images are marked as crowds (iscrowd = 1", "CVAT", "set iscrowd to 0"]),
+    Bad("no annotation", coco(edit(TRAIN, lambda r: r.update(annotations=[]))), ["no object in any of the 4 training images", "annotations are empty"]),
     # COCO panoptic
     Bad("id not in the JSON", panoptic(edit(PAN, lambda r: r["annotations"][1]["segments_info"].pop())), ["shot1.png", "segment id", "does not list"]),
     Bad("no isthing", panoptic(edit(PAN, lambda r: [c.pop("isthing") for c in r["categories"]])), ["'disc'", "thing", "dataset.toml"]),
     Bad("id map missing", panoptic(remove("panoptic_train/shot1.png")), ["panoptic_train/shot1.png", "no such file"], usage=False),
     Bad("id map of another size", panoptic(label("panoptic_train/shot1.png", np.zeros((8, 9, 3), np.uint8))), ["shot1.png", "9×8 pixels", "56×40"], usage=False),
+    Bad("all things are crowds", panoptic(edit(PAN, lambda r: [s.update(iscrowd=s["category_id"] != 90) for row in r["annotations"] for s in row["segments_info"]])), ["objects of the training images are marked as crowds"]),
     Bad("grey id map", panoptic(label("panoptic_train/shot1.png", np.zeros((40, 56), np.uint8))), ["shot1.png", "RGB PNG"], usage=False),
     Bad("panoptic category", panoptic(edit(PAN, lambda r: set_value(r, "annotations", 0, "segments_info", 0, "category_id", 3))), ["label 3", "allowed: 1, 7, 90"]),
     # label maps
@@ -190,6 +193,7 @@ CASES = [
     Bad("CVAT label map", lambda root: (layouts.cvat_masks(root, things_only(scenes()), THINGS) / "labelmap.txt").write_text("disc 1 2 3\n"), ["labelmap.txt:1", "'disc 1 2 3'", "name:r,g,b::"]),
     Bad("CVAT colour twice", lambda root: (layouts.cvat_masks(root, things_only(scenes()), THINGS) / "labelmap.txt").write_text("disc:1,2,3::\nbox:1,2,3::\n"), ["labelmap.txt", "a color of its own"]),
     # YOLO
+    Bad("YOLO without labels", lambda root: shutil.rmtree(layouts.yolo(root, things_only(scenes()), THINGS) / "labels/train"), ["no object in any of the 4 training images", "looked for", "labels/train/shot0.txt"]),
     Bad("YOLO class", yolo("2 0.1 0.1 0.2 0.1 0.2 0.2\n"), ["shot1.txt:1", "label 2", "allowed: 0–1"]),
     Bad("YOLO box", yolo("0 0.5 0.5 0.2 0.2\n"), ["shot1.txt:1", "a box"]),
     Bad("YOLO pixels", yolo("0 10 10 20 10 20 20\n"), ["shot1.txt:1", "outside of 0–1"]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -20,8 +21,9 @@ from segcli.data.facts import facts_of
 from segcli.data.glance import glance
 from segcli.data.scan import ScanReport, SplitReport, scan
 from segcli.data.stats import stats
+from segcli.errors import InputError
 from tests.data import layouts
-from tests.data.layouts import LABELS, scenes
+from tests.data.layouts import LABELS, THINGS, scenes, things_only
 
 
 def test_counts_are_those_of_the_scenes(tmp_path: Path) -> None:
@@ -132,6 +134,55 @@ def test_files_of_several_pages_are_counted(tmp_path: Path) -> None:
     assert [split.paged for split in stats(info)] == [2, 0]
     messages = [finding.message for finding in check(info).of_kind("pages")]
     assert [message.partition(": ")[2] for message in messages] == [f"{n} pages, the first is taken" for n in (2, 3)]
+
+
+def test_crowds_are_no_objects_to_learn_from(tmp_path: Path) -> None:
+    root = layouts.coco_panoptic(tmp_path, scenes(), LABELS)
+    file = root / "panoptic_train.json"
+    raw = json.loads(file.read_text())
+    segments = [segment for row in raw["annotations"] for segment in row["segments_info"]]
+    boxes = [segment for segment in segments if segment["category_id"] == 7]
+    for segment in boxes:
+        segment["iscrowd"] = 1
+    layouts.save_json(file, raw)
+    for _ in range(2):  # the second time from the cache
+        report = scan(detect(root))
+        box = report.train.classes[1]
+        assert (box.objects, box.crowds, report.train.crowds) == (0, len(boxes), len(boxes))
+        assert box.images > 0
+        assert report.train.objects == len(segments) - len(boxes)
+        assert len(report.train.sides) == sum(segment["category_id"] == 1 for segment in segments)
+        assert [label.name for label in report.unseen()] == ["box"]
+    report = scan(detect(root, task="semantic"))  # a class is one, told apart or not
+    assert (report.train.crowds, report.unseen()) == (0, [])
+
+
+def test_masks_that_are_not_turned_with_their_photo_are_counted(tmp_path: Path) -> None:
+    root = layouts.coco_instance(tmp_path, things_only(scenes()), THINGS, form="polygon")
+    exif = Image.Exif()
+    for name, orientation in (("shot2", 3), ("shot1", 1)):
+        exif[0x0112] = orientation
+        file = root / "train2017" / f"{name}.png"
+        with Image.open(file) as image:
+            image.save(file, exif=exif)
+    for _ in range(2):  # the second time from the cache
+        report = scan(detect(root))
+        assert (report.problems, [Path(file).name for file in report.turned]) == ([], ["shot2.png"])
+
+
+@pytest.mark.parametrize("make", [layouts.semantic, lambda *a: layouts.coco_panoptic(*a, LABELS)])
+def test_our_limit_of_pixels_counts_and_not_pillows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[..., Path]
+) -> None:
+    root = make(tmp_path, scenes())
+    with Image.open(next(root.rglob("shot0.png"))) as image:
+        image.convert("RGB").save(tmp_path / "a.jpg")
+    monkeypatch.setattr("PIL.Image.MAX_IMAGE_PIXELS", 100)
+    assert scan(detect(root)).problems == []
+    assert glance(tmp_path / "a.jpg").size == (40, 56)
+    monkeypatch.setattr("segcli.codecs.image.MAX_PIXELS", 1000)
+    with pytest.raises(InputError, match="cut it into tiles"):
+        glance(tmp_path / "a.jpg")
 
 
 @pytest.mark.parametrize(

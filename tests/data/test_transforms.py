@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -108,6 +109,26 @@ def test_the_three_forms_cut_the_same_masks(window: Window, form: str) -> None:
         a, b = ours.get(label, nothing), theirs.get(label, nothing)
         assert not (a & ~grown(b)).any() or not b.any()
         assert not (b & ~grown(a)).any() or not a.any()
+
+
+@settings(max_examples=40)
+@given(windows(), st.sampled_from(["map", "rle", "polygon"]))
+def test_areas_are_those_of_the_masks(window: Window, form: str) -> None:
+    truth = painted(40, 40, [*BOXES, (-9, -9, -2, -2)], form).truth  # the last lies outside
+    index, masks = truth.crop(window)
+    expected = np.zeros(4, dtype=np.int64)
+    expected[index] = masks.sum(axis=(1, 2))
+    assert truth.areas(window).tolist() == expected.tolist()
+
+
+def test_counting_a_large_photo_makes_one_mask_at_a_time() -> None:
+    corners = np.array([(0, 0), (9, 0), (9, 9), (0, 9)], dtype=float)
+    truth = ShapeTruth((1000, 1000), [[corners + i] for i in range(50)], np.zeros(50), np.zeros(50, dtype=bool))
+    tracemalloc.start()
+    assert truth.areas(Window.whole((1000, 1000))).tolist() == [81] * 50
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 3e6  # all masks are 50 MB
 
 
 @settings(max_examples=40)
@@ -241,6 +262,9 @@ def test_stuff_in_parts_is_one_object_and_things_are_not() -> None:
     semantic = for_task(truth, "semantic", labels)
     assert (semantic.labels.tolist(), semantic.areas(Window.whole((2, 4))).tolist()) == ([0, 1], [4, 3])
     assert not semantic.crowd.any()
+    crowds = MapTruth(ids, truth.labels, np.ones(4, dtype=bool))  # a class is learnt there too
+    assert not for_task(crowds, "semantic", labels).crowd.any()
+    assert for_task(crowds, "panoptic", labels).crowd.all()
     things = for_task(truth, "instance", LabelSet(labels.labels[:1]))
     assert (things.labels.tolist(), things.areas(Window.whole((2, 4))).tolist()) == ([0, 0], [2, 2])
     void = things.void(Window.whole((2, 4)))

@@ -33,10 +33,12 @@ from segcli.engine.reports import (
 )
 from segcli.engine.session import open_run
 from segcli.engine.setup import transform_of
-from segcli.errors import SegcliError
+from segcli.errors import SegcliError, UsageError
 from segcli.metrics import metric_for
 from segcli.weights.checkpoint import load_model
 from segcli.weights.pretrained import LITE0_PACKAGE
+from tests.data import layouts
+from tests.data.layouts import scenes
 from tests.engine.shapes import CATEGORIES, write_shapes
 from tests.engine.training import losses, open_tiny, run_command, state, tiny_config
 
@@ -327,6 +329,14 @@ def test_the_held_out_part_has_images_that_can_be_read(tmp_path: Path) -> None:
     run = open_tiny(data, tmp_path / "run", say=said.append)
     assert (len(run.material.train), len(run.material.val)) == (4, 1)
     assert sum("held out" in line for line in said) == 2
+
+
+def test_a_validation_split_that_cannot_be_read_says_why(tmp_path: Path) -> None:
+    root = layouts.semantic(tmp_path / "data", scenes())
+    for file in (root / "val/labels").iterdir():
+        file.unlink()
+    with pytest.raises(UsageError, match=r"none of the 2 images to validate on can be used; the first: .*shot100.png"):
+        open_tiny(root, tmp_path / "run")
 
 
 def test_a_model_of_many_queries_may_show_as_many_instances(shapes: Path, tmp_path: Path) -> None:
