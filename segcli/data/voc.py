@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from segcli.codecs.label_png import read_label_map
+from segcli.codecs.label_png import Colours, read_label_map
 from segcli.data.class_tables import VOC_NAMES, VOID_NAMES, labelmap_classes, labelmap_file, name_list
 from segcli.data.folders import named
 from segcli.data.label_values import check_size, colours_to_ids, numbered, numbered_colours, values_of
@@ -76,7 +76,7 @@ def load(root: Path, settings: Settings) -> Found:
     label_set = settings.label_set([label for label in labels if label.id not in ignore], home)
     ids = tuple(label_set.ids)
     stuff = tuple(label.id for label in label_set if not label.isthing)
-    reader: Reader = SemanticReader(ids, ignore, colours or tuple(label_set), by_colour=bool(colours))
+    reader: Reader = SemanticReader(ids, ignore, colours or tuple(label_set), _colours_of(settings, colours))
     if objects:
         reader = VocReader(objects, ids, ignore, stuff, colours)
     return Found(
@@ -90,6 +90,13 @@ def load(root: Path, settings: Settings) -> Found:
         notes,
         left_out(orphans),
     )
+
+
+def _colours_of(settings: Settings, mapped: tuple[Label, ...]) -> Colours:
+    """Which label maps are read by their colours."""
+    if mapped:
+        return "all"
+    return "stored" if any(label.color for label in settings.classes) else "none"
 
 
 @dataclass(frozen=True)
@@ -160,7 +167,7 @@ class VocReader:
         Pixels of no object that have a class of things are void, as are the outlines (255).
         """
         class_file, object_file = self.files(record)
-        class_map = read_label_map(class_file, colours=bool(self.colours))
+        class_map = read_label_map(class_file, colours="all" if self.colours else "none")
         object_map = read_label_map(object_file)
         for label_map, file in ((class_map, class_file), (object_map, object_file)):
             if label_map.ndim == 3 and not self.colours:

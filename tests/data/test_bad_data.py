@@ -137,6 +137,7 @@ CASES = [
     Bad("two formats", lambda root: (coco()(root), yolo("")(root)), ["--format coco-instance", "--format yolo-seg"]),
     Bad("objects or classes", both_kinds, ["--format instance-png", "--format semantic-png"]),
     Bad("0 and 255 only", lambda root: (binary_255(root), write("dataset.toml", 'format = "semantic-png"')(root)), ["only 0 and 255", "ignore = []"]),
+    Bad("0 and 255 only, with names", lambda root: (binary_255(root), write("classes.txt", "background\nroad\n")(root)), ["only 0 and 255", "ignore = []"]),
     Bad("two files a split", coco(write("annotations/instances_train_b.json", '{"images": [], "annotations": [], "categories": []}')), ["2 COCO instance files", "instances_train_b.json", "annotations ="]),
     Bad("only a validation split", lambda root: layouts.coco_instance(root, {"val": scenes()["val"]}, LABELS), ["no images to train on", "only val"]),
     # COCO

@@ -289,6 +289,53 @@ def test_objects_may_overlap_in_coco(tmp_path: Path) -> None:
     np.testing.assert_array_equal(sample.masks, twice.masks)
 
 
+BLACK_AND_WHITE = {  # what declares the colours -> the class that is white
+    "class_dict.csv": ("name,r,g,b\nroad,255,255,255\nground,0,0,0\n", 0),
+    "dataset.toml": (
+        '[[classes]]\nid = 0\nname = "ground"\ncolor = [0, 0, 0]\n'
+        '[[classes]]\nid = 1\nname = "road"\ncolor = [255, 255, 255]\n', 1
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("file", BLACK_AND_WHITE)
+def test_black_and_white_are_colours_where_they_are_declared(tmp_path: Path, file: str, channels: int) -> None:
+    text, white = BLACK_AND_WHITE[file]
+    (tmp_path / file).write_text(text)
+    masks = np.zeros((3, 8, 9), dtype=bool)
+    masks[:2, 2:5, 3:] = True  # and one that is black throughout
+    for i, mask in enumerate(masks):
+        for split in ("train", "val"):
+            layouts.save(tmp_path / split / "images" / f"{i}.png", np.zeros((8, 9, 3), np.uint8))
+            picture = np.where(mask, 255, 0).astype(np.uint8)
+            picture = np.stack([picture] * 3, axis=-1) if channels == 3 else picture
+            layouts.save(tmp_path / split / "labels" / f"{i}.png", picture)
+    samples = list(open_split(detect(tmp_path), "train"))
+    for mask, sample in zip(masks, samples, strict=True):
+        found = {int(label): sample.masks[i] for i, label in enumerate(sample.labels)}
+        assert found.keys() == ({0, 1} if mask.any() else {1 - white})
+        np.testing.assert_array_equal(found[1 - white], ~mask)
+
+
+@pytest.mark.parametrize("form", ["grey", "three channels", "palette"])
+def test_ids_stay_ids_where_colours_are_declared_to_draw_with(tmp_path: Path, form: str) -> None:
+    colours = [[0, 0, 0], [90, 90, 90], [255, 255, 255]]
+    rows = [f'[[classes]]\nid = {i}\nname = "c{i}"\ncolor = {color}\n' for i, color in enumerate(colours)]
+    (tmp_path / "dataset.toml").write_text("".join(rows))
+    ids = np.repeat([0, 1, 2, 255], 2).astype(np.uint8).reshape(2, 4)
+    for split in ("train", "val"):
+        layouts.save(tmp_path / split / "images" / "a.png", np.zeros((2, 4, 3), np.uint8))
+        file = tmp_path / split / "labels" / "a.png"
+        if form == "palette":
+            layouts.save_palette(file, ids)
+        else:
+            layouts.save(file, np.stack([ids] * 3, axis=-1) if form == "three channels" else ids)
+    sample = open_split(detect(tmp_path), "train")[0]
+    assert sample.labels.tolist() == [0, 1, 2]
+    np.testing.assert_array_equal(sample.masks.sum(axis=(1, 2)), [2, 2, 2])
+
+
 def test_labelme_masks_circles_rectangles_and_groups(tmp_path: Path) -> None:
     import base64
     import io
