@@ -98,7 +98,7 @@ def _choose(root: Path, settings: Settings, task: str | None, notes: list[str]) 
     if structured:
         return next(iter(structured))
     if hits:
-        return _kind_of_label_maps(root, settings)
+        return _kind_of_label_maps(root, settings, task)
     inside = [child.name for child in subfolders(root)[:_MAX_CHILDREN] if _hits(child, read_settings(child))]
     if inside:
         raise UsageError(f"{root}: no dataset here, but in the folder {', '.join(inside)}; give that one")
@@ -113,8 +113,10 @@ def _hits(root: Path, settings: Settings) -> dict[str, str]:
     return {name: what for name, module in FORMATS.items() if (what := module.probe(root, settings)) is not None}
 
 
-def _kind_of_label_maps(root: Path, settings: Settings) -> str:
+def _kind_of_label_maps(root: Path, settings: Settings, task: str | None) -> str:
     objects = instance_png.values_are_objects(root, settings)
+    if objects is None and task == "semantic":
+        return semantic_png.FORMAT
     if objects is None:
         raise UsageError(
             f"{root}: the label maps could number objects or classes; say which: --format instance-png (every value is "
@@ -138,6 +140,8 @@ def _task(root: Path, found: Found, wanted: str | None) -> Task:
             f"; if some of these classes are stuff, such as walls or sky, {FILE_NAME} beside the data says so "
             f"(stuff = [...]); if all are objects, `segcli data convert {root} OUT --to {to}` adds their background"
         )
+        if found.format == instance_png.FORMAT and wanted == "semantic":
+            remedy += "; if every value is a class, say --format semantic-png"
     raise UsageError(
         f"{root}: --task {wanted} needs annotations that are not there ({found.what}); "
         f"possible here: {', '.join(_tasks(found))}{remedy}"

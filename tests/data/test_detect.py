@@ -67,6 +67,28 @@ def test_objects_and_classes_are_told_apart(tmp_path: Path) -> None:
     assert (asked.task, asked.labels.ids) == ("semantic", [0, 1, 2, 3, 4])
 
 
+def test_a_list_of_several_names_is_of_classes(tmp_path: Path) -> None:
+    """Organs: gapless numbers in one piece each, as objects would be."""
+    layouts.instance_maps(tmp_path, scenes(train=6))
+    assert detect(tmp_path).format == "instance-png"
+    with pytest.raises(UsageError, match="every value is a class, say --format semantic-png"):
+        detect(tmp_path, task="semantic")
+    (tmp_path / "classes.txt").write_text("background\nliver\nkidney\nspleen\ncolon\n")
+    info = detect(tmp_path)
+    assert (info.format, info.labels.names[1:3]) == ("semantic-png", ["liver", "kidney"])
+
+
+def test_a_task_decides_between_objects_and_classes(tmp_path: Path) -> None:
+    """One blob an image could be either, but objects alone do not serve semantic segmentation."""
+    for split in ("train", "val"):
+        for shot in scenes()[split]:
+            layouts.save(tmp_path / split / "images" / f"{shot.name}.png", shot.image)
+            layouts.save(tmp_path / split / "masks" / f"{shot.name}.png", shot.masks[1].astype(np.uint8))
+    with pytest.raises(UsageError, match="could number objects or classes"):
+        detect(tmp_path)
+    assert detect(tmp_path, task="semantic").labels.ids == [0, 1]
+
+
 def test_many_pieces_of_one_value_are_a_class(tmp_path: Path) -> None:
     """Binary masks of many blobs: gapless 1 … 1, but in pieces."""
     rng = np.random.default_rng(0)
