@@ -349,6 +349,8 @@ def test_labelme_masks_circles_rectangles_and_groups(tmp_path: Path) -> None:
         {"label": "a", "shape_type": "circle", "points": [[20, 20], [25, 20]]},
         {"label": "b", "shape_type": "rectangle", "points": [[40, 30], [30, 36]], "group_id": 1},
         {"label": "b", "shape_type": "rectangle", "points": [[0, 30], [5, 36]], "group_id": 1},
+        {"label": "c", "shape_type": "rectangle", "points": [[10, 10], [30, 10], [30, 25], [10, 25]]},
+        {"label": "c", "shape_type": "rotation", "points": [[40, 5], [45, 10], [40, 15], [35, 10]]},
         {"label": "b", "shape_type": "point", "points": [[0, 0]]},
         {"label": "__ignore__", "shape_type": "rectangle", "points": [[0, 0], [5, 6]]},
     ]  # fmt: skip
@@ -356,13 +358,15 @@ def test_labelme_masks_circles_rectangles_and_groups(tmp_path: Path) -> None:
         layouts.save(tmp_path / f"{name}.png", np.zeros((40, 56, 3), dtype=np.uint8))
         layouts.save_json(tmp_path / f"{name}.json", {"shapes": shapes, "imagePath": f"..\\in\\{name}.png", "imageHeight": 40, "imageWidth": 56})  # fmt: skip
     info = detect(tmp_path)
-    assert info.labels.names == ["a", "b"]
-    assert any("2 lines and points" in note for note in info.notes)
+    assert info.labels.names == ["a", "b", "c"]
+    assert "shapes that enclose no area are left out: 2 point" in info.notes
     masks = open_split(info, "train")[0].masks
-    assert masks.shape == (3, 40, 56)
+    assert masks.shape == (5, 40, 56)
     assert masks[0].sum() == masks[0][2:6, 3:8].sum() == 20
     assert abs(masks[1].sum() - np.pi * 25) < 4
     assert masks[2].sum() == masks[2][30:36, 30:40].sum() + masks[2][30:36, :5].sum() == 90
+    assert masks[3].sum() == masks[3][10:25, 10:30].sum() == 300
+    assert masks[4].sum() == 50
 
 
 def test_labelme_images_without_a_file_are_counted(tmp_path: Path) -> None:
