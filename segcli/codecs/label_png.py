@@ -34,7 +34,7 @@ def read_label_map(file: Path, *, colours: Colours = "none") -> np.ndarray:
             if image.format == "JPEG":
                 raise InputError(f"{file}: a label map in JPEG, whose compression changes labels; export it as PNG")
             image.load()
-            painted = {"all": (image.mode,), "grey": ("1", "L", "LA")}.get(colours, ()) + ("RGBA", "RGBX")
+            painted = ("RGBA", "RGBX", *{"all": (image.mode,), "grey": ("1", "L", "LA")}.get(colours, ()))
             pixels = np.asarray(image.convert("RGB") if image.mode in painted else image)
     except FileNotFoundError:
         raise InputError(f"{file}: no such file (label map)") from None
@@ -56,9 +56,7 @@ def read_label_map(file: Path, *, colours: Colours = "none") -> np.ndarray:
 def is_grey(picture: np.ndarray) -> bool:
     """Whether a picture is of three equal channels."""
     return bool(
-        picture.ndim == 3
-        and (picture[..., 0] == picture[..., 1]).all()
-        and (picture[..., 0] == picture[..., 2]).all()
+        picture.ndim == 3 and (picture[..., 0] == picture[..., 1]).all() and (picture[..., 0] == picture[..., 2]).all()
     )
 
 

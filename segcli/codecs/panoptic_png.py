@@ -43,7 +43,7 @@ def read_panoptic_png(source: Path | BinaryIO) -> np.ndarray:
     """
     from PIL import Image
 
-    name = getattr(source, "name", source)
+    name = source if isinstance(source, Path) else getattr(source, "name", source)
     try:
         with Image.open(source) as image:
             image.load()

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from segcli.data.records import Record
+from segcli.data.records import TRAIN_FROM, Record
 from segcli.errors import UsageError
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".ppm", ".pgm", ".gif", ".jp2"})
@@ -115,8 +115,12 @@ def rank(text: str) -> float:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") / 2**64
 
 
-def with_validation(splits: dict[str, list[Record]]) -> tuple[dict[str, list[Record]], tuple[str, ...]]:
+def with_validation(
+    splits: dict[str, list[Record]], train_from: str = TRAIN_FROM
+) -> tuple[dict[str, list[Record]], tuple[str, ...]]:
     """Splits with "train" and "val" in them, and what to say about it. Images of no split ("all") are for training.
+
+    train_from: where the user would name these.
 
     Raises UsageError if nothing is left to train on.
     """
@@ -124,10 +128,10 @@ def with_validation(splits: dict[str, list[Record]]) -> tuple[dict[str, list[Rec
     train = splits.pop("all", []) + splits.pop("train", [])
     if not train:
         there = f"; only {', '.join(splits)} was found" if splits else ""
-        raise UsageError(f"no images to train on{there}; name the training images under [train] in dataset.toml")
+        raise UsageError(f"no images to train on{there}; name the training images {train_from}")
     if "val" in splits:
         return {"train": train, **splits}, ()
-    if len(train) == 1:
+    if len({record.image for record in train}) == 1:
         return {"train": train, "val": train, **splits}, ("one image only: it is trained on and validated on",)
     kept, held = hold_out(train)
     note = (

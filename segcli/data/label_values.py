@@ -39,9 +39,7 @@ def numbered(label_map: np.ndarray, present: np.ndarray, void: Sequence[int]) ->
     return table[label_map]
 
 
-def colours_to_ids(
-    picture: np.ndarray, labels: Sequence[Label], file: Path, numbers: Sequence[int] = ()
-) -> np.ndarray:
+def colours_to_ids(picture: np.ndarray, labels: Sequence[Label], file: Path, numbers: Sequence[int] = ()) -> np.ndarray:
     """uint8 [H, W, 3] -> int32 class ids [H, W], by the colours the classes declare.
 
     numbers: a grey picture of these alone is no picture of colours, but of ids in three equal channels, unless it has

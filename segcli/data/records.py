@@ -11,6 +11,8 @@ from segcli.data.truth import Truth
 from segcli.errors import InputError, UsageError
 from segcli.types import LabelSet, Task
 
+TRAIN_FROM = "under [train] in dataset.toml"
+
 
 @dataclass(frozen=True, slots=True)
 class Record:
@@ -118,7 +120,8 @@ class DatasetInfo:
 class Found:
     """A format's answer: everything that does not depend on the wanted task. The first of `tasks` is the default.
 
-    splits: by name, as the data itself has them; images of no split are under "all".
+    splits: by name, as the data itself has them; images of no split are under "all". train_from: where the user would
+    name the images to train on.
     """
 
     format: str
@@ -130,6 +133,7 @@ class Found:
     ignore: tuple[int, ...] = ()
     notes: tuple[str, ...] = ()
     faults: tuple[Fault, ...] = ()
+    train_from: str = TRAIN_FROM
 
 
 def out_of_range(file: object, values: Sequence[object], allowed: Sequence[int], ignore: Sequence[int]) -> UsageError:

@@ -119,7 +119,9 @@ def _camvid(root: Path, settings: Settings) -> Tree | None:
     notes = tuple(f"class {label.name!r} counts as void" for label in void)
     taken = {label.id for label in table}
     default = tuple(value for value in settings.ignored() if value not in taken)
-    return Tree("class colours of class_dict.csv", table, (*(label.id for label in void), *default), notes, painted=True)
+    return Tree(
+        "class colours of class_dict.csv", table, (*(label.id for label in void), *default), notes, painted=True
+    )
 
 
 def _plain(root: Path, settings: Settings, pairs: dict[str, PairedFolders]) -> Tree:
