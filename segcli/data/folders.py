@@ -99,15 +99,18 @@ def folders_below(folder: Path, depth: int) -> Iterator[Path]:
 
 
 def hold_out(records: list[Record]) -> tuple[list[Record], list[Record]]:
-    """(train, val): about a tenth is held out, by a hash of the image id, so that it stays held out when images are
-    added, moved or read in another order. At least one image is held out, and one is left, if there are two.
+    """(train, val): about a tenth is held out, by a hash of the image's name, so that it stays held out when images are
+    added, moved, numbered anew or read in another order. At least one image is held out, and one is left, if there are
+    two. Records of one file stay together.
     """
-    ranks = {record.image_id: rank(record.image_id) for record in records}
-    ordered = sorted(records, key=lambda record: ranks[record.image_id])
+    names: dict[str, str] = {}  # of each file
+    for record in records:
+        name = record.name or record.image_id
+        names[record.image] = min(name, names.get(record.image, name))
+    ranks = {file: rank(name) for file, name in names.items()}
     count = sum(rank < HELD_OUT for rank in ranks.values())
-    count = min(max(count, 1), len(records) - 1)
-    held = {record.image_id for record in ordered[:count]}
-    return [r for r in records if r.image_id not in held], [r for r in records if r.image_id in held]
+    held = set(sorted(ranks, key=lambda file: ranks[file])[: min(max(count, 1), len(ranks) - 1)])
+    return [r for r in records if r.image not in held], [r for r in records if r.image in held]
 
 
 def rank(text: str) -> float:

@@ -19,12 +19,14 @@ class Record:
     """One image of a split.
 
     image_id: unique within its split. truth: the label file, or (number, offset, length) of a piece in one of the
-    reader's packs, or None for an image that is known to hold no objects.
+    reader's packs, or None for an image that is known to hold no objects. name: what the image is known by for as long
+    as there is the dataset, where image_id is not that: COCO's numbers are others in the next export.
     """
 
     image_id: str
     image: str
     truth: str | tuple[int, int, int] | None
+    name: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,37 @@ def test_held_out_images_stay_held_out() -> None:
         assert len(train) + len(held) == count
         assert train
         assert held
+
+
+def test_held_out_images_of_coco_stay_so_when_they_get_other_numbers(tmp_path: Path) -> None:
+    """And one file under two numbers is not on both sides."""
+    root = layouts.coco_instance(tmp_path, {"train": things_only(scenes(train=20))["train"]}, THINGS)
+    file = root / "annotations/instances_train2017.json"
+
+    def held() -> set[str]:
+        info = detect(root)
+        sides = [{record.image for record in info.splits[split]} for split in ("train", "val")]
+        assert not sides[0] & sides[1]
+        assert sum(len(records) for records in info.splits.values()) == len(raw["images"])
+        return {Path(image).name for image in sides[1]}
+
+    raw = json.loads(file.read_text())
+    before = held()
+    for row in raw["images"]:
+        row["id"] += 700
+    for row in raw["annotations"]:
+        row["image_id"] += 700
+    layouts.save_json(file, raw)
+    assert held() == before
+    raw["images"] += [row | {"id": row["id"] + 700} for row in raw["images"]]
+    layouts.save_json(file, raw)
+    assert held() == before
+
+
+def test_what_dataset_toml_names_and_the_format_does_not_read_is_said(tmp_path: Path) -> None:
+    layouts.voc(tmp_path, things_only(scenes()), THINGS)
+    (tmp_path / "dataset.toml").write_text('[train]\nimages = "JPEGImages"\n')
+    assert f"{tmp_path / 'dataset.toml'}: [train] is not read for the format voc" in detect(tmp_path).notes
 
 
 def test_a_single_image_is_trained_and_validated_on(tmp_path: Path) -> None:
