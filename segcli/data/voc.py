@@ -65,10 +65,8 @@ def load(root: Path, settings: Settings) -> Found:
     home = _home(root)
     if home is None:
         raise UsageError(f"{root}: no JPEGImages/ beside SegmentationClass/ here or in VOCdevkit/VOC20…/")
-    photos, classes, objects = (
-        _photos(home),
-        *(_label_folder(home, names) for names in (_CLASS_FOLDERS, _OBJECT_FOLDERS)),
-    )
+    photos = _photos(home)
+    classes, objects = _label_folder(home, _CLASS_FOLDERS), _label_folder(home, _OBJECT_FOLDERS)
     assert classes is not None
     if photos is None:
         raise UsageError(
