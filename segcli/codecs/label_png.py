@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from segcli.codecs.image import open_header
 from segcli.errors import InputError
 
+Colours = Literal["none", "stored", "grey", "all"]
 _EXACT = 1 << 24  # up to here 32-bit floating point numbers hold every whole number
 
 
-def read_label_map(file: Path, *, colours: bool = False) -> np.ndarray:
+def read_label_map(file: Path, *, colours: Colours = "none") -> np.ndarray:
     """A label picture -> int32 values [H, W], or uint8 [H, W, 3] if it holds colours.
 
     Palette → indices; grey of 1, 8, 16 or 32 bits → its values, floating point too if all are whole (ImageJ); grey
     stored in three equal channels → that channel; transparency is dropped. Orientation tags are not looked at: labels
     are drawn on the upright picture.
 
-    colours: give the colours of every picture, palettes and grey ones too.
+    colours: which pictures give their colours, though they may be grey: "stored" those of three channels, "grey" those
+    of one channel of up to 8 bits too, "all" palettes and every other.
 
     Raises:
         InputError: missing, empty, damaged, truncated, not a picture, of fractions, or lossy (JPEG smears labels into
@@ -30,7 +33,8 @@ def read_label_map(file: Path, *, colours: bool = False) -> np.ndarray:
             if image.format == "JPEG":
                 raise InputError(f"{file}: a label map in JPEG, whose compression changes labels; export it as PNG")
             image.load()
-            pixels = np.asarray(image.convert("RGB") if colours or image.mode in ("RGBA", "RGBX") else image)
+            painted = ("RGBA", "RGBX", *{"all": (image.mode,), "grey": ("1", "L", "LA")}.get(colours, ()))
+            pixels = np.asarray(image.convert("RGB") if image.mode in painted else image)
     except FileNotFoundError:
         raise InputError(f"{file}: no such file (label map)") from None
     except PermissionError:
@@ -39,15 +43,20 @@ def read_label_map(file: Path, *, colours: bool = False) -> np.ndarray:
         raise
     except Exception as error:  # Pillow's decoders raise nearly anything on malformed data
         raise InputError(f"{file}: label map cannot be read ({error}); export it again") from error
-    if colours:
-        return pixels
     if pixels.dtype.kind == "f":
         pixels = _whole(pixels, file)
     if pixels.ndim == 3 and pixels.shape[2] == 2:  # grey and alpha
         pixels = pixels[..., 0]
-    if pixels.ndim == 3 and (pixels[..., 0] == pixels[..., 1]).all() and (pixels[..., 0] == pixels[..., 2]).all():
+    if colours == "none" and is_grey(pixels):
         pixels = pixels[..., 0]
     return pixels if pixels.ndim == 3 else pixels.astype(np.int32)
+
+
+def is_grey(picture: np.ndarray) -> bool:
+    """Whether a picture is of three equal channels."""
+    return bool(
+        picture.ndim == 3 and (picture[..., 0] == picture[..., 1]).all() and (picture[..., 0] == picture[..., 2]).all()
+    )
 
 
 def _whole(pixels: np.ndarray, file: Path) -> np.ndarray:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import re
 from importlib import resources
 from pathlib import Path
 
+from segcli.data.text import lines_of, read_text
 from segcli.errors import UsageError
 from segcli.types import Label
 
 _NAME_LISTS = ("classes.txt", "class_names.txt", "labels.txt", "codes.txt")
-
+_BEFORE_FIRST = "__ignore__"  # labelme's lists begin with it: its id is -1
 
 VOID_NAMES = frozenset({"void", "unlabelled", "unlabeled", "ignore", "ignored", "__ignore__", "_ignore_"})
 _LABEL_MAP = "labelmap.txt"
@@ -34,8 +36,8 @@ def colour_table(root: Path) -> list[Label]:
     if file is None:
         return []
     try:
-        with file.open(newline="", encoding="utf-8-sig") as stream:
-            rows = [{key.strip().lower(): value for key, value in row.items()} for row in csv.DictReader(stream)]
+        table = csv.DictReader(io.StringIO(read_text(file), newline=""))
+        rows = [{key.strip().lower(): value for key, value in row.items()} for row in table]
         return [
             Label(i, row["name"].strip(), False, (int(row["r"]), int(row["g"]), int(row["b"])))
             for i, row in enumerate(rows)
@@ -45,12 +47,10 @@ def colour_table(root: Path) -> list[Label]:
 
 
 def name_list(root: Path) -> list[str]:
-    """The lines of a list of class names beside the data; empty if there is none."""
-    for name in _NAME_LISTS:
-        if (root / name).is_file():
-            lines = (root / name).read_text(encoding="utf-8-sig").splitlines()
-            return [line.strip() for line in lines if line.strip()]
-    return []
+    """The lines of a list of class names beside the data, for the ids 0, 1, …; empty if there is none."""
+    file = next((root / name for name in _NAME_LISTS if (root / name).is_file()), None)
+    names = lines_of(file) if file else []
+    return names[1:] if names[:1] == [_BEFORE_FIRST] else names
 
 
 def labelmap_file(folder: Path) -> Path | None:
@@ -64,7 +64,7 @@ def labelmap_classes(file: Path) -> list[Label]:
     Raises UsageError for a line of another form, and for a colour that is missing or given twice.
     """
     rows: list[tuple[str, tuple[int, int, int] | None]] = []
-    for number, line in enumerate(file.read_text(encoding="utf-8-sig").splitlines(), start=1):
+    for number, line in enumerate(read_text(file).splitlines(), start=1):
         if not line.strip() or line.startswith("#"):
             continue
         match = _LABEL_MAP_LINE.fullmatch(line.strip())

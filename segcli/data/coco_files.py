@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Literal
 
@@ -189,8 +190,16 @@ def _other_split(folder: Path, root: Path, split: str) -> bool:
 def records(pack: Pack, number: int, files: list[Path], images: list[PackedImage]) -> list[Record]:
     """Records for images of a pack, which is the reader's `number`-th, and their files."""
     return [
-        Record(image.image_id, str(file), (number, *image.place)) for image, file in zip(images, files, strict=True)
+        Record(image.image_id, str(file), (number, *image.place), _common_end(image.file_name, file))
+        for image, file in zip(images, files, strict=True)
     ]
+
+
+def _common_end(name: str, file: Path) -> str:
+    """What a file's path and its name in the annotations both end in: no folder of another machine."""
+    pairs = zip(reversed(with_slashes(name).split("/")), reversed(file.parts), strict=False)
+    common = [part for part, _ in takewhile(lambda pair: pair[0] == pair[1], pairs)]
+    return "/".join(reversed(common)) or file.name
 
 
 def merged_categories(packs: dict[str, Pack]) -> list[dict[str, Any]]:

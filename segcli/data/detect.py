@@ -15,6 +15,7 @@ from segcli.data import (
     voc,
     yolo_seg,
 )
+from segcli.data.coco_files import kind_of
 from segcli.data.folders import subfolders, with_validation
 from segcli.data.records import DatasetInfo, Found, Record
 from segcli.data.settings import FILE_NAME, Settings, read_settings
@@ -56,13 +57,17 @@ def detect(
         raise UsageError(f"--format {wanted}: unknown format; known are {', '.join(FORMATS)}")
     if wanted_task is not None and wanted_task not in TASKS:
         raise UsageError(f"--task {wanted_task}: unknown task; known are {', '.join(TASKS)}")
+    _refuse_other_annotations(settings)
     notes: list[str] = []
     name = wanted or _choose(root, settings, wanted_task, notes)
     if FORMATS[name].probe(root, settings) is None:
         raise UsageError(f"{root}: holds no data in the format {name}; leave out --format to see what is found")
+    notes += _unused_places(name, settings)
     found: Found = FORMATS[name].load(root, settings)
     chosen = _task(root, found, wanted_task)
-    splits, held_out = with_validation(found.splits) if training else (_as_they_lie(root, found.splits), ())
+    splits, held_out = (
+        with_validation(found.splits, found.train_from) if training else (_as_they_lie(root, found.splits), ())
+    )
     notes += [*found.notes, *(fault.message for fault in found.faults), *held_out]
     notes += [*_unread_settings(root), *_perhaps_stuff(found, settings)]
     return replace(_info(root, found, chosen, splits, tuple(notes)), held_out=bool(held_out))
@@ -98,7 +103,7 @@ def _choose(root: Path, settings: Settings, task: str | None, notes: list[str]) 
     if structured:
         return next(iter(structured))
     if hits:
-        return _kind_of_label_maps(root, settings)
+        return _kind_of_label_maps(root, settings, task)
     inside = [child.name for child in subfolders(root)[:_MAX_CHILDREN] if _hits(child, read_settings(child))]
     if inside:
         raise UsageError(f"{root}: no dataset here, but in the folder {', '.join(inside)}; give that one")
@@ -113,8 +118,10 @@ def _hits(root: Path, settings: Settings) -> dict[str, str]:
     return {name: what for name, module in FORMATS.items() if (what := module.probe(root, settings)) is not None}
 
 
-def _kind_of_label_maps(root: Path, settings: Settings) -> str:
+def _kind_of_label_maps(root: Path, settings: Settings, task: str | None) -> str:
     objects = instance_png.values_are_objects(root, settings)
+    if objects is None and task == "semantic":
+        return semantic_png.FORMAT
     if objects is None:
         raise UsageError(
             f"{root}: the label maps could number objects or classes; say which: --format instance-png (every value is "
@@ -138,6 +145,8 @@ def _task(root: Path, found: Found, wanted: str | None) -> Task:
             f"; if some of these classes are stuff, such as walls or sky, {FILE_NAME} beside the data says so "
             f"(stuff = [...]); if all are objects, `segcli data convert {root} OUT --to {to}` adds their background"
         )
+        if found.format == instance_png.FORMAT and wanted == "semantic":
+            remedy += "; if every value is a class, say --format semantic-png"
     raise UsageError(
         f"{root}: --task {wanted} needs annotations that are not there ({found.what}); "
         f"possible here: {', '.join(_tasks(found))}{remedy}"
@@ -155,6 +164,28 @@ def _tasks(found: Found) -> tuple[Task, ...]:
 
 def _outlines_of_stuff(found: Found) -> bool:
     return found.tasks == ("instance",) and not all(found.labels.isthing)
+
+
+def _refuse_other_annotations(settings: Settings) -> None:
+    for split, place in settings.places.items():
+        if place.annotations and not (place.annotations.is_file() and kind_of(place.annotations)):
+            raise UsageError(
+                f"{settings.file}: [{split}] annotations = {place.annotations} is no COCO file (images, annotations, "
+                "categories); a folder of label maps goes under labels"
+            )
+
+
+def _unused_places(name: str, settings: Settings) -> list[str]:
+    """What to say of declared folders that a format does not look into. Raises UsageError for half a pair of them."""
+    if name in (coco_panoptic.FORMAT, coco_instance.FORMAT):
+        return []
+    if name not in _LABEL_MAPS:
+        return [f"{settings.file}: [{split}] is not read for the format {name}" for split in settings.places]
+    for split, place in settings.places.items():
+        if not (place.images and place.labels):
+            given = "images" if place.images else "labels"
+            raise UsageError(f"{settings.file}: [{split}] names {given} alone; label maps need images and labels")
+    return []
 
 
 def _unread_settings(root: Path) -> list[str]:

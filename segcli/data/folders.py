@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from segcli.data.records import Record
+from segcli.data.records import TRAIN_FROM, Record
 from segcli.errors import UsageError
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".ppm", ".pgm", ".gif", ".jp2"})
@@ -99,15 +99,18 @@ def folders_below(folder: Path, depth: int) -> Iterator[Path]:
 
 
 def hold_out(records: list[Record]) -> tuple[list[Record], list[Record]]:
-    """(train, val): about a tenth is held out, by a hash of the image id, so that it stays held out when images are
-    added, moved or read in another order. At least one image is held out, and one is left, if there are two.
+    """(train, val): about a tenth is held out, by a hash of the image's name, so that it stays held out when images are
+    added, moved, numbered anew or read in another order. At least one image is held out, and one is left, if there are
+    two. Records of one file stay together.
     """
-    ranks = {record.image_id: rank(record.image_id) for record in records}
-    ordered = sorted(records, key=lambda record: ranks[record.image_id])
+    names: dict[str, str] = {}  # of each file
+    for record in records:
+        name = record.name or record.image_id
+        names[record.image] = min(name, names.get(record.image, name))
+    ranks = {file: rank(name) for file, name in names.items()}
     count = sum(rank < HELD_OUT for rank in ranks.values())
-    count = min(max(count, 1), len(records) - 1)
-    held = {record.image_id for record in ordered[:count]}
-    return [r for r in records if r.image_id not in held], [r for r in records if r.image_id in held]
+    held = set(sorted(ranks, key=lambda file: ranks[file])[: min(max(count, 1), len(ranks) - 1)])
+    return [r for r in records if r.image not in held], [r for r in records if r.image in held]
 
 
 def rank(text: str) -> float:
@@ -115,8 +118,12 @@ def rank(text: str) -> float:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") / 2**64
 
 
-def with_validation(splits: dict[str, list[Record]]) -> tuple[dict[str, list[Record]], tuple[str, ...]]:
+def with_validation(
+    splits: dict[str, list[Record]], train_from: str = TRAIN_FROM
+) -> tuple[dict[str, list[Record]], tuple[str, ...]]:
     """Splits with "train" and "val" in them, and what to say about it. Images of no split ("all") are for training.
+
+    train_from: where the user would name these.
 
     Raises UsageError if nothing is left to train on.
     """
@@ -124,10 +131,10 @@ def with_validation(splits: dict[str, list[Record]]) -> tuple[dict[str, list[Rec
     train = splits.pop("all", []) + splits.pop("train", [])
     if not train:
         there = f"; only {', '.join(splits)} was found" if splits else ""
-        raise UsageError(f"no images to train on{there}; name the training images under [train] in dataset.toml")
+        raise UsageError(f"no images to train on{there}; name the training images {train_from}")
     if "val" in splits:
         return {"train": train, **splits}, ()
-    if len(train) == 1:
+    if len({record.image for record in train}) == 1:
         return {"train": train, "val": train, **splits}, ("one image only: it is trained on and validated on",)
     kept, held = hold_out(train)
     note = (

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from segcli.codecs.label_png import read_label_map
+from segcli.codecs.label_png import Colours, read_label_map
+from segcli.data.class_tables import name_list
 from segcli.data.label_values import check_size, numbered, values_of
 from segcli.data.pairs import label_files, left_out, paired_folders, paired_records
 from segcli.data.records import Found, Record
@@ -75,18 +76,19 @@ def values_are_objects(root: Path, settings: Settings) -> bool | None:
     """Whether label maps number objects (True) or classes (False); None if they look like both.
 
     Objects are numbered 1 … n in every image with n changing from image to image, and are mostly in one piece; classes
-    skip numbers and lie in many pieces. Judged on a sample of the label maps.
+    skip numbers and lie in many pieces. Judged on a sample of the label maps, unless several classes are named: an
+    instance map has one.
     """
-    if settings.classes and len(settings.classes) > 1:
+    names = [label.name for label in settings.classes] or name_list(root)
+    if len(names) > 1 or known_tree(root, settings):
         return False
-    if known_tree(root, settings):
-        return False
+    colours: Colours = "stored" if any(label.color for label in settings.classes) else "none"
     counts: list[int] = []
     gapless: list[bool] = []
     whole: list[bool] = []
     for file in label_files(paired_folders(root, settings), _SAMPLE):
         try:
-            label_map = read_label_map(file)
+            label_map = read_label_map(file, colours=colours)
         except InputError:
             continue
         if label_map.ndim == 3:

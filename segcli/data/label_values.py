@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
-from segcli.codecs.label_png import read_label_map
+from segcli.codecs.label_png import is_grey, read_label_map
 from segcli.data.cache import cache_dir, digest, read_json, signature, write_json
 from segcli.data.truth import VOID
 from segcli.errors import InputError, UsageError
@@ -39,8 +39,11 @@ def numbered(label_map: np.ndarray, present: np.ndarray, void: Sequence[int]) ->
     return table[label_map]
 
 
-def colours_to_ids(picture: np.ndarray, labels: Sequence[Label], file: Path) -> np.ndarray:
+def colours_to_ids(picture: np.ndarray, labels: Sequence[Label], file: Path, numbers: Sequence[int] = ()) -> np.ndarray:
     """uint8 [H, W, 3] -> int32 class ids [H, W], by the colours the classes declare.
+
+    numbers: a grey picture of these alone is no picture of colours, but of ids in three equal channels, unless it has
+    only colours of classes.
 
     Raises UsageError for a picture of colours where none are declared, or with other colours.
     """
@@ -48,6 +51,8 @@ def colours_to_ids(picture: np.ndarray, labels: Sequence[Label], file: Path) -> 
     codes = _codes(picture)
     places = table[codes]
     if not places.all():
+        if is_grey(picture) and np.isin(values_of(picture[..., 0]), numbers).all():
+            return picture[..., 0].astype(np.int32)
         strange = np.unique(codes[places == 0])
         shown = ", ".join(f"({c >> 16}, {(c >> 8) & 255}, {c & 255})" for c in strange[:4].tolist())
         if not any(label.color for label in labels):
@@ -93,12 +98,27 @@ def survey(files: Sequence[Path]) -> dict[int, str]:
 
     Unreadable files are passed over here: the scan names them. Raises UsageError for a map of colours.
     """
-    kept = cache_dir() / f"values-{digest(*files[:1], len(files), signature(files))}.json"
+    return _surveyed("values", files, _values_in)
+
+
+def greys_are_colours(files: Sequence[Path], labels: Sequence[Label]) -> bool:
+    """Whether grey label maps hold the declared greys of classes, such as black and white, and not their ids: some of
+    the values are no id, and all of them are greys. Asked of all maps at once: one that is black could be either.
+    """
+    greys = {label.color[0]: label.id for label in labels if label.color and len(set(label.color)) == 1}
+    if all(grey == id_ for grey, id_ in greys.items()):
+        return False
+    values = _surveyed("greys", files, _greys_in).keys()
+    return values <= greys.keys() and not values <= {label.id for label in labels}
+
+
+def _surveyed(kind: str, files: Sequence[Path], read: Callable[[Path], list[int]]) -> dict[int, str]:
+    kept = cache_dir() / f"{kind}-{digest(*files[:1], len(files), signature(files))}.json"
     known = read_json(kept)
     if known is None:
         found: dict[int, str] = {}
         with ThreadPoolExecutor() as pool:
-            for file, values in zip(files, pool.map(_values_in, files), strict=True):
+            for file, values in zip(files, pool.map(read, files), strict=True):
                 for value in values:
                     found.setdefault(value, str(file))
         known = {str(value): file for value, file in found.items()}
@@ -114,6 +134,14 @@ def _values_in(file: Path) -> list[int]:
     if label_map.ndim == 3:
         colours_to_ids(label_map, (), file)
     return [int(value) for value in values_of(label_map)]
+
+
+def _greys_in(file: Path) -> list[int]:
+    try:
+        picture = read_label_map(file, colours="grey")
+    except InputError:
+        return []
+    return [int(value) for value in values_of(picture[..., 0])] if is_grey(picture) else []
 
 
 def check_size(label_map: np.ndarray, size: tuple[int, int], file: Path) -> None:

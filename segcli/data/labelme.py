@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import os
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ FORMAT = "labelme"
 _SKIPPED = {"__ignore__", "_background_"}
 _CIRCLE = np.stack([np.cos(np.linspace(0, 2 * np.pi, 64, endpoint=False)),
                     np.sin(np.linspace(0, 2 * np.pi, 64, endpoint=False))], axis=1)  # fmt: skip
-_AREAS = ("polygon", "rectangle", "circle", "mask")
+_AREAS = ("polygon", "rotation", "rectangle", "circle", "mask")  # rotation: a turned rectangle of X-AnyLabeling
 
 
 def _folders(root: Path) -> dict[str, Path]:
@@ -56,17 +57,18 @@ def load(root: Path, settings: Settings) -> Found:
     """The dataset; its classes are the names in use, numbered from 1 in alphabetical order."""
     splits: dict[str, list[Record]] = {}
     names: set[str] = set()
-    without_area = 0
+    without_area: Counter[str] = Counter()
     for split, folder in _folders(root).items():
         splits[split] = []
         for file in sorted(folder.glob("*.json")):
             raw = _parsed(file)
             splits[split].append(Record(file.stem, str(_image(file, raw)), str(file)))
-            areas = [shape for shape in raw["shapes"] if shape.get("shape_type", "polygon") in _AREAS]
-            without_area += len(raw["shapes"]) - len(areas)
+            areas = [shape for shape in raw["shapes"] if _kind(shape) in _AREAS]
+            without_area.update(kind for shape in raw["shapes"] if (kind := _kind(shape)) not in _AREAS)
             names |= {_name(shape) for shape in areas} - _SKIPPED
-    message = f"{without_area} lines and points enclose no area and are left out"
-    faults = (Fault("no-mask", message, without_area),) if without_area else ()
+    kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(without_area.items()))
+    message = f"shapes that enclose no area are left out: {kinds}"
+    faults = (Fault("no-mask", message, without_area.total()),) if without_area else ()
     if settings.classes:
         labels = [Label(label.id, label.name, isthing=True, color=label.color) for label in settings.classes]
     else:
@@ -110,6 +112,10 @@ def _parsed(file: Path) -> dict[str, Any]:
 def _name(shape: dict[str, Any]) -> str:
     """A shape's label. Blanks around it are slips of the hand, and would make a class of their own that looks alike."""
     return str(shape["label"]).strip()
+
+
+def _kind(shape: dict[str, Any]) -> str:
+    return str(shape.get("shape_type") or "polygon")
 
 
 def _image(file: Path, raw: dict[str, Any]) -> Path:
@@ -161,7 +167,7 @@ class LabelmeReader:
         groups: dict[object, tuple[int, list[RLE | Polygons]]] = {}
         for position, shape in enumerate(raw["shapes"]):
             label = _name(shape)
-            if shape.get("shape_type", "polygon") not in _AREAS or label in _SKIPPED:
+            if _kind(shape) not in _AREAS or label in _SKIPPED:
                 continue
             if label not in ids:
                 raise UsageError(
@@ -177,17 +183,18 @@ class LabelmeReader:
 
 
 def _shape(shape: dict[str, Any], size: tuple[int, int], file: Path) -> RLE | Polygons:
-    kind = shape.get("shape_type", "polygon")
+    kind = _kind(shape)
+    outlined = kind in ("polygon", "rotation")
     try:
         points = np.array(shape["points"], dtype=np.float64).reshape(-1, 2)
-        if not np.isfinite(points).all() or len(points) < (3 if kind == "polygon" else 2):
+        if not np.isfinite(points).all() or len(points) < (3 if outlined else 2):
             raise ValueError(f"{len(points)} points")
-        if kind == "polygon":
+        if outlined:
             return [points]
         if kind == "circle":  # centre and a point on the rim
             return [points[0] + _CIRCLE * np.hypot(*(points[1] - points[0]))]
-        if kind == "rectangle":
-            (x0, y0), (x1, y1) = points[:2]
+        if kind == "rectangle":  # two opposite corners, or all four
+            (x0, y0), (x1, y1) = points.min(axis=0), points.max(axis=0)
             return [np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)])]
         return _mask(shape["mask"], points, size)
     except (KeyError, TypeError, ValueError, OSError) as error:

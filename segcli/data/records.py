@@ -11,18 +11,22 @@ from segcli.data.truth import Truth
 from segcli.errors import InputError, UsageError
 from segcli.types import LabelSet, Task
 
+TRAIN_FROM = "under [train] in dataset.toml"
+
 
 @dataclass(frozen=True, slots=True)
 class Record:
     """One image of a split.
 
     image_id: unique within its split. truth: the label file, or (number, offset, length) of a piece in one of the
-    reader's packs, or None for an image that is known to hold no objects.
+    reader's packs, or None for an image that is known to hold no objects. name: what the image is known by for as long
+    as there is the dataset, where image_id is not that: COCO's numbers are others in the next export.
     """
 
     image_id: str
     image: str
     truth: str | tuple[int, int, int] | None
+    name: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +122,8 @@ class DatasetInfo:
 class Found:
     """A format's answer: everything that does not depend on the wanted task. The first of `tasks` is the default.
 
-    splits: by name, as the data itself has them; images of no split are under "all".
+    splits: by name, as the data itself has them; images of no split are under "all". train_from: where the user would
+    name the images to train on.
     """
 
     format: str
@@ -130,6 +135,7 @@ class Found:
     ignore: tuple[int, ...] = ()
     notes: tuple[str, ...] = ()
     faults: tuple[Fault, ...] = ()
+    train_from: str = TRAIN_FROM
 
 
 def out_of_range(file: object, values: Sequence[object], allowed: Sequence[int], ignore: Sequence[int]) -> UsageError:

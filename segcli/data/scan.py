@@ -22,7 +22,7 @@ from segcli.data.truth import Window
 from segcli.errors import InputError, UsageError
 from segcli.types import SMALLEST_TILE, Label
 
-_VERSION = 4
+_VERSION = 5
 _CLEAR = 32  # pixels: objects that are eight cells of the finest feature map across get outlines (docs/models.md)
 _VIEW = 384  # the short side of a tile that is proposed
 

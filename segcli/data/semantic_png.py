@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from segcli.codecs.label_png import read_label_map
+from segcli.codecs.label_png import Colours, read_label_map
 from segcli.data.cityscapes import ENDING as INSTANCE_IDS
 from segcli.data.cityscapes import CityscapesReader
 from segcli.data.class_tables import VOID_NAMES, colour_table, known_table, name_list
 from segcli.data.folders import files_in, split_folders
-from segcli.data.label_values import check_size, colours_to_ids, numbered, survey, values_of
+from segcli.data.label_values import check_size, colours_to_ids, greys_are_colours, numbered, survey, values_of
 from segcli.data.pairs import PairedFolders, label_files, left_out, paired_folders, paired_records
 from segcli.data.records import Found, Reader, Record, out_of_range
 from segcli.data.settings import FILE_NAME, Settings
@@ -24,12 +24,13 @@ from segcli.types import Label, Task
 FORMAT = "semantic-png"
 _CITYSCAPES_IDS = range(34)  # of which 19 are evaluated
 _MAX_CLASSES = 1000
+_SAMPLE = 40
 
 
 @dataclass(frozen=True)
 class Tree:
     """A folder layout with what is known about it. only: the ending of its label files, if there are several kinds.
-    tells_objects: those hold the numbers of objects too.
+    tells_objects: those hold the numbers of objects too. painted: somebody declared the colours of the classes.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Tree:
     notes: tuple[str, ...] = ()
     only: str | None = None
     tells_objects: bool = False
+    painted: bool = False
 
 
 def probe(root: Path, settings: Settings) -> str | None:
@@ -70,13 +72,20 @@ def load(root: Path, settings: Settings) -> Found:
     ignore = tree.ignore if settings.ignore is None else settings.ignore
     labels = settings.label_set([label for label in tree.labels if label.id not in ignore], root)
     # Void classes keep their colours: they are declared, though not trained on.
-    reader: Reader = SemanticReader(tuple(labels.ids), ignore, tuple(tree.labels), tree.only)
+    reader: Reader = SemanticReader(tuple(labels.ids), ignore, tuple(tree.labels), _colours(tree, pairs))
     tasks: tuple[Task, ...] = ("semantic",)
     if tree.tells_objects:
         things = tuple(label.id for label in labels if label.isthing)
         reader, tasks = CityscapesReader(tuple(labels.ids), things, ignore), ("panoptic", "semantic", "instance")
     what = f"{tree.name}: {probe(root, settings)}"
     return Found(FORMAT, what, splits, labels, tasks, reader, ignore, tree.notes, left_out(orphans))
+
+
+def _colours(tree: Tree, pairs: dict[str, PairedFolders]) -> Colours:
+    """Which label maps are read by their colours."""
+    if not tree.painted:
+        return "none"
+    return "grey" if greys_are_colours(label_files(pairs, 1 << 40), tree.labels) else "stored"
 
 
 def _cityscapes(root: Path, settings: Settings) -> Tree | None:
@@ -110,25 +119,26 @@ def _camvid(root: Path, settings: Settings) -> Tree | None:
     notes = tuple(f"class {label.name!r} counts as void" for label in void)
     taken = {label.id for label in table}
     default = tuple(value for value in settings.ignored() if value not in taken)
-    return Tree("class colours of class_dict.csv", table, (*(label.id for label in void), *default), notes)
+    return Tree(
+        "class colours of class_dict.csv", table, (*(label.id for label in void), *default), notes, painted=True
+    )
 
 
 def _plain(root: Path, settings: Settings, pairs: dict[str, PairedFolders]) -> Tree:
     """Label maps without a known tree: declared classes, a list of names, or the values that occur."""
     ignore = settings.ignored()
     if settings.classes:
-        return Tree("semantic label maps", list(settings.classes), ignore)
+        painted = any(label.color for label in settings.classes)
+        return Tree("semantic label maps", list(settings.classes), ignore, painted=painted)
     names = name_list(root)
     if names:
+        if _is_binary(survey(label_files(pairs, _SAMPLE)), ignore):  # else the other maps need not be read
+            _refuse_binary(survey(label_files(pairs, 1 << 40)), ignore, root)
         labels = [Label(i, name, isthing=False) for i, name in enumerate(names) if i not in ignore]
         return Tree("semantic label maps", labels, ignore)
     values = survey(label_files(pairs, 1 << 40))
+    _refuse_binary(values, ignore, root)
     classes = [value for value in values if value not in ignore]
-    if set(values) <= {0, 255} and 255 in ignore and 255 in values:
-        raise UsageError(
-            f"{values[255]}: holds only 0 and 255, and 255 means ignored unless declared; if 255 is the object, write "
-            f"{root / FILE_NAME}: ignore = [] and two [[classes]], id = 0 and id = 255, each with its name"
-        )
     if not classes:
         raise UsageError(f"{root}: the label maps hold no class, only ignored values; check them")
     if len(classes) > _MAX_CLASSES:
@@ -141,17 +151,29 @@ def _plain(root: Path, settings: Settings, pairs: dict[str, PairedFolders]) -> T
     return Tree("semantic label maps", labels, ignore, (note,))
 
 
+def _is_binary(values: dict[int, str], ignore: tuple[int, ...]) -> bool:
+    """Whether label maps are black and white, and white is void."""
+    return set(values) <= {0, 255} and 255 in ignore and 255 in values
+
+
+def _refuse_binary(values: dict[int, str], ignore: tuple[int, ...], root: Path) -> None:
+    if _is_binary(values, ignore):
+        raise UsageError(
+            f"{values[255]}: holds only 0 and 255, and 255 means ignored unless declared; if 255 is the object, write "
+            f"{root / FILE_NAME}: ignore = [] and two [[classes]], id = 0 and id = 255, each with its name"
+        )
+
+
 @dataclass(frozen=True)
 class SemanticReader:
     """Reads label maps. ids: the classes; ignore: void values; declared: classes (void ones too) with their colours.
-    by_colour: of palettes too the colours count, not the indices.
+    colours: which label maps are read by these, and not by their values.
     """
 
     ids: tuple[int, ...]
     ignore: tuple[int, ...]
     declared: tuple[Label, ...]
-    only: str | None = None
-    by_colour: bool = False
+    colours: Colours = "none"
 
     def files(self, record: Record) -> list[Path]:
         """The label map."""
@@ -160,10 +182,11 @@ class SemanticReader:
     def read(self, record: Record, size: tuple[int, int]) -> MapTruth:
         """One object a class that occurs."""
         file = Path(str(record.truth))
-        label_map = read_label_map(file, colours=self.by_colour)
+        label_map = read_label_map(file, colours=self.colours)
         check_size(label_map, size, file)
         if label_map.ndim == 3:
-            label_map = colours_to_ids(label_map, self.declared, file)
+            numbers = () if self.colours == "all" else (*self.ids, *self.ignore)
+            label_map = colours_to_ids(label_map, self.declared, file, numbers)
         values = values_of(label_map)
         strange = np.setdiff1d(values, (*self.ids, *self.ignore))
         if len(strange):

@@ -26,6 +26,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from segcli.data.text import read_text
 from segcli.errors import UsageError
 from segcli.types import TASKS, Label, LabelSet
 
@@ -119,12 +120,14 @@ def read_settings(root: Path) -> Settings:
     if not file.is_file():
         return Settings()
     try:
-        raw = tomllib.loads(file.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raw = tomllib.loads(read_text(file))
+    except tomllib.TOMLDecodeError as error:
         raise UsageError(f"{file}: not valid TOML ({error})") from error
     unknown = set(raw) - _KEYS
     if unknown:
         raise UsageError(f"{file}: unknown key {_listed(unknown)}; known are {_listed(_KEYS)}")
+    if not isinstance(raw.get("format", ""), str):
+        raise UsageError(f"{file}: format is {raw['format']!r}; expected a name in quotes, as for --format")
     if "task" in raw and raw["task"] not in TASKS:
         raise UsageError(f"{file}: task is {raw['task']!r}; expected one of {', '.join(TASKS)}")
     classes, kinds = _classes(raw.get("classes", []), file)
@@ -146,9 +149,17 @@ def read_settings(root: Path) -> Settings:
 
 def _ints(value: Any, file: Path) -> tuple[int, ...]:
     values = value if isinstance(value, list) else [value]
-    if not all(isinstance(v, int) and not isinstance(v, bool) for v in values):
+    if not all(map(_is_whole, values)):
         raise UsageError(f"{file}: ignore is {value!r}; expected a whole number or a list of them")
     return tuple(values)
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_colour(value: object) -> bool:
+    return isinstance(value, list) and len(value) == 3 and all(_is_whole(c) and 0 <= c <= 255 for c in value)
 
 
 def _names(raw: dict[str, Any], key: str, file: Path) -> frozenset[str]:
@@ -167,12 +178,16 @@ def _classes(value: Any, file: Path) -> tuple[tuple[Label, ...], frozenset[str]]
         row = {"id": position, "name": row} if isinstance(row, str) else row
         if not isinstance(row, dict) or set(row) - {"id", "name", "thing", "color"} or not {"id", "name"} <= set(row):
             raise UsageError(f"{file}: class {position} is {row!r}; expected id, name and maybe thing, color")
+        if not _is_whole(row["id"]) or not isinstance(row["name"], str):
+            raise UsageError(f"{file}: class {position} is {row!r}; its id is a whole number and its name in quotes")
+        if not isinstance(row.get("thing", False), bool):
+            raise UsageError(f"{file}: thing of class {row['name']!r} is {row['thing']!r}; expected true or false")
         color = row.get("color")
-        if color is not None and (len(color) != 3 or not all(isinstance(c, int) and 0 <= c <= 255 for c in color)):
+        if color is not None and not _is_colour(color):
             raise UsageError(f"{file}: the color of class {row['name']!r} is {color!r}; expected [R, G, B] of 0–255")
-        labels.append(Label(int(row["id"]), str(row["name"]), bool(row.get("thing", False)), color and tuple(color)))
+        labels.append(Label(row["id"], row["name"], row.get("thing", False), color and tuple(color)))
         if "thing" in row:
-            kinds.add(str(row["name"]))
+            kinds.add(row["name"])
     if len({label.id for label in labels}) != len(labels):
         raise UsageError(f"{file}: two classes share an id; every class needs its own")
     return tuple(labels), frozenset(kinds)

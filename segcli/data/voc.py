@@ -10,14 +10,15 @@ from pathlib import Path
 
 import numpy as np
 
-from segcli.codecs.label_png import read_label_map
+from segcli.codecs.label_png import Colours, read_label_map
 from segcli.data.class_tables import VOC_NAMES, VOID_NAMES, labelmap_classes, labelmap_file, name_list
-from segcli.data.folders import named
+from segcli.data.folders import LABEL_SUFFIXES, files_in, named
 from segcli.data.label_values import check_size, colours_to_ids, numbered, numbered_colours, values_of
 from segcli.data.pairs import IMAGE_FOLDERS, PairedFolders, left_out, paired_records
 from segcli.data.records import Found, Reader, Record, out_of_range
 from segcli.data.semantic_png import SemanticReader
 from segcli.data.settings import Settings
+from segcli.data.text import lines_of
 from segcli.data.truth import VOID, MapTruth
 from segcli.errors import UsageError
 from segcli.types import Label
@@ -40,6 +41,12 @@ def _home(root: Path) -> Path | None:
     return None
 
 
+def _label_folder(home: Path, names: tuple[str, ...]) -> Path | None:
+    """The first of these folders with label files: labelme2voc writes some as PNG beside others in numpy's form."""
+    folders = [folder for name in names if (folder := named(home, (name,)))]
+    return next((folder for folder in folders if files_in(folder, LABEL_SUFFIXES)), next(iter(folders), None))
+
+
 def _photos(home: Path) -> Path | None:
     return named(home, ("jpegimages", *(IMAGE_FOLDERS if labelmap_file(home) else ())))
 
@@ -49,7 +56,7 @@ def probe(root: Path, settings: Settings) -> str | None:
     home = _home(root)
     if home is None:
         return None
-    folders = [_photos(home), named(home, _CLASS_FOLDERS), named(home, _OBJECT_FOLDERS)]
+    folders = [_photos(home), _label_folder(home, _CLASS_FOLDERS), _label_folder(home, _OBJECT_FOLDERS)]
     return " + ".join(folder.name for folder in folders if folder)
 
 
@@ -58,7 +65,8 @@ def load(root: Path, settings: Settings) -> Found:
     home = _home(root)
     if home is None:
         raise UsageError(f"{root}: no JPEGImages/ beside SegmentationClass/ here or in VOCdevkit/VOC20…/")
-    photos, classes, objects = _photos(home), named(home, _CLASS_FOLDERS), named(home, _OBJECT_FOLDERS)
+    photos = _photos(home)
+    classes, objects = _label_folder(home, _CLASS_FOLDERS), _label_folder(home, _OBJECT_FOLDERS)
     assert classes is not None
     if photos is None:
         raise UsageError(
@@ -76,7 +84,7 @@ def load(root: Path, settings: Settings) -> Found:
     label_set = settings.label_set([label for label in labels if label.id not in ignore], home)
     ids = tuple(label_set.ids)
     stuff = tuple(label.id for label in label_set if not label.isthing)
-    reader: Reader = SemanticReader(ids, ignore, colours or tuple(label_set), by_colour=bool(colours))
+    reader: Reader = SemanticReader(ids, ignore, colours or tuple(label_set), _colours_of(settings, colours))
     if objects:
         reader = VocReader(objects, ids, ignore, stuff, colours)
     return Found(
@@ -90,6 +98,13 @@ def load(root: Path, settings: Settings) -> Found:
         notes,
         left_out(orphans),
     )
+
+
+def _colours_of(settings: Settings, mapped: tuple[Label, ...]) -> Colours:
+    """Which label maps are read by their colours."""
+    if mapped:
+        return "all"
+    return "stored" if any(label.color for label in settings.classes) else "none"
 
 
 @dataclass(frozen=True)
@@ -127,7 +142,7 @@ def _splits(home: Path, records: list[Record]) -> dict[str, list[Record]]:
         files = [home / "ImageSets" / "Segmentation" / f"{stem}.txt" for stem in stems]
         file = next((file for file in files if file.is_file()), None)
         if file:
-            names = [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+            names = lines_of(file)
             missing = next((name for name in names if name not in by_name), None)
             if missing and split == "test":
                 continue  # VOC's own test photographs are published without their truth
@@ -160,7 +175,7 @@ class VocReader:
         Pixels of no object that have a class of things are void, as are the outlines (255).
         """
         class_file, object_file = self.files(record)
-        class_map = read_label_map(class_file, colours=bool(self.colours))
+        class_map = read_label_map(class_file, colours="all" if self.colours else "none")
         object_map = read_label_map(object_file)
         for label_map, file in ((class_map, class_file), (object_map, object_file)):
             if label_map.ndim == 3 and not self.colours:

@@ -12,6 +12,7 @@ from segcli.data.folders import IMAGE_SUFFIXES, files_in
 from segcli.data.image_places import ImagePlaces, completed, there, where_there, with_slashes
 from segcli.data.records import Found, Record, out_of_range
 from segcli.data.settings import Settings
+from segcli.data.text import lines_of
 from segcli.data.truth import Polygons, ShapeTruth
 from segcli.errors import InputError, UsageError
 from segcli.types import Label
@@ -57,14 +58,7 @@ def load(root: Path, settings: Settings) -> Found:
     if file is None:
         raise UsageError(f"{root}: no data.yaml here; YOLO data needs one with names, train and val")
     raw = _parsed(file)
-    names = raw.get("names")
-    pairs = list(names.items()) if isinstance(names, dict) else list(enumerate(names or []))
-    try:
-        labels = [Label(int(key), str(name), isthing=True) for key, name in pairs]
-    except (TypeError, ValueError):
-        labels = []
-    if not labels:
-        raise UsageError(f"{file}: names is {names!r}; expected the class names, as a list or by number")
+    labels = _labels(raw.get("names"), file)
     splits: dict[str, list[Record]] = {}
     notes: list[str] = []
     for split, keys in _SPLITS.items():
@@ -77,7 +71,13 @@ def load(root: Path, settings: Settings) -> Found:
             else:
                 images += _images(root, raw, place)
         if images:
-            splits[split] = [Record(_image_id(image, root), str(image), str(_label_file(image))) for image in images]
+            # Beside the images they are rare, but the folder called images may be above the dataset.
+            files = where_there(
+                [_label_file(image) for image in images], [image.with_suffix(".txt") for image in images]
+            )
+            splits[split] = [
+                Record(_image_id(image, root), str(image), str(file)) for image, file in zip(images, files, strict=True)
+            ]
     if splits.get("val") and [r.image for r in splits["val"]] == [r.image for r in splits.get("train", [])]:
         del splits["val"]  # a common shorthand: nothing was set aside
     label_set = settings.label_set(labels, file)
@@ -86,7 +86,23 @@ def load(root: Path, settings: Settings) -> Found:
         notes.append(f"{unlabelled} images have no label file: taken as images without objects, as YOLO does")
     reader = YoloReader(tuple(label_set.ids))
     what = f"YOLO segmentation: {file.name}"
-    return Found(FORMAT, what, splits, label_set, ("instance",), reader, notes=tuple(notes))
+    return Found(
+        FORMAT, what, splits, label_set, ("instance",), reader, notes=tuple(notes), train_from=f"as train in {file}"
+    )
+
+
+def _labels(names: object, file: Path) -> list[Label]:
+    """The classes. Raises UsageError unless `names` is a list of them or a table by their numbers."""
+    pairs = (
+        list(names.items()) if isinstance(names, dict) else list(enumerate(names)) if isinstance(names, list) else []
+    )
+    try:
+        labels = [Label(int(key), str(name), isthing=True) for key, name in pairs]
+    except (TypeError, ValueError):
+        labels = []
+    if not labels:
+        raise UsageError(f"{file}: names is {names!r}; expected the class names, as a list or by number")
+    return labels
 
 
 def _bases(root: Path, raw: dict[str, Any]) -> list[Path]:
@@ -115,7 +131,7 @@ def _images(root: Path, raw: dict[str, Any], place: Path) -> list[Path]:
     if place.is_dir():
         folder = place / "images" if (place / "images").is_dir() else place
         return files_in(folder, IMAGE_SUFFIXES, deep=True)
-    lines = [with_slashes(line.strip()) for line in place.read_text(encoding="utf-8").splitlines() if line.strip()]
+    lines = [with_slashes(line) for line in lines_of(place)]
     paths = [place.parent / line for line in lines]
     for base in (*_bases(root, raw), root.parent):
         paths = where_there(paths, [base / line for line in lines])

@@ -43,6 +43,21 @@ def test_colours_stay_colours(tmp_path: Path) -> None:
     np.testing.assert_array_equal(stored(tmp_path, Image.fromarray(picture)), picture)
 
 
+def test_grey_may_be_a_colour_where_colours_are_declared(tmp_path: Path) -> None:
+    grey = Image.fromarray(VALUES.astype(np.uint8))
+    palette = grey.copy()
+    palette.putpalette([255 - i % 256 for i in range(768)])
+    deep = Image.fromarray(VALUES.astype(np.uint16))
+    forms = {"three": Image.merge("RGB", [grey] * 3), "one": grey, "palette": palette, "deep": deep}
+    dimensions = {"none": [2, 2, 2, 2], "stored": [3, 2, 2, 2], "grey": [3, 3, 2, 2]}
+    for name, image in forms.items():
+        image.save(tmp_path / f"{name}.png")
+    for colours, expected in dimensions.items():
+        found = [read_label_map(tmp_path / f"{name}.png", colours=colours) for name in forms]  # type: ignore[arg-type]
+        assert [label_map.ndim for label_map in found] == expected
+    np.testing.assert_array_equal(read_label_map(tmp_path / "one.png", colours="grey")[..., 2], VALUES)
+
+
 def test_what_cannot_hold_labels_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"a\.jpg: a label map in JPEG"):
         stored(tmp_path, Image.fromarray(VALUES.astype(np.uint8)), "a.jpg")

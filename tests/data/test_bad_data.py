@@ -137,6 +137,7 @@ CASES = [
     Bad("two formats", lambda root: (coco()(root), yolo("")(root)), ["--format coco-instance", "--format yolo-seg"]),
     Bad("objects or classes", both_kinds, ["--format instance-png", "--format semantic-png"]),
     Bad("0 and 255 only", lambda root: (binary_255(root), write("dataset.toml", 'format = "semantic-png"')(root)), ["only 0 and 255", "ignore = []"]),
+    Bad("0 and 255 only, with names", lambda root: (binary_255(root), write("classes.txt", "background\nroad\n")(root)), ["only 0 and 255", "ignore = []"]),
     Bad("two files a split", coco(write("annotations/instances_train_b.json", '{"images": [], "annotations": [], "categories": []}')), ["2 COCO instance files", "instances_train_b.json", "annotations ="]),
     Bad("only a validation split", lambda root: layouts.coco_instance(root, {"val": scenes()["val"]}, LABELS), ["no images to train on", "only val"]),
     # COCO
@@ -172,7 +173,7 @@ CASES = [
     Bad("id map missing", panoptic(remove("panoptic_train/shot1.png")), ["panoptic_train/shot1.png", "no such file"], usage=False),
     Bad("id map of another size", panoptic(label("panoptic_train/shot1.png", np.zeros((8, 9, 3), np.uint8))), ["shot1.png", "9×8 pixels", "56×40"], usage=False),
     Bad("all things are crowds", panoptic(edit(PAN, lambda r: [s.update(iscrowd=s["category_id"] != 90) for row in r["annotations"] for s in row["segments_info"]])), ["objects of the training images are marked as crowds"]),
-    Bad("grey id map", panoptic(label("panoptic_train/shot1.png", np.zeros((40, 56), np.uint8))), ["shot1.png", "RGB PNG"], usage=False),
+    Bad("grey id map", panoptic(label("panoptic_train/shot1.png", np.zeros((40, 56), np.uint8))), ["panoptic_train/shot1.png", "RGB PNG"], usage=False),
     Bad("panoptic category", panoptic(edit(PAN, lambda r: set_value(r, "annotations", 0, "segments_info", 0, "category_id", 3))), ["label 3", "allowed: 1, 7, 90"]),
     # label maps
     Bad("value of no class", semantic(label("train/labels/shot1.png", np.full((40, 56), 37, np.uint8))), ["train/labels/shot1.png", "label 37", "allowed: 1, 7, 90", "ignored: 255"]),
@@ -202,6 +203,9 @@ CASES = [
     Bad("YOLO folders", lambda root: (layouts.yolo(root, things_only(scenes()), THINGS) / "data.yaml").write_text("names: [a]\ntrain: nowhere\n"), ["data.yaml", "'nowhere'", "correct train"]),
     Bad("YOLO names twice", lambda root: (layouts.yolo(root, things_only(scenes()), THINGS) / "data.yaml").write_text("names: [a, a]\ntrain: images/train\n"), ["data.yaml", "classes 0 and 1", "'a'"]),
     Bad("YOLO names", lambda root: (layouts.yolo(root, things_only(scenes()), THINGS) / "data.yaml").write_text("names:\ntrain: images/train\n"), ["data.yaml", "names is None"]),
+    Bad("YOLO number of names", lambda root: (layouts.yolo(root, things_only(scenes()), THINGS) / "data.yaml").write_text("names: 1\ntrain: images/train\n"), ["data.yaml", "names is 1"]),
+    Bad("YOLO one name", lambda root: (layouts.yolo(root, things_only(scenes()), THINGS) / "data.yaml").write_text("names: cat\ntrain: images/train\n"), ["data.yaml", "names is 'cat'", "as a list"]),
+    Bad("YOLO train empty", lambda root: (layouts.yolo(root, things_only(scenes()), THINGS) / "data.yaml").write_text("names: [a, b]\ntrain:\nval: images/val\n"), ["no images to train on", "as train in", "data.yaml"]),
     # labelme
     Bad("labelme triangle", lambda root: edit("train/shot1.json", lambda r: set_value(r, "shapes", 0, "points", [[1, 2], [3, 4]]))(layouts.labelme(root, things_only(scenes()), THINGS)), ["shot1.json", "polygon", "malformed"]),
     Bad("labelme size", lambda root: edit("train/shot1.json", lambda r: set_value(r, "imageWidth", 5))(layouts.labelme(root, things_only(scenes()), THINGS)), ["shot1.png", "5×40"], usage=False),
@@ -214,6 +218,15 @@ CASES = [
     Bad("things of no class", panoptic(write("dataset.toml", 'things = ["dics"]')), ["dics", "disc, box, sky"]),
     Bad("path of nothing", panoptic(write("dataset.toml", '[train]\nimages = "nowhere"')), ["dataset.toml", "nowhere", "no such file or folder"]),
     Bad("one id twice", semantic(write("dataset.toml", '[[classes]]\nid = 1\nname = "a"\n[[classes]]\nid = 1\nname = "b"')), ["share an id"]),
+    Bad("id in words", semantic(write("dataset.toml", '[[classes]]\nid = "road"\nname = "road"')), ["dataset.toml: class 0", "'id': 'road'", "whole number"]),
+    Bad("id of a fraction", semantic(write("dataset.toml", '[[classes]]\nid = 0.5\nname = "road"')), ["dataset.toml: class 0", "0.5", "whole number"]),
+    Bad("thing in words", semantic(write("dataset.toml", '[[classes]]\nid = 1\nname = "a"\nthing = "false"')), ["thing of class 'a' is 'false'", "true or false"]),
+    Bad("colour as a number", semantic(write("dataset.toml", '[[classes]]\nid = 1\nname = "a"\ncolor = 8388608')), ["color of class 'a' is 8388608", "0–255"]),
+    Bad("format of several", semantic(write("dataset.toml", 'format = ["voc"]')), ["dataset.toml: format is ['voc']", "--format"]),
+    Bad("images without labels", semantic(write("dataset.toml", 'format = "semantic-png"\n[train]\nimages = "train/images"')), ["dataset.toml: [train] names images alone", "images and labels"]),
+    Bad("annotations of another kind", semantic(write("train/a.csv", "a,b"), write("dataset.toml", '[train]\nannotations = "train/a.csv"')), ["dataset.toml: [train] annotations", "a.csv", "no COCO file", "under labels"]),
+    Bad("names in Latin-1", semantic(remove("dataset.toml"), write("classes.txt", "bg\nstraße".encode("latin-1"))), ["classes.txt", "not in UTF-8 (byte 7 is 0xdf)"]),
+    Bad("colours in Latin-1", semantic(remove("dataset.toml"), write("class_dict.csv", "name,r,g,b\nstraße,0,0,0".encode("latin-1"))), ["class_dict.csv", "not in UTF-8"]),
     Bad("bad colour", semantic(write("dataset.toml", '[[classes]]\nid = 1\nname = "a"\ncolor = [1, 2, 300]')), ["color", "'a'", "0–255"]),
 ]  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +43,37 @@ def test_held_out_images_stay_held_out() -> None:
         assert held
 
 
+def test_held_out_images_of_coco_stay_so_when_they_get_other_numbers(tmp_path: Path) -> None:
+    """And one file under two numbers is not on both sides."""
+    root = layouts.coco_instance(tmp_path, {"train": things_only(scenes(train=20))["train"]}, THINGS)
+    file = root / "annotations/instances_train2017.json"
+
+    def held() -> set[str]:
+        info = detect(root)
+        sides = [{record.image for record in info.splits[split]} for split in ("train", "val")]
+        assert not sides[0] & sides[1]
+        assert sum(len(records) for records in info.splits.values()) == len(raw["images"])
+        return {Path(image).name for image in sides[1]}
+
+    raw = json.loads(file.read_text())
+    before = held()
+    for row in raw["images"]:
+        row["id"] += 700
+    for row in raw["annotations"]:
+        row["image_id"] += 700
+    layouts.save_json(file, raw)
+    assert held() == before
+    raw["images"] += [row | {"id": row["id"] + 700} for row in raw["images"]]
+    layouts.save_json(file, raw)
+    assert held() == before
+
+
+def test_what_dataset_toml_names_and_the_format_does_not_read_is_said(tmp_path: Path) -> None:
+    layouts.voc(tmp_path, things_only(scenes()), THINGS)
+    (tmp_path / "dataset.toml").write_text('[train]\nimages = "JPEGImages"\n')
+    assert f"{tmp_path / 'dataset.toml'}: [train] is not read for the format voc" in detect(tmp_path).notes
+
+
 def test_a_single_image_is_trained_and_validated_on(tmp_path: Path) -> None:
     info = detect(layouts.coco_instance(tmp_path, {"train": things_only(scenes())["train"][:1]}, THINGS))
     assert info.splits["train"] == info.splits["val"]
@@ -65,6 +97,28 @@ def test_objects_and_classes_are_told_apart(tmp_path: Path) -> None:
     assert any("no names" in note for note in classes.notes)
     asked = detect(tmp_path / "objects", format="semantic-png")
     assert (asked.task, asked.labels.ids) == ("semantic", [0, 1, 2, 3, 4])
+
+
+def test_a_list_of_several_names_is_of_classes(tmp_path: Path) -> None:
+    """Organs: gapless numbers in one piece each, as objects would be."""
+    layouts.instance_maps(tmp_path, scenes(train=6))
+    assert detect(tmp_path).format == "instance-png"
+    with pytest.raises(UsageError, match="every value is a class, say --format semantic-png"):
+        detect(tmp_path, task="semantic")
+    (tmp_path / "classes.txt").write_text("background\nliver\nkidney\nspleen\ncolon\n")
+    info = detect(tmp_path)
+    assert (info.format, info.labels.names[1:3]) == ("semantic-png", ["liver", "kidney"])
+
+
+def test_a_task_decides_between_objects_and_classes(tmp_path: Path) -> None:
+    """One blob an image could be either, but objects alone do not serve semantic segmentation."""
+    for split in ("train", "val"):
+        for shot in scenes()[split]:
+            layouts.save(tmp_path / split / "images" / f"{shot.name}.png", shot.image)
+            layouts.save(tmp_path / split / "masks" / f"{shot.name}.png", shot.masks[1].astype(np.uint8))
+    with pytest.raises(UsageError, match="could number objects or classes"):
+        detect(tmp_path)
+    assert detect(tmp_path, task="semantic").labels.ids == [0, 1]
 
 
 def test_many_pieces_of_one_value_are_a_class(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from segcli.data.check import check
 from segcli.data.dataset import open_split
@@ -289,11 +290,104 @@ def test_objects_may_overlap_in_coco(tmp_path: Path) -> None:
     np.testing.assert_array_equal(sample.masks, twice.masks)
 
 
+def test_lists_of_names_as_their_tools_write_them(tmp_path: Path) -> None:
+    """labelme's begins with a class -1, and Windows puts a mark before the first letter."""
+    layouts.semantic(tmp_path, scenes())
+    names = ["_background_", *(f"c{i}" for i in range(1, 91))]
+    for text in ("\n".join(["__ignore__", *names]), "\ufeff" + "\r\n".join(names)):
+        (tmp_path / "labels.txt").write_text(text, encoding="utf-8")
+        assert detect(tmp_path).labels.names == names
+
+
+def test_a_byte_order_mark_is_no_part_of_the_text(tmp_path: Path) -> None:
+    layouts.voc(tmp_path / "voc", things_only(scenes()), THINGS)
+    file = tmp_path / "voc/ImageSets/Segmentation/train.txt"
+    file.write_text("\ufeff" + file.read_text(), encoding="utf-8")
+    assert len(detect(tmp_path / "voc").splits["train"]) == 4
+    layouts.semantic(tmp_path / "png", scenes())
+    rows = [f'[[classes]]\nid = {label.id}\nname = "{label.name}"\n' for label in LABELS]
+    (tmp_path / "png/dataset.toml").write_text("\ufeff" + "".join(rows), encoding="utf-8")
+    assert detect(tmp_path / "png").labels.names == LABELS.names
+
+
+def test_yolo_labels_beside_the_images_below_a_folder_called_images(tmp_path: Path) -> None:
+    root = layouts.yolo(tmp_path / "images" / "set", things_only(scenes()), THINGS)
+    count = len(open_split(detect(root), "train")[0].labels)
+    for split in ("train", "val"):
+        for folder in ("images", "labels"):
+            (root / split).mkdir(exist_ok=True)
+            for file in (root / folder / split).iterdir():
+                file.rename(root / split / file.name)
+    (root / "data.yaml").write_text("names: [a, b]\ntrain: train\nval: val\n")
+    info = detect(root)
+    assert not any("no label file" in note for note in info.notes)
+    assert len(open_split(info, "train")[0].labels) == count > 0
+
+
+def test_of_labelme2voc_the_folders_with_pictures_are_read(tmp_path: Path) -> None:
+    """Older versions put numpy's files into the folder of the usual name."""
+    layouts.voc(tmp_path, things_only(scenes()), THINGS)
+    for name in ("SegmentationClass", "SegmentationObject"):
+        (tmp_path / name).rename(tmp_path / f"{name}PNG")
+        (tmp_path / name).mkdir()
+        np.save(tmp_path / name / "shot0.npy", np.zeros((40, 56), np.int32))
+    info = detect(tmp_path)
+    assert info.task == "panoptic"
+    assert scan(info).problems == []
+
+
+BLACK_AND_WHITE = {  # what declares the colours -> the class that is white
+    "class_dict.csv": ("name,r,g,b\nroad,255,255,255\nground,0,0,0\n", 0),
+    "dataset.toml": (
+        '[[classes]]\nid = 0\nname = "ground"\ncolor = [0, 0, 0]\n'
+        '[[classes]]\nid = 1\nname = "road"\ncolor = [255, 255, 255]\n', 1
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", ["bits", "grey", "three channels"])
+@pytest.mark.parametrize("declared", BLACK_AND_WHITE)
+def test_black_and_white_are_colours_where_they_are_declared(tmp_path: Path, declared: str, form: str) -> None:
+    text, white = BLACK_AND_WHITE[declared]
+    (tmp_path / declared).write_text(text)
+    masks = np.zeros((3, 8, 9), dtype=bool)
+    masks[:2, 2:5, 3:] = True  # and one that is black throughout
+    for i, mask in enumerate(masks):
+        for split in ("train", "val"):
+            layouts.save(tmp_path / split / "images" / f"{i}.png", np.zeros((8, 9, 3), np.uint8))
+            picture = np.where(mask, 255, 0).astype(np.uint8)
+            picture = np.stack([picture] * 3, axis=-1) if form == "three channels" else picture
+            file = layouts.save(tmp_path / split / "labels" / f"{i}.png", picture)
+            if form == "bits":
+                Image.fromarray(mask).save(file)
+    samples = list(open_split(detect(tmp_path), "train"))
+    for mask, sample in zip(masks, samples, strict=True):
+        found = {int(label): sample.masks[i] for i, label in enumerate(sample.labels)}
+        assert found.keys() == ({0, 1} if mask.any() else {1 - white})
+        np.testing.assert_array_equal(found[1 - white], ~mask)
+
+
+@pytest.mark.parametrize("form", ["grey", "three channels", "palette"])
+def test_ids_stay_ids_where_colours_are_declared_to_draw_with(tmp_path: Path, form: str) -> None:
+    colours = [[0, 0, 0], [90, 90, 90], [255, 255, 255]]
+    rows = [f'[[classes]]\nid = {i}\nname = "c{i}"\ncolor = {color}\n' for i, color in enumerate(colours)]
+    (tmp_path / "dataset.toml").write_text("".join(rows))
+    ids = np.repeat([0, 1, 2, 255], 2).astype(np.uint8).reshape(2, 4)
+    for split in ("train", "val"):
+        layouts.save(tmp_path / split / "images" / "a.png", np.zeros((2, 4, 3), np.uint8))
+        file = tmp_path / split / "labels" / "a.png"
+        if form == "palette":
+            layouts.save_palette(file, ids)
+        else:
+            layouts.save(file, np.stack([ids] * 3, axis=-1) if form == "three channels" else ids)
+    sample = open_split(detect(tmp_path), "train")[0]
+    assert sample.labels.tolist() == [0, 1, 2]
+    np.testing.assert_array_equal(sample.masks.sum(axis=(1, 2)), [2, 2, 2])
+
+
 def test_labelme_masks_circles_rectangles_and_groups(tmp_path: Path) -> None:
     import base64
     import io
-
-    from PIL import Image
 
     buffer = io.BytesIO()
     Image.fromarray(np.full((4, 5), 255, dtype=np.uint8)).save(buffer, "PNG")
@@ -302,6 +396,8 @@ def test_labelme_masks_circles_rectangles_and_groups(tmp_path: Path) -> None:
         {"label": "a", "shape_type": "circle", "points": [[20, 20], [25, 20]]},
         {"label": "b", "shape_type": "rectangle", "points": [[40, 30], [30, 36]], "group_id": 1},
         {"label": "b", "shape_type": "rectangle", "points": [[0, 30], [5, 36]], "group_id": 1},
+        {"label": "c", "shape_type": "rectangle", "points": [[10, 10], [30, 10], [30, 25], [10, 25]]},
+        {"label": "c", "shape_type": "rotation", "points": [[40, 5], [45, 10], [40, 15], [35, 10]]},
         {"label": "b", "shape_type": "point", "points": [[0, 0]]},
         {"label": "__ignore__", "shape_type": "rectangle", "points": [[0, 0], [5, 6]]},
     ]  # fmt: skip
@@ -309,13 +405,15 @@ def test_labelme_masks_circles_rectangles_and_groups(tmp_path: Path) -> None:
         layouts.save(tmp_path / f"{name}.png", np.zeros((40, 56, 3), dtype=np.uint8))
         layouts.save_json(tmp_path / f"{name}.json", {"shapes": shapes, "imagePath": f"..\\in\\{name}.png", "imageHeight": 40, "imageWidth": 56})  # fmt: skip
     info = detect(tmp_path)
-    assert info.labels.names == ["a", "b"]
-    assert any("2 lines and points" in note for note in info.notes)
+    assert info.labels.names == ["a", "b", "c"]
+    assert "shapes that enclose no area are left out: 2 point" in info.notes
     masks = open_split(info, "train")[0].masks
-    assert masks.shape == (3, 40, 56)
+    assert masks.shape == (5, 40, 56)
     assert masks[0].sum() == masks[0][2:6, 3:8].sum() == 20
     assert abs(masks[1].sum() - np.pi * 25) < 4
     assert masks[2].sum() == masks[2][30:36, 30:40].sum() + masks[2][30:36, :5].sum() == 90
+    assert masks[3].sum() == masks[3][10:25, 10:30].sum() == 300
+    assert masks[4].sum() == 50
 
 
 def test_labelme_images_without_a_file_are_counted(tmp_path: Path) -> None:

@@ -1,0 +1,22 @@
+"""Text files that people write by hand, on any system."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from segcli.errors import UsageError
+
+
+def read_text(file: Path) -> str:
+    """The text of a file, without the mark that Windows puts before it. Raises UsageError if it is not in UTF-8."""
+    try:
+        return file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UsageError(
+            f"{file}: not in UTF-8 (byte {error.start} is {error.object[error.start]:#04x}); save it so"
+        ) from error
+
+
+def lines_of(file: Path) -> list[str]:
+    """The lines of a list, without blanks around them and without empty ones. Raises UsageError as `read_text` does."""
+    return [line.strip() for line in read_text(file).splitlines() if line.strip()]
