@@ -18,8 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from segcli.engine.memory import keep_freed_memory
 from segcli.layers.linear import linear
+from segcli.training.memory import keep_freed_memory
 
 # rows, inputs, outputs
 LAYERS = {

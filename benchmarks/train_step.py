@@ -30,10 +30,10 @@ import torch
 from torch import Tensor, nn
 
 from segcli.config import parse_config
-from segcli.engine.memory import keep_freed_memory
 from segcli.models.mask2former import build_mask2former
 from segcli.objective.criterion import SetCriterion
 from segcli.objective.terms import AtPoints, MaskTerms
+from segcli.training.memory import keep_freed_memory
 from segcli.types import Batch, Target
 from segcli.weights.architectures import key_map
 

@@ -17,8 +17,8 @@ import torch
 
 from segcli.data.dataset import open_split
 from segcli.data.detect import detect
-from segcli.engine.distributed import Ranks
-from segcli.engine.validate import Finding, best_of, candidates, validate
+from segcli.distributed import Ranks
+from segcli.training.validate import Finding, best_of, candidates, validate
 from segcli.types import LabelSet
 from segcli.weights.checkpoint import LoadedModel, load_model, save_model
 from segcli.weights.manifest import label_table, label_tables

@@ -12,7 +12,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from segcli.engine.predict import predict as predict
+    from segcli.inference.predict import predict as predict
     from segcli.segments import Segments as Segments
     from segcli.weights.checkpoint import load_model as load_model
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "load_model": "segcli.weights.checkpoint",
-    "predict": "segcli.engine.predict",
+    "predict": "segcli.inference.predict",
     "Segments": "segcli.segments",
 }
 

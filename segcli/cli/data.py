@@ -14,7 +14,7 @@ from segcli.cli import options
 
 if TYPE_CHECKING:
     from segcli.console import Console
-    from segcli.data.convert import Written
+    from segcli.data.converting.convert import Written
     from segcli.data.records import DatasetInfo
 
 app = typer.Typer(
@@ -88,11 +88,11 @@ def check(
     segcli data check data/ --fix cleaned/
     """
     from segcli import console
-    from segcli.cli.data_report import findings_as_json, show_findings
+    from segcli.cli.data_screen import findings_as_json, show_findings
     from segcli.config import Mask2FormerConfig
     from segcli.console import Console
-    from segcli.data.check import check as look
-    from segcli.data.convert import refuse_taken
+    from segcli.data.checking.check import check as look
+    from segcli.data.converting.convert import refuse_taken
     from segcli.data.detect import detect_for_checking
     from segcli.weights.manifest import manifest, offline_default
 
@@ -117,9 +117,9 @@ def check(
 
 
 def _fix(say: Console, data: Path, info: DatasetInfo, report: object, out: Path, threads: int | None) -> None:
-    from segcli.cli.data_report import show_rest
-    from segcli.data.check import CheckReport
-    from segcli.data.mend import mended, unmended
+    from segcli.cli.data_screen import show_rest
+    from segcli.data.checking.check import CheckReport
+    from segcli.data.checking.mend import mended, unmended
 
     assert isinstance(report, CheckReport)
     clean = mended(info, report)
@@ -155,7 +155,7 @@ def convert(
     segcli data convert segcli-out/ annotations/ --to coco --images photos/
     """
     from segcli.console import Console
-    from segcli.engine.predicted_data import open_source
+    from segcli.evaluation.predicted_data import open_source
 
     say = Console(quiet=quiet)
     info = open_source(source, images, format)
@@ -177,10 +177,10 @@ def stats(
 ) -> None:
     """Count a dataset: image sizes, classes, objects per image, mask areas."""
     from segcli import console
-    from segcli.cli.data_report import show_stats
+    from segcli.cli.data_screen import show_stats
     from segcli.console import Console
+    from segcli.data.checking.stats import stats as count
     from segcli.data.detect import detect
-    from segcli.data.stats import stats as count
 
     say = Console(quiet=quiet)
     info = detect(data, format=format, task=task.value if task else None, training=False)
@@ -193,7 +193,7 @@ def stats(
     elif not quiet:
         show_stats(splits)
     if out is not None:
-        from segcli.engine.data_charts import write_charts
+        from segcli.inspection.data_charts import write_charts
 
         for path in write_charts(splits, info.task, out):
             say.note(path)
@@ -225,8 +225,8 @@ def split(
     segcli data split data/ divided/ --val 0.2 --group '^[0-9]{8}'
     """
     from segcli.console import Console
+    from segcli.data.converting.split import divided
     from segcli.data.detect import detect
-    from segcli.data.split import divided
 
     say = Console(quiet=quiet)
     info = detect(data, format=format, training=False)
@@ -239,7 +239,7 @@ def split(
 
 
 def _own_format(say: Console, info: DatasetInfo) -> str:
-    from segcli.data.writers import OWN
+    from segcli.data.converting.writers import OWN
 
     if info.format == "labelme":
         say.note("labelme data has no splits of its own: it is written as COCO")
@@ -254,13 +254,13 @@ def _announce(say: Console, info: DatasetInfo) -> None:
 
 def _write(say: Console, info: DatasetInfo, out: Path, to: str, threads: int | None) -> None:
     """Write the dataset and say what became of it. Exits with 1 if images had to be left out."""
-    from segcli.data.convert import write_dataset
-    from segcli.data.writers import writer_for
+    from segcli.data.converting.convert import write_dataset
+    from segcli.data.converting.writers import writer_for
 
     writer = writer_for(to, info)
     with _progress(say, "writing", info) as advance:
         written: Written = write_dataset(info, out, writer, threads=threads, progress=lambda done, total: advance())
-    from segcli.cli.data_report import show_written
+    from segcli.cli.data_screen import show_written
 
     show_written(say, written, out)
     if written.problems:

@@ -16,9 +16,9 @@ from segcli.console import Console
 from segcli.errors import UsageError
 
 if TYPE_CHECKING:
-    from segcli.engine.distributed import Ranks
-    from segcli.engine.evaluation import Evaluation
-    from segcli.engine.explain import Explain
+    from segcli.distributed import Ranks
+    from segcli.evaluation.explain import Explain
+    from segcli.evaluation.run import Evaluation
     from segcli.types import Task
 
 
@@ -176,7 +176,7 @@ def evaluate(
         raise UsageError("--predictions are there already; leave out --model, --short-side, --tile and --tta")
     if out is None and (overwrite or skip_existing):
         raise UsageError("--overwrite and --skip-existing are about earlier results; name their folder with --out")
-    from segcli.engine.evaluation import Output
+    from segcli.evaluation.run import Output
 
     with _ranks(device.value) as ranks:
         say = Console(quiet=quiet or not ranks.is_first)
@@ -239,7 +239,7 @@ def _run(evaluation: Evaluation, say: Console, *, explain: bool, as_json: bool) 
 
 def _ladders(evaluation: Evaluation) -> dict[Task, Explain]:
     """Have the oracle ladder of every task climbed."""
-    from segcli.engine.explain import Explain
+    from segcli.evaluation.explain import Explain
 
     rule = evaluation.protocol.spec.rule if evaluation.protocol else None
     ladders = {
@@ -253,7 +253,7 @@ def _ladders(evaluation: Evaluation) -> dict[Task, Explain]:
 
 def _draw(evaluation: Evaluation) -> None:
     """Have the pictures of every task drawn into its folder."""
-    from segcli.engine.eval_pictures import EvalPictures
+    from segcli.evaluation.pictures import EvalPictures
     from segcli.types import MergeRule
 
     rule = evaluation.protocol.spec.rule if evaluation.protocol else MergeRule()
@@ -264,7 +264,7 @@ def _draw(evaluation: Evaluation) -> None:
 @contextmanager
 def _ranks(device: str) -> Iterator[Ranks]:
     """This process among those that torchrun started; a peer that has gone has told why."""
-    from segcli.engine.distributed import is_lost_peer, join, leave
+    from segcli.distributed import is_lost_peer, join, leave
 
     ranks = join(device)
     try:

@@ -10,9 +10,9 @@ from segcli.cli.eval_screen import percent
 from segcli.console import Column, Console
 
 if TYPE_CHECKING:
-    from segcli.engine.compare import Comparison, Difference
-    from segcli.engine.distributed import Ranks
-    from segcli.engine.evaluation import Evaluation, Output
+    from segcli.distributed import Ranks
+    from segcli.evaluation.compare import Comparison, Difference
+    from segcli.evaluation.run import Evaluation, Output
 
 _CHANGED = 5  # images listed in each direction
 
@@ -31,10 +31,10 @@ def of_files(
     say: Console,
 ) -> Evaluation:
     """The evaluation of predictions from files; says what was found, and how images and classes were matched."""
-    from segcli.engine.colours import in_colours_of
-    from segcli.engine.eval_data import open_data, open_tasks
-    from segcli.engine.match_predictions import match, tasks_of
-    from segcli.engine.score import of_predictions
+    from segcli.evaluation.colours import in_colours_of
+    from segcli.evaluation.data import open_data, open_tasks
+    from segcli.evaluation.from_files import of_predictions
+    from segcli.evaluation.match_predictions import match, tasks_of
     from segcli.metrics import COCO_DETS
     from segcli.results import open_predictions
 
@@ -63,7 +63,7 @@ def of_files(
 
 def show_comparisons(folders: tuple[Path, Path], say: Console, *, as_json: bool) -> None:
     """Compare two evaluation folders and print what a person wants to know, or everything as JSON."""
-    from segcli.engine.compare import compare
+    from segcli.evaluation.compare import compare
 
     comparisons = compare(*folders)
     if as_json:

@@ -11,8 +11,8 @@ from segcli.cli.loading import introduce, load
 from segcli.console import Console
 
 if TYPE_CHECKING:
-    from segcli.engine.distributed import Ranks
-    from segcli.engine.evaluation import Evaluation, Output
+    from segcli.distributed import Ranks
+    from segcli.evaluation.run import Evaluation, Output
 
 Where = tuple[options.DeviceName, options.DtypeName, int | None, int]  # device, dtype, threads, batch size
 
@@ -38,13 +38,13 @@ def of_model(
 
     size: short side and tile in the place of the checkpoint's; None keeps them. explain: try other thresholds too.
     """
-    from segcli.engine.colours import in_colours_of
-    from segcli.engine.eval_data import choose_tasks, for_model, open_data, open_tasks, two_truths
-    from segcli.engine.evaluation import of_model
-    from segcli.engine.predict import resized
-    from segcli.engine.protocol import Protocol
-    from segcli.engine.validate import other_thresholds
+    from segcli.evaluation.colours import in_colours_of
+    from segcli.evaluation.data import choose_tasks, for_model, open_data, open_tasks, two_truths
+    from segcli.evaluation.protocol import Protocol
+    from segcli.evaluation.run import of_model
+    from segcli.inference.predict import resized
     from segcli.metrics.match_classes import match_classes
+    from segcli.training.validate import other_thresholds
 
     info = open_data(data, task, format, split)
     device, dtype, threads, batch_size = where

@@ -12,8 +12,8 @@ from segcli.cli.train_screen import duration
 from segcli.console import Column, Console
 
 if TYPE_CHECKING:
-    from segcli.engine.evaluation import Evaluation
-    from segcli.engine.explain import Explanation
+    from segcli.evaluation.explain import Explanation
+    from segcli.evaluation.run import Evaluation
     from segcli.types import Task
 
 SECONDS_BETWEEN_LINES = 10.0  # outside a terminal

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from segcli import console
-from segcli.cli.convert import convert
+from segcli.cli.models_convert import convert
 from segcli.cli.options import BatchSizeOption, DeviceName, DeviceOption, complete_model
 from segcli.errors import UsageError, WeightsUnavailable
 
@@ -258,7 +258,7 @@ def _check_metric(
     """The published metric, measured; kept in the user's own file."""
     from segcli.cli.eval_screen import EvalScreen
     from segcli.console import Column
-    from segcli.engine.verify import TOLERANCE, expected_images, open_verification, verification
+    from segcli.evaluation.verify import TOLERANCE, expected_images, open_verification, verification
     from segcli.weights.verified import AVERAGED, keep
 
     evaluation = open_verification(loaded, entry, data, batch_size=batch_size, tta=tta)

@@ -13,12 +13,12 @@ import typer
 from segcli import console
 from segcli.cli import options
 from segcli.cli.loading import introduce, load
-from segcli.cli.report import TABLES_UP_TO, RunReport
+from segcli.cli.predict_screen import TABLES_UP_TO, RunReport
 from segcli.console import Console
 
 if TYPE_CHECKING:
-    from segcli.engine.predict import Settings
-    from segcli.engine.work import Work
+    from segcli.inference.planning import Work
+    from segcli.inference.predict import Settings
     from segcli.weights.checkpoint import LoadedModel
 
 SourcesArgument = Annotated[
@@ -134,8 +134,8 @@ def predict(
 
     segcli predict photos/ --recursive --task instance --save coco --out results
     """
-    from segcli.engine.sources import find_sources
-    from segcli.engine.work import parse_kinds, plan_work, refuse_other_run
+    from segcli.inference.planning import parse_kinds, plan_work, refuse_other_run
+    from segcli.inference.sources import find_sources
 
     say = Console(quiet=quiet)
     kinds = parse_kinds(save)
@@ -155,7 +155,7 @@ def predict(
     loaded = load(model, task, device, dtype, threads, say)
     ready = time.perf_counter()
 
-    from segcli.engine.predict import resolve
+    from segcli.inference.predict import resolve
 
     settings = resolve(
         loaded.spec,
@@ -202,7 +202,7 @@ def _run(
 ) -> None:
     """Predict and write every image, showing each as it is done."""
     from segcli.codecs.image import MAX_PIXELS
-    from segcli.engine.pipeline import predict_all
+    from segcli.inference.pipeline import predict_all
     from segcli.render import overlay
     from segcli.results import Writer
 

@@ -15,8 +15,8 @@ from segcli.console import Console
 from segcli.errors import UsageError
 
 if TYPE_CHECKING:
-    from segcli.engine.distributed import Ranks
-    from segcli.engine.recipe import Recipe, Tables
+    from segcli.distributed import Ranks
+    from segcli.training.recipe import Recipe, Tables
 
 LENGTH, START, STEP = "How long", "Where to start", "The training step"
 RUN = "The run's folder"
@@ -214,7 +214,7 @@ def train(
         _preview(recipe, out, preview, say)
         return
     if recipe.run.tensorboard:  # said now rather than after the data were looked at
-        from segcli.engine.tensorboard import require_tensorboard
+        from segcli.training.tensorboard import require_tensorboard
 
         require_tensorboard()
     launched = int(os.environ.get("WORLD_SIZE", "1")) > 1
@@ -234,10 +234,10 @@ def _refuse_contradictions(**given: object) -> None:
 def _recipe(preset: str | None, config: Path | None, given: Tables, resumed: Path | None) -> Recipe:
     """The recipe of a new run, or of the one in the folder `resumed`."""
     if resumed is not None:
-        from segcli.engine.session import resumed_recipe
+        from segcli.training.session import resumed_recipe
 
         return resumed_recipe(resumed, preset, config, given)
-    from segcli.engine.recipe import resolve
+    from segcli.training.recipe import resolve
 
     return resolve(preset, config, given)
 
@@ -254,13 +254,13 @@ def _batch(text: str | None) -> int | None:
 def _default_out(data: Path, preview: bool) -> Path:
     if preview:
         return Path("segcli-preview")
-    from segcli.engine.run_folder import default_folder
+    from segcli.training.run_folder import default_folder
 
     return default_folder(data)
 
 
 def _preview(recipe: Recipe, out: Path, images: int, say: Console) -> None:
-    from segcli.engine.session import preview
+    from segcli.training.session import preview
 
     for path in preview(recipe, out, images, say.note):
         say.say(path)
@@ -268,14 +268,14 @@ def _preview(recipe: Recipe, out: Path, images: int, say: Console) -> None:
 
 def _devices_of(run: Path) -> int:
     """How many processes began a run."""
-    from segcli.engine.session import devices_of
+    from segcli.training.session import devices_of
 
     return devices_of(run)
 
 
 def _spread(devices: int, out: Path, device: str) -> int:
     """Run this command once a device. The folder is named here, or every rank would look for a free name."""
-    from segcli.engine.distributed import launch
+    from segcli.distributed import launch
 
     arguments = _without_devices(sys.argv[1:])
     if not any(a in ("--out", "-o") or a.startswith("--out=") for a in arguments):
@@ -299,10 +299,10 @@ def _train(recipe: Recipe, out: Path, resume: bool, threads: int | None, say: Co
 
     import torch
 
-    from segcli.cli.data_report import show_training
+    from segcli.cli.data_screen import show_training
     from segcli.cli.train_screen import TrainScreen
-    from segcli.engine.distributed import is_lost_peer, join, leave
-    from segcli.engine.memory import keep_freed_memory
+    from segcli.distributed import is_lost_peer, join, leave
+    from segcli.training.memory import keep_freed_memory
 
     keep_freed_memory()
     if threads:
@@ -329,7 +329,7 @@ def _train(recipe: Recipe, out: Path, resume: bool, threads: int | None, say: Co
 
 
 def _open(recipe: Recipe, out: Path, ranks: Ranks, resume: bool, say: Console) -> Any:
-    from segcli.engine.session import open_run
+    from segcli.training.session import open_run
 
     with say.progress("looking at the data", None) as advance:
 

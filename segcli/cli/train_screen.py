@@ -12,7 +12,7 @@ from segcli import console
 from segcli.console import Console
 
 if TYPE_CHECKING:
-    from segcli.engine.reports import (
+    from segcli.training.reports import (
         EndReport,
         MeasureReport,
         Report,
@@ -42,7 +42,7 @@ class TrainScreen:
     def __enter__(self) -> TrainScreen:
         self._renew = self._stack.enter_context(self.say.panel())
         if self._wants_board:
-            from segcli.engine.tensorboard import Board
+            from segcli.training.tensorboard import Board
 
             self._board = Board(self.out)
             self._stack.callback(self._board.close)
@@ -55,7 +55,7 @@ class TrainScreen:
 
     def show(self, report: Report) -> None:
         """One report, in the way of its kind."""
-        from segcli.engine import reports
+        from segcli.training import reports
 
         if self._board is not None:
             self._board.write(report)

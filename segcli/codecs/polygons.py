@@ -2,7 +2,7 @@
 
 Written out in numpy because the drawing libraries also paint every pixel the outline touches, which makes objects half
 a pixel larger on each side: on small objects that costs more than any loss term. pycocotools traces the outline on a
-grid five times finer and agrees with the centre rule except along the outline (tests/data/test_polygons.py measures
+grid five times finer and agrees with the centre rule except along the outline (tests/codecs/test_polygons.py measures
 both). Coordinates are continuous, as in COCO: the top left pixel covers [0, 1] × [0, 1].
 """
 

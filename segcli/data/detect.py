@@ -6,17 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
-from segcli.data import (
-    coco_instance,
-    coco_panoptic,
-    instance_png,
-    labelme,
-    semantic_png,
-    voc,
-    yolo_seg,
-)
-from segcli.data.coco_files import kind_of
-from segcli.data.folders import subfolders, with_validation
+from segcli.data.formats import instance_png, labelme, semantic_png, voc, yolo_seg
+from segcli.data.formats.coco import instance as coco_instance
+from segcli.data.formats.coco import panoptic as coco_panoptic
+from segcli.data.formats.coco.files import kind_of
+from segcli.data.formats.folders import subfolders, with_validation
 from segcli.data.records import DatasetInfo, Found, Record
 from segcli.data.settings import FILE_NAME, Settings, read_settings
 from segcli.errors import UsageError

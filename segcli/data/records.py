@@ -43,7 +43,7 @@ class Stated:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Something wrong with the data. kind: one of `segcli.data.check.KINDS`. amount: of what the kind counts."""
+    """Something wrong with the data. kind: one of `checking.check.KINDS`. amount: of what the kind counts."""
 
     kind: str
     message: str

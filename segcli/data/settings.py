@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from segcli.data.text import read_text
+from segcli.codecs.text import read_text
 from segcli.errors import UsageError
 from segcli.types import TASKS, Label, LabelSet
 

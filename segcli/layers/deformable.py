@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from segcli.layers import trace
 from segcli.layers.linear import Linear, linear
-from segcli.layers.rows import factors_gradient, rows_gradient, weighted_rows
+from segcli.layers.weighted_rows import factors_gradient, rows_gradient, weighted_rows
 
 # Queries per pass: their indices and factors (heads × 48 × 8 bytes each) should stay in the last cache, but few passes
 # mean few rendezvous of the threads, which cost most when other programs want the cores too.

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from segcli.layers.rows import rows_gradient, weighted_rows
+from segcli.layers.weighted_rows import rows_gradient, weighted_rows
 
 
 def sample(maps: Tensor, points: Tensor) -> Tensor:

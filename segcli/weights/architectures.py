@@ -1,7 +1,7 @@
 """Every architecture segcli runs: how its network is built, and how its tensors are named in files.
 
 The third thing that belongs to one, its configuration, is in `segcli.config.MODEL_TYPES`; what trains it is in
-`segcli.engine.objectives`.
+`segcli.training.objectives`.
 """
 
 from __future__ import annotations

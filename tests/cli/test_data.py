@@ -14,11 +14,11 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from segcli.cli import app
-from segcli.cli.data_report import show_training
+from segcli.cli.data_screen import show_training
 from segcli.console import Console
 from segcli.data.cache import VARIABLE
+from segcli.data.checking.scan import scan
 from segcli.data.detect import detect
-from segcli.data.scan import scan
 from segcli.types import Label, LabelSet, Task
 from tests.data import layouts
 from tests.data.layouts import LABELS, THINGS, scenes, things_only

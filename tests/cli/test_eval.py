@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 
 from segcli.cli import app
 from segcli.types import Label, LabelSet
-from tests.engine.scored import write_scored
+from tests.evaluation.scored import write_scored
 from tests.fakes import LABELS, FakeLoaded
 
 Eval = Callable[..., Result]
@@ -36,7 +36,7 @@ class Drawer:
 def evaluate(fake: FakeLoaded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Eval:
     """Run `segcli eval` in a folder with annotated photos in data/."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("segcli.engine.eval_pictures.EvalPictures", Drawer)
+    monkeypatch.setattr("segcli.evaluation.pictures.EvalPictures", Drawer)
     write_scored(tmp_path / "data")
     return lambda *arguments: CliRunner().invoke(app, ["eval", *map(str, arguments)])
 

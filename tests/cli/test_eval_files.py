@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from segcli.cli import app
-from tests.engine.scored import write_scored
+from tests.evaluation.scored import write_scored
 from tests.fakes import FakeLoaded
 
 Segcli = Callable[..., Result]
@@ -20,7 +20,7 @@ Segcli = Callable[..., Result]
 def segcli(fake: FakeLoaded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Segcli:
     """Run segcli in a folder with annotated photos in data/."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("segcli.engine.eval_pictures.EvalPictures", Silent)
+    monkeypatch.setattr("segcli.evaluation.pictures.EvalPictures", Silent)
     write_scored(tmp_path / "data")
     return lambda *arguments: CliRunner().invoke(app, [*map(str, arguments)])
 

@@ -11,13 +11,13 @@ from huggingface_hub import constants
 from typer.testing import CliRunner, Result
 
 from segcli.cli import app
-from segcli.engine import verify
+from segcli.evaluation import verify
 from segcli.types import Label, LabelSet
 from segcli.weights import download, golden
 from segcli.weights import manifest as manifest_module
 from segcli.weights.manifest import manifest
 from segcli.weights.verified import verifications
-from tests.engine.scored import write_scored
+from tests.evaluation.scored import write_scored
 from tests.fakes import LABELS, FakeLoaded
 
 

@@ -19,9 +19,9 @@ from typer.testing import CliRunner
 
 import segcli
 from segcli.cli import app
-from segcli.engine.predict import resolve, segment_tiles
-from segcli.engine.preprocess import Prepared, collate
 from segcli.errors import InputError
+from segcli.inference.predict import resolve, segment_tiles
+from segcli.inference.preprocess import Prepared, collate
 from segcli.types import InputSize, QueryPredictions
 from tests.cli.conftest import Predict, photo
 from tests.fakes import ColourNetwork, FakeLoaded

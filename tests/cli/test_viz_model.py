@@ -15,8 +15,8 @@ from typer.testing import CliRunner, Result
 from segcli.cli import app
 from segcli.models.mask2former import build_mask2former
 from tests.cli.conftest import photo
-from tests.engine.views.test_views import TINY
 from tests.fakes import FakeLoaded
+from tests.inspection.views.test_views import TINY
 
 Viz = Callable[..., Result]
 

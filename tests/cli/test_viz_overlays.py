@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 
 from segcli.cli import app
 from tests.cli.conftest import Predict, photo
-from tests.engine.scored import write_scored
+from tests.evaluation.scored import write_scored
 
 Viz = Callable[..., Result]
 TINTED = 30  # of 255, at least, where a segment is drawn

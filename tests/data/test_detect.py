@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from segcli.data.convert import write_dataset
+from segcli.data.checking.facts import facts_of
+from segcli.data.checking.scan import scan
+from segcli.data.converting.convert import write_dataset
+from segcli.data.converting.writers import writer_for
 from segcli.data.dataset import open_split
 from segcli.data.detect import detect
-from segcli.data.facts import facts_of
-from segcli.data.folders import hold_out, split_of
+from segcli.data.formats.folders import hold_out, split_of
 from segcli.data.records import Record, as_ranges
-from segcli.data.scan import scan
-from segcli.data.writers import writer_for
 from segcli.errors import UsageError
 from tests.data import layouts
 from tests.data.layouts import LABELS, THINGS, scenes, things_only

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from segcli.layers import deformable
 from segcli.layers.deformable import DeformableAttention, Levels, _sample_grid, _SampleRows, levels
-from segcli.layers.rows import factors_gradient, rows_gradient, weighted_rows
 from segcli.layers.trace import record
+from segcli.layers.weighted_rows import factors_gradient, rows_gradient, weighted_rows
 
 CPU = torch.device("cpu")
 HEADS, POINTS = 3, 4

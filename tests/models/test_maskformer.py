@@ -18,7 +18,6 @@ from segcli.config import (
     PerPixelPlusConfig,
     parse_config,
 )
-from segcli.engine.objectives import objective_of
 from segcli.errors import UsageError
 from segcli.layers.masks import DenseMasks
 from segcli.layers.stochastic import per_image
@@ -26,6 +25,7 @@ from segcli.models.init import initialise
 from segcli.models.segmenter import Segmenter
 from segcli.objective.pixels import IGNORED, label_map
 from segcli.postprocess import semantic
+from segcli.training.objectives import objective_of
 from segcli.types import Batch, Frame, InferenceSpec, Label, LabelSet, QueryPredictions, Target
 from segcli.weights.adapt import with_queries
 from segcli.weights.architectures import build_model, key_map

@@ -22,7 +22,7 @@ def facade(shared_dir: Path) -> tuple[LabelSet, list[dict[str, Any]]]:
     import segcli
     from segcli.codecs.image import read_image
     from segcli.codecs.panoptic_png import read_panoptic_png
-    from segcli.engine.preprocess import collate, prepare
+    from segcli.inference.preprocess import collate, prepare
     from segcli.postprocess import instance, panoptic, semantic
     from segcli.weights.checkpoint import load_model
     from tests.parity.official import Picture

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from segcli.codecs.image import read_image
 from segcli.config import DetrConfig, EfficientNetLite0Config
-from segcli.engine.objectives import objective_of
 from segcli.layers.masks import DenseMasks
+from segcli.training.objectives import objective_of
 from segcli.types import Batch, QueryPredictions, Target
 from segcli.weights.checkpoint import load_model, save_model
 from segcli.weights.golden import Golden, check

@@ -11,10 +11,10 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from segcli.config import EfficientNetLite0Config, MaskFormerConfig
-from segcli.engine.objectives import objective_of
 from segcli.layers.positions import padded_sine_positions
 from segcli.models.transformer import Places
 from segcli.objective.matcher import assign
+from segcli.training.objectives import objective_of
 from segcli.types import Target
 from segcli.weights.checkpoint import load_model, save_model
 from tests.objective.scenes import CLASSES, Factors, draw, target

@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segcli.metrics import InstanceMetric
+from segcli.metrics.bootstrap import mean, values
 from segcli.metrics.per_image import count_image
-from segcli.metrics.resample import mean, values
 from segcli.types import CocoObjects, Label, LabelSet
 from tests.parity import official
 from tests.parity.official import LABELS, Case, cases, coco_evaluation, coco_files, coco_numbers, same

@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import save_file
 
 from segcli.config import DetrConfig, ResNetConfig, parse_config
-from segcli.engine.predict import choose_task
 from segcli.errors import CheckpointError, UsageError
+from segcli.inference.predict import choose_task
 from segcli.weights.architectures import build_model, key_map
 from segcli.weights.checkpoint import load_model, save_model
 from segcli.weights.manifest import label_table, manifest

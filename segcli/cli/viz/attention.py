@@ -41,8 +41,8 @@ def attention(
 
     segcli viz attention photo.jpg --query 5 --query 23
     """
-    from segcli.engine.views.attention import attention_strips
-    from segcli.engine.views.photo import read_photo, share_of
+    from segcli.inspection.views.attention import attention_strips
+    from segcli.inspection.views.photo import read_photo, share_of
     from segcli.render.views.attention import draw_attention
 
     say = Console(quiet=quiet)

@@ -35,7 +35,7 @@ def curves(
 
     segcli viz curves runs/data-1 --term
     """
-    from segcli.engine.run_log import read_runs
+    from segcli.training.run_log import read_runs
 
     found = read_runs(runs)
     if term:

@@ -42,8 +42,8 @@ def features(
 
     segcli viz features photo.jpg --at 320,200
     """
-    from segcli.engine.views.features import feature_maps
-    from segcli.engine.views.photo import read_photo
+    from segcli.inspection.views.features import feature_maps
+    from segcli.inspection.views.photo import read_photo
     from segcli.render.views.features import draw_features
 
     say = Console(quiet=quiet)

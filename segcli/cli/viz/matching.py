@@ -43,8 +43,8 @@ def matching(
 
     segcli viz matching data/images/photo.jpg --truth data --model runs/data-1/best
     """
-    from segcli.engine.views.matching import find_truth, match_queries
-    from segcli.engine.views.photo import read_photo, share_of
+    from segcli.inspection.views.matching import find_truth, match_queries
+    from segcli.inspection.views.photo import read_photo, share_of
     from segcli.render.views.matching import draw_matching
 
     say = Console(quiet=quiet)

@@ -137,8 +137,8 @@ def overlays(
 
     segcli viz overlays segcli-out/ --truth data/
     """
-    from segcli.engine.gallery import open_gallery
-    from segcli.engine.overlays import Selection, chosen_classes, draw_gallery, targets
+    from segcli.inspection.gallery import open_gallery
+    from segcli.inspection.overlays import Selection, chosen_classes, draw_gallery, targets
     from segcli.render import Style
     from segcli.results.files import refuse_existing
 

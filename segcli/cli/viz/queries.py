@@ -49,9 +49,9 @@ def queries(
 
     segcli viz queries photos/ --limit 50
     """
-    from segcli.engine.views.photo import Photo
-    from segcli.engine.views.photos import find_photos, read_each
-    from segcli.engine.views.queries import count_queries
+    from segcli.inspection.views.photo import Photo
+    from segcli.inspection.views.photos import find_photos, read_each
+    from segcli.inspection.views.queries import count_queries
     from segcli.render.views.queries import draw_queries
 
     say = Console(quiet=quiet)

@@ -51,8 +51,8 @@ def report(
 
     segcli viz report runs/data-1 --out run.html
     """
-    from segcli.engine.report_inputs import read_report
-    from segcli.engine.report_page import MOST_IN_A_FILE, folder_of, write_report
+    from segcli.inspection.report_inputs import read_report
+    from segcli.inspection.report_page import MOST_IN_A_FILE, folder_of, write_report
     from segcli.results.files import refuse_existing
 
     say = Console(quiet=quiet)

@@ -1,1 +1,1 @@
-"""Pictures of how a model sees, each drawn from arrays alone; `segcli.engine.views` collects the arrays."""
+"""Pictures of how a model sees, each drawn from arrays alone; `segcli.inspection.views` collects the arrays."""

@@ -4,7 +4,7 @@
     predictions.task, predictions.images, predictions.labels
     segments = predictions.read(number, size)
 
-Which image of a dataset a prediction is of, and which of its classes, is `segcli.engine.score`'s to find out.
+Which image of a dataset a prediction is of, and which of its classes, is `segcli.evaluation.from_files`'s to find out.
 """
 
 from __future__ import annotations

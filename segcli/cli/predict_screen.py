@@ -1,0 +1,136 @@
+"""What `segcli predict` says about each image and about the whole run."""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from segcli import console
+from segcli.console import Column, Console
+
+if TYPE_CHECKING:
+    from segcli.inference.pipeline import ImageReport
+
+TABLES_UP_TO = 3  # images in a run; more get one line each
+LONGEST_TABLE = 40
+STAGES = ("decode", "model", "post", "write")
+
+
+@dataclass
+class RunReport:
+    """Shows images as they are done and remembers only what the end needs (a number and a name, not the results).
+
+    threshold: the score below which segments were not shown; None for semantic results.
+    many: whether the run has too many images for a table each.
+    """
+
+    console: Console
+    out: Path
+    threshold: float | None
+    many: bool
+    json: bool = False
+    expected: int = 0
+    skipped: int = 0
+    done: int = 0
+    failed: list[str] = field(default_factory=list)
+    timings: list[dict[str, float]] = field(default_factory=list)
+
+    def expect(self, images: int, skipped: int) -> None:
+        """How many images are to come, and how many were done before."""
+        self.expected, self.skipped = images, skipped
+
+    def show(self, report: ImageReport) -> None:
+        """One image: a table, a line, a JSON line, or an error."""
+        if self.json:
+            console.json_line(as_json(report))
+        if report.error is not None:
+            self.failed.append(report.error)
+            console.error(report.error)
+            return
+        self.done += 1
+        self.timings.append(asdict(report.timings))
+        if report.pages > 1:
+            self.console.note(f"{report.source}: {report.pages} pages, the first is taken")
+        if self.json:
+            return
+        segments = report.record["segments"]
+        if not segments:
+            self.console.say(f"{report.source}  {_size(report)}  {self._nothing(report)}")
+        elif self.many:
+            self.console.say(f"{report.source}  {_size(report)}  {_counts(segments)}  {_total(report):.0f} ms")
+        else:
+            self._table(report, segments)
+
+    def _table(self, report: ImageReport, segments: list[dict[str, Any]]) -> None:
+        pixels = report.record["size"]["width"] * report.record["size"]["height"]
+        shown = segments[:LONGEST_TABLE]
+        columns = [Column("class"), Column("share", numeric=True)]
+        rows = [[segment["category_name"], f"{segment['area'] / pixels:.1%}"] for segment in shown]
+        if self.threshold is not None:  # semantic results have no scores
+            columns.insert(1, Column("score", numeric=True))
+            for row, segment in zip(rows, shown, strict=True):
+                row.insert(1, f"{segment['score']:.2f}")
+        self.console.table(columns, rows, title=f"{report.source}  {_size(report)}")
+        if len(segments) > LONGEST_TABLE:
+            self.console.say(f"… and {len(segments) - LONGEST_TABLE} more")
+
+    def _nothing(self, report: ImageReport) -> str:
+        best = report.record["best_score"]
+        if self.threshold is None or best is None:
+            return "nothing found"
+        if best < self.threshold:
+            return f"nothing found above --threshold {self.threshold:g}; the best score was {best:.2f}"
+        return f"nothing found: the best class score was {best:.2f}, but its mask was not sure enough"
+
+    def finish(self, seconds: float) -> None:
+        """The summary, however the run ended, and what failed once more if it may have scrolled away."""
+        rest = self.expected - self.done - len(self.failed)
+        if self.done:
+            count = f"{self.done} of {self.expected}" if self.done < self.expected else str(self.done)
+            skipped = f", {self.skipped} skipped," if self.skipped else ""
+            plural = "" if self.expected == 1 else "s"
+            self.console.note(f"{count} image{plural}{skipped} in {seconds:.1f} s; results in {self.out}")
+        elif self.skipped and not self.expected:
+            self.console.note("nothing left to do: all results are there")
+        if rest and self.expected > 1:
+            self.console.note(f"stopped with {rest} to go; what is written is whole, --skip-existing goes on from here")
+        if self.failed and self.expected > TABLES_UP_TO:
+            console.error(f"{len(self.failed)} of {self.expected} images failed:")
+            for message in self.failed:
+                console.detail(message)
+
+    def profile(self, load: float) -> None:
+        """Milliseconds of every stage, on stderr.
+
+        load: milliseconds until the model was ready.
+        """
+        rows: list[tuple[str, ...]] = [("load", f"{load:.0f}", "", f"{load:.0f}")]
+        for stage in STAGES if self.timings else ():
+            values = [timing[stage] for timing in self.timings]
+            rows.append((stage, f"{statistics.median(values):.0f}", f"{max(values):.0f}", f"{sum(values):.0f}"))
+        columns = [Column("stage"), *(Column(name, numeric=True) for name in ("median ms", "max", "sum"))]
+        console.table(columns, rows, stderr=True)
+
+
+def as_json(report: ImageReport) -> dict[str, Any]:
+    """The line that --json prints for an image: its record, where it came from and what was written."""
+    if report.error is not None:
+        return {"path": str(report.source), "ok": False, "error": report.error}
+    return {"path": str(report.source), "ok": True, **report.record, "outputs": [str(path) for path in report.outputs]}
+
+
+def _counts(segments: list[dict[str, Any]]) -> str:
+    counts = Counter(segment["category_name"] for segment in segments)
+    return ", ".join(f"{count} {name}" if count > 1 else name for name, count in counts.most_common())
+
+
+def _size(report: ImageReport) -> str:
+    size = report.record["size"]
+    return f"{size['width']}×{size['height']}"
+
+
+def _total(report: ImageReport) -> float:
+    return sum(asdict(report.timings).values())

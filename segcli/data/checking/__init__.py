@@ -1,0 +1,1 @@
+"""What is wrong with a dataset, what is in it, and what can be mended."""

@@ -1,0 +1,1 @@
+"""A dataset written in another format, or in parts."""

@@ -1,0 +1,1 @@
+"""COCO's files: instances and panoptic, read row by row."""

@@ -1,0 +1,100 @@
+"""What COCO files say beside the objects: licences, sources, dates. It goes along where COCO is written again."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from segcli.codecs.json_stream import walk
+from segcli.data.formats.coco import instance as coco_instance
+from segcli.data.formats.coco import panoptic as coco_panoptic
+from segcli.data.formats.coco.files import Kind, annotation_files
+from segcli.data.records import DatasetInfo, Record
+from segcli.data.settings import read_settings
+
+_KINDS: dict[str, Kind] = {coco_instance.FORMAT: "instance", coco_panoptic.FORMAT: "panoptic"}
+_OF_IMAGES = {"id", "file_name", "height", "width"}
+_OF_OBJECTS = {"id", "image_id", "category_id", "segmentation", "area", "bbox", "iscrowd", "isthing"}
+_OF_LISTS = {"image_id", "file_name", "segments_info"}
+_OF_CLASSES = {"id", "name", "isthing", "color"}
+
+
+@dataclass
+class Extras:
+    """head: "info" and "licenses". classes: other fields of a category, by its id. left: other fields of annotations,
+    which are not written, and how often they were there.
+    """
+
+    head: dict[str, Any] = field(default_factory=dict)
+    classes: dict[int, dict[str, Any]] = field(default_factory=dict)
+    left: Counter[str] = field(default_factory=Counter)
+    _images: list[dict[str, dict[str, Any]]] = field(default_factory=list)  # by file, as splits may share ids
+
+    def of(self, record: Record) -> dict[str, Any]:
+        """The other fields of an image."""
+        if not self._images or not isinstance(record.truth, tuple):
+            return {}
+        return self._images[record.truth[0]].get(record.image_id, {})
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What gets lost, in words."""
+        if not self.left:
+            return ()
+        fields = ", ".join(f"{name} ({count:,}×)" for name, count in self.left.most_common())
+        return (f"lost: fields of annotations beside class, mask, area and box: {fields}",)
+
+    def take(self, file: Path) -> None:
+        """Read the next annotation file. Raises InputError if it cannot be read."""
+        images: dict[str, dict[str, Any]] = {}
+        licenses: list[Any] = []
+        for element in walk(file):
+            match element.key, element.value:
+                case "images", row:
+                    images[str(row["id"])] = _without(row, _OF_IMAGES)
+                case "categories", row:
+                    self.classes.setdefault(int(row["id"]), _without(row, _OF_CLASSES))
+                case "annotations", {"segments_info": segments, **rest}:
+                    self.left.update({str(name) for name in rest} - _OF_LISTS)
+                    for segment in segments:
+                        self.left.update(segment.keys() - _OF_OBJECTS)
+                case "annotations", row:
+                    self.left.update(row.keys() - _OF_OBJECTS)
+                case "licenses", {"id": _} as row:
+                    licenses.append(row)
+                case "info", value if not element.place:
+                    self.head.setdefault("info", value)
+        changed = self._add_licenses(licenses)
+        for fields in images.values():
+            if fields.get("license") in changed:
+                fields["license"] = changed[fields["license"]]
+        self._images.append(images)
+
+    def _add_licenses(self, rows: list[Any]) -> dict[Any, int]:
+        """-> ids that mean another licence in a file before: old -> new."""
+        known = self.head.setdefault("licenses", []) if rows else []
+        changed: dict[Any, int] = {}
+        for row in rows:
+            if row in known:
+                continue
+            ids = {other["id"] for other in known}
+            if row["id"] in ids:
+                changed[row["id"]] = max(ids) + 1
+                row = row | {"id": changed[row["id"]]}
+            known.append(row)
+        return changed
+
+
+def extras_of(info: DatasetInfo) -> Extras:
+    """Of all annotation files of a dataset, in the order of its reader; nothing if it is not COCO."""
+    extras = Extras()
+    if kind := _KINDS.get(info.format):
+        for file in annotation_files(info.root, read_settings(info.root), kind).values():
+            extras.take(file)
+    return extras
+
+
+def _without(row: dict[str, Any], names: set[str]) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if name not in names}

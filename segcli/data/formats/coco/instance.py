@@ -1,0 +1,199 @@
+"""COCO instances: polygons and run-length masks in one JSON file a split, also as Roboflow and labelme export them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from segcli.codecs.rle import RLE
+from segcli.data.formats.coco.files import annotation_files, image_files, merged_categories, records
+from segcli.data.formats.coco.packing import whole_number
+from segcli.data.formats.coco.packs import Pack, facts_of, pack, read_piece, stated
+from segcli.data.glance import glance
+from segcli.data.records import Fault, Found, Record, Stated
+from segcli.data.settings import Settings
+from segcli.data.truth import Polygons, ShapeTruth
+from segcli.errors import InputError, UsageError
+from segcli.types import CocoObjects, Label, Task
+
+FORMAT = "coco-instance"
+COORDINATE_DIGITS = 3  # thousandths of a pixel are kept
+_BACKGROUND = {"background", "_background_", "__background__"}
+
+
+def probe(root: Path, settings: Settings) -> str | None:
+    """The annotation files, in a few words; None if there are none."""
+    files = annotation_files(root, settings, "instance")
+    return ", ".join(_short(file, root) for file in files.values()) or None
+
+
+def _short(file: Path, root: Path) -> str:
+    return file.name if file.parent in (root, root / "annotations") else f"{file.parent.name}/{file.name}"
+
+
+def load(root: Path, settings: Settings) -> Found:
+    """The dataset; boxes alone serve detection.
+
+    Raises UsageError for broken annotations, and for a split of boxes beside one of masks.
+    """
+    files = annotation_files(root, settings, "instance")
+    packs = {split: pack(file, "instance", _piece) for split, file in files.items()}
+    tasks: tuple[Task, ...] = ("instance",)
+    if any(packed.unmasked for packed in packs.values()) and not any(packed.used for packed in packs.values()):
+        packs, tasks = {split: pack(file, "detect", _box) for split, file in files.items()}, ("detect",)
+    splits: dict[str, list[Record]] = {}
+    notes: list[str] = []
+    faults: list[Fault] = []
+    for number, (split, packed) in enumerate(packs.items()):
+        if packed.unmasked and not packed.used:
+            raise UsageError(
+                f"{packed.source}: {packed.unmasked} boxes and no masks, unlike another split; segmentation needs "
+                "polygons or run-length masks"
+            )
+        if packed.unmasked:
+            lacking = "mask" if "instance" in tasks else "box"
+            message = f"{packed.source.name}: {packed.unmasked} annotations have no {lacking} and are left out"
+            faults.append(Fault("no-mask", message, packed.unmasked))
+        if packed.repeated:
+            message = (
+                f"{packed.source.name}: {len(packed.repeated)} annotation ids are used more than once, such as "
+                f"{packed.repeated[0]}; tools that look annotations up by id lose all but one"
+            )
+            faults.append(Fault("repeated-id", message, len(packed.repeated)))
+        photos = image_files(root, settings, split, packed.source, [image.file_name for image in packed.images])
+        splits[split] = records(packed, number, photos, packed.images)
+    categories, placeholder = _without_placeholder(merged_categories(packs), packs)
+    if placeholder:
+        notes.append(f"category {placeholder} has no objects and only stands for the group or the background: left out")
+    labels = settings.label_set(
+        [Label(row["id"], row["name"], isthing=True) for row in categories], next(iter(files.values()))
+    )
+    data, zeros = zip(*((packed.data, packed.zero) for packed in packs.values()), strict=True)
+    reader = InstanceReader(data, tuple(map(str, files.values())), zeros, boxes="detect" in tasks)
+    what = f"COCO {'instances' if 'instance' in tasks else 'boxes'}: {probe(root, settings)}"
+    return Found(FORMAT, what, splits, labels, tasks, reader, notes=tuple(notes), faults=tuple(faults))
+
+
+def _without_placeholder(rows: list[dict[str, Any]], packs: dict[str, Pack]) -> tuple[list[dict[str, Any]], str | None]:
+    """Exporters put an unused category 0 first: the background (labelme), or the group of the others (Roboflow)."""
+    used = frozenset().union(*(packed.used for packed in packs.values()))
+    first = min(rows, key=lambda row: row["id"], default=None)
+    if first is None or first["id"] != 0 or 0 in used or len(rows) == 1:
+        return rows, None
+    groups = {row.get("supercategory") for row in rows if row is not first}
+    taken = {row["name"] for row in rows if row is not first}
+    if first["name"].lower() in _BACKGROUND or groups == {first["name"]} or first["name"] in taken:
+        return [row for row in rows if row is not first], f"0 ({first['name']!r})"
+    return rows, None
+
+
+def _piece(annotation: dict[str, Any]) -> dict[str, Any] | None:
+    """What a mask is made of; None for an annotation that has only a box."""
+    shape = annotation.get("segmentation")
+    if isinstance(shape, dict):
+        shape = {"size": [int(side) for side in shape["size"]], "counts": shape["counts"]}
+    elif isinstance(shape, list):
+        polygons = [shape] if shape and isinstance(shape[0], int | float) else shape  # one polygon, not nested
+        shape = [[float(value) for value in polygon] for polygon in polygons]
+        if any(len(polygon) % 2 for polygon in shape):
+            raise ValueError("a polygon has an odd number of coordinates")
+        if not np.isfinite([value for polygon in shape for value in polygon]).all():
+            raise ValueError("a polygon has a coordinate that is not a number")
+        shape = shape if _surfaces(shape) else None
+    if not shape:
+        return None
+    return {
+        "category_id": whole_number(annotation, "category_id"),
+        "iscrowd": int(annotation.get("iscrowd", 0)),
+        "segmentation": shape,
+        "id": annotation.get("id"),
+    } | facts_of(annotation)
+
+
+def _box(annotation: dict[str, Any]) -> dict[str, Any] | None:
+    """A box as the polygon of its corners; None for an annotation without one."""
+    facts = facts_of(annotation)
+    x, y, width, height = facts.get("bbox", (0, 0, 0, 0))
+    if width <= 0 or height <= 0:
+        return None
+    corners = [float(v) for v in (x, y, x + width, y, x + width, y + height, x, y + height)]
+    return _piece(annotation | {"segmentation": [corners]})
+
+
+def _surfaces(polygons: list[list[float]]) -> list[list[float]]:
+    """Those polygons that can enclose something."""
+    return [polygon for polygon in polygons if len(polygon) >= 6]
+
+
+@dataclass(frozen=True)
+class InstanceReader:
+    """Reads an image's shapes from a pack. One pack a split; `sources` are the files they came from, `zeros` the
+    category of each one's annotation 0, if it has one. boxes: there are no masks to compare
+    what is stated with.
+    """
+
+    packs: tuple[Path, ...]
+    sources: tuple[str, ...]
+    zeros: tuple[int | None, ...]
+    boxes: bool = False
+
+    def files(self, record: Record) -> list[Path]:
+        """None: the annotations of all images are in one file."""
+        return []
+
+    def stated(self, record: Record) -> list[Stated]:
+        """What the file says of each object, in the order of `read`."""
+        number, offset, length = self._place(record)
+        rows = read_piece(self.packs[number], offset, length)[1]
+        return [stated(f"annotation {row['id']}", {} if self.boxes else row) for row in rows]
+
+    def _place(self, record: Record) -> tuple[int, int, int]:
+        assert isinstance(record.truth, tuple)
+        return record.truth
+
+    def read(self, record: Record, size: tuple[int, int]) -> ShapeTruth:
+        """The objects, each as polygons or a run-length mask."""
+        number, offset, length = self._place(record)
+        frame, rows = read_piece(self.packs[number], offset, length)
+        if frame and frame != size:
+            raise _other_size(record, size, self.sources[number], frame)
+        shapes: list[RLE | Polygons] = []
+        for row in rows:
+            shape = row["segmentation"]
+            if isinstance(shape, dict):
+                shapes.append(_run_lengths(shape, size, self.sources[number], record))
+            else:
+                points = [np.array(polygon, dtype=np.float64).reshape(-1, 2) for polygon in _surfaces(shape)]
+                shapes.append([polygon.round(COORDINATE_DIGITS) for polygon in points])
+        return ShapeTruth(
+            size,
+            shapes,
+            np.array([row["category_id"] for row in rows], dtype=np.int64),
+            np.array([row["iscrowd"] for row in rows], dtype=bool),
+            CocoObjects(tuple(rows), self.zeros[number]),
+        )
+
+
+def _run_lengths(shape: dict[str, Any], size: tuple[int, int], source: str, record: Record) -> RLE:
+    try:
+        rle = RLE.from_coco(shape)
+    except InputError as error:
+        raise InputError(f"{source}: image {record.image_id}: {error}") from error
+    if tuple(rle.size) != size:
+        raise _other_size(record, size, source, rle.size)
+    return rle
+
+
+def _other_size(record: Record, size: tuple[int, int], source: str, stated: tuple[int, int]) -> InputError:
+    turned = ""
+    if stated == size[::-1]:
+        tagged = glance(Path(record.image)).orientation >= 5  # the four that swap the sides
+        why = "the picture has a rotation tag that its annotations ignore" if tagged else "they look swapped"
+        turned = f" ({why})"
+    return InputError(
+        f"{record.image}: {size[1]}×{size[0]} pixels, but {stated[1]}×{stated[0]} in {Path(source).name}{turned}; "
+        "annotations must be of the picture as it is"
+    )

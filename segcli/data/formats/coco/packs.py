@@ -1,0 +1,130 @@
+"""COCO's one big JSON, cut into one small piece an image, on disk.
+
+Parsed as a whole, the annotations of 118,000 images take gigabytes in every process that holds them. Here they are
+parsed once, checked, and packed into a file of the cache from which a worker reads one image's piece by its place.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from segcli.data.cache import cache_dir, digest, read_json, signature, write_json, written_beside
+from segcli.data.formats.coco.packing import Packing, Piece
+from segcli.data.records import Stated
+from segcli.errors import InputError, UsageError
+
+_VERSION = 5
+_CHUNK = 1 << 24  # bytes that are searched at once
+_IN_MEMORY = 1 << 24  # bytes of annotations that wait for their images in memory; more wait on disk
+
+
+@dataclass(frozen=True)
+class PackedImage:
+    """One row of "images" and the place of its annotations in the pack."""
+
+    image_id: str
+    file_name: str
+    place: tuple[int, int]
+    has_annotations: bool
+
+
+@dataclass(frozen=True)
+class Pack:
+    """An annotation file, packed.
+
+    unmasked: annotations that have a box but no mask, which are left out. zero: the category of the annotation whose id
+    is 0, if there is one. repeated: annotation ids that occur more than once.
+    """
+
+    source: Path
+    data: Path
+    images: list[PackedImage]
+    categories: list[dict[str, Any]]
+    used: frozenset[int]
+    unmasked: int
+    zero: int | None
+    repeated: list[Any]
+
+
+def keys_in(file: Path, keys: Iterable[str]) -> set[str]:
+    """Which of these JSON keys occur in a file, found without parsing it (or holding it in memory).
+
+    Raises InputError if it cannot be read.
+    """
+    try:
+        return _keys_in(file, keys)
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read ({error.strerror or error}); check its permissions") from error
+
+
+def _keys_in(file: Path, keys: Iterable[str]) -> set[str]:
+    wanted = {f'"{key}"'.encode(): key for key in keys}
+    longest = max(map(len, wanted))
+    found: set[str] = set()
+    with file.open("rb") as stream:
+        rest = b""
+        while wanted and (chunk := stream.read(_CHUNK)):
+            text = rest + chunk
+            found |= {wanted.pop(word) for word in list(wanted) if word in text}
+            rest = text[1 - longest :]
+    return found
+
+
+def pack(file: Path, kind: str, piece: Piece) -> Pack:
+    """Pack an annotation file, or find the pack made of it before.
+
+    kind: names the form of the pieces. piece: what to keep of one annotation; None leaves it out (no mask).
+    Raises UsageError for JSON that is broken or is not COCO: repeated ids, unknown images or categories, missing keys.
+    """
+    name = digest(_VERSION, kind, file.resolve(), signature([file]))
+    index_file, data_file = cache_dir() / f"pack-{name}.json", cache_dir() / f"pack-{name}.bin"
+    index = read_json(index_file) if data_file.is_file() else None
+    if index is None:
+        folder = data_file.parent  # not the system's temporary one, which may be memory itself
+        try:
+            with written_beside(data_file) as data, tempfile.SpooledTemporaryFile(_IN_MEMORY, dir=str(folder)) as spill:
+                packing = Packing(file, piece, spill)
+                packing.read()
+                index = packing.join(data)
+        except OSError as error:
+            raise UsageError(
+                f"{data_file}: cannot be written ({error.strerror or error}); set SEGCLI_CACHE to another folder"
+            ) from error
+        write_json(index_file, index)
+    images = [PackedImage(i, f, (o, n), bool(a)) for i, f, o, n, a in index["images"]]
+    facts = {key: index[key] for key in ("categories", "unmasked", "zero", "repeated")}
+    return Pack(file, data_file, images, used=frozenset(index["used"]), **facts)
+
+
+def read_piece(data: Path, offset: int, length: int) -> tuple[tuple[int, int] | None, list[dict[str, Any]]]:
+    """((height, width) as the file states it, annotations) of one image."""
+    try:
+        with data.open("rb") as stream:
+            stream.seek(offset)
+            size, *annotations = json.loads(stream.read(length))
+            return size and (size[0], size[1]), annotations
+    except (OSError, ValueError) as error:
+        raise InputError(f"{data}: packed annotations cannot be read ({error}); start again to rebuild them") from error
+
+
+def facts_of(row: dict[str, Any]) -> dict[str, Any]:
+    """What a row says of its mask, as far as it is made of numbers: "area" and "bbox" (x, y, w, h)."""
+    area, box = row.get("area"), row.get("bbox")
+    facts: dict[str, Any] = {}
+    if isinstance(area, int | float) and math.isfinite(area):
+        facts["area"] = area
+    if isinstance(box, list) and len(box) == 4 and all(isinstance(v, int | float) and math.isfinite(v) for v in box):
+        facts["bbox"] = box
+    return facts
+
+
+def stated(name: str, row: dict[str, Any]) -> Stated:
+    """What `facts_of` kept, read back."""
+    box = row.get("bbox")
+    return Stated(name, row.get("area"), box and (box[0], box[1], box[2], box[3]))

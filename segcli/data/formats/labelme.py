@@ -1,0 +1,227 @@
+"""labelme: one JSON an image, with named polygons, rectangles, circles and masks."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import os
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from segcli.codecs.rle import RLE, encode
+from segcli.data.cache import cache_dir, digest, signature, write_bytes
+from segcli.data.formats.coco.packs import keys_in
+from segcli.data.formats.folders import IMAGE_SUFFIXES, files_in, named, split_folders
+from segcli.data.records import Fault, Found, Record
+from segcli.data.settings import Settings
+from segcli.data.truth import Polygons, ShapeTruth
+from segcli.errors import InputError, UsageError
+from segcli.types import Label
+
+FORMAT = "labelme"
+_SKIPPED = {"__ignore__", "_background_"}
+_CIRCLE = np.stack([np.cos(np.linspace(0, 2 * np.pi, 64, endpoint=False)),
+                    np.sin(np.linspace(0, 2 * np.pi, 64, endpoint=False))], axis=1)  # fmt: skip
+_AREAS = ("polygon", "rotation", "rectangle", "circle", "mask")  # rotation: a turned rectangle of X-AnyLabeling
+
+
+def _folders(root: Path) -> dict[str, Path]:
+    """split (or "all") -> the folder of its JSON files."""
+    splits = {
+        split: named(folder, ("annotations", "labels")) or folder for split, folder in split_folders(root).items()
+    }
+    candidates = {**splits, "all": named(root, ("annotations", "labels", "json")) or root}
+    found = {split: folder for split, folder in candidates.items() if _is_labelme(folder)}
+    if not found and _is_labelme(root):
+        found = {"all": root}
+    return found
+
+
+def _is_labelme(folder: Path) -> bool:
+    file = next(iter(sorted(folder.glob("*.json"))), None)
+    return file is not None and keys_in(file, ("shapes", "imagePath")) == {"shapes", "imagePath"}
+
+
+def probe(root: Path, settings: Settings) -> str | None:
+    """Where the JSON files are, in a few words; None if there are none."""
+    folders = _folders(root)
+    return ", ".join(f"{len(list(f.glob('*.json')))} JSON files in {f.name}/" for f in folders.values()) or None
+
+
+def load(root: Path, settings: Settings) -> Found:
+    """The dataset; its classes are the names in use, numbered from 1 in alphabetical order."""
+    splits: dict[str, list[Record]] = {}
+    names: set[str] = set()
+    without_area: Counter[str] = Counter()
+    for split, folder in _folders(root).items():
+        splits[split] = []
+        for file in sorted(folder.glob("*.json")):
+            raw = _parsed(file)
+            splits[split].append(Record(file.stem, str(_image(file, raw)), str(file)))
+            areas = [shape for shape in raw["shapes"] if _kind(shape) in _AREAS]
+            without_area.update(kind for shape in raw["shapes"] if (kind := _kind(shape)) not in _AREAS)
+            names |= {_name(shape) for shape in areas} - _SKIPPED
+    kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(without_area.items()))
+    message = f"shapes that enclose no area are left out: {kinds}"
+    faults = (Fault("no-mask", message, without_area.total()),) if without_area else ()
+    if settings.classes:
+        labels = [Label(label.id, label.name, isthing=True, color=label.color) for label in settings.classes]
+    else:
+        labels = [Label(i, name, isthing=True) for i, name in enumerate(sorted(names), start=1)]
+    if not labels:
+        raise UsageError(f"{root}: the labelme files hold no polygons, rectangles, circles or masks")
+    label_set = settings.label_set(labels, root)
+    reader = LabelmeReader(tuple((label.name.strip(), label.id) for label in label_set))
+    what = f"labelme: {probe(root, settings)}"
+    return Found(
+        FORMAT, what, splits, label_set, ("instance",), reader, notes=_without_json(root, splits), faults=faults
+    )
+
+
+def _without_json(root: Path, splits: dict[str, list[Record]]) -> tuple[str, ...]:
+    """What to say of images that lie beside annotated ones and have no JSON file: nobody has drawn there yet."""
+    used = {Path(os.path.normpath(record.image)) for records in splits.values() for record in records}
+    folders = {image.parent for image in used if image.is_relative_to(os.path.normpath(root))}
+    left = [file for folder in sorted(folders) for file in files_in(folder, IMAGE_SUFFIXES) if file not in used]
+    if not left:
+        return ()
+    images = "1 image has" if len(left) == 1 else f"{len(left)} images have"
+    return (f"{images} no JSON file: left out, such as {left[0]}",)
+
+
+def _parsed(file: Path) -> dict[str, Any]:
+    try:
+        raw = json.loads(file.read_bytes())
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read ({error.strerror or error}); check its permissions") from error
+    except ValueError as error:
+        raise UsageError(f"{file}: not valid JSON ({error}); save it again in labelme") from error
+    if not isinstance(raw, dict) or not isinstance(raw.get("shapes"), list) or "imagePath" not in raw:
+        raise UsageError(f"{file}: not a labelme file (shapes or imagePath is missing)")
+    for number, shape in enumerate(raw["shapes"], start=1):
+        if not isinstance(shape, dict) or "label" not in shape:
+            raise UsageError(f"{file}: shape {number} has no label; name it in labelme")
+    return raw
+
+
+def _name(shape: dict[str, Any]) -> str:
+    """A shape's label. Blanks around it are slips of the hand, and would make a class of their own that looks alike."""
+    return str(shape["label"]).strip()
+
+
+def _kind(shape: dict[str, Any]) -> str:
+    return str(shape.get("shape_type") or "polygon")
+
+
+def _image(file: Path, raw: dict[str, Any]) -> Path:
+    """The image a file speaks of: by its path, by its name beside the file or in images/, or from within the file."""
+    name = str(raw["imagePath"]).replace("\\", "/")
+    folders = (file.parent, file.parent.parent / "images", file.parent.parent)
+    tried = [file.parent / name, *(folder / Path(name).name for folder in folders)]
+    there = next((path for path in tried if path.is_file()), None)
+    if there is None and raw.get("imageData"):
+        return _unpacked(file, Path(name).name, raw["imageData"])
+    return there or tried[0]
+
+
+def _unpacked(file: Path, name: str, data: object) -> Path:
+    """The picture that labelme put into its file, in the cache. Raises UsageError if it is none."""
+    place = cache_dir() / f"labelme-{digest(file.resolve(), signature([file]))}" / name
+    if not place.is_file():
+        try:
+            content = base64.b64decode(str(data), validate=True)
+        except ValueError as error:
+            raise UsageError(f"{file}: imageData is damaged ({error}); save it again in labelme") from error
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if not write_bytes(place, content):
+            raise UsageError(f"{place}: cannot be written (disk full or read-only); set SEGCLI_CACHE to another folder")
+    return place
+
+
+@dataclass(frozen=True)
+class LabelmeReader:
+    """Reads one JSON file an image. ids: (name, class id) pairs."""
+
+    ids: tuple[tuple[str, int], ...]
+
+    def files(self, record: Record) -> list[Path]:
+        """The JSON file."""
+        return [Path(str(record.truth))]
+
+    def read(self, record: Record, size: tuple[int, int]) -> ShapeTruth:
+        """The objects; shapes of one name and one group_id are one object."""
+        file = Path(str(record.truth))
+        raw = _parsed(file)
+        stated = (raw.get("imageHeight"), raw.get("imageWidth"))
+        if all(stated) and stated != size:
+            raise InputError(
+                f"{record.image}: {size[1]}×{size[0]} pixels, but {stated[1]}×{stated[0]} in {file.name}; "
+                "annotations must be of the picture as it is"
+            )
+        ids = dict(self.ids)
+        groups: dict[object, tuple[int, list[RLE | Polygons]]] = {}
+        for position, shape in enumerate(raw["shapes"]):
+            label = _name(shape)
+            if _kind(shape) not in _AREAS or label in _SKIPPED:
+                continue
+            if label not in ids:
+                raise UsageError(
+                    f"{file}: label {label!r} is no class of this dataset (allowed: {', '.join(ids)}); "
+                    "rename it, or declare the class in dataset.toml"
+                )
+            group = shape.get("group_id")
+            key = position if group is None else (label, group)
+            groups.setdefault(key, (ids[label], []))[1].append(_shape(shape, size, file))
+        labels = np.array([label for label, _ in groups.values()], dtype=np.int64)
+        shapes = [_joined(parts, size) for _, parts in groups.values()]
+        return ShapeTruth(size, shapes, labels, np.zeros(len(labels), dtype=bool))
+
+
+def _shape(shape: dict[str, Any], size: tuple[int, int], file: Path) -> RLE | Polygons:
+    kind = _kind(shape)
+    outlined = kind in ("polygon", "rotation")
+    try:
+        points = np.array(shape["points"], dtype=np.float64).reshape(-1, 2)
+        if not np.isfinite(points).all() or len(points) < (3 if outlined else 2):
+            raise ValueError(f"{len(points)} points")
+        if outlined:
+            return [points]
+        if kind == "circle":  # centre and a point on the rim
+            return [points[0] + _CIRCLE * np.hypot(*(points[1] - points[0]))]
+        if kind == "rectangle":  # two opposite corners, or all four
+            (x0, y0), (x1, y1) = points.min(axis=0), points.max(axis=0)
+            return [np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)])]
+        return _mask(shape["mask"], points, size)
+    except (KeyError, TypeError, ValueError, OSError) as error:
+        raise UsageError(f"{file}: a {kind} of {shape.get('label')!r} is malformed ({error})") from error
+
+
+def _mask(text: str, points: np.ndarray, size: tuple[int, int]) -> RLE:
+    """labelme's mask: a PNG in base64 whose top left pixel is at the first point."""
+    from PIL import Image
+
+    with Image.open(io.BytesIO(base64.b64decode(text))) as image:
+        pixels = np.asarray(image) > 0
+    x, y = (round(float(value)) for value in points[0])
+    pixels = pixels[max(0, -y) : size[0] - y, max(0, -x) : size[1] - x]
+    return encode(pixels, size, (max(0, x), max(0, y)))
+
+
+def _joined(parts: list[RLE | Polygons], size: tuple[int, int]) -> RLE | Polygons:
+    polygons = [part for part in parts if not isinstance(part, RLE)]
+    if len(polygons) == len(parts):
+        return [polygon for part in polygons for polygon in part]
+    if len(parts) == 1:
+        return parts[0]
+    from segcli.codecs.polygons import fill
+
+    mask = fill([polygon for part in polygons for polygon in part], size)
+    for part in parts:
+        if isinstance(part, RLE):
+            mask |= part.decode()
+    return encode(mask)

@@ -1,0 +1,212 @@
+"""Pascal VOC: SegmentationClass and SegmentationObject, palette PNGs beside JPEGImages, splits in ImageSets.
+
+CVAT ("Segmentation mask") and datumaro write the same tree with a labelmap.txt: their classes are told by colours.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from segcli.codecs.label_png import Colours, read_label_map
+from segcli.codecs.text import lines_of
+from segcli.data.formats.class_tables import VOC_NAMES, VOID_NAMES, labelmap_classes, labelmap_file, name_list
+from segcli.data.formats.folders import LABEL_SUFFIXES, files_in, named
+from segcli.data.formats.label_values import check_size, colours_to_ids, numbered, numbered_colours, values_of
+from segcli.data.formats.pairs import IMAGE_FOLDERS, PairedFolders, left_out, paired_records
+from segcli.data.formats.semantic_png import SemanticReader
+from segcli.data.records import Found, Reader, Record, out_of_range
+from segcli.data.settings import Settings
+from segcli.data.truth import VOID, MapTruth
+from segcli.errors import UsageError
+from segcli.types import Label
+
+FORMAT = "voc"
+_CLASS_FOLDERS = ("segmentationclass", "segmentationclasspng")
+_OBJECT_FOLDERS = ("segmentationobject", "segmentationobjectpng")
+_BACKGROUND_ID = 0
+_LISTS = {"train": ("train", "Train"), "val": ("val", "Val", "Validation"), "test": ("test", "Test")}  # CVAT: capitals
+
+
+def _home(root: Path) -> Path | None:
+    """The folder that holds JPEGImages: `root`, or VOC2012/, or VOCdevkit/VOC2012/ in it.
+
+    A labelmap.txt is enough to know the tree: CVAT leaves out the images unless told otherwise.
+    """
+    for folder in (root, *sorted(root.glob("VOC20*")), *sorted(root.glob("VOCdevkit/VOC20*"))):
+        if named(folder, _CLASS_FOLDERS) and (named(folder, ("jpegimages",)) or labelmap_file(folder)):
+            return folder
+    return None
+
+
+def _label_folder(home: Path, names: tuple[str, ...]) -> Path | None:
+    """The first of these folders with label files: labelme2voc writes some as PNG beside others in numpy's form."""
+    folders = [folder for name in names if (folder := named(home, (name,)))]
+    return next((folder for folder in folders if files_in(folder, LABEL_SUFFIXES)), next(iter(folders), None))
+
+
+def _photos(home: Path) -> Path | None:
+    return named(home, ("jpegimages", *(IMAGE_FOLDERS if labelmap_file(home) else ())))
+
+
+def probe(root: Path, settings: Settings) -> str | None:
+    """The folders, in a few words; None if this is no VOC tree."""
+    home = _home(root)
+    if home is None:
+        return None
+    folders = [_photos(home), _label_folder(home, _CLASS_FOLDERS), _label_folder(home, _OBJECT_FOLDERS)]
+    return " + ".join(folder.name for folder in folders if folder)
+
+
+def load(root: Path, settings: Settings) -> Found:
+    """The dataset: with objects panoptic (20 things, the background as stuff), without them semantic."""
+    home = _home(root)
+    if home is None:
+        raise UsageError(f"{root}: no JPEGImages/ beside SegmentationClass/ here or in VOCdevkit/VOC20…/")
+    photos = _photos(home)
+    classes, objects = _label_folder(home, _CLASS_FOLDERS), _label_folder(home, _OBJECT_FOLDERS)
+    assert classes is not None
+    if photos is None:
+        raise UsageError(
+            f'{home}: holds masks and no images; export again with "Save images", or put them into JPEGImages/'
+        )
+    records, orphans = paired_records(PairedFolders(photos, classes))
+    # Most of VOC's photographs were never segmented: only those with a label map belong to this dataset.
+    records = [record for record in records if Path(str(record.truth)).is_file()]
+    classes_known = _classes(root, home, settings)
+    ignore, notes, colours = classes_known.ignore, classes_known.notes, classes_known.colours
+    labels = [
+        label if settings.classes else replace(label, isthing=bool(objects) and label.id != _BACKGROUND_ID)
+        for label in classes_known.labels
+    ]
+    label_set = settings.label_set([label for label in labels if label.id not in ignore], home)
+    ids = tuple(label_set.ids)
+    stuff = tuple(label.id for label in label_set if not label.isthing)
+    reader: Reader = SemanticReader(ids, ignore, colours or tuple(label_set), _colours_of(settings, colours))
+    if objects:
+        reader = VocReader(objects, ids, ignore, stuff, colours)
+    return Found(
+        FORMAT,
+        f"Pascal VOC: {probe(root, settings)}",
+        _splits(home, records),
+        label_set,
+        ("panoptic", "semantic", "instance") if objects else ("semantic",),
+        reader,
+        ignore,
+        notes,
+        left_out(orphans),
+    )
+
+
+def _colours_of(settings: Settings, mapped: tuple[Label, ...]) -> Colours:
+    """Which label maps are read by their colours."""
+    if mapped:
+        return "all"
+    return "stored" if any(label.color for label in settings.classes) else "none"
+
+
+@dataclass(frozen=True)
+class _Classes:
+    """What is known of the classes. colours: all of a labelmap.txt, void ones too, if colours tell them apart."""
+
+    labels: tuple[Label, ...]
+    ignore: tuple[int, ...]
+    notes: tuple[str, ...] = ()
+    colours: tuple[Label, ...] = ()
+
+
+def _classes(root: Path, home: Path, settings: Settings) -> _Classes:
+    file = labelmap_file(home) or labelmap_file(root)
+    mapped = tuple(labelmap_classes(file)) if file else ()
+    if any(label.color for label in mapped):
+        void = [label for label in mapped if label.name.lower() in VOID_NAMES]
+        ignore = (*(label.id for label in void), *(settings.ignore or ()))
+        notes = tuple(f"class {label.name!r} counts as void" for label in void)
+        return _Classes(settings.classes or mapped, ignore, notes, mapped)
+    if settings.classes or mapped:
+        return _Classes(settings.classes or mapped, settings.ignored())
+    names, notes = name_list(home) or name_list(root), ()
+    if not names:
+        names = list(VOC_NAMES)
+        notes = ("class names are VOC's own; others go into class_names.txt, one a line, the background first",)
+    labels = [Label(i, "background" if i == 0 else name, isthing=False) for i, name in enumerate(names)]
+    return _Classes(tuple(labels), settings.ignored(), notes)
+
+
+def _splits(home: Path, records: list[Record]) -> dict[str, list[Record]]:
+    by_name = {record.image_id: record for record in records}
+    splits: dict[str, list[Record]] = {}
+    for split, stems in _LISTS.items():
+        files = [home / "ImageSets" / "Segmentation" / f"{stem}.txt" for stem in stems]
+        file = next((file for file in files if file.is_file()), None)
+        if file:
+            names = lines_of(file)
+            missing = next((name for name in names if name not in by_name), None)
+            if missing and split == "test":
+                continue  # VOC's own test photographs are published without their truth
+            if missing:
+                raise UsageError(f"{file}: names {missing!r}, which has no label map and image in this tree")
+            splits[split] = [by_name[name] for name in names]
+    return splits or {"all": records}
+
+
+@dataclass(frozen=True)
+class VocReader:
+    """Reads a class map and an object map together. stuff: the classes without objects, such as the background.
+    colours: the classes by their colours, where these count and not the indices.
+    """
+
+    objects: Path
+    ids: tuple[int, ...]
+    ignore: tuple[int, ...]
+    stuff: tuple[int, ...] = (_BACKGROUND_ID,)
+    colours: tuple[Label, ...] = ()
+
+    def files(self, record: Record) -> list[Path]:
+        """The class map and the object map."""
+        file = Path(str(record.truth))
+        return [file, self.objects / file.name]
+
+    def read(self, record: Record, size: tuple[int, int]) -> MapTruth:
+        """Every object of the object map with the class most of it has; then each class of stuff as one more.
+
+        Pixels of no object that have a class of things are void, as are the outlines (255).
+        """
+        class_file, object_file = self.files(record)
+        class_map = read_label_map(class_file, colours="all" if self.colours else "none")
+        object_map = read_label_map(object_file)
+        for label_map, file in ((class_map, class_file), (object_map, object_file)):
+            if label_map.ndim == 3 and not self.colours:
+                raise UsageError(
+                    f"{file}: a label map of colours without a palette; VOC's are palette PNGs, and CVAT's come with a "
+                    "labelmap.txt (name:r,g,b:: on each line) that says what the colours mean"
+                )
+            check_size(label_map, size, file)
+        if self.colours:
+            class_map = colours_to_ids(class_map, self.colours, class_file)
+            object_map = numbered_colours(object_map) if object_map.ndim == 3 else object_map
+        strange = np.setdiff1d(values_of(class_map), (*self.ids, *self.ignore))
+        if len(strange):
+            raise out_of_range(class_file, strange.tolist(), self.ids, self.ignore)
+        unknown = np.isin(class_map, self.ignore)
+        if not self.colours:  # outlines have a colour of their own in the class map
+            unknown |= np.isin(object_map, self.ignore)
+        object_map = np.where(unknown, 0, object_map)
+        class_map = np.where(unknown, _BACKGROUND_ID, class_map)
+        values = values_of(object_map)
+        values = values[values != 0]
+        ids = numbered(object_map, values, ())
+        votes = np.zeros((len(values) + 1, max(self.ids) + 1), dtype=np.int64)
+        np.add.at(votes, (ids[ids > 0], class_map[ids > 0]), 1)
+        votes[:, _BACKGROUND_ID] = 0
+        classes = votes[1:].argmax(axis=1)
+        ids[np.isin(ids, np.flatnonzero(votes[1:].sum(axis=1) == 0) + 1)] = VOID  # objects without a class
+        labels = classes.tolist()
+        free = (ids == 0) & ~unknown
+        ids[ids == 0] = VOID
+        for label in self.stuff:
+            labels.append(label)
+            ids[free & (class_map == label)] = len(labels)
+        return MapTruth(ids, np.array(labels, dtype=np.int64), np.zeros(len(labels), dtype=bool))

@@ -1,0 +1,214 @@
+"""YOLO segmentation: data.yaml, and a text file an image with a class and a polygon in fractions of it on each line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from segcli.codecs.text import lines_of
+from segcli.data.formats.folders import IMAGE_SUFFIXES, files_in
+from segcli.data.formats.image_places import ImagePlaces, completed, there, where_there, with_slashes
+from segcli.data.records import Found, Record, out_of_range
+from segcli.data.settings import Settings
+from segcli.data.truth import Polygons, ShapeTruth
+from segcli.errors import InputError, UsageError
+from segcli.types import Label
+
+FORMAT = "yolo-seg"
+_FILES = ("data.yaml", "data.yml", "dataset.yaml")
+_SPLITS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
+_SLACK = 0.01  # how far outside of the image a coordinate may be by rounding
+
+
+def _yaml_file(root: Path) -> Path | None:
+    usual = [root / name for name in _FILES if (root / name).is_file()]
+    return next(iter(usual), None) or next((f for f in sorted(root.glob("*.y*ml")) if _names_and_train(f)), None)
+
+
+def _names_and_train(file: Path) -> bool:
+    """Whether a file of another name is one of YOLO's; a broken one is somebody else's business."""
+    try:
+        return _parsed(file).keys() >= {"names", "train"}
+    except UsageError:
+        return False
+
+
+def _parsed(file: Path) -> dict[str, Any]:
+    import yaml
+
+    try:
+        raw = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f"{file}: not valid YAML ({str(error).splitlines()[0]})") from error
+    return raw if isinstance(raw, dict) else {}
+
+
+def probe(root: Path, settings: Settings) -> str | None:
+    """The YAML file's name; None if there is none with class names."""
+    file = _yaml_file(root)
+    return file.name if file and "names" in _parsed(file) else None
+
+
+def load(root: Path, settings: Settings) -> Found:
+    """The dataset. Raises UsageError for a YAML file whose folders are not there."""
+    file = _yaml_file(root)
+    if file is None:
+        raise UsageError(f"{root}: no data.yaml here; YOLO data needs one with names, train and val")
+    raw = _parsed(file)
+    labels = _labels(raw.get("names"), file)
+    splits: dict[str, list[Record]] = {}
+    notes: list[str] = []
+    for split, keys in _SPLITS.items():
+        entries: object = next((raw[key] for key in keys if raw.get(key)), [])
+        images: list[Path] = []
+        for entry in entries if isinstance(entries, list) else [entries]:
+            place = _place(root, file, raw, entry, needed=split == "train")
+            if place is None:
+                notes.append(f"{file.name}: {split} names {str(entry)!r}, which is not there: left out")
+            else:
+                images += _images(root, raw, place)
+        if images:
+            # Beside the images they are rare, but the folder called images may be above the dataset.
+            files = where_there(
+                [_label_file(image) for image in images], [image.with_suffix(".txt") for image in images]
+            )
+            splits[split] = [
+                Record(_image_id(image, root), str(image), str(file)) for image, file in zip(images, files, strict=True)
+            ]
+    if splits.get("val") and [r.image for r in splits["val"]] == [r.image for r in splits.get("train", [])]:
+        del splits["val"]  # a common shorthand: nothing was set aside
+    label_set = settings.label_set(labels, file)
+    unlabelled = _unlabelled([record for records in splits.values() for record in records])
+    if unlabelled:
+        notes.append(f"{unlabelled} images have no label file: taken as images without objects, as YOLO does")
+    reader = YoloReader(tuple(label_set.ids))
+    what = f"YOLO segmentation: {file.name}"
+    return Found(
+        FORMAT, what, splits, label_set, ("instance",), reader, notes=tuple(notes), train_from=f"as train in {file}"
+    )
+
+
+def _labels(names: object, file: Path) -> list[Label]:
+    """The classes. Raises UsageError unless `names` is a list of them or a table by their numbers."""
+    pairs = (
+        list(names.items()) if isinstance(names, dict) else list(enumerate(names)) if isinstance(names, list) else []
+    )
+    try:
+        labels = [Label(int(key), str(name), isthing=True) for key, name in pairs]
+    except (TypeError, ValueError):
+        labels = []
+    if not labels:
+        raise UsageError(f"{file}: names is {names!r}; expected the class names, as a list or by number")
+    return labels
+
+
+def _bases(root: Path, raw: dict[str, Any]) -> list[Path]:
+    """What paths may be relative to: `path` of the YAML file, and the file itself."""
+    return [*([root / str(raw["path"])] if raw.get("path") else []), root]
+
+
+def _place(root: Path, file: Path, raw: dict[str, Any], entry: object, *, needed: bool) -> Path | None:
+    """Where an entry is: a folder, or a text file that lists images. Exporters write "../" before it too often.
+
+    Raises UsageError if it is `needed` and not there.
+    """
+    text = str(entry)
+    tried = [base / part for base in _bases(root, raw) for part in (text, text.removeprefix("../").removeprefix("./"))]
+    place = next((candidate for candidate in tried if candidate.exists()), None)
+    if place is None and needed:
+        raise UsageError(
+            f"{file}: {text!r} is not there (looked at {tried[0]} and {tried[-1]}); correct train in {file.name}, or "
+            "put the images there"
+        )
+    return place
+
+
+def _images(root: Path, raw: dict[str, Any], place: Path) -> list[Path]:
+    """The images of a folder, or of a list: its lines are relative to it, to the YAML file or to the folder above."""
+    if place.is_dir():
+        folder = place / "images" if (place / "images").is_dir() else place
+        return files_in(folder, IMAGE_SUFFIXES, deep=True)
+    lines = [with_slashes(line) for line in lines_of(place)]
+    paths = [place.parent / line for line in lines]
+    for base in (*_bases(root, raw), root.parent):
+        paths = where_there(paths, [base / line for line in lines])
+    return completed(place, lines, paths, lambda: ImagePlaces(root))
+
+
+def _unlabelled(records: list[Record]) -> int:
+    """How many images have no label file; of those that are there, as the others are no images without objects."""
+    images = there([Path(record.image) for record in records])
+    truths = there([Path(str(record.truth)) for record in records])
+    return sum(image and not truth for image, truth in zip(images, truths, strict=True))
+
+
+def _label_file(image: Path) -> Path:
+    """The last folder called images becomes labels; beside the image if there is none."""
+    parts = list(image.parts)
+    for position in range(len(parts) - 2, -1, -1):
+        if parts[position] == "images":
+            parts[position] = "labels"
+            break
+    return Path(*parts).with_suffix(".txt")
+
+
+def _image_id(image: Path, root: Path) -> str:
+    try:
+        return image.relative_to(root).with_suffix("").as_posix()
+    except ValueError:
+        return image.with_suffix("").as_posix()
+
+
+@dataclass(frozen=True)
+class YoloReader:
+    """Reads one text file an image."""
+
+    ids: tuple[int, ...]
+
+    def files(self, record: Record) -> list[Path]:
+        """The text file, if there is one."""
+        file = Path(str(record.truth))
+        return [file] if file.is_file() else []
+
+    def read(self, record: Record, size: tuple[int, int]) -> ShapeTruth:
+        """One polygon a line; no file or an empty one means no objects."""
+        file = Path(str(record.truth))
+        try:
+            lines = file.read_text(encoding="utf-8-sig").splitlines() if file.is_file() else []
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"{file}: cannot be read ({error}); export it again") from error
+        shapes: list[Polygons] = []
+        labels: list[int] = []
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            label, polygon = _parse(line, f"{file}:{number}")
+            if label not in self.ids:
+                raise out_of_range(f"{file}:{number}", [label], self.ids, ())
+            shapes.append([polygon * (size[1], size[0])])
+            labels.append(label)
+        return ShapeTruth(size, shapes, np.array(labels, dtype=np.int64), np.zeros(len(labels), dtype=bool))
+
+
+def _parse(line: str, where: str) -> tuple[int, np.ndarray]:
+    try:
+        values = [float(word) for word in line.split()]
+        label = int(values[0])
+        if label != values[0]:
+            raise ValueError(f"class {values[0]:g} is no whole number")
+    except (ValueError, OverflowError) as error:
+        raise UsageError(f"{where}: {error}; expected a class number and x y pairs") from error
+    points = np.array(values[1:])
+    if len(points) == 4:
+        raise UsageError(
+            f"{where}: a box (4 numbers), not a polygon of at least 3 x y pairs; export the masks, not the boxes"
+        )
+    if len(points) < 6 or len(points) % 2:
+        raise UsageError(f"{where}: {len(points)} coordinates; expected at least 3 x y pairs")
+    if not np.isfinite(points).all() or points.min() < -_SLACK or points.max() > 1 + _SLACK:
+        worst = points[np.abs(points - 0.5).argmax()]
+        raise UsageError(f"{where}: coordinate {worst:g} is outside of 0–1; YOLO's are fractions of the image")
+    return label, points.reshape(-1, 2)

@@ -1,1 +1,0 @@
-"""The loops that do the work. They yield reports and never print."""

@@ -1,0 +1,1 @@
+"""From predictions and truth to the official numbers, and what holds them back."""

@@ -1,0 +1,158 @@
+"""Predictions as if they were a dataset, so that they can be converted and corrected rather than drawn from nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from segcli.data.detect import detect
+from segcli.data.formats.folders import IMAGE_SUFFIXES, files_in
+from segcli.data.records import DatasetInfo, Record
+from segcli.data.truth import VOID, MapTruth, ShapeTruth, Truth
+from segcli.errors import InputError, UsageError
+from segcli.results.readers import LabelMaps, PredictedImage, Predictions, open_predictions
+from segcli.types import Label, LabelSet, Task
+
+_TASKS: dict[Task, tuple[Task, ...]] = {
+    "panoptic": ("panoptic", "semantic", "instance"),
+    "instance": ("instance",),
+    "detect": ("detect",),
+    "semantic": ("semantic",),
+}
+
+
+def open_source(path: Path, photos: Path | None, format: str | None) -> DatasetInfo:
+    """What is to be converted: a dataset, or with `photos` the predictions for them.
+
+    Raises:
+        UsageError: neither a dataset nor predictions; predictions without their photos, or with a format of datasets.
+    """
+    if photos is not None and format is not None:
+        raise UsageError("--format and --images: the first is for a dataset, the second for predictions; give one")
+    if photos is not None:
+        return predicted_data(path, photos)
+    try:
+        return detect(path, format=format, training=False)
+    except UsageError as error:
+        if not _are_predictions(path):
+            raise
+        raise UsageError(
+            f"{path}: looks like predictions, which do not hold the photos; give their folder with --images"
+        ) from error
+
+
+def _are_predictions(path: Path) -> bool:
+    """Whether files here say that they are; PNGs alone could be anything."""
+    try:
+        return not isinstance(open_predictions(path), LabelMaps)
+    except (UsageError, InputError):
+        return False
+
+
+def predicted_data(path: Path, photos: Path) -> DatasetInfo:
+    """Predictions of `segcli predict` or another tool for the photos in a folder, as a dataset without splits.
+
+    Raises:
+        UsageError: no predictions, no such folder, predictions of a photo that is not in it.
+    """
+    if not photos.is_dir():
+        raise UsageError(f"--images {photos}: no such folder; give the one that holds the photos of {path}")
+    predictions = open_predictions(path, thresholded=True)
+    places = _Photos(photos)
+    records = [
+        Record(str(number), str(places.of(image, path)), str(number)) for number, image in enumerate(predictions.images)
+    ]
+    notes = ["scores are not written: all predictions become annotations alike"]
+    labels = _named(predictions, notes)
+    tasks = _TASKS[predictions.task]
+    return DatasetInfo(
+        root=path,
+        format=predictions.what,
+        found=f"{predictions.what}: {len(records)} images; {len(labels)} classes; task {predictions.task}",
+        task=predictions.task,
+        tasks=tasks,
+        labels=labels,
+        source_labels=labels,
+        splits={"all": records},
+        reader=PredictionReader(predictions),
+        notes=tuple(notes),
+    )
+
+
+def _named(predictions: Predictions, notes: list[str]) -> LabelSet:
+    """The predicted classes; those of COCO results have no names, and instances are always things."""
+    labels = predictions.labels
+    if not len(labels):
+        raise UsageError(f"{predictions.path}: nothing was predicted in any image; there is nothing to convert")
+    if not all(labels.names):
+        notes.append("the predictions hold no class names: classes are called by their ids")
+    if predictions.least_score is not None and predictions.least_score < 0.1:
+        notes.append(
+            f"instances of every score are there (the lowest: {predictions.least_score:.2g}); "
+            "those of predict --save json are only the ones above its threshold"
+        )
+    isthing = {"instance": True, "semantic": False}.get(predictions.task)
+    return LabelSet(
+        tuple(
+            Label(
+                label.id, label.name or f"class {label.id}", label.isthing if isthing is None else isthing, label.color
+            )
+            for label in labels
+        )
+    )
+
+
+class _Photos:
+    """The photos of a folder, by their paths below it, their names and their stems."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._by_name: dict[str, list[Path]] = {}
+        self._by_number: dict[int, list[Path]] = {}
+        for file in files_in(folder, IMAGE_SUFFIXES, deep=True):
+            for key in {file.relative_to(folder).as_posix(), file.name, file.stem}:
+                self._by_name.setdefault(key, []).append(file)
+            digits = file.stem.rpartition("_")[2]  # COCO_val2014_000000000139
+            if digits.isdecimal():
+                self._by_number.setdefault(int(digits), []).append(file)
+
+    def of(self, image: PredictedImage, source: Path) -> Path:
+        """The photo that a prediction is of. Raises UsageError if there is none, or more than one."""
+        for name in (image.file, str(image.id)):
+            found = self._by_name.get(name, []) if name else []
+            found = found or (self._by_name.get(Path(name).name, []) if name else [])
+            found = found or (self._by_name.get(Path(name).stem, []) if name else [])
+            if not found and name and name.isdecimal():
+                found = self._by_number.get(int(name), [])
+            if len(found) > 1:
+                raise UsageError(
+                    f"{source}: predictions of {image} could be of {found[0]} or {found[1]}; "
+                    "give the folder that the photos were predicted from"
+                )
+            if found:
+                return found[0]
+        raise UsageError(f"{source}: has predictions of {image}, which is not below {self._folder}; give its folder")
+
+
+@dataclass(frozen=True)
+class PredictionReader:
+    """Reads a prediction as a truth. What no panoptic or semantic segment covers is void: nobody said what it is."""
+
+    predictions: Predictions
+
+    def files(self, record: Record) -> list[Path]:
+        """What the predictions are in."""
+        return [self.predictions.path]
+
+    def read(self, record: Record, size: tuple[int, int]) -> Truth:
+        """The segments, labelled with their ids."""
+        segments = self.predictions.read(int(str(record.truth)), size)
+        labels = np.array(segments.category_ids(), dtype=np.int64)
+        crowd = np.zeros(len(labels), dtype=bool)
+        if segments.rles is not None:
+            return ShapeTruth(size, list(segments.rles), labels, crowd)
+        ids = segments.id_map()
+        ids[ids == 0] = VOID
+        return MapTruth(ids, labels, crowd)

@@ -1,0 +1,1 @@
+"""From sources to segments: the one path that predict, eval and validation share."""

@@ -1,0 +1,128 @@
+"""What a run will read and write, settled before a model is loaded (which may mean a download)."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from segcli.errors import OutputError, UsageError
+from segcli.inference.sources import Source
+from segcli.results import SAVE_KINDS, Photo, SaveKind, photo_targets, plan, refuse_collisions, run_targets
+from segcli.results.files import refuse_existing
+
+_RECORDS: tuple[SaveKind, ...] = ("json",)
+
+
+@dataclass(frozen=True)
+class Work:
+    """The images of a run and where their results go.
+
+    photos: every image named, done before or not: ids and names are given to all of them together.
+    images: those there is something left to do for.
+    """
+
+    out: Path
+    kinds: tuple[SaveKind, ...]
+    photos: list[Photo]
+    images: list[tuple[Source, Photo]]
+
+    @property
+    def skipped(self) -> int:
+        return len(self.photos) - len(self.images)
+
+
+def parse_kinds(text: str) -> tuple[SaveKind, ...]:
+    """The kinds in "overlay,png,json". Raises UsageError naming the ones there are."""
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    for name in names:
+        if name not in SAVE_KINDS:
+            raise UsageError(f"--save {name}: there is no such kind; choose from {', '.join(SAVE_KINDS)}")
+    if not names:
+        raise UsageError(f"--save names nothing to write; choose from {', '.join(SAVE_KINDS)}")
+    return tuple(kind for kind in SAVE_KINDS if kind in names)
+
+
+def plan_work(
+    sources: Sequence[Source],
+    out: Path,
+    kinds: tuple[SaveKind, ...],
+    *,
+    overwrite: bool = False,
+    skip_existing: bool = False,
+) -> Work:
+    """Decide where everything goes and which images need work.
+
+    Raises UsageError if a result is there already (and neither option says what to do about it), or would replace an
+    input; OutputError if `out` cannot be written to.
+    """
+    if overwrite and skip_existing:
+        raise UsageError("--overwrite and --skip-existing contradict each other; give one of them")
+    check_writable(out)
+    photos = plan([(source.path, source.folder) for source in sources])
+    refuse_collisions(out, kinds, photos)
+    images = list(zip(sources, photos, strict=True))
+    if skip_existing and not run_targets(out, kinds):  # else only the Writer knows which images a file for all holds
+        images = [image for image in images if not _is_done(out, kinds, image[1])]
+    if overwrite:
+        _refuse_photos(out, kinds, images)
+    elif not skip_existing:
+        _refuse_existing(out, kinds, photos)
+    return Work(out, kinds, photos, images)
+
+
+def _is_done(out: Path, kinds: tuple[SaveKind, ...], photo: Photo) -> bool:
+    return all(path.exists() for path in photo_targets(out, kinds, photo).values())
+
+
+def _refuse_existing(out: Path, kinds: tuple[SaveKind, ...], photos: Sequence[Photo]) -> None:
+    targets = [*run_targets(out, kinds).values()]
+    for photo in photos:
+        targets += photo_targets(out, kinds, photo).values()
+    refuse_existing(
+        targets, "replace results with --overwrite, keep them with --skip-existing, or choose another --out"
+    )
+
+
+def _refuse_photos(out: Path, kinds: tuple[SaveKind, ...], images: Sequence[tuple[Source, Photo]]) -> None:
+    """Raise UsageError if --overwrite would replace a `.png` among the photos: nothing tells it from a photo."""
+    for source, photo in images:
+        target = photo_targets(out, kinds, photo).get("png")
+        beside = source.data is None and target and target.parent.resolve() == source.path.parent.resolve()
+        if target and beside and target.exists():
+            raise UsageError(
+                f"--overwrite: {target} lies among the photos and may be one of them; choose another --out"
+            )
+
+
+def refuse_other_run(work: Work, run: Mapping[str, Any]) -> None:
+    """Raise UsageError if results that --skip-existing would keep were made otherwise, as far as their JSON files tell.
+
+    run: what the results of this run will record: task, model, input, rule.
+    """
+    for photo in work.photos:
+        path = photo_targets(work.out, _RECORDS, photo)["json"]
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):  # not there, or not ours
+            continue
+        differing = [key for key, value in run.items() if key in record and record[key] != value]
+        if differing:
+            raise UsageError(
+                f"--skip-existing: {path} was made with another {' and another '.join(differing)}; "
+                "choose another --out, or replace it with --overwrite"
+            )
+
+
+def check_writable(out: Path) -> None:
+    """Raise OutputError if `out` is there and cannot be written to, or cannot be made."""
+    place = out.absolute()
+    while not os.path.lexists(place):
+        place = place.parent
+    if not place.is_dir():
+        raise OutputError(f"--out {out}: {place} is a file, not a folder; choose another --out")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise OutputError(f"--out {out}: {place} is not writable; check its permissions or choose another --out")

@@ -1,0 +1,300 @@
+"""One image in, Segments out: what the command does for every file, as functions."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from segcli import postprocess
+from segcli.codecs.image import MAX_PIXELS, read_image
+from segcli.errors import CheckpointError, InputError, UsageError
+from segcli.inference.preprocess import Prepared, collate, prepare
+from segcli.inference.tiling import Box, Merger, windows
+from segcli.segments import Segments
+from segcli.types import OBJECT_TASKS, SMALLEST_TILE, TASKS, InferenceSpec, InputSize, QueryPredictions, Task
+from segcli.weights.manifest import models_for
+
+if TYPE_CHECKING:
+    from segcli.weights.checkpoint import LoadedModel
+
+OUT_OF_MEMORY = (
+    "not enough memory; smaller steps: --short-side (a smaller network input), --batch-size 1, "
+    "--tile 1024 (large photos piece by piece), --dtype bf16, or --device cpu if the GPU's memory is the small one"
+)
+
+
+@dataclass
+class Timings:
+    """Milliseconds spent on one image; those of a batch are shared equally by its images."""
+
+    decode: float = 0.0
+    model: float = 0.0
+    post: float = 0.0
+    write: float = 0.0
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to predict: the checkpoint's own protocol, with what the caller overrode.
+
+    spec.rule and spec.size are the ones in force.
+    keep_all: keep instances below the threshold as well (files for evaluation are never thresholded); False for the
+        other tasks.
+    """
+
+    task: Task
+    spec: InferenceSpec
+    keep_all: bool = False
+
+    @property
+    def threshold(self) -> float | None:
+        """The score a segment needs to be shown; None for semantic results, which have no scores."""
+        rule = self.spec.rule
+        if self.task in OBJECT_TASKS:
+            return rule.instance_score
+        return rule.score if self.task == "panoptic" else None
+
+
+def resolve(
+    spec: InferenceSpec,
+    task: Task | None = None,
+    *,
+    threshold: float | None = None,
+    mask_threshold: float | None = None,
+    overlap_threshold: float | None = None,
+    top_k: int | None = None,
+    short_side: int | None = None,
+    long_side: int | None = None,
+    tile: int | None = None,
+    tile_overlap: float | None = None,
+    keep_all: bool = False,
+) -> Settings:
+    """The settings for one checkpoint; None keeps what the checkpoint says.
+
+    task: None is the checkpoint's only task, or panoptic if it has several. Sizes: see `resized`.
+    Raises UsageError for a task the checkpoint has not, a threshold the task has not, and values out of range.
+    """
+    task = choose_task(spec, task)
+    given = {
+        "--threshold": (threshold, ("panoptic", "instance", "detect")),
+        "--mask-threshold": (mask_threshold, ("panoptic",)),
+        "--overlap-threshold": (overlap_threshold, ("panoptic",)),
+        "--top-k": (top_k, ("instance",)),
+    }
+    for flag, (value, tasks) in given.items():
+        if value is not None and task not in tasks:
+            raise UsageError(f"{flag} has no meaning for --task {task}; it is for {', '.join(tasks)}")
+        if value is not None and flag != "--top-k" and not 0 <= value <= 1:
+            raise UsageError(f"{flag} {value:g}: a number from 0 to 1")
+    rule = spec.rule
+    if threshold is not None and task == "panoptic":
+        rule = dataclasses.replace(rule, score=threshold)
+    if threshold is not None and task in OBJECT_TASKS:
+        rule = dataclasses.replace(rule, instance_score=threshold)
+    if mask_threshold is not None:
+        rule = dataclasses.replace(rule, mask_min=mask_threshold)
+    if overlap_threshold is not None:
+        rule = dataclasses.replace(rule, overlap=overlap_threshold)
+    if top_k is not None:
+        rule = dataclasses.replace(rule, top_k=top_k)
+    size = resized(spec.size, short_side=short_side, long_side=long_side, tile=tile, tile_overlap=tile_overlap)
+    spec = dataclasses.replace(spec, rule=rule, size=size)
+    return Settings(task, spec, keep_all and task in OBJECT_TASKS)
+
+
+def resized(
+    size: InputSize,
+    *,
+    short_side: int | None = None,
+    long_side: int | None = None,
+    tile: int | None = None,
+    tile_overlap: float | None = None,
+) -> InputSize:
+    """A checkpoint's input size with what is not None in its place.
+
+    short_side alone scales the cap on the long side with it: otherwise the cap would undo it.
+    tile: 0 is the photo as a whole, also for a checkpoint that is predicted in tiles.
+    Raises UsageError for values out of range.
+    """
+    if tile and tile < SMALLEST_TILE:
+        raise UsageError(f"--tile {tile}: tiles need at least {SMALLEST_TILE} pixels; 0 is the photo as a whole")
+    if tile_overlap is not None and not 0 <= tile_overlap <= 0.5:
+        raise UsageError(f"--tile-overlap {tile_overlap}: a share of the tile from 0 to 0.5")
+    if short_side is not None:
+        size = dataclasses.replace(size, short=short_side, long=max(short_side, size.long * short_side // size.short))
+    if long_side is not None:
+        size = dataclasses.replace(size, long=long_side)
+    if tile is not None:
+        size = dataclasses.replace(size, tile=tile or None, tile_for=None)
+    if tile_overlap is not None and size.tile:
+        size = dataclasses.replace(size, tile_overlap=tile_overlap)
+    return size
+
+
+def choose_task(spec: InferenceSpec, task: Task | None) -> Task:
+    """The task asked for, or the checkpoint's default. Raises UsageError naming the tasks it has."""
+    if task is None:
+        return "panoptic" if "panoptic" in spec.tasks else spec.tasks[0]
+    if task not in TASKS:
+        raise UsageError(f"task {task!r}: choose one of {', '.join(TASKS)}")
+    if task not in spec.tasks:
+        raise UsageError(f"--task {task}: this checkpoint is for {', '.join(spec.tasks)}; {models_for(task)}")
+    return task
+
+
+def predict(
+    loaded: LoadedModel,
+    image: str | Path | np.ndarray,
+    task: Task | None = None,
+    *,
+    threshold: float | None = None,
+    mask_threshold: float | None = None,
+    overlap_threshold: float | None = None,
+    top_k: int | None = None,
+    short_side: int | None = None,
+    long_side: int | None = None,
+    tile: int | None = None,
+    tile_overlap: float | None = None,
+    max_pixels: int = MAX_PIXELS,
+) -> Segments:
+    """Segment one image.
+
+    image: a path, or uint8 [H, W, 3] RGB.
+    task: one of `segcli.types.TASKS`; None is the checkpoint's only task, or panoptic if it has several.
+    The other arguments are the command's options; None keeps what the checkpoint says.
+    Raises InputError for an image that cannot be read or does not fit into memory, UsageError for arguments the
+    checkpoint or the task cannot follow, CheckpointError if the network's answer is not finite.
+    """
+    settings = resolve(
+        loaded.spec,
+        task,
+        threshold=threshold,
+        mask_threshold=mask_threshold,
+        overlap_threshold=overlap_threshold,
+        top_k=top_k,
+        short_side=short_side,
+        long_side=long_side,
+        tile=tile,
+        tile_overlap=tile_overlap,
+    )
+    if isinstance(image, np.ndarray):
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
+            raise InputError(f"the image is {image.dtype} {list(image.shape)}; it must be uint8 [H, W, 3], RGB")
+        name, pixels = "the image", image
+    elif isinstance(image, str | Path):
+        name, pixels = str(image), read_image(image, max_pixels=max_pixels)
+    else:
+        raise InputError(f"the image is a {type(image).__name__}; give a path or a uint8 array [H, W, 3], RGB")
+    try:
+        return segment_photo(loaded, pixels, settings)
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise InputError(f"{name}: {OUT_OF_MEMORY}") from error
+
+
+@torch.inference_mode()
+def forward(loaded: LoadedModel, images: Sequence[Prepared]) -> QueryPredictions:
+    """The network's answer for images of one padded size.
+
+    Raises CheckpointError if it is not finite: there is nothing to threshold then.
+    """
+    prediction: QueryPredictions = loaded.model(collate(images, loaded.device, loaded.dtype))[-1]
+    remedy = "its weights are damaged" if loaded.dtype == torch.float32 else "try --dtype fp32"
+    return finite(prediction, loaded.name, remedy)
+
+
+def finite(prediction: QueryPredictions, name: str, remedy: str) -> QueryPredictions:
+    """The same prediction. Raises CheckpointError if there is nothing in it to threshold."""
+    if not bool(torch.isfinite(prediction.classes).all()):
+        raise CheckpointError(f"{name}: the network answers NaN or infinity; {remedy}")
+    return prediction
+
+
+@torch.inference_mode()
+def segment(prediction: QueryPredictions, index: int, image: Prepared, settings: Settings) -> Segments:
+    """One image's part of a prediction -> Segments at the image's own size."""
+    labels, rule = settings.spec.labels, settings.spec.rule
+    if settings.task == "panoptic":
+        return postprocess.panoptic(prediction, index, image.frame, labels, rule)
+    if settings.task in OBJECT_TASKS:
+        least = 0.0 if settings.keep_all else rule.instance_score
+        if settings.task == "detect":
+            return postprocess.detect(prediction, index, image.frame, labels, least)
+        return postprocess.instance(prediction, index, image.frame, labels, rule, least)
+    combine_padded = settings.spec.combine_padded
+    return postprocess.semantic(prediction, index, image.frame, labels, rule, combine_padded=combine_padded)
+
+
+def segment_photo(loaded: LoadedModel, image: np.ndarray, settings: Settings) -> Segments:
+    """Predict a photo, uint8 [H, W, 3] RGB, as a whole or in tiles as the settings say."""
+    if settings.spec.size.tile is not None:
+        return segment_tiles(lambda tile: forward(loaded, [tile]), image, [settings])[0]
+    prepared = prepare(image, settings.spec)
+    return segment(forward(loaded, [prepared]), 0, prepared, settings)
+
+
+def segment_tiles(
+    answer: Callable[[Prepared], QueryPredictions],
+    image: np.ndarray,
+    choices: Sequence[Settings],
+    timings: Timings | None = None,
+    advance: Callable[[float], None] = lambda share: None,
+    look: Callable[[Box, Prepared, QueryPredictions], None] | None = None,
+) -> list[Segments]:
+    """Predict a photo in overlapping tiles, one at a time, and merge what they found into one frame.
+
+    answer: the network. choices: settings of one size; each tile goes through the network once for all of them. An
+    object has the best of its parts' scores, so what is shown of objects is decided when they are whole.
+    advance: is told after each tile which share of the photo it was. look: is shown each tile with its answer.
+    """
+    spec = choices[0].spec
+    photo = (image.shape[0], image.shape[1])
+    side = spec.size.tile_of(photo)
+    assert side is not None
+    timings = timings or Timings()
+    boxes = windows(photo, side, spec.size.tile_overlap)
+    mergers = [Merger(boxes) for _ in choices]
+    for box in boxes:
+        start = time.perf_counter()
+        tile = prepare(image[box.y0 : box.y1, box.x0 : box.x1], spec)
+        prediction = answer(tile)
+        timings.model += milliseconds_since(start)
+        if look:
+            look(box, tile, prediction)
+        start = time.perf_counter()
+        for merger, settings in zip(mergers, choices, strict=True):
+            everything = dataclasses.replace(settings, keep_all=settings.task in OBJECT_TASKS)
+            merger.add(box, segment(prediction, 0, tile, everything))
+        timings.post += milliseconds_since(start)
+        advance(1 / len(boxes))
+    start = time.perf_counter()
+    merged = [_shown(merger.result(), settings) for merger, settings in zip(mergers, choices, strict=True)]
+    timings.post += milliseconds_since(start)
+    return merged
+
+
+def _shown(segments: Segments, settings: Settings) -> Segments:
+    if settings.keep_all or settings.task not in OBJECT_TASKS:
+        return segments
+    return segments.filter(segments.scores >= settings.spec.rule.instance_score)
+
+
+def milliseconds_since(start: float) -> float:
+    """Milliseconds since a reading of `time.perf_counter`."""
+    return (time.perf_counter() - start) * 1000
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception means that memory ran out: Python's, a GPU's, or torch's CPU allocator (a RuntimeError)."""
+    if isinstance(error, MemoryError | torch.cuda.OutOfMemoryError):
+        return True
+    text = str(error)
+    return isinstance(error, RuntimeError) and ("can't allocate memory" in text or "out of memory" in text)

@@ -1,0 +1,315 @@
+"""Where `segcli viz overlays` takes images and segments from: results on disk, a dataset, a model, or two of them.
+
+A gallery lists its images without reading any; each is read when its turn comes, so that a folder of any size takes the
+memory of one photo.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from segcli.codecs.image import MAX_PIXELS, read_image
+from segcli.data.dataset import Dataset, open_split
+from segcli.data.detect import detect_for_checking, is_dataset
+from segcli.data.records import DatasetInfo
+from segcli.data.true_segments import truth_segments
+from segcli.errors import InputError, UsageError
+from segcli.evaluation.colours import in_colours_of
+from segcli.evaluation.match_predictions import match
+from segcli.inference.sources import Source, find_sources
+from segcli.metrics.match_classes import match_classes
+from segcli.results import LabelMaps, Predictions, open_predictions, plan
+from segcli.results.own import holds_id_maps, is_own, newest
+from segcli.results.photo_finder import PhotoFinder
+from segcli.segments import Segments
+from segcli.types import LabelSet, Task
+
+if TYPE_CHECKING:
+    from segcli.weights.checkpoint import LoadedModel
+
+View = Literal["overlay", "truth", "compare"]
+UNSURE = 0.5  # the least score of instances that is shown of results that hold all of them
+
+
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """An image, uint8 RGB [H, W, 3], and what is drawn over it: segments, or truth and segments side by side."""
+
+    image: np.ndarray
+    segments: Segments
+    truth: Segments | None = None
+
+
+@dataclass(frozen=True)
+class Item:
+    """One image of a gallery. place: where its picture goes, without a suffix. read: raises InputError."""
+
+    name: str
+    place: Path
+    read: Callable[[], Shown]
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Images to draw. labels: the classes of their segments. scored: whether those have scores. notes: what should be
+    said before. broken: files that cannot be read, and why; their images are not among the items."""
+
+    view: View
+    items: Sequence[Item]
+    labels: LabelSet
+    scored: bool
+    notes: tuple[str, ...] = ()
+    broken: tuple[str, ...] = ()
+
+
+def open_gallery(
+    source: str | None,
+    *,
+    truth: Path | None = None,
+    split: str | None = None,
+    photos: Path | None = None,
+    recursive: bool = False,
+    task: Task | None = None,
+    model: Callable[[], LoadedModel],
+    with_model: bool = False,
+    skip: Path | None = None,
+) -> Gallery:
+    """What the user asks to see.
+
+    Args:
+        source: predictions, photos or a dataset; None: the newest that `segcli predict` wrote here.
+        truth: a dataset to set beside it. split: of the dataset.
+        photos: where the photos of predictions are. recursive: look for photos in the folders of folders.
+        model: loads the model; called only if something has to be predicted. with_model: the user named one.
+        skip: a folder in which no photos are looked for.
+
+    Raises:
+        UsageError: there is nothing there, or it contradicts the rest.
+        InputError, CheckpointError, WeightsUnavailable: as reading files and loading a model do.
+    """
+    kind = _kind(source, photos)
+    if kind == "dataset" and with_model and truth is None:
+        kind, truth, source = "nothing", Path(str(source)), None
+    if kind == "dataset" and truth is None:
+        return of_truth(Path(str(source)), task, split)
+    if kind == "photos" or (kind == "nothing" and with_model):
+        sources = _photos(source, recursive, skip) if source is not None else None
+        if truth is not None:
+            return model_beside_truth(model(), truth, sources, task, split)
+        if sources is None:
+            raise UsageError("--model: in which photos shall it look? give a photo or a folder")
+        return of_model(model(), sources, task)
+    if kind == "dataset":
+        raise UsageError(f"{source} and --truth {truth}: both are truth; give predictions, photos or --model beside it")
+    if with_model:
+        raise UsageError(f"{source}: holds predictions already; leave out --model, or give photos")
+    if source is None:
+        found = newest(Path())
+        if found is None:
+            raise UsageError("nothing that segcli predict wrote is here; give its folder, a photo or a dataset")
+        gallery = _of_results(found, truth, photos, task, split)
+        return replace(gallery, notes=(f"{found}: the newest that segcli predict wrote here", *gallery.notes))
+    return _of_results(Path(source), truth, photos, task, split)
+
+
+def _of_results(folder: Path, truth: Path | None, photos: Path | None, task: Task | None, split: str | None) -> Gallery:
+    if truth is not None:
+        return predictions_beside_truth(folder, truth, task, split)
+    return of_predictions(folder, photos, task)
+
+
+def _photos(source: str, recursive: bool, skip: Path | None) -> list[Source]:
+    """Photos, before a model is loaded for them. Raises InputError if there is none."""
+    sources = find_sources([source], recursive=recursive, skip=skip)
+    if all(found.missing for found in sources):
+        raise InputError(sources[0].missing)
+    return sources
+
+
+def _kind(source: str | None, photos: Path | None) -> Literal["predictions", "dataset", "photos", "nothing"]:
+    """What a path on the command line is. A dataset's annotations can look like predictions: names decide.
+
+    photos: where the photos of it are: it is none then.
+    """
+    if source is None:
+        return "nothing"
+    path = Path(source)
+    if photos is not None or path.suffix.lower() == ".json":
+        return "predictions"
+    if not path.is_dir():
+        return "photos"
+    if is_own(path) or (path / "metrics.json").is_file() or holds_id_maps(path):
+        return "predictions"
+    return "dataset" if is_dataset(path) else "photos"
+
+
+def of_predictions(path: Path, photos: Path | None, task: Task | None) -> Gallery:
+    """What `segcli predict` or another tool found, from its files.
+
+    Raises UsageError or InputError for files that are none or damaged.
+    """
+    broken: list[InputError] = []
+    predictions = open_predictions(path, task, thresholded=True, broken=broken.append)
+    if isinstance(predictions, LabelMaps):
+        raise UsageError(
+            f"{path}: holds no predictions but PNGs, whose numbers do not name their classes; predict with "
+            f"--save png,json, or set label maps beside their data: segcli viz overlays {path} --truth DATA"
+        )
+    finder = PhotoFinder(path if path.is_dir() else path.parent, photos)
+    least, notes = _least(predictions)
+    names = [str(image.file if image.file is not None else image.id) for image in predictions.images]
+
+    def read(number: int) -> Shown:
+        photo = finder.find(predictions.images[number])
+        image = read_image(photo)
+        try:
+            return Shown(image, _above(predictions.read(number, image.shape[:2]), least))
+        except InputError as error:
+            raise InputError(f"{error} (photo: {photo})") from error
+
+    items = _items([(Path(name), Path()) for name in names], read)
+    failed = tuple(map(str, broken))
+    return Gallery("overlay", items, predictions.labels, predictions.task != "semantic", notes, failed)
+
+
+def of_truth(path: Path, task: Task | None, split: str | None) -> Gallery:
+    """What is annotated in a dataset. Raises UsageError as `detect` does, and for a split that is not there."""
+    info = detect_for_checking(path, task=task)
+    name = chosen_split(info, split)
+    dataset = open_split(info, name)
+    notes = (f"{path}: {info.found}", *info.notes, *_of_splits(info, name))
+
+    def read(number: int) -> Shown:
+        sample = dataset[number]
+        return Shown(sample.image, truth_segments(sample, info.task, dataset.labels))
+
+    return Gallery("truth", _items(_files(dataset), read), dataset.labels, False, notes)
+
+
+def of_model(loaded: LoadedModel, sources: Sequence[Source], task: Task | None) -> Gallery:
+    """What a model finds in photos. Raises UsageError for a task that it cannot do."""
+    find, scored = _predictor(loaded, task)
+
+    def read(number: int) -> Shown:
+        image = read_image(sources[number].open(), name=str(sources[number]), max_pixels=MAX_PIXELS)
+        return Shown(image, find(image))
+
+    items = _items([(source.path, source.folder) for source in sources], read)
+    return Gallery("overlay", items, loaded.spec.labels, scored)
+
+
+def predictions_beside_truth(path: Path, truth: Path, task: Task | None, split: str | None) -> Gallery:
+    """Predictions from files beside the truth of the same images, as far as there are predictions.
+
+    Raises UsageError or InputError: files or data that cannot be read, a prediction of an image that the data does not
+    have, classes that are not the data's.
+    """
+    broken: list[InputError] = []
+    predictions = open_predictions(path, task, thresholded=True, broken=broken.append)
+    info = detect_for_checking(truth, task=task or predictions.task)
+    splits = [split] if split else list(info.splits)
+    matches = [match(predictions, info, name, may_be_none=split is None) for name in splits]
+    info = in_colours_of(predictions.labels, info, matches[0].classes)
+    datasets = [open_split(info, name) for name in splits]
+    labels = datasets[0].labels
+    classes = matches[0].classes.onto(labels)
+    least, notes = _least(predictions)
+    records = {
+        place: (dataset, record)
+        for dataset, matched in zip(datasets, matches, strict=True)
+        for record, place in matched.places.items()
+    }
+    places = [(*records[place], place) for place in sorted(records)]
+
+    def read(number: int) -> Shown:
+        dataset, record, place = places[number]
+        sample = dataset[record]
+        found = _above(predictions.read(place, sample.size), least)
+        return Shown(sample.image, classes.apply(found), truth_segments(sample, info.task, labels))
+
+    items = _items([(Path(dataset.records[record].image), None) for dataset, record, _ in places], read)
+    return Gallery("compare", items, labels, info.task != "semantic", notes, tuple(map(str, broken)))
+
+
+def model_beside_truth(
+    loaded: LoadedModel, truth: Path, sources: Sequence[Source] | None, task: Task | None, split: str | None
+) -> Gallery:
+    """What a model finds beside the truth: in all images of a split, or in the photos named, wherever they lie.
+
+    Raises UsageError: data that cannot be read, classes that are not the data's; InputError: a photo that the data does
+    not have.
+    """
+    info = detect_for_checking(truth, task=task)
+    find, scored = _predictor(loaded, info.task)
+    classes = match_classes(loaded.spec.labels, info.source_labels, loaded.name, info.task)
+    info = in_colours_of(loaded.spec.labels, info, classes)
+    notes = classes.notes
+    if sources is None:
+        name = chosen_split(info, split)
+        dataset = open_split(info, name)
+        notes += _of_splits(info, name)
+        places = [(dataset, record) for record in range(len(dataset))]
+    else:
+        datasets = {name: open_split(info, name) for name in ([split] if split else info.splits)}
+        found = [info.find(source.path, split) for source in sources]
+        places = [(datasets[name], number) for name, number in found]
+    labels = info.labels
+    onto = classes.onto(labels)
+
+    def read(number: int) -> Shown:
+        dataset, record = places[number]
+        sample = dataset[record]
+        return Shown(sample.image, onto.apply(find(sample.image)), truth_segments(sample, info.task, labels))
+
+    items = _items([(Path(dataset.records[record].image), None) for dataset, record in places], read)
+    return Gallery("compare", items, labels, scored, notes)
+
+
+def chosen_split(info: DatasetInfo, split: str | None) -> str:
+    """The split that was asked for; else val, else the first. `open_split` checks it."""
+    return split or ("val" if "val" in info.splits else next(iter(info.splits)))
+
+
+def _of_splits(info: DatasetInfo, name: str) -> tuple[str, ...]:
+    """What to say of the images that are in other splits than the one that is drawn."""
+    others = [f"--split {other}" for other in info.splits if other != name]
+    if not others:
+        return ()
+    count, total = len(info.splits[name]), sum(len(records) for records in info.splits.values())
+    return (f"drawn is the split {name}, {count} of {total} images; the others with {' or '.join(others)}",)
+
+
+def _predictor(loaded: LoadedModel, task: Task | None) -> tuple[Callable[[np.ndarray], Segments], bool]:
+    """(photo -> segments, whether they have scores)."""
+    from segcli.inference.predict import resolve, segment_photo
+
+    settings = resolve(loaded.spec, task)
+    return lambda image: segment_photo(loaded, image, settings), settings.task != "semantic"
+
+
+def _files(dataset: Dataset) -> list[tuple[Path, Path | None]]:
+    return [(Path(record.image), None) for record in dataset.records]
+
+
+def _items(files: Sequence[tuple[Path, Path | None]], read: Callable[[int], Shown]) -> list[Item]:
+    """An item a file; the tree below a file's folder is kept, and no two have one place."""
+    return [
+        Item(photo.file_name, photo.stem, lambda number=number: read(number))  # type: ignore[misc]
+        for number, photo in enumerate(plan(files))
+    ]
+
+
+def _least(predictions: Predictions) -> tuple[float, tuple[str, ...]]:
+    """The least score to show, and what to say of it."""
+    if predictions.task != "instance" or predictions.least_score is None or predictions.least_score >= UNSURE / 2:
+        return 0.0, ()
+    return UNSURE, (f"{predictions.path}: holds instances of every score; drawn are those of {UNSURE:g} and more",)
+
+
+def _above(segments: Segments, least: float) -> Segments:
+    return segments.filter(segments.scores >= least) if least else segments

@@ -1,0 +1,311 @@
+"""Opening a run: a new one from a recipe, or one that was interrupted from its folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import platform
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import segcli
+from segcli.data.loading.transforms import Example
+from segcli.distributed import Ranks
+from segcli.errors import SegcliError, UsageError
+from segcli.training import objectives
+from segcli.training.learner import Learner, trainable
+from segcli.training.memory import largest_batch
+from segcli.training.recipe import Recipe, Tables, read_preset, read_tables, resolve, to_tables, to_toml
+from segcli.training.run_folder import CHECKPOINT, CONFIG, FACTS, Checkpoint, RunFolder
+from segcli.training.setup import (
+    Material,
+    Say,
+    begin,
+    differences,
+    fill_in,
+    fingerprint,
+    gather,
+    loader_of,
+    pick_device,
+    plan_schedule,
+    transform_of,
+)
+from segcli.training.train import Run, autocast_of
+from segcli.types import Batch, Target
+from segcli.versions import packages
+from segcli.weights.adapt import from_description, lasting
+from segcli.weights.checkpoint import LoadedModel
+from segcli.weights.download import Progress
+
+# What may differ between a run and its continuation: it changes how fast the same numbers come, not the numbers.
+_FREE = {
+    ("data", "path"),  # the same images may lie elsewhere now; the fingerprint tells whether they are the same
+    ("run", "workers"),
+    ("run", "checkpoint_every"),
+    ("run", "tensorboard"),
+    ("validate", "patience"),
+}
+
+
+def open_run(
+    recipe: Recipe,
+    out: Path,
+    ranks: Ranks,
+    say: Say,
+    *,
+    resume: bool = False,
+    progress: Progress | None = None,
+    scanned: Callable[[int, int], None] | None = None,
+) -> Run:
+    """Everything up to the first step, said aloud line by line.
+
+    Raises UsageError for data, options or a resumed run that do not fit, and whatever loading a model raises.
+    """
+    folder = RunFolder(out, silent=not ranks.is_first)
+    if not resume:
+        folder.create()
+    try:
+        return _prepare(recipe, folder, ranks, say, resume, progress, scanned)
+    except SegcliError:
+        folder.discard()  # or the next run of this name would have another number
+        raise
+
+
+def _prepare(
+    recipe: Recipe,
+    folder: RunFolder,
+    ranks: Ranks,
+    say: Say,
+    resume: bool,
+    progress: Progress | None,
+    scanned: Callable[[int, int], None] | None,
+) -> Run:
+    out, device = folder.path, pick_device(recipe.run.device)
+    saved = folder.load() if resume and folder.has_checkpoint else None
+    if resume and saved is None:
+        say("the run was interrupted before its first checkpoint: it begins anew")
+    material = gather(recipe, ranks, say, scanned)
+    recipe = fill_in(recipe, material, device)
+    loaded = _to_device(_network(recipe, material, folder, saved, say, progress), device)
+    model = recipe.model
+    if saved is None and model.start is not None:
+        model = dataclasses.replace(model, start=lasting(model.start))
+    recipe = dataclasses.replace(recipe, model=model, loss=objectives.fill_in(loaded.config, recipe.loss))
+    about = fingerprint(recipe, material, loaded.raw_config) | {"devices": ranks.size}
+    if saved is not None and (changed := differences(saved.state["about"], about)):
+        raise UsageError(
+            f"--resume: this is not the run in {out}: {'; '.join(changed)}. "
+            f"Undo the change, or begin a new run{_from_last(out)}"
+        )
+    if not recipe.schedule.batch:
+        recipe = _with_fitting_batch(recipe, material, loaded, ranks, say)
+    recipe, schedule, lr = plan_schedule(recipe, len(material.train), len(material.val), ranks, say)
+    size = loaded.spec.size
+    crowded = material.scan.crowded(loaded.config.num_queries, size.tile)
+    for warning in (crowded, None if size.tile else material.scan.small(size.short)):
+        if warning:
+            say(f"warning: {warning}")
+    if unseen := material.scan.unseen():
+        rest = f" and {len(unseen) - 8} more" if len(unseen) > 8 else ""
+        say(f"warning: no training image shows {', '.join(label.name for label in unseen[:8])}{rest}")
+    folder.tidy()
+    learner = Learner(loaded, recipe, schedule, lr, ranks, autocast_of(recipe, device))
+    run = Run(recipe, material, learner, folder, ranks, about)
+    say(
+        f"model: {about['model']['start']}, {trainable(loaded.model) / 1e6:.1f} million weights to learn, "
+        f"{loaded.config.num_queries} queries, {recipe.run.precision} on {device}, crops "
+        f"{'×'.join(map(str, recipe.augment.crop or ()))}, in prediction {loaded.spec.size.in_words()}"
+    )
+    if saved is None:
+        folder.rewind(-1)
+        folder.write_config(to_toml(recipe), _facts(run))
+    else:
+        run.restore(saved)
+        say(f"resumed at step {learner.step} of {schedule.steps}")
+        threads = saved.state["threads"]
+        if threads != torch.get_num_threads():
+            say(f"warning: {threads} threads before, {torch.get_num_threads()} now: sums are rounded differently")
+    return run
+
+
+def _network(
+    recipe: Recipe,
+    material: Material,
+    folder: RunFolder,
+    saved: Checkpoint | None,
+    say: Say,
+    progress: Progress | None,
+) -> LoadedModel:
+    """The model to train. One that goes on is built as its checkpoint says: what it began from may be gone."""
+    if saved is not None and "network" in saved.state:  # older checkpoints do not say it
+        return from_description(saved.state["network"], str(folder.path / CHECKPOINT))
+    start = begin(recipe, material, progress)
+    for note in start.notes:
+        say(note)
+    return start.loaded
+
+
+def resumed_recipe(out: Path, preset: str | None, config: Path | None, options: Tables) -> Recipe:
+    """The recipe in a run's folder. What else was given must agree with it, but for what cannot change the result."""
+    path = out / CONFIG
+    if not path.is_file():
+        raise UsageError(f"{out} has no {CONFIG}: there is no run to resume; leave out --resume")
+    before = to_tables(resolve(None, path, {}))
+    given: Tables = {}
+    for tables in ([read_tables(config)] if config else []) + [options]:
+        for name, table in tables.items():
+            if name != "preset":
+                given.setdefault(name, {}).update(table)
+    changed = []
+    for name, table in given.items():
+        for key, value in table.items():
+            old = before.get(name, {}).get(key)
+            if key == "reference_batch" and "lr" in table:  # comes with --lr, which is compared
+                continue
+            if (name, key) not in _FREE and not _same(name, key, old, value):
+                changed.append(f"{key} was {old}, now {value}")
+    if preset is not None and preset != resolve(None, path, {}).preset:
+        changed.append(f"preset was {resolve(None, path, {}).preset}, now {preset}")
+    if changed:
+        raise UsageError(
+            f"--resume: the run in {out} was begun with other settings: {'; '.join(changed)}. Leave them out, or begin "
+            f"a new run{_from_last(out)}"
+        )
+    free = {name: {k: v for k, v in table.items() if (name, k) in _FREE} for name, table in given.items()}
+    recipe = resolve(None, path, {name: table for name, table in free.items() if table})
+    if recipe.data.path is not None and not Path(recipe.data.path).exists():
+        raise UsageError(
+            f"--resume: the data of the run in {out} is not in {recipe.data.path}; if it has moved, say where: "
+            f"segcli train DATA --resume --out {out}"
+        )
+    return recipe
+
+
+def devices_of(out: Path) -> int:
+    """How many processes began the run in a folder; 1 if it does not say."""
+    try:
+        return int(json.loads((out / FACTS).read_text(encoding="utf-8"))["devices"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return 1
+
+
+def _same(name: str, key: str, old: Any, value: Any) -> bool:
+    if (name, key) in (("schedule", "batch"), ("run", "precision")) and value in (0, "auto"):
+        return True
+    if (name, key) == ("model", "start") and old == str(Path(value).expanduser().resolve()):
+        return True
+    return old == (tuple(value) if isinstance(value, list) else value)
+
+
+def _from_last(out: Path) -> str:
+    """How to take up what a run has learnt, if it has come that far."""
+    return f" from it with --model {out / 'last'}" if (out / "last").is_dir() else ""
+
+
+def _to_device(loaded: LoadedModel, device: torch.device) -> LoadedModel:
+    loaded.model.to(device)
+    return dataclasses.replace(loaded, device=device)
+
+
+def _with_fitting_batch(recipe: Recipe, material: Material, loaded: LoadedModel, ranks: Ranks, say: Say) -> Recipe:
+    """The recipe with the largest batch for which there is memory, not larger than its learning rate is meant for."""
+    table = recipe.schedule
+    usual = table.reference_batch or read_preset("small")["schedule"]["reference_batch"]  # 0: --lr is taken as it is
+    most = max(1, usual // (table.accumulate * ranks.size)) if loaded.device.type == "cpu" else 64
+
+    def attempt(images: int) -> None:
+        trial = dataclasses.replace(recipe, schedule=dataclasses.replace(table, batch=images, accumulate=1, ema=0.0))
+        one = dataclasses.replace(trial, run=dataclasses.replace(trial.run, workers=0))
+        batch = next(iter(loader_of(one, material, loaded.spec, Ranks(), 0)))
+        _forward_and_backward(trial, loaded, batch.batches)
+
+    batch = min(ranks.gather(largest_batch(attempt, loaded.device, most)))
+    say(f"--batch auto: {batch}")
+    return dataclasses.replace(recipe, schedule=dataclasses.replace(table, batch=batch))
+
+
+def _forward_and_backward(recipe: Recipe, loaded: LoadedModel, parts: list[tuple[Batch, list[Target]]]) -> None:
+    """What a step needs memory for; the weights stay."""
+    from segcli.training.optim import Schedule
+
+    before = {name: tensor.clone() for name, tensor in loaded.model.state_dict().items()}
+    learner = Learner(loaded, recipe, Schedule("constant", 1), 0.0, Ranks(), autocast_of(recipe, loaded.device))
+    learner.update(parts)
+    loaded.model.load_state_dict(before)
+
+
+def _facts(run: Run) -> dict[str, Any]:
+    """run.json."""
+    material = run.material
+    splits = [
+        {
+            "split": split.name,
+            "images": split.images,
+            "objects": split.objects,
+            "without objects": split.empty,
+            "void": round(split.void_share, 4),
+            "classes": [
+                {
+                    "id": c.label.id,
+                    "name": c.label.name,
+                    "images": c.images,
+                    "objects": c.objects,
+                    "share": round(c.share, 5),
+                }
+                for c in split.classes
+            ],
+        }
+        for split in material.scan.splits
+    ]
+    return {
+        "command": sys.argv,
+        "segcli": segcli.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": packages(),
+        "device": str(run.learner.loaded.device),
+        "devices": run.ranks.size,
+        "threads": torch.get_num_threads(),
+        "data": {"found": material.info.found, "notes": list(material.info.notes), "splits": splits},
+        "about": run.about,
+    }
+
+
+def preview(recipe: Recipe, out: Path, images: int, say: Say) -> list[Path]:
+    """Write what the loader produces, after augmentation, as overlays; -> the files."""
+    from segcli.data.loading.draws import generator
+    from segcli.data.loading.loader import index_of
+    from segcli.render import overlay
+
+    folder = RunFolder(out)
+    material = gather(recipe, Ranks(), say)
+    recipe = fill_in(recipe, material, pick_device(recipe.run.device))
+    transform, seed, written = transform_of(recipe), recipe.run.seed, []
+    (out / "pictures").mkdir(parents=True, exist_ok=True)
+    for earlier in (out / "pictures").glob("preview-*.png"):
+        earlier.unlink()
+    for number in range(images):
+        sample = material.train[index_of(number, len(material.train), seed)]
+        example = transform(sample, generator(seed, number, sample.image_id, "augment"))
+        name = f"preview-{number:03d}"
+        folder.write_picture(name, overlay(example.image, _example_segments(example, material)))
+        written.append(out / "pictures" / f"{name}.png")
+    return written
+
+
+def _example_segments(example: Example, material: Material) -> Any:
+    """An augmented example in the form of a prediction."""
+    import numpy as np
+
+    from segcli.codecs.rle import encode
+    from segcli.segments import Segments
+
+    labels, size = material.info.labels, (example.image.shape[0], example.image.shape[1])
+    scores = np.full(len(example.labels), np.nan, dtype=np.float32)
+    return Segments(
+        "instance", size, labels, example.labels, scores, rles=tuple(encode(mask) for mask in example.masks)
+    )

@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from segcli.errors import InputError, UsageError
+from segcli.inference.sources import find_sources
+
+
+@pytest.fixture
+def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """photos/{b.jpg, a.PNG, notes.txt, ._b.jpg, -dash.jpg, sub/c.jpg, .hidden/d.jpg, segcli-out/b.png}"""
+    for name in (
+        "b.jpg",
+        "a.PNG",
+        "notes.txt",
+        "._b.jpg",
+        "-dash.jpg",
+        "sub/c.jpg",
+        ".hidden/d.jpg",
+        "segcli-out/b.png",
+    ):
+        file = tmp_path / "photos" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b"")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def names(arguments: list[str], **options: object) -> list[str]:
+    return [source.path.as_posix() for source in find_sources(arguments, **options)]  # type: ignore[arg-type]
+
+
+def test_folder_is_sorted_and_shallow(tree: Path) -> None:
+    assert names(["photos"]) == ["photos/-dash.jpg", "photos/a.PNG", "photos/b.jpg"]
+    assert {source.folder for source in find_sources(["photos"])} == {Path("photos")}
+
+
+def test_recursive_leaves_out_the_results_and_the_hidden(tree: Path) -> None:
+    found = names(["photos"], recursive=True, skip=Path("photos/segcli-out"))
+    assert found == ["photos/-dash.jpg", "photos/a.PNG", "photos/b.jpg", "photos/sub/c.jpg"]
+
+
+def test_order_of_the_arguments_and_every_image_once(tree: Path) -> None:
+    assert names(["photos/b.jpg", "photos", str(tree / "photos" / "b.jpg")]) == [
+        "photos/b.jpg",
+        "photos/-dash.jpg",
+        "photos/a.PNG",
+    ]
+
+
+def test_globs(tree: Path) -> None:
+    assert names(["photos/*.jpg"]) == ["photos/-dash.jpg", "photos/b.jpg"]
+    assert names(["photos/**/c.*"]) == ["photos/sub/c.jpg"]
+    (tree / "a[1].jpg").write_bytes(b"")
+    assert names(["a[1].jpg"]) == ["a[1].jpg"]  # a name first, a pattern only if there is no such file
+
+
+@pytest.mark.parametrize(("name", "reason"), [("nowhere.jpg", "no such file"), ("photos/*.gif", "no file matches")])
+def test_missing_is_told_later_so_that_the_others_go_on(tree: Path, name: str, reason: str) -> None:
+    missing, found = find_sources([name, "photos/b.jpg"])
+    assert found.missing is None
+    with pytest.raises(InputError, match=reason):
+        missing.open()
+
+
+def test_folder_without_images(tree: Path) -> None:
+    (tree / "empty").mkdir()
+    with pytest.raises(UsageError, match=r"empty: no images in this folder; looked for .*jpg"):
+        find_sources(["empty"])
+    (tree / "empty" / "deep").mkdir()
+    (tree / "empty" / "deep" / "a.jpg").write_bytes(b"")
+    with pytest.raises(UsageError, match="--recursive"):
+        find_sources(["empty"])
+
+
+def test_folder_that_cannot_be_listed(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scandir = os.scandir
+
+    def refuse(path: str | Path) -> object:
+        if str(path).endswith("sub"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    *found, refused = find_sources(["photos"], recursive=True)
+    assert refused.missing is not None
+    assert "sub: cannot look into this folder: Permission denied" in refused.missing
+    assert len(found) == 4

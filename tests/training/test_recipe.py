@@ -1,0 +1,98 @@
+"""Recipes: layers of TOML, strict about names and types, and written such that they read back."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from segcli.errors import UsageError
+from segcli.training.recipe import PRESETS, read_preset, resolve, to_tables, to_toml
+
+
+def _file(folder: Path, text: str) -> Path:
+    path = folder / "recipe.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_presets_resolve_and_read_back(preset: str, tmp_path: Path) -> None:
+    recipe = resolve(preset, None, {"data": {"path": "somewhere"}, "model": {"backbone": "lite0"}})
+    assert resolve(None, _file(tmp_path, to_toml(recipe)), {}) == recipe
+
+
+@given(st.text(), st.floats(1e-9, 1e9), st.booleans())
+def test_any_text_and_number_reads_back(path: str, lr: float, colour: bool) -> None:
+    recipe = resolve(None, None, {"data": {"path": path}, "schedule": {"lr": lr}, "augment": {"colour": colour}})
+    read = tomllib.loads(to_toml(recipe))
+    assert read["data"]["path"] == path
+    assert read["schedule"]["lr"] == lr
+    assert read["augment"]["colour"] is colour
+
+
+def test_published_settings() -> None:
+    coco = resolve("coco-50ep", None, {})
+    assert (coco.schedule.steps, coco.schedule.lr, coco.schedule.reference_batch) == (368_750, 1e-4, 16)
+    assert (coco.augment.crop, coco.augment.scale, coco.augment.colour) == ((1024, 1024), (0.1, 2.0), False)
+    assert coco.loss.points == 12_544
+    assert coco.schedule.epochs is None  # small's epochs give way
+    cityscapes = resolve("cityscapes-90k", None, {})
+    assert (cityscapes.schedule.steps, cityscapes.augment.crop) == (90_000, (512, 1024))
+    assert resolve("ade-160k", None, {}).augment.kind == "short-side"
+
+
+def test_what_comes_later_wins(tmp_path: Path) -> None:
+    config = _file(tmp_path, 'preset = "ade-160k"\n[schedule]\nlr = 3e-5\nbatch = 8\n')
+    recipe = resolve(None, config, {"schedule": {"batch": 1, "epochs": 2.0}})
+    assert recipe.preset == "ade-160k"
+    assert (recipe.schedule.lr, recipe.schedule.batch) == (3e-5, 1)
+    assert (recipe.schedule.steps, recipe.schedule.epochs) == (None, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[schedule]\nlearning_rate = 1", r"\[schedule\] has no key 'learning_rate'; it has batch"),
+        ("[optimizer]\nlr = 1", "unknown table or key 'optimizer'"),
+        ("lr = 1", "unknown table or key 'lr'"),
+        ("[schedule]\nlr = 'fast'", r"\[schedule\] lr = 'fast'; expected a number"),
+        ("[schedule]\nbatch = 2.5", "batch = 2.5; expected a whole number"),
+        ("[schedule]\nbatch = true", "batch = True; expected a whole number"),
+        ("[augment]\ncrop = [64]", "expected a list of a whole number and a whole number"),
+        ("[augment]\nkind = 'mosaic'", "expected one of jitter, fit, native, short-side"),
+        ("[augment]\nscale = [2.0, 0.5]", "two factors, the smaller first"),
+        ("[schedule]\nlr = 0", "lr = 0; it must be above 0"),
+        ("[schedule]\nlr = nan", "lr = nan; it must be above 0"),
+        ("[schedule]\nema = 1", "ema = 1; it must be at least 0 and below 1"),
+        ("[loss]\noversample = 0.5", "oversample = 0.5; it must be at least 1"),
+        ("[validate]\npatience = -1", "patience = -1; it must be at least 0"),
+        ("[augment]\ncrop = [0, 64]", "crop = 0; it must be at least 32"),
+        ("[augment]\nflip = 3", "flip = 3; it must be at least 0 and at most 1"),
+        ("[model]\ndecoder_layers = 2", "at least 3"),
+        ("[data]\ntile = 48", "tiles need at least 64 pixels"),
+        ("preset = 'ade-160k'\n[data]\ntile = 200", "kind = 'short-side' would learn at another scale"),
+        ("preset = 'mine'", "choose one of small"),
+        ("[schedule", "not valid TOML"),
+    ],
+)
+def test_mistakes_are_named(text: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=message):
+        resolve(None, _file(tmp_path, text), {})
+
+
+def test_layers_are_for_levels_in_mask2former_alone() -> None:
+    assert resolve(None, None, {"model": {"arch": "detr", "decoder_layers": 1}}).model.decoder_layers == 1
+
+
+def test_small_names_every_key_that_has_no_default() -> None:
+    tables = to_tables(resolve("small", None, {}))
+    named = read_preset("small")
+    assert {(t, k) for t, table in named.items() for k in table} <= {
+        (t, k) for t, table in tables.items() for k in table
+    }
+    assert replace(resolve(None, None, {}), preset="small") == resolve("small", None, {})
