@@ -15,6 +15,7 @@ from segcli.data.objects import gathered, joined, painted, rles_of
 from segcli.data.records import DatasetInfo, Reader, Record
 from segcli.data.truth import NOTHING, VOID, MapTruth, ShapeTruth, Truth, Window
 from segcli.errors import UsageError
+from segcli.segments import Segments
 from segcli.types import OBJECT_TASKS, CocoObjects, LabelSet, Task
 
 
@@ -150,3 +151,18 @@ def for_task(truth: Truth, task: Task, labels: LabelSet, *, as_listed: bool = Fa
     stuff = {index for index, label in enumerate(labels) if not label.isthing}
     once = set(index_of.values()) if task == "semantic" else stuff if task == "panoptic" and not as_listed else set()
     return truth.relabelled(*gathered(classes, once))
+
+
+def truth_segments(sample: Sample, task: Task, labels: LabelSet) -> Segments:
+    """The objects of a sample as `Segments` without scores: segment i is object i of the sample.
+
+    labels: the classes that the sample's labels index. Void pixels and those of no object have id 0 in the map; where
+    objects overlap, instances keep their whole masks.
+    """
+    scores = np.full(len(sample.labels), np.nan, dtype=np.float32)
+    if task == "detect":
+        boxes = np.array([rle.bbox for rle in sample.rles], dtype=np.float64).reshape(-1, 4)
+        return Segments.of_boxes(sample.size, labels, sample.labels, scores, boxes)
+    if task in OBJECT_TASKS:
+        return Segments(task, sample.size, labels, sample.labels, scores, rles=tuple(sample.rles))
+    return Segments(task, sample.size, labels, sample.labels, scores, map=sample.id_map())

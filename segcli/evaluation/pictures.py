@@ -21,7 +21,7 @@ from hotcoco.metrics import precision_recall_curve
 
 from segcli.codecs.image import resize
 from segcli.codecs.png import encode_png
-from segcli.data.true_segments import truth_segments
+from segcli.data.dataset import truth_segments
 from segcli.evaluation.folder import EvaluationFolder, read_evaluations
 from segcli.evaluation.mistakes import Judged, Kind, Objects, judge, objects_of
 from segcli.evaluation.observers import Evaluated

@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from segcli.codecs.image import MAX_PIXELS, read_image
-from segcli.data.dataset import Dataset, open_split
+from segcli.data.dataset import Dataset, open_split, truth_segments
 from segcli.data.detect import detect_for_checking, is_dataset
 from segcli.data.records import DatasetInfo
-from segcli.data.true_segments import truth_segments
 from segcli.errors import InputError, UsageError
 from segcli.evaluation.colours import in_colours_of
 from segcli.evaluation.match_predictions import match

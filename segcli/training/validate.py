@@ -9,8 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from segcli.data.dataset import Dataset, Sample
-from segcli.data.true_segments import truth_segments
+from segcli.data.dataset import Dataset, Sample, truth_segments
 from segcli.distributed import Ranks
 from segcli.evaluation.protocol import most_counted
 from segcli.inference.predict import Settings, finite, segment, segment_tiles

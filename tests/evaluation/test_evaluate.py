@@ -18,8 +18,7 @@ import torch.nn.functional as F
 from segcli.codecs.image import read_image
 from segcli.codecs.panoptic_png import encode_panoptic_png, read_panoptic_png
 from segcli.codecs.png import encode_png
-from segcli.data.dataset import Sample
-from segcli.data.true_segments import truth_segments
+from segcli.data.dataset import Sample, truth_segments
 from segcli.data.truth import MapTruth
 from segcli.distributed import Ranks
 from segcli.errors import UsageError

@@ -69,16 +69,17 @@ def test_it_learns_sixteen_images_by_heart(tmp_path: Path) -> None:
         for step in (50, 100, 100)
         for done in (1, 16)  # and once more at the end
     ]
-    last = _of(ValidationReport, reports)[-1]
+    validations = _of(ValidationReport, reports)
+    best, last = max(validations, key=lambda report: report.metric.value), validations[-1]
     assert last.metric.name == "PQ"
     assert last.metric.value >= 0.60
     assert "score > 0.5" in last.thresholds
     assert sum(last.histogram) == last.images == 16
     assert last.empty == 0
     (sweep,) = _of(SweepReport, reports)
-    assert sweep.value >= last.metric.value
-    (end,) = _of(EndReport, reports)
-    assert (end.why, end.final) == ("finished", f"PQ {100 * sweep.value:.1f} at step 100")
+    assert sweep.value >= best.metric.value
+    (end,) = _of(EndReport, reports)  # which of two nearly equal steps is the best, the processor decides
+    assert (end.why, end.final) == ("finished", f"PQ {100 * sweep.value:.1f} at step {best.step}")
 
     loaded = segcli.load_model(out / "best", dtype="fp32")
     assert [label.id for label in loaded.labels] == [c["id"] for c in CATEGORIES]
