@@ -107,6 +107,10 @@ class Segments:
         x0, y0, x1, y1 = (int(v) for v in self.boxes()[index])
         return x0, y0, self.map[y0:y1, x0:x1] == index + 1
 
+    def ids(self) -> np.ndarray:
+        """[H, W] as `id_map`, but the map itself where there is one, of whatever type: not to be changed."""
+        return self.map if self.map is not None else self.id_map()
+
     def id_map(self) -> np.ndarray:
         """int32 [H, W], value i + 1 = segment i, 0 = nothing; where instances overlap the higher score wins."""
         if self.map is not None:

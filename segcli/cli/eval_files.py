@@ -36,7 +36,7 @@ def of_files(
     from segcli.evaluation.from_files import of_predictions
     from segcli.evaluation.match_predictions import match, tasks_of
     from segcli.metrics import COCO_DETS
-    from segcli.results import open_predictions
+    from segcli.results.readers import open_predictions
 
     predictions = open_predictions(files, None if task in (None, "all") else task)  # type: ignore[arg-type]
     wanted = predictions.task if task in (None, "all") else task

@@ -15,6 +15,7 @@ from segcli.cli import options
 from segcli.cli.loading import introduce, load
 from segcli.cli.predict_screen import TABLES_UP_TO, RunReport
 from segcli.console import Console
+from segcli.results.kinds import list_kinds, parse_kinds
 
 if TYPE_CHECKING:
     from segcli.inference.planning import Work
@@ -33,7 +34,7 @@ SaveOption = Annotated[
         "--save",
         "-s",
         metavar="KINDS",
-        help="What to write, with commas between: overlay, png, json, coco, coco-panoptic, cutout, masks.",
+        help=f"What to write, with commas between: {list_kinds()}.",
         rich_help_panel=options.RESULTS,
     ),
 ]
@@ -134,7 +135,7 @@ def predict(
 
     segcli predict photos/ --recursive --task instance --save coco --out results
     """
-    from segcli.inference.planning import parse_kinds, plan_work, refuse_other_run
+    from segcli.inference.planning import plan_work, refuse_other_run
     from segcli.inference.sources import find_sources
 
     say = Console(quiet=quiet)
@@ -204,7 +205,7 @@ def _run(
     from segcli.codecs.image import MAX_PIXELS
     from segcli.inference.pipeline import predict_all
     from segcli.render import overlay
-    from segcli.results import Writer
+    from segcli.results.writer import Writer
 
     with Writer(
         work.out,

@@ -15,8 +15,8 @@ import numpy as np
 from segcli.data.records import DatasetInfo, Record
 from segcli.errors import UsageError
 from segcli.metrics.match_classes import ClassMatch, match_classes
-from segcli.results import LabelMaps, PredictedImage, Predictions
 from segcli.results.plan import COCO_NAME
+from segcli.results.readers import LabelMaps, PredictedImage, Predictions
 from segcli.types import OBJECT_TASKS, Task
 
 _THRESHOLDED = 0.1  # the field's tools keep scores down to 0.05 or lower in files that are meant for scoring

@@ -20,14 +20,16 @@ from segcli.errors import UsageError
 from segcli.evaluation.folder import METRICS, PER_CLASS, PER_IMAGE, PREDICTIONS, SETTINGS, About, as_text, read_json
 from segcli.evaluation.observers import Evaluated
 from segcli.inference.planning import check_writable
-from segcli.results import Photo, Predictions, SaveKind, Writer, open_predictions, plan
 from segcli.results.files import output_error, write_file
+from segcli.results.plan import Photo, plan
+from segcli.results.readers import Predictions, open_predictions
+from segcli.results.writer import Writer
 from segcli.segments import Segments
 from segcli.types import OBJECT_TASKS, LabelSet, Task
 
 _DRAWN = ("pictures", "worst")  # folders of the observers that draw, anew every time
 _REPORTS = (METRICS, PER_IMAGE, PER_CLASS, "explain.json")
-_KINDS: dict[Task, tuple[SaveKind, ...]] = {
+_KINDS: dict[Task, tuple[str, ...]] = {
     "panoptic": ("png", "json"),
     "semantic": ("png", "json"),
     "instance": ("json", "coco"),

@@ -33,7 +33,9 @@ from segcli.inference.predict import (
 )
 from segcli.inference.preprocess import Prepared, prepare
 from segcli.inference.sources import Source
-from segcli.results import Photo, Writer, image_record
+from segcli.results.plan import Photo
+from segcli.results.record import image_record
+from segcli.results.writer import Writer
 from segcli.segments import Segments
 
 if TYPE_CHECKING:

@@ -11,10 +11,9 @@ from typing import Any
 
 from segcli.errors import OutputError, UsageError
 from segcli.inference.sources import Source
-from segcli.results import SAVE_KINDS, Photo, SaveKind, photo_targets, plan, refuse_collisions, run_targets
 from segcli.results.files import refuse_existing
-
-_RECORDS: tuple[SaveKind, ...] = ("json",)
+from segcli.results.plan import Photo, plan
+from segcli.results.writer import photo_targets, refuse_collisions, run_targets
 
 
 @dataclass(frozen=True)
@@ -26,7 +25,7 @@ class Work:
     """
 
     out: Path
-    kinds: tuple[SaveKind, ...]
+    kinds: tuple[str, ...]
     photos: list[Photo]
     images: list[tuple[Source, Photo]]
 
@@ -35,21 +34,10 @@ class Work:
         return len(self.photos) - len(self.images)
 
 
-def parse_kinds(text: str) -> tuple[SaveKind, ...]:
-    """The kinds in "overlay,png,json". Raises UsageError naming the ones there are."""
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    for name in names:
-        if name not in SAVE_KINDS:
-            raise UsageError(f"--save {name}: there is no such kind; choose from {', '.join(SAVE_KINDS)}")
-    if not names:
-        raise UsageError(f"--save names nothing to write; choose from {', '.join(SAVE_KINDS)}")
-    return tuple(kind for kind in SAVE_KINDS if kind in names)
-
-
 def plan_work(
     sources: Sequence[Source],
     out: Path,
-    kinds: tuple[SaveKind, ...],
+    kinds: tuple[str, ...],
     *,
     overwrite: bool = False,
     skip_existing: bool = False,
@@ -74,12 +62,12 @@ def plan_work(
     return Work(out, kinds, photos, images)
 
 
-def _is_done(out: Path, kinds: tuple[SaveKind, ...], photo: Photo) -> bool:
+def _is_done(out: Path, kinds: tuple[str, ...], photo: Photo) -> bool:
     return all(path.exists() for path in photo_targets(out, kinds, photo).values())
 
 
-def _refuse_existing(out: Path, kinds: tuple[SaveKind, ...], photos: Sequence[Photo]) -> None:
-    targets = [*run_targets(out, kinds).values()]
+def _refuse_existing(out: Path, kinds: tuple[str, ...], photos: Sequence[Photo]) -> None:
+    targets = run_targets(out, kinds)
     for photo in photos:
         targets += photo_targets(out, kinds, photo).values()
     refuse_existing(
@@ -87,7 +75,7 @@ def _refuse_existing(out: Path, kinds: tuple[SaveKind, ...], photos: Sequence[Ph
     )
 
 
-def _refuse_photos(out: Path, kinds: tuple[SaveKind, ...], images: Sequence[tuple[Source, Photo]]) -> None:
+def _refuse_photos(out: Path, kinds: tuple[str, ...], images: Sequence[tuple[Source, Photo]]) -> None:
     """Raise UsageError if --overwrite would replace a `.png` among the photos: nothing tells it from a photo."""
     for source, photo in images:
         target = photo_targets(out, kinds, photo).get("png")
@@ -104,7 +92,7 @@ def refuse_other_run(work: Work, run: Mapping[str, Any]) -> None:
     run: what the results of this run will record: task, model, input, rule.
     """
     for photo in work.photos:
-        path = photo_targets(work.out, _RECORDS, photo)["json"]
+        path = photo_targets(work.out, ("json",), photo)["json"]
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError):  # not there, or not ours

@@ -22,9 +22,10 @@ from segcli.evaluation.colours import in_colours_of
 from segcli.evaluation.match_predictions import match
 from segcli.inference.sources import Source, find_sources
 from segcli.metrics.match_classes import match_classes
-from segcli.results import LabelMaps, Predictions, open_predictions, plan
 from segcli.results.own import holds_id_maps, is_own, newest
 from segcli.results.photo_finder import PhotoFinder
+from segcli.results.plan import plan
+from segcli.results.readers import LabelMaps, Predictions, open_predictions
 from segcli.segments import Segments
 from segcli.types import LabelSet, Task
 

@@ -9,7 +9,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-RESERVED = ("predictions", "panoptic")  # predictions.json and panoptic.json cover all photos
+from segcli.results.kinds import SAVE_KINDS
+
+# Names that results of a photo must not have: predictions.json and panoptic.json cover all photos.
+RESERVED = frozenset(
+    Path(name).stem
+    for name in (name for kind in SAVE_KINDS.values() for name in kind.files)
+    if Path(name).suffix in {kind.suffix for kind in SAVE_KINDS.values()}
+)
 
 
 @dataclass(frozen=True)

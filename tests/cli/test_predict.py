@@ -196,9 +196,12 @@ def test_a_model_for_something_else_is_not_downloaded(tmp_path: Path, monkeypatc
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--save", "overlay,gif"], "--save gif: there is no such kind; choose from overlay, png"),
+        (["--save", "overlay,gif"], "--save gif: there is no such kind; choose from coco, coco-panoptic"),
         (["--save", "coco-panoptic", "--task", "semantic"], "--save coco-panoptic needs --task panoptic"),
-        (["--save", "coco", "--task", "semantic"], "--save coco needs scores"),
+        (
+            ["--save", "coco", "--task", "semantic"],
+            "--save coco needs --task panoptic or instance or detect, not semantic",
+        ),
         (["--threshold", "0.5", "--task", "semantic"], "--threshold has no meaning for --task semantic"),
         (["--top-k", "5", "--task", "panoptic"], "--top-k has no meaning for --task panoptic"),
         (["--overwrite", "--skip-existing"], "contradict"),
@@ -227,7 +230,7 @@ def test_existing_results_are_refused_before_any_work(predict: Predict, monkeypa
     monkeypatch.setattr("segcli.weights.checkpoint.load_model", lambda *args, **options: pytest.fail("loaded a model"))
     result = predict("a.png", "b.png")
     assert result.exit_code == 2
-    assert "b.png" in result.stderr
+    assert "b.overlay.jpg (and 2 more)" in result.stderr
     assert "--overwrite" in result.stderr
     assert "--skip-existing" in result.stderr
     assert names("segcli-out") == ["b.json", "b.overlay.jpg", "b.png"]

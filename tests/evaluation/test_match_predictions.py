@@ -16,7 +16,7 @@ from segcli.errors import UsageError
 from segcli.evaluation.data import open_data, open_tasks
 from segcli.evaluation.from_files import of_predictions
 from segcli.evaluation.match_predictions import Matched, match
-from segcli.results import open_predictions
+from segcli.results.readers import open_predictions
 from segcli.types import Task
 from tests.data.layouts import LABELS, THINGS, coco_instance, scenes, things_only
 

@@ -44,7 +44,7 @@ def predicted(photos: Path, out: Path, task: Task, kinds: tuple[str, ...]) -> Pa
     else:
         none = np.full(3, np.nan, dtype=np.float32)
         segments = Segments(task, (3, 4), LABELS, labels, none if task == "semantic" else scores, map=MAP)
-    writer = Writer(out, kinds, plans, task=task, labels=LABELS, run={"model": "m"})  # type: ignore[arg-type]
+    writer = Writer(out, kinds, plans, task=task, labels=LABELS, run={"model": "m"})
     with writer:
         for photo in plans:
             writer.write(photo, None, segments, timings={})

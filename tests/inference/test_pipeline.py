@@ -18,7 +18,7 @@ from segcli.inference import pipeline
 from segcli.inference.pipeline import ImageReport, predict_all
 from segcli.inference.predict import Settings, resolve
 from segcli.inference.sources import Source, find_sources
-from segcli.results import Photo, plan
+from segcli.results.plan import Photo, plan
 from segcli.segments import Segments
 from segcli.types import Task
 from tests.fakes import ColourNetwork, FakeLoaded

@@ -23,7 +23,7 @@ from segcli.evaluation.data import open_data, open_tasks
 from segcli.evaluation.from_files import of_predictions
 from segcli.evaluation.match_predictions import match, tasks_of
 from segcli.metrics import COCO_DETS, MetricReport
-from segcli.results import open_predictions
+from segcli.results.readers import open_predictions
 from segcli.types import Task
 from tests.parity.official import COCO_NAMES, coco_numbers, panoptic_numbers, same
 

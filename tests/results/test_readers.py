@@ -16,8 +16,10 @@ from PIL import Image
 from segcli.codecs.panoptic_png import encode_panoptic_png
 from segcli.codecs.rle import encode
 from segcli.errors import InputError, SegcliError, UsageError
-from segcli.results import SaveKind, Writer, open_predictions, plan
 from segcli.results.own import holds_id_maps
+from segcli.results.plan import plan
+from segcli.results.readers import open_predictions
+from segcli.results.writer import Writer
 from segcli.segments import Segments
 from segcli.types import Task
 from tests.parity.official import LABELS, Case, cases
@@ -29,7 +31,7 @@ ENTRY = {"image_id": 7, "category_id": 90, "segmentation": encode(MASK).to_coco(
 INFO = {"id": 1, "category_id": 90}
 
 
-def written(folder: Path, case: Case, *kinds: SaveKind) -> Path:
+def written(folder: Path, case: Case, *kinds: str) -> Path:
     """The predictions of a case as `segcli predict` would write them."""
     task = case[0][0].task
     photos = plan([(folder / f"{truth.image_id}.jpg", None) for _, truth in case])
@@ -59,7 +61,7 @@ def same(one: Segments, other: Segments) -> None:
         ("instance", ("png", "json", "coco")),
     ],
 )
-def test_what_predict_writes(task: Task, kinds: tuple[SaveKind, ...], tmp_path: Path) -> None:
+def test_what_predict_writes(task: Task, kinds: tuple[str, ...], tmp_path: Path) -> None:
     @settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(cases(task, side=6).filter(bool))
     def check(case: Case) -> None:
@@ -76,7 +78,7 @@ def test_what_predict_writes(task: Task, kinds: tuple[SaveKind, ...], tmp_path: 
 
 
 @pytest.mark.parametrize("kinds", [("png", "json"), ("png",)])
-def test_label_maps(kinds: tuple[SaveKind, ...], tmp_path: Path) -> None:
+def test_label_maps(kinds: tuple[str, ...], tmp_path: Path) -> None:
     """Alone they say no names: whoever knows the data says what the values mean."""
     ids = np.array([[0, 1, 1], [2, 2, 0]], dtype=np.uint16)
     segments = Segments("semantic", (2, 3), LABELS, np.array([2, 0]), np.full(2, np.nan, np.float32), ids)

@@ -16,8 +16,10 @@ from PIL import Image
 from segcli.codecs.panoptic_png import read_panoptic_png
 from segcli.codecs.rle import RLE, encode
 from segcli.errors import OutputError, UsageError
-from segcli.results import SAVE_KINDS, Photo, Writer, plan
 from segcli.results import files as files_module
+from segcli.results.kinds import SAVE_KINDS
+from segcli.results.plan import Photo, plan
+from segcli.results.writer import Writer
 from segcli.segments import Segments
 from segcli.types import Label, LabelSet, Task
 
