@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
+from segcli.codecs.image_ref import ImageRef, checked, read_file
 from segcli.errors import InputError
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ _OPEN_LOCK = threading.Lock()
 
 
 def read_image(
-    source: str | Path | bytes | BinaryIO,
+    source: str | Path | bytes | BinaryIO | ImageRef,
     *,
     name: str | None = None,
     max_pixels: int | None = None,
@@ -45,14 +46,14 @@ def read_image(
     """Decode one picture to uint8 RGB [H, W, 3], upright and writable.
 
     Args:
-        source: a path, the encoded bytes, or a binary stream (read to its end; need not be seekable).
-        name: what to call the picture in errors; the path if it is one.
+        source: a path, the encoded bytes, a binary stream (read to its end; need not be seekable), or an ImageRef.
+        name: what to call the picture in errors; its path if it has one.
         max_pixels: refuse pictures whose header says more; MAX_PIXELS if None, which the caller has no way to lift.
 
     Raises:
         InputError: missing, unreadable, empty, not a picture, truncated, damaged, or too large.
     """
-    name = name or (str(source) if isinstance(source, str | Path) else "the image")
+    name = name or (str(source) if isinstance(source, str | Path | ImageRef) else "the image")
     data = read_bytes(source, name)
     image = _open(data, name, max_pixels)
     try:
@@ -64,9 +65,10 @@ def read_image(
         raise InputError(f"{name}: damaged or truncated ({error}); copy or export it again") from error
 
 
-def count_pages(source: Path | bytes) -> int:
+def count_pages(source: Path | bytes | ImageRef) -> int:
     """How many pages a TIFF has, by its headers; 1 for other pictures, and for what `read_image` has to complain of."""
     try:
+        source = source.read() if isinstance(source, ImageRef) else source
         with source.open("rb") if isinstance(source, Path) else io.BytesIO(source) as stream:
             if stream.read(4) not in _TIFF:
                 return 1
@@ -86,24 +88,16 @@ def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return _pixels(resized)
 
 
-def read_bytes(source: str | Path | bytes | BinaryIO, name: str) -> bytes:
+def read_bytes(source: str | Path | bytes | BinaryIO | ImageRef, name: str) -> bytes:
     """A picture as it is encoded. Raises InputError: missing, unreadable or empty."""
+    if isinstance(source, str | Path):
+        return read_file(source, name)
+    if isinstance(source, bytes):
+        return checked(source, name)
     try:
-        if isinstance(source, str | Path):
-            data = Path(source).read_bytes()
-        else:
-            data = source if isinstance(source, bytes) else source.read()
-    except FileNotFoundError:
-        raise InputError(f"{name}: no such file") from None
-    except IsADirectoryError:
-        raise InputError(f"{name}: a folder, not a file") from None
-    except PermissionError:
-        raise InputError(f"{name}: not readable; check its permissions") from None
+        return checked(source.read(), name)
     except OSError as error:
         raise InputError(f"{name}: cannot be read ({error.strerror or error})") from error
-    if not data:
-        raise InputError(f"{name}: empty (0 bytes); copy or export it again")
-    return data
 
 
 def _open(data: bytes, name: str, max_pixels: int | None) -> ImageFile:

@@ -109,7 +109,7 @@ class Dataset:
         """Decode an image and read its truth. Raises InputError or UsageError naming the file."""
         record = self.records[index]
         image = read_image(record.image)
-        return Sample(image, self.truth(index, image.shape[:2]), Path(record.image), record.image_id)
+        return Sample(image, self.truth(index, image.shape[:2]), record.image.place, record.image_id)
 
     def truth(self, index: int, size: tuple[int, ...]) -> Truth:
         """The objects of an image that is `size` = (H, W), for this dataset's task, labels as class indices."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from segcli.codecs.image import count_pages, open_header, read_bytes, read_image
+from segcli.codecs.image import count_pages, open_header, read_image
+from segcli.codecs.image_ref import ImageRef
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -33,30 +33,30 @@ class Glance:
         return (self.size[1], self.size[0]) if self.orientation >= 5 else self.size
 
 
-def glance(file: Path) -> Glance:
-    """Decode all of an image, as only that shows that the file is whole.
+def glance(image: ImageRef) -> Glance:
+    """Decode all of a picture, as only that shows that it is whole.
 
     JPEGs are decoded at an eighth of their size, which reads every byte and costs a third.
     Raises InputError, worded as when the image is read for training.
     """
     from PIL import Image, ImageOps
 
-    name = str(file)
-    data = read_bytes(file, name)
+    name = str(image)
+    data = image.read()
     try:
-        with open_header(data, name) as image:
-            width, height = image.size
-            if image.format != "JPEG":
+        with open_header(data, name) as picture:
+            width, height = picture.size
+            if picture.format != "JPEG":
                 raise ValueError("decoded below")
-            orientation = _orientation(image)
-            image.draft(None, (max(1, width // 8), max(1, height // 8)))
-            image.load()
+            orientation = _orientation(picture)
+            picture.draft(None, (max(1, width // 8), max(1, height // 8)))
+            picture.load()
             size = (width, height) if orientation >= 5 else (height, width)
-            return Glance(size, orientation, _thumb(ImageOps.exif_transpose(image)))
+            return Glance(size, orientation, _thumb(ImageOps.exif_transpose(picture)))
     except Exception:  # not a JPEG, or a broken one: the reader of images has the right words
         pixels = read_image(data, name=name)
-    with open_header(data, name) as image:
-        orientation = _orientation(image)
+    with open_header(data, name) as picture:
+        orientation = _orientation(picture)
     return Glance((pixels.shape[0], pixels.shape[1]), orientation, _thumb(Image.fromarray(pixels)), count_pages(data))
 
 

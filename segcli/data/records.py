@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
+from segcli.codecs.image_ref import ImageRef
 from segcli.data.truth import Truth
 from segcli.errors import InputError, UsageError
 from segcli.types import LabelSet, Task
@@ -18,15 +19,14 @@ TRAIN_FROM = "under [train] in dataset.toml"
 class Record:
     """One image of a split.
 
-    image_id: unique within its split. truth: the label file, or (number, offset, length) of a piece in one of the
-    reader's packs, or None for an image that is known to hold no objects. name: what the image is known by for as long
-    as there is the dataset, where image_id is not that: COCO's numbers are others in the next export.
+    truth: the label file, or (number, offset, length) of a piece in one of the reader's packs, or None for an image
+    that is known to hold no objects.
     """
 
-    image_id: str
-    image: str
+    image_id: str  # unique within its split
+    image: ImageRef
     truth: str | tuple[int, int, int] | None
-    name: str | None = None
+    name: str | None = None  # what it is known by where image_id changes: COCO's numbers are others in the next export
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,24 +97,24 @@ class DatasetInfo:
         split: look only there. Raises InputError if there is no such image, or several that are other files.
         """
         same = [
-            (name, number, Path(record.image))
+            (name, number, record.image.place)
             for name, records in self.splits.items()
             if split in (None, name)
             for number, record in enumerate(records)
-            if Path(record.image).name == photo.name
+            if record.image.name == photo.name
         ]
         same = [place for place in same if place[2].resolve() == photo.resolve()][:1] or same
         if len(same) == 1:
             return same[0][:2]
         if not same:
-            some = next((Path(records[0].image).name for records in self.splits.values() if records), "none")
+            some = next((records[0].image.name for records in self.splits.values() if records), "none")
             raise InputError(f"{photo}: {self.root} has no image of this name; it has {some}, for example")
         raise InputError(f"{photo}: {self.root} has {len(same)} images of this name; give the one that lies there")
 
     def without(self, files: Iterable[str]) -> DatasetInfo:
         """The same dataset with some images, named by their files, left out."""
         dropped = set(files)
-        splits = {name: [r for r in records if r.image not in dropped] for name, records in self.splits.items()}
+        splits = {name: [r for r in records if str(r.image) not in dropped] for name, records in self.splits.items()}
         return replace(self, splits=splits)
 
 

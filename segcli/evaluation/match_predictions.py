@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 import numpy as np
 
@@ -131,7 +131,7 @@ def _places(
     missing = [record for number, record in enumerate(records) if number not in places]
     if missing:
         count = f"{len(missing)} of {len(records)} images have no prediction and count as empty"
-        notes.append(f"{count}, such as {Path(missing[0].image).name}")
+        notes.append(f"{count}, such as {missing[0].image.name}")
     return places, notes
 
 
@@ -147,7 +147,7 @@ def _by_number(records: Sequence[tuple[str, int, Record]]) -> _Find:
     """As COCO names its files, and as `segcli predict` takes ids from such names."""
     known = {}
     for split, number, record in records:
-        if name := COCO_NAME.fullmatch(Path(record.image).stem):
+        if name := COCO_NAME.fullmatch(record.image.place.stem):
             known[int(name[1])] = (split, number)
     return lambda image: known.get(image.id) if isinstance(image.id, int) else None
 
@@ -156,7 +156,7 @@ def _by_name(records: Sequence[tuple[str, int, Record]], split: str) -> _Find:
     """By the file's name with its ending, else without; of equal names, by the folders before it."""
     named: dict[str, list[tuple[tuple[str, ...], _Place]]] = {}
     for part, number, record in records:
-        path = PurePosixPath(Path(record.image).as_posix())
+        path = PurePosixPath(record.image.place.as_posix())
         for name in {path.name, path.stem}:
             named.setdefault(name, []).append((path.parts[-2::-1], (part, number)))
 

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
+from segcli.codecs.image_names import IMAGE_SUFFIXES
+from segcli.codecs.image_ref import FileRef
 from segcli.data.detect import detect
-from segcli.data.formats.folders import IMAGE_SUFFIXES, files_in
+from segcli.data.formats.folders import files_in
 from segcli.data.records import DatasetInfo, Record
 from segcli.data.truth import VOID, MapTruth, ShapeTruth, Truth
 from segcli.errors import InputError, UsageError
@@ -62,7 +64,8 @@ def predicted_data(path: Path, photos: Path) -> DatasetInfo:
     predictions = open_predictions(path, thresholded=True)
     places = _Photos(photos)
     records = [
-        Record(str(number), str(places.of(image, path)), str(number)) for number, image in enumerate(predictions.images)
+        Record(str(number), FileRef(str(places.of(image, path))), str(number))
+        for number, image in enumerate(predictions.images)
     ]
     notes = ["scores are not written: all predictions become annotations alike"]
     labels = _named(predictions, notes)

@@ -191,7 +191,7 @@ def _short(value: Any) -> str:
 
 def _photos(dataset: Dataset) -> list[Photo]:
     """The split's images as `segcli predict` would name their results; in COCO data with the ids of its files."""
-    files = [Path(record.image) for record in dataset.records]
+    files = [record.image.place for record in dataset.records]
     root = Path(os.path.commonpath([file.parent.absolute() for file in files])) if files else None
     photos = plan([(file.absolute(), root) for file in files])
     ids = [record.image_id for record in dataset.records]

@@ -1,4 +1,4 @@
-"""What the user names on the command line -> the images to work on, in a fixed order. Standard library only."""
+"""What the user names on the command line -> the images to work on, in a fixed order."""
 
 from __future__ import annotations
 
@@ -9,13 +9,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from segcli.codecs.image_names import IMAGE_SUFFIXES, is_image_name
+from segcli.codecs.image_ref import ImageRef
 from segcli.errors import InputError, UsageError
 
-# What a folder is searched for. A file that is named itself is opened whatever it is called.
-IMAGE_SUFFIXES = frozenset({
-    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif",
-    ".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".avif",
-})  # fmt: skip
 STDIN = "-"
 
 
@@ -26,19 +23,24 @@ class Source:
     path: where it is; for stdin a name without a place, so that its outputs are called `stdin.*`.
     folder: the folder it was found in, below which the outputs keep its tree; None if it was named itself.
     missing: why there is nothing to open, known before any work.
-    data: what came on stdin.
+    data: what came on stdin, or where the picture lies inside of another file.
     """
 
     path: Path
     folder: Path | None = None
     missing: str | None = None
-    data: bytes | None = None
+    data: bytes | ImageRef | None = None
+
+    @classmethod
+    def of(cls, image: ImageRef) -> Source:
+        """A picture of a dataset, which may lie inside of an archive or a table."""
+        return cls(image.place, data=None if image.path else image)
 
     def __str__(self) -> str:
         return str(self.path)
 
-    def open(self) -> Path | bytes:
-        """What an image reader takes: the path, or the bytes of stdin."""
+    def open(self) -> Path | bytes | ImageRef:
+        """What an image reader takes: the path, the bytes of stdin, or a part of another file."""
         if self.missing:
             raise InputError(self.missing)
         return self.path if self.data is None else self.data
@@ -101,7 +103,7 @@ def _walk(folder: Path, recursive: bool, skip: Path | None, refuse: Callable[[OS
         visible = sorted(name for name in folders if recursive and not name.startswith("."))
         folders[:] = [name for name in visible if _identity(Path(place, name)) != skipped]
         for file in sorted(files):
-            if not file.startswith(".") and Path(file).suffix.lower() in IMAGE_SUFFIXES:
+            if is_image_name(file):
                 yield Path(place, file)
 
 

@@ -232,7 +232,7 @@ def predictions_beside_truth(path: Path, truth: Path, task: Task | None, split: 
         found = _above(predictions.read(place, sample.size), least)
         return Shown(sample.image, classes.apply(found), truth_segments(sample, info.task, labels))
 
-    items = _items([(Path(dataset.records[record].image), None) for dataset, record, _ in places], read)
+    items = _items([(dataset.records[record].image.place, None) for dataset, record, _ in places], read)
     return Gallery("compare", items, labels, info.task != "semantic", notes, tuple(map(str, broken)))
 
 
@@ -266,7 +266,7 @@ def model_beside_truth(
         sample = dataset[record]
         return Shown(sample.image, onto.apply(find(sample.image)), truth_segments(sample, info.task, labels))
 
-    items = _items([(Path(dataset.records[record].image), None) for dataset, record in places], read)
+    items = _items([(dataset.records[record].image.place, None) for dataset, record in places], read)
     return Gallery("compare", items, labels, scored, notes)
 
 
@@ -293,7 +293,7 @@ def _predictor(loaded: LoadedModel, task: Task | None) -> tuple[Callable[[np.nda
 
 
 def _files(dataset: Dataset) -> list[tuple[Path, Path | None]]:
-    return [(Path(record.image), None) for record in dataset.records]
+    return [(record.image.place, None) for record in dataset.records]
 
 
 def _items(files: Sequence[tuple[Path, Path | None]], read: Callable[[int], Shown]) -> list[Item]:

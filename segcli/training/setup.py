@@ -81,7 +81,7 @@ def gather(recipe: Recipe, ranks: Ranks, say: Say, progress: Callable[[int, int]
         for note in again:
             say(note)
     if not info.splits["val"]:
-        first = next(problem for problem in report.problems if problem.file == given[0].image)
+        first = next(problem for problem in report.problems if problem.file == str(given[0].image))
         raise UsageError(
             f"{info.root}: none of the {len(given)} images to validate on can be used; the first: {first.message}"
         )
@@ -145,7 +145,7 @@ def _default_start() -> dict[str, Any]:
 def _typical_short(dataset: Dataset, most: int) -> int:
     """The median short side of some images, within reason."""
     step = max(1, len(dataset) // LOOKED_AT)
-    sides = [min(glance(Path(record.image)).size) for record in dataset.records[::step][:LOOKED_AT]]
+    sides = [min(glance(record.image).size) for record in dataset.records[::step][:LOOKED_AT]]
     return int(np.clip(round(statistics.median(sides)), 64, most))
 
 

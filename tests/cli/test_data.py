@@ -142,7 +142,7 @@ def test_split_by_group(data: Data, tmp_path: Path) -> None:
     layouts.coco_panoptic(tmp_path / "data", {"train": splits["train"]}, LABELS)
     answer = data("split", "data", "out", "--val", "0.3", "--group", "^day.")
     assert answer.exit_code == 0, answer.output
-    days = [{Path(r.image).name[:4] for r in records} for records in detect("out").splits.values()]
+    days = [{r.image.name[:4] for r in records} for records in detect("out").splits.values()]
     assert not days[0] & days[1]
     assert "groups: " in answer.stderr
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from segcli.codecs.image_ref import FileRef
 from segcli.data.checking.facts import facts_of
 from segcli.data.checking.scan import scan
 from segcli.data.converting.convert import write_dataset
@@ -30,11 +31,11 @@ def test_a_tenth_is_held_out_by_name_and_said_aloud(tmp_path: Path) -> None:
 
 
 def test_held_out_images_stay_held_out() -> None:
-    records = [Record(f"image{i}", f"{i}.png", None) for i in range(1000)]
+    records = [Record(f"image{i}", FileRef(f"{i}.png"), None) for i in range(1000)]
     train, held = hold_out(records)
     assert len(train) + len(held) == 1000
     assert 70 < len(held) < 130
-    more = [*records[::-1], *(Record(f"new{i}", f"n{i}.png", None) for i in range(500))]
+    more = [*records[::-1], *(Record(f"new{i}", FileRef(f"n{i}.png"), None) for i in range(500))]
     assert {r.image_id for r in held} <= {r.image_id for r in hold_out(more)[1]}
     for count in (2, 3, 5):
         train, held = hold_out(records[:count])
@@ -53,7 +54,7 @@ def test_held_out_images_of_coco_stay_so_when_they_get_other_numbers(tmp_path: P
         sides = [{record.image for record in info.splits[split]} for split in ("train", "val")]
         assert not sides[0] & sides[1]
         assert sum(len(records) for records in info.splits.values()) == len(raw["images"])
-        return {Path(image).name for image in sides[1]}
+        return {image.name for image in sides[1]}
 
     raw = json.loads(file.read_text())
     before = held()
@@ -261,7 +262,7 @@ def test_data_of_stuff_alone_is_semantic(tmp_path: Path) -> None:
 
 def test_photos_in_a_folder_inside_of_the_others_are_found(tmp_path: Path) -> None:
     layouts.roboflow(tmp_path, things_only(scenes()), THINGS)
-    file = Path(detect(tmp_path).splits["val"][1].image)
+    file = detect(tmp_path).splits["val"][1].image.place
     (file.parent / "images").mkdir()
     file.rename(file.parent / "images" / file.name)
     assert scan(detect(tmp_path)).problems == []

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from segcli.codecs.image_ref import FileRef
 from segcli.codecs.png import encode_png
 from segcli.codecs.rle import encode
 from segcli.data.records import DatasetInfo, Record
@@ -30,7 +31,7 @@ def entry(image_id: int | str, **changes: Any) -> dict[str, Any]:
 def info(*records: tuple[str, str], task: Task = "instance", **others: list[tuple[str, str]]) -> DatasetInfo:
     """A dataset whose split "val" holds these (image id, file)."""
     splits = {
-        name: [Record(id_, f"/data/{file}", None) for id_, file in pairs]
+        name: [Record(id_, FileRef(f"/data/{file}"), None) for id_, file in pairs]
         for name, pairs in (*others.items(), ("val", list(records)))
     }
     reader: Any = None

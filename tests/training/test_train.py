@@ -325,7 +325,7 @@ def test_the_held_out_part_has_images_that_can_be_read(tmp_path: Path) -> None:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     (held,) = detect(data).splits["val"]
     (data / "panoptic_train" / f"{held.image_id}.png").unlink(missing_ok=True)
-    Path(held.image).write_bytes(b"damaged")
+    held.image.place.write_bytes(b"damaged")
     said: list[str] = []
     run = open_tiny(data, tmp_path / "run", say=said.append)
     assert (len(run.material.train), len(run.material.val)) == (4, 1)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from itertools import combinations
 
+from segcli.codecs.image_ref import ImageRef
 from segcli.data.checking.facts import Facts, facts_of
 from segcli.data.checking.near import near_pairs
 from segcli.data.records import DatasetInfo, Record
@@ -99,7 +100,7 @@ def check(
     """
     findings = [Finding(fault.kind, fault.message, amount=fault.amount) for fault in info.faults]
     splits: list[SplitCount] = []
-    thumbs: dict[str, list[tuple[str, str]]] = {}
+    thumbs: dict[str, list[tuple[ImageRef, str]]] = {}
     counts: dict[str, _ClassCounts] = {}
     for split, records in info.splits.items():
         tally, seen = _Tally(info), _ClassCounts(info)
@@ -112,7 +113,7 @@ def check(
             thumbs[split].append((record.image, facts.thumb))
             if objects > queries:
                 message = f"{record.image}: {objects} objects, the model has {queries} queries"
-                findings.append(Finding("crowded", message, split, record.image, objects))
+                findings.append(Finding("crowded", message, split, str(record.image), objects))
         splits.append(tally.count(split))
         counts[split] = seen
     findings += _leaks(thumbs)
@@ -123,29 +124,29 @@ def check(
 
 def _of_image(info: DatasetInfo, split: str, record: Record, facts: Facts) -> Iterable[Finding]:
     for fault in facts.faults:
-        yield Finding(fault.kind, fault.message, split, record.image, fault.amount)
+        yield Finding(fault.kind, fault.message, split, str(record.image), fault.amount)
     if info.tasks == ("detect",):
         return  # boxes overlap where objects do not
     names = {label.id: label.name for label in info.source_labels}
     for first, second, pixels in facts.overlaps:
         pair = (str(names.get(first, first)), str(names.get(second, second)))
         message = f"{record.image}: {pair[0]} and {pair[1]} share {pixels} pixels"
-        yield Finding("overlap", message, split, record.image, pixels, pair)
+        yield Finding("overlap", message, split, str(record.image), pixels, pair)
 
 
 def _listed_twice(records: list[Record], split: str) -> Iterable[Finding]:
-    for file, count in Counter(record.image for record in records).items():
+    for file, count in Counter(str(record.image) for record in records).items():
         if count > 1:
             yield Finding("listed-twice", f"{file}: {count} times in the {split} split", split, file, count)
 
 
-def _leaks(thumbs: dict[str, list[tuple[str, str]]]) -> Iterable[Finding]:
+def _leaks(thumbs: dict[str, list[tuple[ImageRef, str]]]) -> Iterable[Finding]:
     """Pairs of images over splits; the finding is the training split's (or the first split's) image."""
     for first, second in combinations(thumbs, 2):
         for i, j in near_pairs(thumbs[first], thumbs[second]):
             file, other = thumbs[first][i][0], thumbs[second][j][0]
             same = f"{file} is in both" if file == other else f"{file} ({first}) and {other} ({second}) show the same"
-            yield Finding("leakage", f"{same}: what is measured on one was seen in the other", first, file)
+            yield Finding("leakage", f"{same}: what is measured on one was seen in the other", first, str(file))
 
 
 def _rare(info: DatasetInfo, counts: dict[str, _ClassCounts]) -> Iterable[Finding]:

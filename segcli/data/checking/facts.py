@@ -7,7 +7,6 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -100,7 +99,7 @@ def facts_of(
 def look(dataset: Dataset, record: Record) -> Facts:
     """Read one image and its annotations; its faults are part of the answer."""
     try:
-        seen = glance(Path(record.image))
+        seen = glance(record.image)
     except InputError as error:
         return Facts((0, 0), faults=[Fault("unreadable", str(error))], passing=is_passing(error))
     thumb = base64.b64encode(seen.thumb.tobytes()).decode()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from segcli.codecs.image_ref import ImageRef
 from segcli.data.checking.check import KINDS, CheckReport, Finding
 from segcli.data.checking.facts import twins
 from segcli.data.checking.rotation import read_truth
@@ -26,10 +27,10 @@ def mended(info: DatasetInfo, report: CheckReport) -> DatasetInfo:
     dropped |= {(finding.split, finding.file) for finding in report.of_kind("leakage") if finding.split == "train"}
     splits: dict[str, list[Record]] = {}
     for split, records in info.splits.items():
-        seen: set[str] = set()
+        seen: set[ImageRef] = set()
         splits[split] = []
         for record in records:
-            if (split, record.image) not in dropped and record.image not in seen:
+            if (split, str(record.image)) not in dropped and record.image not in seen:
                 splits[split].append(record)
             seen.add(record.image)
     kept = {split: records for split, records in splits.items() if records}
@@ -61,8 +62,8 @@ class MendingReader:
 
     def read(self, record: Record, size: tuple[int, int]) -> Truth:
         """The objects that are left, on the upright image."""
-        if record.image in self.turned:
-            truth, _ = read_truth(self.reader, record, glance(Path(record.image)))
+        if str(record.image) in self.turned:
+            truth, _ = read_truth(self.reader, record, glance(record.image))
         else:
             truth = self.reader.read(record, size)
         return truth if isinstance(truth, MapTruth) else self._without_waste(truth, record)
@@ -72,6 +73,6 @@ class MendingReader:
         rles = rles_of(truth)
         twice = {j for _, j, _ in twins(rles, truth.labels.tolist(), truth.crowd.tolist())}
         kept = [index for index, rle in enumerate(rles) if rle.area and index not in twice]
-        shapes = rles if record.image in self.cut else truth.shapes
+        shapes = rles if str(record.image) in self.cut else truth.shapes
         places = np.array(kept, dtype=np.int64)
         return ShapeTruth(truth.size, [shapes[index] for index in kept], truth.labels[places], truth.crowd[places])

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 
 from segcli.codecs.image import read_image
+from segcli.codecs.image_ref import ImageRef
 from segcli.errors import InputError
 
 _ALIKE = 0.97  # among 400,000 pairs of different everyday photographs the highest is 0.978
@@ -22,8 +22,10 @@ _FLAT = 1.0  # standard deviation in grey values below which there is nothing to
 _BLOCK = 4096
 
 
-def near_pairs(first: Sequence[tuple[str, str]], second: Sequence[tuple[str, str]]) -> Iterator[tuple[int, int]]:
-    """(i, j) of images that show the same. first, second: (file, thumb as in `Facts`) of two splits."""
+def near_pairs(
+    first: Sequence[tuple[ImageRef, str]], second: Sequence[tuple[ImageRef, str]]
+) -> Iterator[tuple[int, int]]:
+    """(i, j) of images that show the same. first, second: (image, thumb as in `Facts`) of two splits."""
     ours, ours_at = _signatures(first)
     theirs, theirs_at = _signatures(second)
     for start in range(0, len(ours), _BLOCK):
@@ -35,7 +37,7 @@ def near_pairs(first: Sequence[tuple[str, str]], second: Sequence[tuple[str, str
                     yield one, other
 
 
-def _signatures(images: Sequence[tuple[str, str]]) -> tuple[np.ndarray, list[int]]:
+def _signatures(images: Sequence[tuple[ImageRef, str]]) -> tuple[np.ndarray, list[int]]:
     """(float32 [M, 256], their places) of the images that show anything."""
     places = [place for place, (_, thumb) in enumerate(images) if thumb]
     if not places:
@@ -51,16 +53,16 @@ def _normalised(values: np.ndarray) -> np.ndarray:
     return values / np.maximum(np.linalg.norm(values, axis=-1, keepdims=True), 1e-6)
 
 
-def _same_in_detail(first: str, second: str) -> bool:
+def _same_in_detail(first: ImageRef, second: ImageRef) -> bool:
     try:
         return float(_detail(first) @ _detail(second)) >= _DETAIL_ALIKE
     except InputError:
         return False
 
 
-def _detail(file: str) -> np.ndarray:
+def _detail(image: ImageRef) -> np.ndarray:
     from PIL import Image
 
-    grey = Image.fromarray(read_image(Path(file))).convert("L")
+    grey = Image.fromarray(read_image(image)).convert("L")
     small = grey.resize((_DETAIL_SIDE, _DETAIL_SIDE), Image.Resampling.BOX)
     return _normalised(np.asarray(small, dtype=np.float32).ravel())

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 
 from segcli.codecs.image import read_image
@@ -57,7 +55,7 @@ def _as_stored(reader: Reader, record: Record, seen: Glance) -> Truth | None:
 
 def _fits_better(stored: Truth, truth: Truth, record: Record, orientation: int) -> bool:
     """Whether the outlines turned with the photo lie on its edges, and not those that are taken as upright."""
-    photo = _edges(read_image(Path(record.image)))
+    photo = _edges(read_image(record.image))
     one, other = _outlines(truth), upright(_outlines(stored), orientation)
     if min(np.count_nonzero(one), np.count_nonzero(other)) < _FEWEST:
         return False

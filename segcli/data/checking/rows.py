@@ -76,8 +76,8 @@ def remembered_rows(
     fresh: dict[str, list[Any]] = {}
 
     def row_of(record: Record) -> tuple[str, Row, bool]:
-        state = signature([Path(record.image), *_label_files(dataset, record)]) + f" {record.truth}"
-        entry = known.get(record.image)
+        state = signature([record.image.file, *_label_files(dataset, record)]) + f" {record.truth}"
+        entry = known.get(str(record.image))
         row = from_json(entry[1]) if entry and entry[0] == state else None
         return (state, read(dataset, record), True) if row is None else (state, row, False)
 
@@ -87,7 +87,7 @@ def remembered_rows(
             dataset.records, in_order(row_of, dataset.records, threads), strict=True
         ):
             if not passing(row):
-                fresh[record.image] = [state, to_json(row)]
+                fresh[str(record.image)] = [state, to_json(row)]
                 changed |= is_new
             yield row
         complete = True

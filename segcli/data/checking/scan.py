@@ -172,11 +172,11 @@ def scan(
                 progress(done, total)
         for record, row in zip(dataset.records, rows, strict=True):
             if row.problem:
-                problems.append(Problem(record.image, row.problem))
+                problems.append(Problem(str(record.image), row.problem))
             if row.pages > 1:
                 paged.append(f"{record.image} ({row.pages})")
             if row.turned:
-                turned.append(record.image)
+                turned.append(str(record.image))
         _refuse_misuse(rows)
         reports.append(_report(info, dataset.records, name, rows))
     report = ScanReport(reports, problems, paged, turned)
@@ -238,7 +238,7 @@ def _read(dataset: Dataset, record: Record) -> Row:
     """Everything about one image; its faults are part of the answer."""
     size, pages = (0, 0), 1
     try:
-        seen = glance(Path(record.image))
+        seen = glance(record.image)
         size, pages = seen.size, seen.pages
         truth = dataset.annotated(record, size)
         areas = truth.areas(Window.whole(size))
@@ -308,7 +308,7 @@ def _report(info: DatasetInfo, records: list[Record], name: str, rows: list[Row]
         empty=int((counts == 0).sum()),
         void_share=sum(row.void for _, row in usable) / max(1, pixels),
         classes=classes,
-        most=(usable[fullest][0].image, int(counts[fullest])) if fullest >= 0 else ("", 0),
+        most=(str(usable[fullest][0].image), int(counts[fullest])) if fullest >= 0 else ("", 0),
         counts=counts,
         areas=np.array([row.size[0] * row.size[1] for _, row in usable], dtype=float),
         sides=np.array(sides, dtype=float).reshape(-1, 2),

@@ -14,12 +14,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from segcli.codecs.image_names import IMAGE_SUFFIXES
+from segcli.codecs.image_ref import ImageRef
 from segcli.data.checking.rows import in_order
 from segcli.data.checking.scan import Problem
 from segcli.data.converting.writers import Encoded, Item, Writer
 from segcli.data.converting.writers.coco import CocoWriter, PanopticWriter
 from segcli.data.formats.coco.extras import Extras, extras_of
-from segcli.data.formats.folders import IMAGE_SUFFIXES
 from segcli.data.formats.pairs import image_key
 from segcli.data.glance import glance
 from segcli.data.records import DatasetInfo, Record
@@ -74,10 +75,10 @@ def write_dataset(
     def encoded(position: int) -> Encoded | Problem:
         split, record = entries[position]
         try:
-            size = glance(Path(record.image)).size
+            size = glance(record.image).size
             truth = info.reader.read(record, size)
         except InputError as error:
-            return Problem(record.image, str(error))
+            return Problem(str(record.image), str(error))
         return writer.encode(Item(split, names[position], numbers[position], size, truth))
 
     entries = [(split, record) for split, records in info.splits.items() for record in records]
@@ -89,7 +90,7 @@ def write_dataset(
                 report.problems.append(answer)
             else:
                 name = names[position]
-                _place(Path(record.image), folder / writer.image_place(split, name), report)
+                _place(record.image, folder / writer.image_place(split, name), report)
                 for place, data in answer.files.items():
                     _write(folder / place, data)
                 if split in tables:
@@ -117,7 +118,7 @@ def output_names(splits: Mapping[str, list[Record]]) -> list[str]:
 
     Unique without its suffix and in any case, as label files take the name over.
     """
-    paths = [Path(record.image) for records in splits.values() for record in records]
+    paths = [record.image.place for records in splits.values() for record in records]
     common = Counter(_key(path.name) for path in paths)
     names: list[str] = []
     taken: set[str] = set()
@@ -186,9 +187,13 @@ def _write(path: Path, data: bytes) -> None:
     path.write_bytes(data)
 
 
-def _place(image: Path, place: Path, report: Written) -> None:
+def _place(image: ImageRef, place: Path, report: Written) -> None:
     place.parent.mkdir(parents=True, exist_ok=True)
-    source = image.resolve()  # a link to a link would point astray
+    if image.path is None:
+        place.write_bytes(image.read())
+        report.copied += 1
+        return
+    source = image.path.resolve()  # a link to a link would point astray
     try:
         os.link(source, place)
         report.linked += 1

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from segcli.data.formats.folders import rank
 from segcli.data.records import DatasetInfo, Record
@@ -43,7 +42,7 @@ def divided(info: DatasetInfo, shares: Mapping[str, float], pattern: str | None 
     if unmatched:
         raise UsageError(
             f"--group {pattern}: does not match {len(unmatched)} of {len(names)} file names, such as "
-            f"{Path(unmatched[0]).name}; every image must belong to a group"
+            f"{unmatched[0].name}; every image must belong to a group"
         )
     groups = sorted({str(name) for name in names.values()}, key=rank)
     if len(groups) <= len(shares):
@@ -60,7 +59,7 @@ def divided(info: DatasetInfo, shares: Mapping[str, float], pattern: str | None 
 
 
 def _group(record: Record, pattern: str | None) -> str | None:
-    name = Path(record.image).name
+    name = record.image.name
     if pattern is None:
         return name
     try:

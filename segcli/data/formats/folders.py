@@ -8,10 +8,10 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from segcli.codecs.image_ref import ImageRef
 from segcli.data.records import TRAIN_FROM, Record
 from segcli.errors import UsageError
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".ppm", ".pgm", ".gif", ".jp2"})
 LABEL_SUFFIXES = frozenset({".png", ".tif", ".tiff", ".bmp", ".gif", ".jpg", ".jpeg"})  # JPEG: to be refused by name
 HELD_OUT = 0.1
 _WORDS = {
@@ -103,7 +103,7 @@ def hold_out(records: list[Record]) -> tuple[list[Record], list[Record]]:
     added, moved, numbered anew or read in another order. At least one image is held out, and one is left, if there are
     two. Records of one file stay together.
     """
-    names: dict[str, str] = {}  # of each file
+    names: dict[ImageRef, str] = {}  # of each file
     for record in records:
         name = record.name or record.image_id
         names[record.image] = min(name, names.get(record.image, name))

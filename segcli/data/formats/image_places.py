@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
-from segcli.data.formats.folders import IMAGE_SUFFIXES, subfolders
+from segcli.codecs.image_names import IMAGE_SUFFIXES
+from segcli.data.formats.folders import subfolders
 from segcli.errors import UsageError
 
 _FOREIGN = re.compile(r"/|\.\./|[A-Za-z]:/|[a-z0-9]+://")  # what a path of another machine begins with

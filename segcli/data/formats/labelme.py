@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from segcli.codecs.image_names import IMAGE_SUFFIXES
+from segcli.codecs.image_ref import FileRef, ImageRef, checked
 from segcli.codecs.rle import RLE, encode
-from segcli.data.cache import cache_dir, digest, signature, write_bytes
 from segcli.data.formats.coco.packs import keys_in
-from segcli.data.formats.folders import IMAGE_SUFFIXES, files_in, named, split_folders
+from segcli.data.formats.folders import files_in, named, split_folders
 from segcli.data.records import Fault, Found, Record
 from segcli.data.settings import Settings
 from segcli.data.truth import Polygons, ShapeTruth
@@ -62,7 +63,7 @@ def load(root: Path, settings: Settings) -> Found:
         splits[split] = []
         for file in sorted(folder.glob("*.json")):
             raw = _parsed(file)
-            splits[split].append(Record(file.stem, str(_image(file, raw)), str(file)))
+            splits[split].append(Record(file.stem, _image(file, raw), str(file)))
             areas = [shape for shape in raw["shapes"] if _kind(shape) in _AREAS]
             without_area.update(kind for shape in raw["shapes"] if (kind := _kind(shape)) not in _AREAS)
             names |= {_name(shape) for shape in areas} - _SKIPPED
@@ -85,7 +86,8 @@ def load(root: Path, settings: Settings) -> Found:
 
 def _without_json(root: Path, splits: dict[str, list[Record]]) -> tuple[str, ...]:
     """What to say of images that lie beside annotated ones and have no JSON file: nobody has drawn there yet."""
-    used = {Path(os.path.normpath(record.image)) for records in splits.values() for record in records}
+    photos = [record.image for records in splits.values() for record in records]
+    used = {Path(os.path.normpath(photo.path)) for photo in photos if photo.path}
     folders = {image.parent for image in used if image.is_relative_to(os.path.normpath(root))}
     left = [file for folder in sorted(folders) for file in files_in(folder, IMAGE_SUFFIXES) if file not in used]
     if not left:
@@ -118,29 +120,37 @@ def _kind(shape: dict[str, Any]) -> str:
     return str(shape.get("shape_type") or "polygon")
 
 
-def _image(file: Path, raw: dict[str, Any]) -> Path:
-    """The image a file speaks of: by its path, by its name beside the file or in images/, or from within the file."""
+def _image(file: Path, raw: dict[str, Any]) -> ImageRef:
+    """The image a file speaks of: by its path, by its name beside the file or in images/, or within the file."""
     name = str(raw["imagePath"]).replace("\\", "/")
     folders = (file.parent, file.parent.parent / "images", file.parent.parent)
     tried = [file.parent / name, *(folder / Path(name).name for folder in folders)]
     there = next((path for path in tried if path.is_file()), None)
     if there is None and raw.get("imageData"):
-        return _unpacked(file, Path(name).name, raw["imageData"])
-    return there or tried[0]
+        return EmbeddedRef(str(file), Path(name).name)
+    return FileRef(str(there or tried[0]))
 
 
-def _unpacked(file: Path, name: str, data: object) -> Path:
-    """The picture that labelme put into its file, in the cache. Raises UsageError if it is none."""
-    place = cache_dir() / f"labelme-{digest(file.resolve(), signature([file]))}" / name
-    if not place.is_file():
+@dataclass(frozen=True, slots=True)
+class EmbeddedRef(ImageRef):
+    """The picture that labelme put into its file, in base64."""
+
+    json_file: str
+    photo: str  # its name in the file
+
+    @property
+    def place(self) -> Path:
+        return Path(self.json_file).parent / self.photo
+
+    @property
+    def file(self) -> Path:
+        return Path(self.json_file)
+
+    def read(self) -> bytes:
         try:
-            content = base64.b64decode(str(data), validate=True)
-        except ValueError as error:
-            raise UsageError(f"{file}: imageData is damaged ({error}); save it again in labelme") from error
-        place.parent.mkdir(parents=True, exist_ok=True)
-        if not write_bytes(place, content):
-            raise UsageError(f"{place}: cannot be written (disk full or read-only); set SEGCLI_CACHE to another folder")
-    return place
+            return checked(base64.b64decode(str(_parsed(self.file)["imageData"]), validate=True), str(self))
+        except (KeyError, ValueError) as error:
+            raise InputError(f"{self.file}: imageData is damaged ({error}); save it again in labelme") from error
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,9 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from segcli.data.formats.folders import IMAGE_SUFFIXES, LABEL_SUFFIXES, files_in, named, split_folders, subfolders
+from segcli.codecs.image_names import IMAGE_SUFFIXES
+from segcli.codecs.image_ref import FileRef
+from segcli.data.formats.folders import LABEL_SUFFIXES, files_in, named, split_folders, subfolders
 from segcli.data.records import Fault, Record
 from segcli.data.settings import Settings
 from segcli.errors import UsageError
@@ -103,7 +105,7 @@ def paired_records(pair: PairedFolders, *, only: str | None = None) -> tuple[lis
     for image in files_in(pair.images, IMAGE_SUFFIXES, deep=True):
         key = _key(image, pair.images)
         label = labels.pop(key, None) or pair.labels / f"{key}{only or '.png'}"
-        records.append(Record(key, str(image), str(label)))
+        records.append(Record(key, FileRef(str(image)), str(label)))
     return records, list(labels.values())
 
 

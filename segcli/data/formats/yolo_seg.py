@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from segcli.codecs.image_names import IMAGE_SUFFIXES
+from segcli.codecs.image_ref import FileRef
 from segcli.codecs.text import lines_of
-from segcli.data.formats.folders import IMAGE_SUFFIXES, files_in
+from segcli.data.formats.folders import files_in
 from segcli.data.formats.image_places import ImagePlaces, completed, there, where_there, with_slashes
 from segcli.data.records import Found, Record, out_of_range
 from segcli.data.settings import Settings
@@ -76,7 +78,8 @@ def load(root: Path, settings: Settings) -> Found:
                 [_label_file(image) for image in images], [image.with_suffix(".txt") for image in images]
             )
             splits[split] = [
-                Record(_image_id(image, root), str(image), str(file)) for image, file in zip(images, files, strict=True)
+                Record(_image_id(image, root), FileRef(str(image)), str(file))
+                for image, file in zip(images, files, strict=True)
             ]
     if splits.get("val") and [r.image for r in splits["val"]] == [r.image for r in splits.get("train", [])]:
         del splits["val"]  # a common shorthand: nothing was set aside
@@ -140,7 +143,7 @@ def _images(root: Path, raw: dict[str, Any], place: Path) -> list[Path]:
 
 def _unlabelled(records: list[Record]) -> int:
     """How many images have no label file; of those that are there, as the others are no images without objects."""
-    images = there([Path(record.image) for record in records])
+    images = there([record.image.place for record in records])
     truths = there([Path(str(record.truth)) for record in records])
     return sum(image and not truth for image, truth in zip(images, truths, strict=True))
 

@@ -57,7 +57,7 @@ def find_truth(root: Path, photo: Photo, spec: InferenceSpec, task: Task | None 
     dataset = open_split(info, split)
     truth = dataset.truth(index, photo.image.shape[:2])
     record = dataset.records[index]
-    sample = Sample(photo.image, truth, Path(record.image), record.image_id)
+    sample = Sample(photo.image, truth, record.image.place, record.image_id)
     match = match_classes(spec.labels, info.labels, "the model", info.task)
     sample = _as_model_classes(sample, match)
     if not len(sample.labels):

@@ -50,7 +50,7 @@ def _of_dataset(folder: Path, split: str) -> list[Source] | None:
         else:
             return None
         raise
-    return [Source(Path(record.image)) for record in open_split(info, split).records]
+    return [Source.of(record.image) for record in open_split(info, split).records]
 
 
 def read_each(sources: Sequence[Source], failed: Callable[[Exception], None]) -> Iterator[Photo]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from segcli.codecs.image_ref import FileRef
 from segcli.data.checking.near import near_pairs
 from segcli.data.glance import glance
 
@@ -21,6 +22,7 @@ def test_pairs_are_the_same_in_detail_too(tmp_path: Path) -> None:
     entries = []
     for number, scene in enumerate(scenes):
         file = tmp_path / f"{number}.png"
+        image = FileRef(str(file))
         Image.fromarray(np.repeat(scene.round().astype(np.uint8)[..., None], 3, axis=2)).save(file)
-        entries.append((str(file), base64.b64encode(glance(file).thumb.tobytes()).decode()))
+        entries.append((image, base64.b64encode(glance(image).thumb.tobytes()).decode()))
     assert list(near_pairs(entries[:1], entries[1:])) == [(0, 1)]

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from segcli.codecs.image_ref import FileRef
 from segcli.data.cache import signature
 from segcli.data.checking import scan as scan_module
 from segcli.data.checking.check import check
@@ -71,7 +72,7 @@ def test_only_changed_files_are_read_again(tmp_path: Path, monkeypatch: pytest.M
     changed = tmp_path / "panoptic_train" / "shot1.png"
     os.utime(changed, ns=(0, 0))
     scan(info)
-    assert [Path(file).stem for file in read] == ["shot1"]
+    assert [file.place.stem for file in read] == ["shot1"]
 
 
 @pytest.mark.parametrize("name", ["train/images/shot1.png", "train/labels/shot1.png"])
@@ -116,8 +117,8 @@ def test_size_is_of_the_upright_picture(tmp_path: Path) -> None:
     exif[0x0112] = 6
     Image.fromarray(np.zeros((20, 30, 3), np.uint8)).save(tmp_path / "a.jpg", exif=exif)
     Image.fromarray(np.zeros((20, 30), np.uint8)).save(tmp_path / "b.png")
-    assert glance(tmp_path / "a.jpg").size == (30, 20)
-    assert glance(tmp_path / "b.png").size == (20, 30)
+    assert glance(FileRef(str(tmp_path / "a.jpg"))).size == (30, 20)
+    assert glance(FileRef(str(tmp_path / "b.png"))).size == (20, 30)
 
 
 def test_files_of_several_pages_are_counted(tmp_path: Path) -> None:
@@ -179,10 +180,10 @@ def test_our_limit_of_pixels_counts_and_not_pillows(
         image.convert("RGB").save(tmp_path / "a.jpg")
     monkeypatch.setattr("PIL.Image.MAX_IMAGE_PIXELS", 100)
     assert scan(detect(root)).problems == []
-    assert glance(tmp_path / "a.jpg").size == (40, 56)
+    assert glance(FileRef(str(tmp_path / "a.jpg"))).size == (40, 56)
     monkeypatch.setattr("segcli.codecs.image.MAX_PIXELS", 1000)
     with pytest.raises(InputError, match="cut it into tiles"):
-        glance(tmp_path / "a.jpg")
+        glance(FileRef(str(tmp_path / "a.jpg")))
 
 
 @pytest.mark.parametrize(

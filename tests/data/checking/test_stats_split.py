@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from segcli.codecs.image_ref import FileRef
 from segcli.data.checking.stats import stats
 from segcli.data.converting.convert import write_dataset
 from segcli.data.converting.split import divided
@@ -55,7 +56,7 @@ def test_stuff_is_no_object_and_has_one_area_an_image(tmp_path: Path) -> None:
 
 def info_of(names: list[str]) -> DatasetInfo:
     base = detect_nothing()
-    return replace(base, splits={"all": [Record(name, f"photos/{name}", None) for name in names]})
+    return replace(base, splits={"all": [Record(name, FileRef(f"photos/{name}"), None) for name in names]})
 
 
 def detect_nothing() -> DatasetInfo:
@@ -131,6 +132,6 @@ def test_a_divided_dataset_is_found_in_its_splits(tmp_path: Path, name: str) -> 
     division = divided(info, {"val": 0.3, "test": 0.3})
     write_dataset(division.info, tmp_path / "out", writer_for(OWN[info.format], division.info))
     found = detect(tmp_path / "out")
-    wanted = {split: {Path(r.image).name for r in records} for split, records in division.info.splits.items()}
-    assert {split: {Path(r.image).name for r in records} for split, records in found.splits.items()} == wanted
+    wanted = {split: {r.image.name for r in records} for split, records in division.info.splits.items()}
+    assert {split: {r.image.name for r in records} for split, records in found.splits.items()} == wanted
     assert found.labels.names == info.labels.names

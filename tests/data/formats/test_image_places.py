@@ -55,7 +55,7 @@ def test_one_image_of_another_name_among_others(tmp_path: Path) -> None:
     renamed(tmp_path, "{}.png")
     rename(tmp_path / "train.json", ["shot0.png", "shot1.PNG", "/mnt/shot2.png", "a/shot3.png"])
     info = detect(tmp_path)
-    found = [Path(record.image).relative_to(tmp_path / "images/train").as_posix() for record in info.splits["train"]]
+    found = [record.image.place.relative_to(tmp_path / "images/train").as_posix() for record in info.splits["train"]]
     # A folder that is not there may hold another image of the name: only paths of another machine are cut.
     assert found == ["shot0.png", "shot1.png", "shot2.png", "a/shot3.png"]
 
@@ -63,7 +63,7 @@ def test_one_image_of_another_name_among_others(tmp_path: Path) -> None:
 def test_an_image_that_is_missing_is_not_taken_from_the_id_maps_or_from_another_split(tmp_path: Path) -> None:
     layouts.coco_panoptic(tmp_path, scenes(), layouts.LABELS, inside=True)
     (tmp_path / "images/train/shot1.png").rename(tmp_path / "images/val/shot1.png")
-    missing = [r.image for r in detect(tmp_path).splits["train"] if not Path(r.image).is_file()]
+    missing = [str(r.image) for r in detect(tmp_path).splits["train"] if not r.image.place.is_file()]
     assert missing == [str(tmp_path / "images/train/shot1.png")]
 
 
@@ -78,7 +78,7 @@ def test_a_name_of_several_files_is_refused(tmp_path: Path, prefix: str) -> None
     for part in ("shot0.png could be 2 files", "s0/shot0.png", "s1/shot0.png", "write its folder before the name"):
         assert part in str(caught.value)
     (tmp_path / "dataset.toml").write_text('[train]\nimages = "s1"\nannotations = "train.json"\n')
-    assert {Path(r.image).parent.name for r in detect(tmp_path).splits["train"]} == {"s1"}
+    assert {r.image.place.parent.name for r in detect(tmp_path).splits["train"]} == {"s1"}
 
 
 @pytest.mark.parametrize("line", ["./images/{}", "images/{}", "data/images/{}", "../{}", "C:\\yolo\\images\\{}"])
@@ -90,7 +90,7 @@ def test_lists_of_images_may_be_relative_to_any_folder(tmp_path: Path, line: str
     lines = [line.format(f"{prefix}train/shot{i}.png") for i in (0, 1, 2, 9)]
     (root / "lists" / "train.txt").write_text("\n".join(lines))
     info = detect(root)
-    found = [Path(record.image).resolve() for record in info.splits["train"]]
+    found = [record.image.place.resolve() for record in info.splits["train"]]
     assert found[:3] == [root / f"images/train/shot{i}.png" for i in (0, 1, 2)]
     assert not found[3].exists()
     assert not info.notes  # the image that is missing is not one without objects

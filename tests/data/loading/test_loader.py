@@ -79,7 +79,7 @@ def test_any_number_of_spawned_workers_gives_the_same_stream(dataset: Dataset) -
 
 
 def test_a_broken_file_met_by_a_worker_is_one_line(dataset: Dataset) -> None:
-    Path(dataset.records[2].image).write_bytes(b"")
+    dataset.records[2].image.place.write_bytes(b"")
     for workers in (0, 1):
         with pytest.raises(InputError, match=r"^\S+shot2\.png: empty \(0 bytes\)[^\n]*$"):
             stream(dataset, Share(5), 1, workers=workers)

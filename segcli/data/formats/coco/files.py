@@ -7,6 +7,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any, Literal
 
+from segcli.codecs.image_ref import FileRef
 from segcli.data.cache import signature
 from segcli.data.formats.coco.packs import Pack, PackedImage, keys_in
 from segcli.data.formats.folders import folders_below, locate, split_of, subfolders
@@ -190,7 +191,7 @@ def _other_split(folder: Path, root: Path, split: str) -> bool:
 def records(pack: Pack, number: int, files: list[Path], images: list[PackedImage]) -> list[Record]:
     """Records for images of a pack, which is the reader's `number`-th, and their files."""
     return [
-        Record(image.image_id, str(file), (number, *image.place), _common_end(image.file_name, file))
+        Record(image.image_id, FileRef(str(file)), (number, *image.place), _common_end(image.file_name, file))
         for image, file in zip(images, files, strict=True)
     ]
 

@@ -190,7 +190,7 @@ def _run_lengths(shape: dict[str, Any], size: tuple[int, int], source: str, reco
 def _other_size(record: Record, size: tuple[int, int], source: str, stated: tuple[int, int]) -> InputError:
     turned = ""
     if stated == size[::-1]:
-        tagged = glance(Path(record.image)).orientation >= 5  # the four that swap the sides
+        tagged = glance(record.image).orientation >= 5  # the four that swap the sides
         why = "the picture has a rotation tag that its annotations ignore" if tagged else "they look swapped"
         turned = f" ({why})"
     return InputError(

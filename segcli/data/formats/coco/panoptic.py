@@ -107,7 +107,7 @@ class PanopticReader:
         """The segments; pixels of id 0 are void."""
         file, segments = self._annotation(record)
         if not file.is_file():
-            raise InputError(f"{file}: no such file (id map of {Path(record.image).name})")
+            raise InputError(f"{file}: no such file (id map of {record.image.name})")
         ids = read_panoptic_png(file)
         if ids.shape != size:
             raise InputError(

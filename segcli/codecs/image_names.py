@@ -1,0 +1,48 @@
+"""What the names of files tell: which are pictures, and which other programs left behind. Standard library only."""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from urllib.parse import unquote
+
+IMAGE_SUFFIXES = frozenset({
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif",
+    ".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".avif",
+})  # fmt: skip
+"""The endings that folders are searched for, everywhere. A file that is named by the user is opened whatever it is."""
+
+_LITTER = frozenset({"thumbs.db", "desktop.ini", "__macosx", "$recycle.bin", "system volume information"})
+
+
+def is_image_name(name: str) -> bool:
+    """Whether a file's name says that it is a picture, and not one that a system hid there."""
+    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES and not is_litter(name)
+
+
+def is_litter(name: str) -> bool:
+    """Whether a file or folder is hidden, or one of those that Windows and macOS leave beside data."""
+    return name.startswith(".") or name.lower() in _LITTER
+
+
+def same_letters(name: str) -> str:
+    """A name in one spelling of its letters: é is one sign or e and an accent (as macOS writes), ß is ss."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+
+
+def decoded(name: str) -> str:
+    """A name without the percent signs of an address: "my%20photo.jpg" is "my photo.jpg"."""
+    return unquote(name) if "%" in name else name
+
+
+def printable(name: str) -> str:
+    """A name that every screen, file and hash takes: bytes of a file name that are not UTF-8 are written as \\xe9."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace") if not _is_text(name) else name
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
