@@ -1,15 +1,22 @@
-"""What the documentation points at is there: files it links to, and names in the files it says they are in."""
+"""What the documentation says is so: links lead somewhere, names are in the code, every command is one segcli takes."""
 
 from __future__ import annotations
 
 import re
+import shlex
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
+import typer
+
+from segcli.cli import app
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 LINK = re.compile(r"\]\(([^)#\s]+)\)")
+FENCE = re.compile(r"^```(?:sh|bash)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -24,3 +31,41 @@ def test_names_in_how_it_works_are_in_the_code() -> None:
     names = {part for name in re.findall(r"`([A-Za-z_.]+)`", text) for part in name.split(".")} - {"facade", "segcli"}
     photos = {"astronaut", "chelsea"}
     assert sorted(name for name in names - photos if not re.search(rf"\b{name}\b", code)) == []
+
+
+def commands(page: Path) -> Iterator[list[str]]:
+    """The arguments of every `segcli …` in the page's shell blocks, also behind `&&` and in pipes."""
+    for block in FENCE.findall(page.read_text(encoding="utf-8")):
+        for line in block.replace("\\\n", " ").splitlines():
+            lexer = shlex.shlex(line, posix=True, punctuation_chars="|&;<>")
+            lexer.whitespace_split, lexer.commenters = True, "#"
+            words: list[str] = []
+            for word in [*lexer, ";"]:
+                if set(word) - set("|&;<>"):
+                    words.append(word)
+                    continue
+                while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):  # variables in front
+                    words = words[1:]
+                if words[:1] == ["segcli"]:
+                    yield words[1:]
+                words = []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_command_is_one_that_segcli_takes(page: Path) -> None:
+    """Its options exist and their values are of the kind they want."""
+    for arguments in commands(page):
+        if arguments in (["--help"], ["help"], ["--version"], ["-V"]) or "…" in arguments:
+            continue
+        command: click.Command = typer.main.get_command(app)
+        context, rest = click.Context(command, info_name="segcli"), arguments
+        while isinstance(command, click.Group):
+            found = command.get_command(context, rest[0])
+            assert found is not None, f"segcli {shlex.join(arguments)}: no such command"
+            context, command, rest = click.Context(found, parent=context, info_name=rest[0]), found, rest[1:]
+        try:
+            command.parse_args(context, list(rest))
+        except click.exceptions.Exit:  # --help
+            pass
+        except click.ClickException as error:
+            pytest.fail(f"segcli {shlex.join(arguments)}: {error.format_message()}")
