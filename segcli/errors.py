@@ -44,3 +44,43 @@ class WeightsUnavailable(SegcliError):
     """Weights that are neither here nor downloadable now (exit code 3)."""
 
     exit_code = 3
+
+
+def shown(value: object, most: int = 60) -> str:
+    """A value from a file for a message: one line of about `most` characters, however large or deep the value is."""
+    if isinstance(value, str):
+        return repr(value) if len(value) <= most else f"{value[:most]!r}…"
+    if isinstance(value, bool | float | None):
+        return repr(value)
+    if isinstance(value, int):
+        return f"a number of {value.bit_length():,} bits" if value.bit_length() > 128 else str(value)
+    if isinstance(value, list | tuple):
+        if len(value) <= 8 and not any(isinstance(part, list | tuple | dict) for part in value):
+            return f"[{', '.join(shown(part, 20) for part in value)}]"
+        return f"a list of {len(value):,} values"
+    if isinstance(value, dict):
+        return f"an object of {len(value):,} entries" if value else "{}"
+    return kind_of(value)
+
+
+def kind_of(value: object) -> str:
+    """The kind of a value from a file, as a person calls it."""
+    return _KINDS.get(type(value), type(value).__name__)
+
+
+_KINDS: dict[type, str] = {
+    str: "text",
+    bool: "true or false",
+    int: "a number",
+    float: "a number",
+    list: "a list",
+    tuple: "a list",
+    dict: "an object",
+    type(None): "nothing",
+}
+
+
+def cut(text: object, most: int = 160) -> str:
+    """The first line of a text, or of an error's message, of at most `most` characters."""
+    line = next(iter(str(text).splitlines()), "") or type(text).__name__
+    return line if len(line) <= most else f"{line[:most]}…"

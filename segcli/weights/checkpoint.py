@@ -22,6 +22,7 @@ from segcli.weights.architectures import build_model, key_map
 from segcli.weights.device import choose_device, choose_dtype
 from segcli.weights.hub import CheckpointFiles, locate
 from segcli.weights.keymap import KeyMap
+from segcli.weights.pickles import read_weights, tensors
 from segcli.weights.spec import TABLE, from_table, guess_spec, to_table
 
 
@@ -216,17 +217,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def _read_bin(path: Path) -> dict[str, Tensor]:
-    import pickle
-
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise CheckpointError(
-            f"{path}: not a readable PyTorch weights file ({_line(error)}); fetch it again"
-        ) from error
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise CheckpointError(f"{path}: holds something other than a dictionary of tensors")
-    return state
+    return tensors(read_weights(path), path)
 
 
 def _line(error: BaseException) -> str:

