@@ -31,12 +31,12 @@ os.environ["RAYON_NUM_THREADS"] = "1"  # hotcoco's threads: as many as the peers
 import numpy as np
 
 from segcli.codecs.panoptic_png import encode_panoptic_png, read_panoptic_png
-from segcli.codecs.rle import encode
+from segcli.codecs.rle import RLE, encode
 from segcli.data.dataset import Sample
-from segcli.data.truth import MapTruth
+from segcli.data.truth import MapTruth, ShapeTruth
 from segcli.metrics import InstanceMetric, PanopticMetric
 from segcli.segments import Segments
-from segcli.types import Label, LabelSet
+from segcli.types import CocoObjects, Label, LabelSet
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 RESULTS = 100  # an image
@@ -107,6 +107,26 @@ def pycocotools_ap(dataset: dict[str, Any], results: list[dict[str, Any]]) -> li
     return values
 
 
+def as_segcli(
+    image: dict[str, Any], annotations: list[dict[str, Any]], results: list[dict[str, Any]], labels: LabelSet
+) -> tuple[Segments, Sample]:
+    """One image's entries as an evaluation of files has them."""
+    size, place = (image["height"], image["width"]), {label.id: index for index, label in enumerate(labels)}
+    found = sorted(results, key=lambda entry: -entry["score"])
+    segments = Segments(
+        "instance",
+        size,
+        labels,
+        np.array([place[entry["category_id"]] for entry in found], dtype=np.int64),
+        np.array([entry["score"] for entry in found]),
+        rles=tuple(RLE.from_coco(entry["segmentation"]) for entry in found),
+    )
+    stated = CocoObjects(tuple(annotations), None)
+    truth = ShapeTruth(size, [], np.zeros(0, dtype=np.int64), np.zeros(0, dtype=bool), stated)
+    photo = np.broadcast_to(np.uint8(0), (*size, 3))
+    return segments, Sample(photo, truth, Path(image["file_name"]), str(image["id"]))
+
+
 def segcli_ap(dataset: dict[str, Any], results: list[dict[str, Any]]) -> list[float]:
     """The same, one image at a time."""
     labels = LabelSet(tuple(Label(entry["id"], entry["name"], True) for entry in dataset["categories"]))
@@ -117,7 +137,7 @@ def segcli_ap(dataset: dict[str, Any], results: list[dict[str, Any]]) -> list[fl
             by_image[entry["image_id"]].append(entry)
         sides.append(by_image)
     for image in dataset["images"]:
-        metric.update_coco(image, sides[0][image["id"]], sides[1][image["id"]])
+        metric.update(*as_segcli(image, *(side[image["id"]] for side in sides), labels))
     summary = metric.compute().summary
     return [summary["AP"], summary["box AP"]]
 
@@ -173,28 +193,44 @@ def panoptic_labels(dataset: dict[str, Any]) -> LabelSet:
 
 def segcli_pq(dataset: dict[str, Any], truth: Path, found_entries: list[dict[str, Any]], found: Path) -> float:
     metric = PanopticMetric(panoptic_labels(dataset))
+    labels = metric.labels
     for true_entry, entry in zip(dataset["annotations"], found_entries, strict=True):
-        metric.update_files(true_entry, truth, entry, found)
+        numbers, classes, _ = read_entry(entry, found, labels)
+        scores = np.ones(len(classes), dtype=np.float32)
+        segments = Segments("panoptic", numbers.shape, labels, classes, scores, numbers)
+        metric.update(segments, in_pixels(true_entry, truth, labels))
     return metric.compute().value
+
+
+def read_entry(entry: dict[str, Any], folder: Path, labels: LabelSet) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(numbers [H, W], classes [N], crowd [N]) of an annotation and its PNG."""
+    places = {label.id: index for index, label in enumerate(labels)}
+    ids, infos = read_panoptic_png(folder / entry["file_name"]), entry["segments_info"]
+    classes = np.array([places[info["category_id"]] for info in infos], dtype=np.int64)
+    crowd = np.array([bool(info["iscrowd"]) for info in infos], dtype=bool)
+    order = np.argsort([info["id"] for info in infos])
+    known = np.array([info["id"] for info in infos], dtype=np.int64)[order]
+    place = np.searchsorted(known, ids).clip(max=max(0, len(known) - 1))
+    numbers = np.where(known[place] == ids, order[place] + 1, 0) if len(known) else np.zeros_like(ids)
+    return numbers.astype(np.int32), classes, crowd
+
+
+def in_pixels(entry: dict[str, Any], folder: Path, labels: LabelSet) -> Sample:
+    """The truth of an annotation as a dataset has it."""
+    numbers, classes, crowd = read_entry(entry, folder, labels)
+    photo = np.broadcast_to(np.uint8(0), (*numbers.shape, 3))
+    return Sample(photo, MapTruth(numbers, classes, crowd), folder / entry["file_name"], str(entry["image_id"]))
 
 
 def in_memory(dataset: dict[str, Any], truth: Path) -> list[tuple[Segments, Sample]]:
     """The same images as a training run has them."""
     labels = panoptic_labels(dataset)
-    places, result = {label.id: index for index, label in enumerate(labels)}, []
+    result = []
     for entry in dataset["annotations"]:
-        ids, infos = read_panoptic_png(truth / entry["file_name"]), entry["segments_info"]
-        classes = np.array([places[info["category_id"]] for info in infos], dtype=np.int64)
-        crowd = np.array([bool(info["iscrowd"]) for info in infos], dtype=bool)
-        numbers = np.zeros(ids.shape, dtype=np.int32)
-        for number, info in enumerate(infos, start=1):
-            numbers[ids == info["id"]] = number
-        scores = np.ones(len(infos), dtype=np.float32)
-        found = np.roll(numbers, SHIFT, axis=1).astype(np.uint16)
-        segments = Segments("panoptic", ids.shape, labels, classes, scores, found)
-        photo = np.zeros((*ids.shape, 3), dtype=np.uint8)
-        sample = Sample(photo, MapTruth(numbers, classes, crowd), truth / entry["file_name"], str(entry["image_id"]))
-        result.append((segments, sample))
+        sample = in_pixels(entry, truth, labels)
+        numbers, classes, _ = read_entry(entry, truth, labels)
+        found, scores = np.roll(numbers, SHIFT, axis=1).astype(np.uint16), np.ones(len(classes), dtype=np.float32)
+        result.append((Segments("panoptic", numbers.shape, labels, classes, scores, found), sample))
     return result
 
 

@@ -17,7 +17,8 @@ import numpy as np
 
 from segcli.errors import InputError, UsageError
 from segcli.evaluation.folder import EvaluationFolder, read_evaluations
-from segcli.metrics.bootstrap import mean, values
+from segcli.metrics import metrics_of
+from segcli.metrics.bootstrap import mean
 from segcli.types import OBJECT_TASKS, Task
 
 RESAMPLES, SEED = 1000, 0
@@ -124,7 +125,7 @@ def _compared(a: EvaluationFolder, b: EvaluationFolder, resamples: int, seed: in
     draws = np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), resamples)
     weights = np.concatenate([np.ones((1, images), dtype=np.int64), draws])
     task = a.task
-    classes = [values(task, [row[side]["counts"] for row in rows], ids, weights) for side in (0, 1)]
+    classes = [metrics_of(task)[0].resample([row[side]["counts"] for row in rows], ids, weights) for side in (0, 1)]
     whole = [mean(per_class) for per_class in classes]
     for side, folder in enumerate((a, b)):
         _check(folder, float(whole[side][0]))

@@ -15,8 +15,7 @@ import numpy as np
 
 from segcli.data.dataset import Sample
 from segcli.inference.tiling import Box
-from segcli.metrics import MetricReport, metric_for
-from segcli.metrics.per_image import ImageCounts, count_image
+from segcli.metrics import ImageCounts, MetricReport, count_image, metric_for
 from segcli.segments import Segments
 from segcli.types import OBJECT_TASKS, LabelSet, Task
 

@@ -6,36 +6,39 @@ often it is in it. All ones give the dataset's own number.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from segcli.types import OBJECT_TASKS, Task
+from segcli.metrics.metric import Counts
 
-Counts = Mapping[str, Any]  # of one image: class id -> what the task counts
 _RECALLS = np.linspace(0.0, 1.0, 101)  # COCO's
 _IGNORED = 2
 _BLOCK = 1 << 22  # detections times choices that are looked at together
 
 
-def values(task: Task, images: Sequence[Counts], ids: Sequence[int], weights: np.ndarray) -> np.ndarray:
-    """PQ, mIoU or AP of each class for each choice, float [R, K], NaN where there is nothing to measure.
+def summed(images: Sequence[Counts], ids: Sequence[int], weights: np.ndarray, columns: int) -> np.ndarray:
+    """Counts that are `columns` numbers a class, summed over each choice of images -> float [R, K, columns].
 
-    images: the counts of N images. ids: the K classes. weights: int [R, N].
+    images: of N images. ids: the K classes. weights: int [R, N], how often each image is chosen.
     """
-    if task in OBJECT_TASKS:
-        columns = [_in_blocks(_Detections.of(images, str(id_)), weights) for id_ in ids]
-        return np.stack(columns, axis=1) if columns else np.zeros((len(weights), 0))
-    width = 4 if task == "panoptic" else 3
-    table = np.zeros((len(images), len(ids), width))
+    table = np.zeros((len(images), len(ids), columns))
     place = {str(id_): index for index, id_ in enumerate(ids)}
     for row, counts in zip(table, images, strict=True):
         for id_, numbers in counts.items():
             row[place[id_]] = numbers
-    sums = (weights.astype(float) @ table.reshape(len(images), len(ids) * width)).reshape(len(weights), len(ids), width)
-    return _quality(sums) if task == "panoptic" else _iou(sums)
+    return (weights.astype(float) @ table.reshape(len(images), len(ids) * columns)).reshape(
+        len(weights), len(ids), columns
+    )
+
+
+def average_precision(images: Sequence[Counts], id_: int, weights: np.ndarray) -> np.ndarray:
+    """AP of one class by the instances' counts for each choice of images, [R]; a block at a time to bound memory."""
+    detections = _Detections.of(images, str(id_))
+    rows = max(1, _BLOCK // max(1, len(detections.image)))
+    blocks = [weights[start : start + rows] for start in range(0, len(weights), rows)]
+    return np.concatenate([_average_precision(detections, block) for block in blocks])
 
 
 def mean(per_class: np.ndarray) -> np.ndarray:
@@ -45,30 +48,13 @@ def mean(per_class: np.ndarray) -> np.ndarray:
     return np.divide(total, count, out=np.full(len(per_class), np.nan), where=count > 0)
 
 
-def _quality(sums: np.ndarray) -> np.ndarray:
-    """[R, K, (summed IoU, matched, false positives, missed)] -> PQ."""
-    iou, matched, invented, missed = np.moveaxis(sums, -1, 0)
-    total = matched + 0.5 * invented + 0.5 * missed
-    return np.divide(iou, total, out=np.full_like(iou, np.nan), where=total > 0)
-
-
-def _iou(sums: np.ndarray) -> np.ndarray:
-    """[R, K, (intersection, predicted, true)] -> IoU; a class absent from the truth is left out, as in detectron2."""
-    common, predicted, true = np.moveaxis(sums, -1, 0)
-    return np.divide(common, predicted + true - common, out=np.full_like(common, np.nan), where=true > 0)
-
-
 @dataclass(frozen=True)
 class _Detections:
-    """The instances of one class, in descending order of score, of equal ones in the order of the images.
+    """The instances of one class, in descending order of score, of equal ones in the order of the images."""
 
-    image: int [D]. matched: uint8 [T, D], per IoU threshold 0 = false positive, 1 = matched, 2 = ignored. true: int [N]
-    objects in each image.
-    """
-
-    image: np.ndarray
-    matched: np.ndarray
-    true: np.ndarray
+    image: np.ndarray  # int [D] the image each is in
+    matched: np.ndarray  # uint8 [T, D], per IoU threshold 0 = false positive, 1 = matched, 2 = ignored
+    true: np.ndarray  # int [N] objects in each image
 
     @classmethod
     def of(cls, images: Sequence[Counts], id_: str) -> _Detections:
@@ -84,13 +70,6 @@ class _Detections:
         image = np.repeat([number for number, _ in found], [len(entry["scores"]) for _, entry in found])
         order = np.argsort(-scores, kind="stable")
         return cls(image[order], matched[:, order], true)
-
-
-def _in_blocks(detections: _Detections, weights: np.ndarray) -> np.ndarray:
-    """`_average_precision` of so many choices at a time that memory stays bounded."""
-    rows = max(1, _BLOCK // max(1, len(detections.image)))
-    blocks = [weights[start : start + rows] for start in range(0, len(weights), rows)]
-    return np.concatenate([_average_precision(detections, block) for block in blocks])
 
 
 def _average_precision(detections: _Detections, weights: np.ndarray) -> np.ndarray:

@@ -8,20 +8,30 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
-from hotcoco import Params, StreamingEval
+from hotcoco import COCO, COCOeval, Params, StreamingEval
 from hotcoco import mask as coco_mask
 
 from segcli.errors import InputError
-from segcli.metrics.base import ClassIndex, ImageTruth, MetricReport, check_size, row_of
+from segcli.metrics.bootstrap import average_precision
+from segcli.metrics.metric import (
+    COCO_DETS,
+    ClassIndex,
+    Counts,
+    ImageCounts,
+    ImageTruth,
+    Metric,
+    MetricReport,
+    check_size,
+    row_of,
+)
 from segcli.metrics.overlap import compressed
 from segcli.metrics.zero_id import ZeroClass
 from segcli.segments import Segments
-from segcli.types import CocoObjects, LabelSet
+from segcli.types import CocoObjects, LabelSet, Task
 
-_KINDS = {"segm": "", "bbox": "box "}  # COCO's name of the comparison -> prefix of its numbers
 _TOGETHER = 8  # images that hotcoco takes in a call: a sixth faster than one by one, and nothing to speak of in memory
 _AREAS = {"": 0, "s": 1, "m": 2, "l": 3}  # suffix of a number -> COCO's area range: all, < 32², < 96², above
 
@@ -37,21 +47,22 @@ class _Image:
     rows: np.ndarray | None
 
 
-class InstanceMetric:
+class InstanceMetric(Metric):
     """AP, AP50, AP75, AP and AR by size, of masks and of boxes, over all things and each of them.
 
     Scores must come unthresholded. At most `max_dets` instances of a class and image count; pycocotools prints −1
     for anything but 100, here the numbers are taken from the precision array, where they are right.
-    boxes_only: of boxes alone, for results that have no masks.
 
     Truth that comes from a COCO file is taken as it states itself: its polygons as pycocotools fills them, its areas,
     boxes and ids, of which pycocotools never credits 0 (see `zero_id`).
     """
 
-    def __init__(self, labels: LabelSet, *, max_dets: int = 100, boxes_only: bool = False) -> None:
-        self.labels = labels
-        self._kinds = {"bbox": _KINDS["bbox"]} if boxes_only else _KINDS
-        self.max_dets = max_dets
+    name = "AP"
+    tasks: ClassVar[tuple[Task, ...]] = ("instance",)
+    kinds: ClassVar[dict[str, str]] = {"segm": "", "bbox": "box "}  # COCO's comparisons -> prefix of their numbers
+
+    def __init__(self, labels: LabelSet, *, max_dets: int = COCO_DETS) -> None:
+        super().__init__(labels, max_dets=max_dets)
         self.instances = np.zeros(len(labels), dtype=np.int64)  # of the truth, without crowd regions
         self._index = ClassIndex(labels)
         self._zero: ZeroClass | None = None
@@ -60,7 +71,7 @@ class InstanceMetric:
         categories = [{"id": x.id, "name": x.name} for x in labels if x.isthing]
         self._things: set[int] = {label.id for label in labels if label.isthing}
         self._evaluators = {}
-        for kind in self._kinds:
+        for kind in self.kinds:
             params = Params(kind)
             params.max_dets = self._limits
             self._evaluators[kind] = StreamingEval(categories, kind, params=params)
@@ -71,38 +82,6 @@ class InstanceMetric:
         self._index.of(segments, truth.image_id)
         zero = truth.stated.zero if truth.stated else None
         self._count(*coco_entries(segments, truth, self.labels), truth.image_id, zero)
-
-    def update_coco(
-        self,
-        image: dict[str, Any],
-        annotations: list[dict[str, Any]],
-        results: list[dict[str, Any]],
-        *,
-        zero: int | None = None,
-    ) -> None:
-        """Count one image of COCO files: its "images" entry, its annotations, and its entries of a results file.
-
-        zero: the category of the annotation with the id 0, if the file has one, for any image of it.
-
-        Raises:
-            InputError: a category that is not a thing of the truth, a score that is NaN, a mask of another size.
-        """
-        name = str(image.get("file_name", image["id"]))
-        height, width = image["height"], image["width"]
-        for result in results:
-            if result["category_id"] not in self._things:
-                known = f"the truth's {len(self._things)} things"
-                raise InputError(f"{name}: result with category id {result['category_id']}, which is not among {known}")
-            mask = result.get("segmentation")
-            if isinstance(mask, dict) and "size" in mask and tuple(mask["size"]) != (height, width):
-                size = "×".join(map(str, mask["size"]))
-                raise InputError(f"{name}: result with a mask of {size} pixels, the image has {height}×{width}")
-        number = _number(image["id"])
-        if number != image["id"]:
-            image = image | {"id": number}
-            annotations = [entry | {"image_id": number} for entry in annotations]
-            results = [entry | {"image_id": number} for entry in results]
-        self._count(image, annotations, results, name, zero)
 
     def _count(
         self,
@@ -165,7 +144,7 @@ class InstanceMetric:
         summary: dict[str, float] = {}
         things = [index for index, label in enumerate(self.labels) if label.isthing]
         rows = [row_of(self.labels, index) for index in things]
-        for kind, prefix in self._kinds.items():
+        for kind, prefix in self.kinds.items():
             evaluation = StreamingEval.merge([self._evaluators[kind]]).finalize()  # finalizing ends an evaluator
             evaluation.accumulate()
             assert evaluation.eval is not None
@@ -180,9 +159,7 @@ class InstanceMetric:
                 row |= {prefix + key: v for key, v in self._numbers(precision[:, :, one], recall[:, one]).items()}
         for row, index in zip(rows, things, strict=True):
             row["instances"] = int(self.instances[index])
-        if "segm" not in self._kinds:
-            return MetricReport("detect", "box AP", summary, tuple(rows))
-        return MetricReport("instance", "AP", summary, tuple(rows))
+        return MetricReport(self.tasks[0], self.name, summary, tuple(rows))
 
     def _numbers(self, precision: np.ndarray, recall: np.ndarray) -> dict[str, float]:
         """COCO's twelve numbers of some classes."""
@@ -192,6 +169,57 @@ class InstanceMetric:
         numbers |= {f"AR@{limit}": _mean(recall[..., 0, place]) for place, limit in enumerate(self._limits)}
         numbers |= {f"AR{size}": _mean(recall[..., area, -1]) for size, area in _AREAS.items() if size}
         return numbers
+
+    @classmethod
+    def of_image(cls, segments: Segments, truth: ImageTruth, labels: LabelSet, max_dets: int) -> ImageCounts:
+        """Counts: {class id: {"scores": [D], "matched": [10][D], "true": objects}}, D instances in descending order of
+        score; at COCO's ten IoU thresholds 1 = matched, 0 = not, 2 = ignored, as it is a crowd region's.
+        """
+        check_size(segments, truth)
+        image, annotations, results = coco_entries(segments, truth, labels)
+        occurring = {entry["category_id"] for entry in (*annotations, *results)}
+        if not occurring:
+            return ImageCounts(float("nan"), {})
+        categories = [{"id": label.id, "name": label.name} for label in labels if label.id in occurring]
+        base = {"images": [image], "categories": categories}
+        numbered = [
+            {"bbox": [0.0] * 4} | result | {"id": number, "area": 0.0, "iscrowd": 0}
+            for number, result in enumerate(results, start=1)
+        ]
+        truth_side, result_side = COCO(base | {"annotations": annotations}), COCO(base | {"annotations": numbered})
+        evaluation = COCOeval(truth_side, result_side, next(iter(cls.kinds)))
+        evaluation.params.max_dets = [max_dets]
+        evaluation.params.area_rng, evaluation.params.area_rng_lbl = [[0.0, 1e10]], ["all"]
+        evaluation.evaluate()
+        counts = {str(entry["category_id"]): _matches(entry) for entry in evaluation.eval_imgs if entry is not None}
+        evaluation.accumulate()
+        assert evaluation.eval is not None
+        return ImageCounts(_mean(evaluation.eval["precision"]), counts)
+
+    @classmethod
+    def resample(cls, images: Sequence[Counts], ids: Sequence[int], weights: np.ndarray) -> np.ndarray:
+        """AP of each class for each choice."""
+        columns = [average_precision(images, id_, weights) for id_ in ids]
+        return np.stack(columns, axis=1) if columns else np.zeros((len(weights), 0))
+
+
+class BoxMetric(InstanceMetric):
+    """The same of boxes alone, for results that have no masks."""
+
+    name = "box AP"
+    tasks = ("detect",)
+    kinds: ClassVar[dict[str, str]] = {"bbox": "box "}
+
+
+def _matches(entry: dict[str, Any]) -> dict[str, Any]:
+    """One class of one image as hotcoco matched it -> its counts."""
+    # The id of the object, as pycocotools asks: it never credits the one whose id is 0 (zero_id.py).
+    matched, ignored = np.array(entry["dtMatches"]) != 0, np.array(entry["dtIgnore"], dtype=bool)
+    return {
+        "scores": entry["dtScores"],
+        "matched": np.where(ignored, 2, matched.astype(int)).tolist(),
+        "true": sum(not ignored for ignored in entry["gtIgnore"]),
+    }
 
 
 def coco_entries(

@@ -7,8 +7,7 @@ each segment becomes a handful of runs, which costs a fifth of encoding the mask
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,12 +15,23 @@ from hotcoco.metrics import panoptic_quality, pixel_confusion
 from hotcoco.panoptic import PanopticEval
 
 from segcli.errors import InputError
-from segcli.metrics.base import ClassIndex, ImageTruth, MetricReport, check_size, row_of
+from segcli.metrics.bootstrap import summed
+from segcli.metrics.metric import (
+    COCO_DETS,
+    ClassIndex,
+    Counts,
+    ImageCounts,
+    ImageTruth,
+    Metric,
+    MetricReport,
+    check_size,
+    row_of,
+)
 from segcli.segments import Segments
 from segcli.types import LabelSet
 
 
-class PanopticMetric:
+class PanopticMetric(Metric):
     """PQ, SQ and RQ over all classes, things, stuff and each class. Keeps four numbers a class.
 
     The rules are panopticapi's: a pair of equal class matches above IoU 0.5, void pixels leave the union, a predicted
@@ -29,8 +39,11 @@ class PanopticMetric:
     missed. Averages run over the classes that occur on either side.
     """
 
-    def __init__(self, labels: LabelSet) -> None:
-        self.labels = labels
+    name = "PQ"
+    tasks = ("panoptic",)
+
+    def __init__(self, labels: LabelSet, *, max_dets: int = COCO_DETS) -> None:
+        super().__init__(labels, max_dets=max_dets)
         self.counts = np.zeros((len(labels), 3), dtype=np.int64)  # matched, false positives, missed
         self.iou = np.zeros(len(labels))  # summed over the matched pairs
         self._index = ClassIndex(labels)
@@ -65,22 +78,6 @@ class PanopticMetric:
         image = {"id": 1, "height": total, "width": 1}
         return {"images": [image], "categories": self._categories, "annotations": annotations}
 
-    def update_files(
-        self, truth: dict[str, Any], truth_folder: Path, predicted: dict[str, Any], predicted_folder: Path
-    ) -> None:
-        """Count one image of two datasets on disk: its "annotations" entries and the folders of their PNG files.
-
-        Raises:
-            InputError: a PNG that is missing or of another size, or whose ids are not those of its JSON.
-        """
-        image = {"id": 1, "file_name": truth["file_name"]}
-        sides = [
-            {"images": [image], "categories": self._categories, "annotations": [entry | {"image_id": 1}]}
-            for entry in (truth, predicted)
-        ]
-        folders = {"gt_folder": truth_folder, "pred_folder": predicted_folder}
-        self._add(PanopticEval(*sides, **folders), str(truth["file_name"]))
-
     def _add(self, evaluation: PanopticEval, name: str) -> None:
         try:
             evaluation.evaluate()
@@ -114,7 +111,26 @@ class PanopticMetric:
             | dict(zip(("matched", "false positives", "missed"), self.counts[index].tolist(), strict=True))
             for index in range(len(self.labels))
         )
-        return MetricReport("panoptic", "PQ", summary, table)
+        return MetricReport("panoptic", self.name, summary, table)
+
+    @classmethod
+    def of_image(cls, segments: Segments, truth: ImageTruth, labels: LabelSet, max_dets: int) -> ImageCounts:
+        """Counts: {class id: [summed IoU, matched, false positives, missed]}."""
+        metric = cls(labels, max_dets=max_dets)
+        metric.update(segments, truth)
+        counts = {
+            str(label.id): [float(iou), *map(int, numbers)]
+            for label, iou, numbers in zip(labels, metric.iou, metric.counts, strict=True)
+            if numbers.any()
+        }
+        return ImageCounts(metric.compute().value, counts, metric)
+
+    @classmethod
+    def resample(cls, images: Sequence[Counts], ids: Sequence[int], weights: np.ndarray) -> np.ndarray:
+        """PQ of each class for each choice."""
+        iou, matched, invented, missed = np.moveaxis(summed(images, ids, weights, columns=4), -1, 0)
+        total = matched + 0.5 * invented + 0.5 * missed
+        return np.divide(iou, total, out=np.full_like(iou, np.nan), where=total > 0)
 
 
 def _counts(runs: Iterable[tuple[int, int]], total: int) -> list[int]:

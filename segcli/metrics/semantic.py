@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from hotcoco.metrics import pixel_confusion
 
-from segcli.errors import InputError
-from segcli.metrics.base import ClassIndex, ImageTruth, MetricReport, check_size, row_of
+from segcli.metrics.bootstrap import summed
+from segcli.metrics.metric import (
+    COCO_DETS,
+    ClassIndex,
+    Counts,
+    ImageCounts,
+    ImageTruth,
+    Metric,
+    MetricReport,
+    check_size,
+    row_of,
+)
 from segcli.segments import Segments
 from segcli.types import LabelSet
 
 
-class SemanticMetric:
+class SemanticMetric(Metric):
     """mIoU, frequency-weighted IoU, mean and pixel accuracy, and IoU and accuracy of each class.
 
     The headline leaves out the classes that are absent from the truth (detectron2); "mIoU mmseg" counts those that
@@ -20,8 +32,11 @@ class SemanticMetric:
     a false positive, as in mmsegmentation (in detectron2 there are no such pixels).
     """
 
-    def __init__(self, labels: LabelSet) -> None:
-        self.labels = labels
+    name = "mIoU"
+    tasks = ("semantic",)
+
+    def __init__(self, labels: LabelSet, *, max_dets: int = COCO_DETS) -> None:
+        super().__init__(labels, max_dets=max_dets)
         self.confusion = np.zeros((len(labels), len(labels) + 1), dtype=np.int64)  # truth × (prediction | nothing)
         self._index = ClassIndex(labels)
 
@@ -31,31 +46,8 @@ class SemanticMetric:
         nothing, ignored = len(self.labels), len(self.labels) + 1
         predicted = np.append(nothing, self._index.of(segments, truth.image_id))
         true = np.append(ignored, truth.labels)
-        self._count(predicted[segments.id_map()], true[truth.id_map()], truth.image_id)
-
-    def update_maps(self, predicted: np.ndarray, truth: np.ndarray, name: str, *, ignore: int = 255) -> None:
-        """Count one pair of label maps [H, W] of class indices; `ignore` marks unlabelled pixels of the truth.
-
-        The same value in the prediction means that nothing was predicted there.
-
-        Raises:
-            InputError: maps of different sizes, or a value that is neither a class nor `ignore`.
-        """
-        if predicted.shape != truth.shape:
-            raise InputError(f"{name}: the prediction is {predicted.shape} pixels, the truth {truth.shape}")
-        nothing, ignored = len(self.labels), len(self.labels) + 1
-        maps = []
-        for side, label_map, other in (("prediction", predicted, nothing), ("truth", truth, ignored)):
-            wrong = (label_map != ignore) & ((label_map < 0) | (label_map >= len(self.labels)))
-            if wrong.any():
-                value, allowed = int(label_map[wrong][0]), f"0 to {len(self.labels) - 1} or {ignore} for ignore"
-                raise InputError(f"{name}: the {side} has value {value}; allowed are {allowed}")
-            maps.append(np.where(label_map == ignore, other, label_map))
-        self._count(maps[0], maps[1], name)
-
-    def _count(self, predicted: np.ndarray, truth: np.ndarray, name: str) -> None:
         classes = len(self.labels)
-        matrix = pixel_confusion(truth, predicted, classes + 1, ignore_index=classes + 1)
+        matrix = pixel_confusion(true[truth.id_map()], predicted[segments.ids()], classes + 1, ignore_index=classes + 1)
         self.confusion += matrix[:classes].astype(np.int64)
 
     def merge(self, other: SemanticMetric) -> None:
@@ -84,4 +76,24 @@ class SemanticMetric:
             | {"IoU": float(iou[index]), "Acc": float(accuracy[index]), "pixels": int(true[index])}
             for index in range(len(self.labels))
         )
-        return MetricReport("semantic", "mIoU", summary, table)
+        return MetricReport("semantic", self.name, summary, table)
+
+    @classmethod
+    def of_image(cls, segments: Segments, truth: ImageTruth, labels: LabelSet, max_dets: int) -> ImageCounts:
+        """Counts: {class id: [pixels right, pixels predicted, pixels true]}."""
+        metric = cls(labels, max_dets=max_dets)
+        metric.update(segments, truth)
+        hit = np.diagonal(metric.confusion)
+        predicted, true = metric.confusion[:, :-1].sum(axis=0), metric.confusion.sum(axis=1)
+        counts = {
+            str(label.id): [int(hit[i]), int(predicted[i]), int(true[i])]
+            for i, label in enumerate(labels)
+            if predicted[i] or true[i]
+        }
+        return ImageCounts(metric.compute().value, counts, metric)
+
+    @classmethod
+    def resample(cls, images: Sequence[Counts], ids: Sequence[int], weights: np.ndarray) -> np.ndarray:
+        """IoU of each class for each choice; a class absent from the truth is left out, as in detectron2."""
+        common, predicted, true = np.moveaxis(summed(images, ids, weights, columns=3), -1, 0)
+        return np.divide(common, predicted + true - common, out=np.full_like(common, np.nan), where=true > 0)

@@ -16,9 +16,8 @@ from hypothesis import strategies as st
 from segcli.errors import SegcliError
 from segcli.evaluation.compare import Comparison, compare
 from segcli.evaluation.from_files import as_semantic
-from segcli.metrics import metric_for
-from segcli.metrics.bootstrap import mean, values
-from segcli.metrics.per_image import count_image
+from segcli.metrics import count_image, metric_for, metrics_of
+from segcli.metrics.bootstrap import mean
 from segcli.segments import Segments
 from segcli.types import MASK_TASKS, Task
 from tests.parity.official import LABELS, Case, cases, same
@@ -39,7 +38,7 @@ def test_counts_give_the_number_of_any_choice_of_images(task: Task) -> None:
             case = [(as_semantic(segments), truth) for segments, truth in case]
         weights = np.array([[1] * len(case), [data.draw(st.integers(0, 2)) for _ in case]], dtype=np.int64)
         counts = [count_image(segments, truth, LABELS).counts for segments, truth in case]
-        numbers = mean(values(task, json.loads(json.dumps(counts)), ids, weights.reshape(2, len(case))))
+        numbers = mean(metrics_of(task)[0].resample(json.loads(json.dumps(counts)), ids, weights.reshape(2, len(case))))
         for number, row in zip(numbers, weights, strict=True):
             metric = metric_for(task, LABELS)
             for place, times in enumerate(row.tolist()):
@@ -63,7 +62,7 @@ def evaluation(folder: Path, rows: list[dict[str, list[float]]], **changes: Any)
     """A panoptic evaluation folder with these counts a image."""
     folder.mkdir()
     classes = [{"id": 1, "name": "cat", "isthing": True}, {"id": 7, "name": "sky", "isthing": False}]
-    quality = values("panoptic", rows, [1, 7], np.ones((1, len(rows)), dtype=np.int64))
+    quality = metrics_of("panoptic")[0].resample(rows, [1, 7], np.ones((1, len(rows)), dtype=np.int64))
     document = {"kind": "segcli eval", "task": "panoptic", "metric": "PQ", "value": float(mean(quality)[0])}
     document |= {"per_class": classes, "data": {"split": "val", "root": "/data"}} | changes
     (folder / "metrics.json").write_text(json.dumps(document))

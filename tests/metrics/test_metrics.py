@@ -13,7 +13,16 @@ import pytest
 
 from segcli.codecs.rle import encode
 from segcli.errors import InputError
-from segcli.metrics import ImageTruth, InstanceMetric, Metric, PanopticMetric, SemanticMetric, metric_for
+from segcli.metrics import (
+    METRICS,
+    ImageTruth,
+    InstanceMetric,
+    Metric,
+    PanopticMetric,
+    SemanticMetric,
+    metric_for,
+    metrics_of,
+)
 from segcli.metrics.overlap import shared_pixels
 from segcli.segments import Segments
 from segcli.types import MASK_TASKS, Label, LabelSet, Task
@@ -133,61 +142,40 @@ def test_what_a_panoptic_result_leaves_open_is_a_miss() -> None:
     assert summary["mIoU"] == pytest.approx(2 / 3)
 
 
-def test_label_maps_out_of_range() -> None:
-    metric, good = SemanticMetric(LABELS), np.zeros((2, 2), dtype=np.uint8)
-    for side, pair in (("prediction", (good + 3, good)), ("truth", (good, good + 3))):
-        with pytest.raises(InputError, match=f"a.png: the {side} has value 3; allowed are 0 to 2 or 255 for ignore"):
-            metric.update_maps(*pair, "a.png")
-    with pytest.raises(InputError, match=r"a.png: the prediction is \(2, 2\)"):
-        metric.update_maps(good, good[:1], "a.png")
-    assert not metric.confusion.any()
-
-
-def coco_image() -> tuple[dict[str, Any], list[dict[str, Any]], dict[str, Any]]:
-    mask = encode(truth().masks[0])
-    image = {"id": "a", "file_name": "a.jpg", "height": 6, "width": 9}
-    shape = {"segmentation": mask.to_coco(), "area": mask.area, "bbox": list(mask.bbox)}
-    annotation = {"id": 1, "image_id": "a", "category_id": 7, "iscrowd": 0} | shape
-    return image, [annotation], {"image_id": "a", "category_id": 7, "score": 0.5, "segmentation": mask.to_coco()}
-
-
-def test_coco_entries_with_named_images() -> None:
-    image, annotations, result = coco_image()
-    metric = InstanceMetric(LABELS)
-    metric.update_coco(image, annotations, [result])
-    assert metric.compute().value == pytest.approx(1)
-    assert [row["instances"] for row in metric.compute().table] == [1, 0]
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"category_id": 90}, "a.jpg: result with category id 90, which is not among the truth's 2 things"),
-        ({"score": math.nan}, "a.jpg: .*NaN score"),
-        ({"segmentation": {"size": [9, 6], "counts": [54]}}, "a.jpg: result with a mask of 9×6 pixels, .* has 6×9"),
-    ],
-)
-def test_bad_results(change: dict[str, Any], message: str) -> None:
-    image, annotations, result = coco_image()
-    metric = InstanceMetric(LABELS)
-    with pytest.raises(InputError, match=message):
-        metric.update_coco(image, annotations, [result | change])
-    metric.update_coco(image, annotations, [result])
+def test_a_score_that_is_no_number_is_named() -> None:
+    metric = metric_for("instance", LABELS)
+    with pytest.raises(InputError, match=r"a.*NaN score"):
+        metric.update(replace(found("instance"), scores=np.array([np.nan, 0.9, 0.5])), truth())
+    metric.update(found("instance"), truth())
     assert metric.compute().value == pytest.approx(1)
 
 
 def test_results_with_and_without_boxes_in_turn() -> None:
     """Images wait to be matched together, but results come as an array or as dictionaries, never as both."""
-    image, annotations, result = coco_image()
-    boxed = result | {"bbox": annotations[0]["bbox"]}
+    plain = found("instance", (0,))
+    boxed = replace(plain, given_boxes=np.array([[0.0, 0.0, 3.0, 6.0]]))
     together, at_once = InstanceMetric(LABELS), InstanceMetric(LABELS)
-    for number, results in enumerate(([result], [result], [boxed], [], [result]), start=1):
-        names = {"image_id": number}
+    for number, segments in enumerate((plain, plain, boxed, found("instance", ()), plain)):
         for metric in (together, at_once):
-            metric.update_coco(image | {"id": number}, [annotations[0] | names], [row | names for row in results])
+            metric.update(segments, truth(str(number)))
         at_once.compute()
     np.testing.assert_equal(together.compute().summary, at_once.compute().summary)
-    assert together.compute().summary["AR@100"] == pytest.approx(0.8)
+    assert together.compute().summary["AR@100"] == pytest.approx(0.4)  # four of five cats, no dog
+
+
+def test_a_task_may_have_several_metrics() -> None:
+    """One registers itself by its name, behind the one that has the task's headline."""
+    try:
+
+        class Pixels(SemanticMetric):
+            name = "pixels right"
+
+        assert [metric.name for metric in metrics_of("semantic")] == ["mIoU", "pixels right"]
+        assert isinstance(metric_for("semantic", LABELS), SemanticMetric)
+        assert metric_for("semantic", LABELS).name == "mIoU"
+        assert [metric.name for metric in metrics_of("detect")] == ["box AP"]
+    finally:
+        METRICS.pop("pixels right", None)
 
 
 def test_memory_does_not_follow_the_pixels() -> None:

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 
 from segcli.metrics import SemanticMetric
+from segcli.segments import Segments
 from segcli.types import LabelSet
+from tests.fakes import Picture
 from tests.parity.official import LABELS, Case, cases, same
 
 IGNORE = 255
@@ -80,25 +80,17 @@ def test_panoptic_turned_semantic(case: Case) -> None:
     check(parts[0], class_maps(case))
 
 
-label_maps = arrays(np.uint8, (2, 3, 4), elements=st.sampled_from([0, 1, 2, 3, IGNORE]))
-
-
-@settings(max_examples=60)
-@given(st.lists(label_maps, max_size=3))
-def test_label_maps(maps: list[np.ndarray]) -> None:
-    metric = SemanticMetric(LABELS)
-    for pair in maps:
-        metric.update_maps(pair[0], pair[1], "a.png", ignore=IGNORE)
-    check(metric, [(pair[0], pair[1]) for pair in maps])
-
-
 def test_hotcoco_agrees_where_it_answers() -> None:
     """Its mean is mmsegmentation's, and every prediction must be a class."""
     hotcoco = pytest.importorskip("hotcoco.metrics")
     rng = np.random.default_rng(0)
     found, truth = rng.integers(0, 3, (9, 9)), rng.integers(0, 2, (9, 9))  # class 2 only predicted, class 3 nowhere
     metric = SemanticMetric(LABELS)
-    metric.update_maps(found, truth, "a.png")
+    masks = np.stack([truth == label for label in range(len(LABELS))])
+    segments = Segments(
+        "semantic", truth.shape, LABELS, np.arange(3), np.full(3, np.nan), (found + 1).astype(np.uint16)
+    )
+    metric.update(segments, Picture("a", masks, np.arange(len(LABELS)), np.zeros(len(LABELS), dtype=bool)))
     theirs = hotcoco.mean_iou(hotcoco.pixel_confusion(truth, found, len(LABELS)))
     ours = metric.compute().summary
     same(ours, {"mIoU mmseg": theirs["mIoU"], "fwIoU": theirs["fwIoU"], "mAcc": theirs["mAcc"], "pAcc": theirs["aAcc"]})

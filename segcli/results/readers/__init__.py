@@ -15,10 +15,10 @@ from typing import Literal
 
 from segcli.codecs.json_stream import walk
 from segcli.errors import InputError, UsageError
-from segcli.results.readers.base import PredictedImage, Predictions
 from segcli.results.readers.coco import CocoResultsFile
 from segcli.results.readers.masks import MaskFolders, mask_folders
 from segcli.results.readers.panoptic import PanopticFiles
+from segcli.results.readers.predictions import PredictedImage, Predictions
 from segcli.results.readers.records import Records
 from segcli.results.readers.semantic import LabelMaps
 from segcli.types import TASKS, Task

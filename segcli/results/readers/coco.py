@@ -16,7 +16,7 @@ import numpy as np
 from segcli.codecs.json_stream import Element, read_elements, walk
 from segcli.codecs.rle import RLE
 from segcli.errors import InputError
-from segcli.results.readers.base import PredictedImage, in_pixels
+from segcli.results.readers.predictions import PredictedImage, in_pixels
 from segcli.segments import Segments
 from segcli.types import Label, LabelSet, Task
 

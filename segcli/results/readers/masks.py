@@ -13,7 +13,7 @@ import numpy as np
 from segcli.codecs.label_png import read_label_map
 from segcli.codecs.rle import encode
 from segcli.errors import InputError
-from segcli.results.readers.base import PredictedImage, in_pixels
+from segcli.results.readers.predictions import PredictedImage, in_pixels
 from segcli.segments import Segments
 from segcli.types import Label, LabelSet, Task
 

@@ -10,7 +10,7 @@ import numpy as np
 from segcli.codecs.json_stream import walk
 from segcli.codecs.panoptic_png import read_panoptic_png
 from segcli.errors import InputError
-from segcli.results.readers.base import PredictedImage, in_pixels
+from segcli.results.readers.predictions import PredictedImage, in_pixels
 from segcli.segments import Segments
 from segcli.types import Label, LabelSet, Task
 

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from segcli.errors import InputError
-from segcli.results.readers.base import PredictedImage, in_pixels
 from segcli.results.readers.coco import mask_of
 from segcli.results.readers.panoptic import panoptic_segments
+from segcli.results.readers.predictions import PredictedImage, in_pixels
 from segcli.results.readers.semantic import semantic_segments
 from segcli.segments import Segments
 from segcli.types import OBJECT_TASKS, TASKS, Label, LabelSet, Task

@@ -8,7 +8,7 @@ import numpy as np
 
 from segcli.codecs.label_png import read_label_map
 from segcli.errors import InputError, UsageError
-from segcli.results.readers.base import PredictedImage, in_pixels
+from segcli.results.readers.predictions import PredictedImage, in_pixels
 from segcli.segments import Segments
 from segcli.types import LabelSet, Task
 

@@ -1,11 +1,12 @@
-"""What a metric is, what it reports, and the form in which it takes the truth."""
+"""What a metric is, how it registers itself, what it reports, and the form in which it takes the truth."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 
@@ -48,17 +49,12 @@ class ImageTruth(Protocol):
 
 @dataclass(frozen=True)
 class MetricReport:
-    """The numbers of one evaluation, as fractions; NaN where there was nothing to measure.
-
-    name, value: the headline ("PQ", "AP", "mIoU").
-    summary: every number over all classes, the headline first.
-    table: one row per class: "id" (the dataset's own), "name", "isthing", then its numbers.
-    """
+    """The numbers of one evaluation, as fractions; NaN where there was nothing to measure."""
 
     task: Task
-    name: str
-    summary: dict[str, float]
-    table: tuple[dict[str, Any], ...]
+    name: str  # of the headline: "PQ", "AP", "mIoU"
+    summary: dict[str, float]  # every number over all classes, the headline first
+    table: tuple[dict[str, Any], ...]  # a row per class: "id" (the dataset's own), "name", "isthing", its numbers
 
     @property
     def value(self) -> float:
@@ -76,9 +72,31 @@ class MetricReport:
         }
 
 
-class Metric(Protocol):
-    """Counts over a dataset, fed one image at a time; a metric can be pickled and merged with one of other images."""
+Counts = Mapping[str, Any]  # of one image: class id (a string, as in JSON) -> what the metric counts of the class
+METRICS: dict[str, type[Metric]] = {}
+COCO_DETS = 100  # the most instances of a class and image that COCO counts
 
+
+class Metric(ABC):
+    """Counts over a dataset, fed one image at a time; a metric can be pickled and merged with one of other images.
+
+    A subclass with a `name` registers itself. A task may have several metrics; the first that registers for it has its
+    headline and says what single images contribute.
+    """
+
+    name: ClassVar[str] = ""  # of its headline
+    tasks: ClassVar[tuple[Task, ...]] = ()  # whose results it measures
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "name" in cls.__dict__:
+            METRICS[cls.name] = cls
+
+    def __init__(self, labels: LabelSet, *, max_dets: int = COCO_DETS) -> None:
+        """labels: the truth's classes. max_dets: the most instances of a class and image that AP counts."""
+        self.labels, self.max_dets = labels, max_dets
+
+    @abstractmethod
     def update(self, segments: Segments, truth: ImageTruth) -> None:
         """Count one image.
 
@@ -86,11 +104,40 @@ class Metric(Protocol):
             InputError: the two sides differ in size, or a class is unknown to the truth.
         """
 
-    def merge(self, other: Any) -> None:
+    @abstractmethod
+    def merge(self, other: Self) -> None:
         """Add what another metric of the same classes has seen."""
 
+    @abstractmethod
     def compute(self) -> MetricReport:
         """The numbers so far; counting can go on afterwards."""
+
+    @classmethod
+    def of_image(cls, segments: Segments, truth: ImageTruth, labels: LabelSet, max_dets: int) -> ImageCounts:
+        """What one image contributes. Raises as `update`."""
+        raise NotImplementedError(f"{cls.name} does not tell what single images contribute")
+
+    @classmethod
+    def resample(cls, images: Sequence[Counts], ids: Sequence[int], weights: np.ndarray) -> np.ndarray:
+        """The metric of each class for choices of images, by their counts -> float [R, K], NaN where nothing is.
+
+        images: the counts of N images. ids: the K classes. weights: int [R, N], how often each image is chosen.
+        """
+        raise NotImplementedError(f"{cls.name} cannot be resampled")
+
+
+@dataclass(frozen=True, eq=False)
+class ImageCounts:
+    """What one image contributes to a metric."""
+
+    value: float  # the metric of this image alone, NaN where there is nothing to measure
+    counts: dict[str, Any]  # see `Counts`; classes that occur on neither side have none
+    metric: Metric | None = None  # over this image, to be merged; None where taking images in one by one is cheaper
+
+
+def metrics_of(task: Task) -> list[type[Metric]]:
+    """Every metric of a task, the one with its headline first."""
+    return [metric for metric in METRICS.values() if task in metric.tasks]
 
 
 class ClassIndex:
