@@ -205,9 +205,9 @@ def _run(
     from segcli.codecs.image import MAX_PIXELS
     from segcli.inference.pipeline import predict_all
     from segcli.render import overlay
-    from segcli.results.writer import Writer
+    from segcli.results.writer import ResultsWriter
 
-    with Writer(
+    with ResultsWriter(
         work.out,
         work.kinds,
         work.photos,

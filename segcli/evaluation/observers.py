@@ -7,7 +7,7 @@ the network once, whatever is asked for. An observer keeps counts, not images: m
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol, Self
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from segcli.data.dataset import Sample
 from segcli.inference.tiling import Box
-from segcli.metrics import ImageCounts, MetricReport, count_image, metric_for
+from segcli.metrics import ImageCounts, MetricReport, count_image, metric_for, metrics_of
 from segcli.segments import Segments
 from segcli.types import OBJECT_TASKS, LabelSet, Task
 
@@ -72,13 +72,17 @@ class Observer(Protocol):
 
 
 class Scores:
-    """The metric of each task over what has been seen.
+    """The metrics of each task over what has been seen.
 
     labels: the truth's classes, for each task. max_dets: the most instances of a class and image that count.
     """
 
     def __init__(self, labels: Mapping[Task, LabelSet], max_dets: int = 100) -> None:
         self._metrics = {task: metric_for(task, classes, max_dets=max_dets) for task, classes in labels.items()}
+        self._others = {
+            task: [metric(classes, max_dets=max_dets) for metric in metrics_of(task)[1:]]
+            for task, classes in labels.items()
+        }
         self.images = 0
 
     def see(self, evaluated: Evaluated) -> None:
@@ -89,17 +93,27 @@ class Scores:
                 metric.update(evaluated.segments[task], evaluated.samples[task])
             else:
                 metric.merge(counted)
+            for other in self._others[task]:
+                other.update(evaluated.segments[task], evaluated.samples[task])
         self.images += 1
 
     def merge(self, other: Scores) -> None:
         """Add what another rank has seen."""
         for task, metric in self._metrics.items():
             metric.merge(other._metrics[task])
+            for mine, theirs in zip(self._others[task], other._others[task], strict=True):
+                mine.merge(theirs)
         self.images += other.images
 
     def finish(self, folder: Path | None) -> None:
         """Nothing: the numbers are asked for with `reports`."""
 
     def reports(self) -> dict[Task, MetricReport]:
-        """The numbers so far."""
-        return {task: metric.compute() for task, metric in self._metrics.items()}
+        """The headline's numbers so far, and beside them those of the task's other metrics."""
+        reports = {task: metric.compute() for task, metric in self._metrics.items()}
+        for task, others in self._others.items():
+            for metric in others:
+                report = metric.compute()
+                added = {name: value for name, value in report.summary.items() if name not in reports[task].summary}
+                reports[task] = replace(reports[task], summary=reports[task].summary | added)
+        return reports

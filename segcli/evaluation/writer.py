@@ -23,7 +23,7 @@ from segcli.inference.planning import check_writable
 from segcli.results.files import output_error, write_file
 from segcli.results.plan import Photo, plan
 from segcli.results.readers import Predictions, open_predictions
-from segcli.results.writer import Writer
+from segcli.results.writer import ResultsWriter
 from segcli.segments import Segments
 from segcli.types import OBJECT_TASKS, LabelSet, Task
 
@@ -67,7 +67,7 @@ class EvaluationWriter:
         self._predictions: Predictions | None = None
         if run is not None:
             kinds, again = _KINDS[about.task], skip_existing or rank > 0
-            self._writer = Writer(
+            self._writer = ResultsWriter(
                 path / PREDICTIONS,
                 kinds,
                 self._photos,

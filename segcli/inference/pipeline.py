@@ -35,7 +35,7 @@ from segcli.inference.preprocess import Prepared, prepare
 from segcli.inference.sources import Source
 from segcli.results.plan import Photo
 from segcli.results.record import image_record
-from segcli.results.writer import Writer
+from segcli.results.writer import ResultsWriter
 from segcli.segments import Segments
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def predict_all(
     loaded: LoadedModel,
     images: Iterable[tuple[Source, Photo]],
     settings: Settings,
-    writer: Writer,
+    writer: ResultsWriter,
     *,
     batch_size: int = 1,
     max_pixels: int = MAX_PIXELS,
@@ -194,7 +194,7 @@ def _run(loaded: LoadedModel, group: list[_Job], settings: Settings, advance: Ca
             job.error = None if job.segments is not None else _as_input_error(job.source, error)
 
 
-def _write(job: _Job, settings: Settings, writer: Writer) -> ImageReport:
+def _write(job: _Job, settings: Settings, writer: ResultsWriter) -> ImageReport:
     if job.error is not None or job.segments is None:
         return ImageReport(job.source, error=str(job.error))
     start = time.perf_counter()

@@ -53,7 +53,7 @@ def plan_work(
     photos = plan([(source.path, source.folder) for source in sources])
     refuse_collisions(out, kinds, photos)
     images = list(zip(sources, photos, strict=True))
-    if skip_existing and not run_targets(out, kinds):  # else only the Writer knows which images a file for all holds
+    if skip_existing and not run_targets(out, kinds):  # else only the writer knows which images a file for all holds
         images = [image for image in images if not _is_done(out, kinds, image[1])]
     if overwrite:
         _refuse_photos(out, kinds, images)

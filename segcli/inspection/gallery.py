@@ -46,7 +46,7 @@ class Shown:
 
 
 @dataclass(frozen=True)
-class Item:
+class GalleryItem:
     """One image of a gallery. place: where its picture goes, without a suffix. read: raises InputError."""
 
     name: str
@@ -60,7 +60,7 @@ class Gallery:
     said before. broken: files that cannot be read, and why; their images are not among the items."""
 
     view: View
-    items: Sequence[Item]
+    items: Sequence[GalleryItem]
     labels: LabelSet
     scored: bool
     notes: tuple[str, ...] = ()
@@ -296,10 +296,10 @@ def _files(dataset: Dataset) -> list[tuple[Path, Path | None]]:
     return [(record.image.place, None) for record in dataset.records]
 
 
-def _items(files: Sequence[tuple[Path, Path | None]], read: Callable[[int], Shown]) -> list[Item]:
+def _items(files: Sequence[tuple[Path, Path | None]], read: Callable[[int], Shown]) -> list[GalleryItem]:
     """An item a file; the tree below a file's folder is kept, and no two have one place."""
     return [
-        Item(photo.file_name, photo.stem, lambda number=number: read(number))  # type: ignore[misc]
+        GalleryItem(photo.file_name, photo.stem, lambda number=number: read(number))  # type: ignore[misc]
         for number, photo in enumerate(plan(files))
     ]
 

@@ -12,7 +12,7 @@ import numpy as np
 from segcli.codecs.image import resize
 from segcli.codecs.jpeg import LONGEST_SIDE, encode_jpeg
 from segcli.errors import InputError, UsageError
-from segcli.inspection.gallery import Gallery, Item, Shown
+from segcli.inspection.gallery import Gallery, GalleryItem, Shown
 from segcli.render import Style
 from segcli.render.error_map import error_panels
 from segcli.render.legend import Entry, Panel, panel, side_by_side
@@ -72,7 +72,7 @@ def picture(shown: Shown, selection: Selection, style: Style, largest: int) -> n
     return side_by_side(panels(shown, selection, style, (int(_CAPTION * largest), int(_CAPTION * largest / count))))
 
 
-def cell(item: Item, shown: Shown, selection: Selection, style: Style, width: int) -> Panel:
+def cell(item: GalleryItem, shown: Shown, selection: Selection, style: Style, width: int) -> Panel:
     """One image's picture for a sheet: drawn at the size it is seen at, so that its text can be read."""
     drawn = panels(shown, selection, style, (round(_CELL_ASPECT * width), width))
     if len(drawn) == 1:
@@ -104,7 +104,7 @@ class Drawn:
     error: str | None = None
 
 
-def targets(gallery: Gallery, items: Sequence[Item], out: Path, columns: int | None) -> list[Path]:
+def targets(gallery: Gallery, items: Sequence[GalleryItem], out: Path, columns: int | None) -> list[Path]:
     """The files that `draw_gallery` writes: a picture an image, or sheets of so many columns."""
     if columns is None:
         return [out / item.place.parent / f"{item.place.name}.{gallery.view}.jpg" for item in items]
@@ -113,7 +113,7 @@ def targets(gallery: Gallery, items: Sequence[Item], out: Path, columns: int | N
 
 
 def draw_gallery(
-    gallery: Gallery, items: Sequence[Item], selection: Selection, style: Style, out: Path, columns: int | None
+    gallery: Gallery, items: Sequence[GalleryItem], selection: Selection, style: Style, out: Path, columns: int | None
 ) -> Iterator[Drawn]:
     """Draw and write; yields a report an image that failed and a picture that was written.
 

@@ -15,10 +15,10 @@ import numpy as np
 
 from segcli.errors import InputError, SegcliError, UsageError
 from segcli.inspection.gallery import Gallery, of_predictions, predictions_beside_truth
-from segcli.inspection.report_page import Report, Table
+from segcli.inspection.report_page import Report, ReportTable
 from segcli.render.curves import LEARNING_RATE, Curve
 from segcli.results.plan import RESERVED
-from segcli.results.readers.records import is_record
+from segcli.results.readers.predict_records import is_record
 from segcli.training.run_log import METRICS, read_runs, validations
 from segcli.types import TASKS, Task
 
@@ -95,7 +95,7 @@ def _of_evaluation(evaluation: EvaluationFolder, photos: Path | None) -> Report:
         gallery=gallery,
         metric=metric,
         values=_values(evaluation, [item.name for item in gallery.items]) if gallery else {},
-        tables=[Table("Result", ("measure", "value (%)"), rows), *_per_class(per_class, "Classes")],
+        tables=[ReportTable("Result", ("measure", "value (%)"), rows), *_per_class(per_class, "Classes")],
         pictures=[(file.stem.replace("_", " "), file) for file in sorted((path / "pictures").glob("*.png"))],
         facts=[*facts, *(("note", note) for note in notes)],
     )
@@ -151,7 +151,7 @@ def _of_run(path: Path) -> Report:
     if measured:
         tables += [_by_step(measured), *_per_class(measured[-1].get("per_class") or [], _at_step(measured[-1]))]
     if recipe := _recipe(path / "config.toml"):
-        tables.append(Table("Recipe", ("section", "setting", "value"), recipe))
+        tables.append(ReportTable("Recipe", ("section", "setting", "value"), recipe))
     steps = [int(curve.steps[-1]) for curve in (*run.noisy.values(), *run.metric.values())]
     best = [
         f"best {title.split()[0]} {np.nanmax(curve.values):.1f}"
@@ -220,23 +220,23 @@ def _validation_pictures(folder: Path) -> list[tuple[str, Path]]:
 # -------------------------------------------------------------------------------------------------------------- tables
 
 
-def _by_step(measured: Sequence[Mapping[str, Any]]) -> Table:
+def _by_step(measured: Sequence[Mapping[str, Any]]) -> ReportTable:
     names = list(dict.fromkeys(key for record in measured for key in record.get("summary") or {}))
     rows = [[record["step"], *((record.get("summary") or {}).get(name) for name in names)] for record in measured]
-    return _percent(Table("Validations", ("step", *names), rows))
+    return _percent(ReportTable("Validations", ("step", *names), rows))
 
 
-def _per_class(records: Sequence[Mapping[str, Any]], title: str) -> list[Table]:
+def _per_class(records: Sequence[Mapping[str, Any]], title: str) -> list[ReportTable]:
     """A row a class: its name, then all that was measured."""
     names = [key for key in dict.fromkeys(key for record in records for key in record) if key not in ("id", "name")]
     names = [name for name in names if not any(isinstance(record.get(name), bool) for record in records)]
     if not names:
         return []
     rows = [[str(record.get("name")), *(record.get(name) for name in names)] for record in records]
-    return [_percent(Table(title, ("class", *names), rows))]
+    return [_percent(ReportTable(title, ("class", *names), rows))]
 
 
-def _percent(table: Table) -> Table:
+def _percent(table: ReportTable) -> ReportTable:
     """The columns of shares (fractions, none beyond 1) are shown times 100."""
     shares = set()
     for place, name in enumerate(table.columns):

@@ -23,7 +23,7 @@ import numpy as np
 
 from segcli.codecs.image import read_image, resize
 from segcli.errors import InputError, OutputError, SegcliError
-from segcli.inspection.gallery import Gallery, Item
+from segcli.inspection.gallery import Gallery, GalleryItem
 from segcli.render.colours import class_colours, segment_colours
 from segcli.render.error_map import KIND_COLOURS, KIND_OPACITY, KINDS
 from segcli.render.page import block, render_page
@@ -43,7 +43,7 @@ _OURS = re.compile(r"\d{5}\.(jpg|small\.jpg|css)|picture-\d+\.(png|jpg)")
 
 
 @dataclass(frozen=True)
-class Table:
+class ReportTable:
     """Values by row; None where there is none. columns: names; percent: those whose values 0…1 are shown times 100."""
 
     title: str
@@ -66,14 +66,14 @@ class Report:
     gallery: Gallery | None = None
     metric: str | None = None
     values: dict[str, float] = field(default_factory=dict)
-    tables: Sequence[Table] = ()
+    tables: Sequence[ReportTable] = ()
     curves: Sequence[dict[str, Any]] = ()
     pictures: Sequence[tuple[str, Path]] = ()
     facts: Sequence[tuple[str, str]] = ()
 
 
 @dataclass(frozen=True)
-class _Packed:
+class _PackedImage:
     """An image, ready to be written: its line of the index, the photo as JPEG, its masks in base64."""
 
     index: dict[str, Any]
@@ -102,7 +102,7 @@ def write_report(report: Report, page: Path, *, problem: Callable[[str], None], 
     blocks: list[str] = []
     many = len(items) > MOST_IN_A_FILE
 
-    def packed() -> Iterator[_Packed]:
+    def packed() -> Iterator[_PackedImage]:
         spent = sum(len(data) for _, _, data in pictures)
         budget = math.inf if many else 3 / 4 * (_FILE_BYTES - spent) / max(len(items), 1)  # base64 takes 4/3
         for item in items:
@@ -131,7 +131,7 @@ def write_report(report: Report, page: Path, *, problem: Callable[[str], None], 
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _files(images: Iterator[_Packed], pictures: Sequence[tuple[str, str, bytes]]) -> Iterator[tuple[str, bytes]]:
+def _files(images: Iterator[_PackedImage], pictures: Sequence[tuple[str, str, bytes]]) -> Iterator[tuple[str, bytes]]:
     for number, image in enumerate(images):
         if image.photo:
             yield f"{number:05d}.jpg", image.photo
@@ -190,7 +190,7 @@ def _head(
     }
 
 
-def _table(table: Table) -> dict[str, Any]:
+def _table(table: ReportTable) -> dict[str, Any]:
     numeric = [all(isinstance(row[n], int | float | None) for row in table.rows) for n in range(len(table.columns))]
     columns = [
         {
@@ -206,7 +206,9 @@ def _table(table: Table) -> dict[str, Any]:
 # -------------------------------------------------------------------------------------------------------------- images
 
 
-def _pack(item: Item, report: Report, budget: float, *, small: bool, problem: Callable[[str], None]) -> _Packed:
+def _pack(
+    item: GalleryItem, report: Report, budget: float, *, small: bool, problem: Callable[[str], None]
+) -> _PackedImage:
     """One image within so many bytes (photo and masks); one that cannot be read becomes a line that says why."""
     try:
         shown = item.read()
@@ -214,14 +216,14 @@ def _pack(item: Item, report: Report, budget: float, *, small: bool, problem: Ca
         problem(str(error))
         nothing = zlib.compress(b'{"size":[1,1],"prediction":null,"truth":null}')
         index = {"name": item.name, "width": 4, "height": 3, "problem": str(error)}
-        return _Packed(index, b"", b"", base64.b64encode(nothing).decode())
+        return _PackedImage(index, b"", b"", base64.b64encode(nothing).decode())
     sides = {"prediction": shown.segments} | ({"truth": shown.truth} if shown.truth is not None else {})
     height, width = shown.image.shape[:2]
     index = {"name": item.name, "width": width, "height": height, "value": report.values.get(item.name)}
     records = {name: _index(segments) for name, segments in sides.items()}
     photo, masks = _fitting(shown.image, sides, records, budget)
     thumbnail = _jpeg(_within(shown.image, _SMALL)) if small else b""
-    return _Packed(index | records, photo, thumbnail, masks, shown.segments.task)
+    return _PackedImage(index | records, photo, thumbnail, masks, shown.segments.task)
 
 
 def _index(segments: Segments) -> dict[str, Any]:

@@ -56,12 +56,6 @@ def class_colours(label_set: LabelSet) -> np.ndarray:
     return colours
 
 
-def class_colour(label_set: LabelSet, index: int) -> tuple[int, int, int]:
-    """RGB of one class; see `class_colours`."""
-    red, green, blue = class_colours(label_set)[index].tolist()
-    return red, green, blue
-
-
 def meaning(segments: Segments, by: ColorBy | None) -> ColorBy:
     """What colours stand for. by None: the class; but the instance where there is only one class of things (cells,
     cars), whose colour would say nothing. Semantic segments are classes."""

@@ -11,7 +11,7 @@ import numpy as np
 from segcli.codecs.label_png import read_label_map
 from segcli.errors import InputError
 from segcli.results.readers.masks import mask_folders
-from segcli.results.readers.records import is_record
+from segcli.results.readers.predict_records import is_record
 
 _LOOKED_AT = 50  # JSON files in a folder until one is a record
 _FLAT = 0.9  # share of pixels in an id map, at least, that are as their neighbour

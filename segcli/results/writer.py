@@ -11,7 +11,7 @@ from typing import Any, Self
 import numpy as np
 
 from segcli.errors import OutputError, UsageError
-from segcli.results.kinds import SAVE_KINDS, Answer, Run
+from segcli.results.kinds import SAVE_KINDS, Answer, SaveRun
 from segcli.results.kinds.kind import in_order
 from segcli.results.plan import Photo
 from segcli.segments import Segments
@@ -43,7 +43,7 @@ def refuse_collisions(out: Path, kinds: Collection[str], photos: Sequence[Photo]
                 raise UsageError(f"{path}: {other} and {photo.path} would both be written here; run them apart")
 
 
-class Writer:
+class ResultsWriter:
     """Writes what was asked for below one folder, keeping the source tree.
 
     Args:
@@ -75,7 +75,7 @@ class Writer:
         skip_existing: bool = False,
     ) -> None:
         self.run = run
-        self._run = Run(out, task, labels, run, draw, overwrite, skip_existing)
+        self._run = SaveRun(out, task, labels, run, draw, overwrite, skip_existing)
         classes = [SAVE_KINDS[name] for name in in_order(kinds)]
         for kind in classes:
             kind.check(task)

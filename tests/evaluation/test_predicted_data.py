@@ -16,7 +16,7 @@ from segcli.data.detect import detect
 from segcli.errors import UsageError
 from segcli.evaluation.predicted_data import open_source, predicted_data
 from segcli.results.plan import plan
-from segcli.results.writer import Writer
+from segcli.results.writer import ResultsWriter
 from segcli.segments import Segments
 from segcli.types import Label, LabelSet, Task
 
@@ -44,7 +44,7 @@ def predicted(photos: Path, out: Path, task: Task, kinds: tuple[str, ...]) -> Pa
     else:
         none = np.full(3, np.nan, dtype=np.float32)
         segments = Segments(task, (3, 4), LABELS, labels, none if task == "semantic" else scores, map=MAP)
-    writer = Writer(out, kinds, plans, task=task, labels=LABELS, run={"model": "m"})
+    writer = ResultsWriter(out, kinds, plans, task=task, labels=LABELS, run={"model": "m"})
     with writer:
         for photo in plans:
             writer.write(photo, None, segments, timings={})

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from segcli.results.plan import Photo, plan
-from segcli.results.writer import Writer
+from segcli.results.writer import ResultsWriter
 from segcli.segments import Segments
 from segcli.types import Label, LabelSet, Task
 
@@ -27,7 +27,7 @@ def segments(seed: int) -> Segments:
 
 def write(tmp_path: Path, names: list[str], kind: str, task: Task) -> list[Photo]:
     photos = plan([(tmp_path / name, None) for name in names])
-    with Writer(tmp_path / "out", [kind], photos, task=task, labels=LABELS, run={}) as writer:
+    with ResultsWriter(tmp_path / "out", [kind], photos, task=task, labels=LABELS, run={}) as writer:
         for seed, photo in enumerate(photos):
             writer.write(photo, None, segments(seed), timings={})
     return photos

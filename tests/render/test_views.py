@@ -9,7 +9,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from segcli.render.plots import encode
-from segcli.render.views.attention import Step, Strip, draw_attention
+from segcli.render.views.attention import DecoderStep, Strip, draw_attention
 from segcli.render.views.features import FeatureMap, Samples, draw_features
 from segcli.render.views.matching import Assignment, draw_matching
 from segcli.render.views.panels import Backdrop, cells, fitted, lit, smooth
@@ -31,8 +31,8 @@ def attention() -> Figure:
     for stride in (32, 16, 8):
         region = blob(64 // stride, 96 // stride) > -2
         share = region * np.arange(1, region.size + 1, dtype=np.float32).reshape(region.shape)
-        steps.append(Step(stride, region, share / share.sum()))
-    steps.append(Step(32, np.ones((2, 3), dtype=bool), np.full((2, 3), 1 / 6, dtype=np.float32)))
+        steps.append(DecoderStep(stride, region, share / share.sum()))
+    steps.append(DecoderStep(32, np.ones((2, 3), dtype=bool), np.full((2, 3), 1 / 6, dtype=np.float32)))
     masks = np.stack([blob(16, 24, x) for x in (0.2, 0.3, 0.4, 2.0, 0.4)])
     names = ("no object", "a name that is much too long for its column", "cat", "$5_bill$", "cat")
     colours = ((150, 150, 150), (0, 0, 0), (0, 158, 115), (230, 159, 0), (0, 158, 115))

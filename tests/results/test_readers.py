@@ -19,7 +19,7 @@ from segcli.errors import InputError, SegcliError, UsageError
 from segcli.results.own import holds_id_maps
 from segcli.results.plan import plan
 from segcli.results.readers import open_predictions
-from segcli.results.writer import Writer
+from segcli.results.writer import ResultsWriter
 from segcli.segments import Segments
 from segcli.types import Task
 from tests.parity.official import LABELS, Case, cases
@@ -35,7 +35,7 @@ def written(folder: Path, case: Case, *kinds: str) -> Path:
     """The predictions of a case as `segcli predict` would write them."""
     task = case[0][0].task
     photos = plan([(folder / f"{truth.image_id}.jpg", None) for _, truth in case])
-    with Writer(folder / "out", kinds, photos, task=task, labels=LABELS, run=RUN, overwrite=True) as writer:
+    with ResultsWriter(folder / "out", kinds, photos, task=task, labels=LABELS, run=RUN, overwrite=True) as writer:
         for photo, (segments, _) in zip(photos, case, strict=True):
             writer.write(photo, None, segments, timings={})
     return folder / "out"
@@ -265,7 +265,7 @@ def test_bad_files(case: str, tmp_path: Path) -> None:
 def test_a_broken_record_is_told_and_the_others_are_read(tmp_path: Path) -> None:
     segments = Segments("panoptic", SIZE, LABELS, np.array([1]), np.array([0.5]), np.ones(SIZE, np.uint8))
     folder, photos = tmp_path / "out", plan([(tmp_path / f"{name}.jpg", None) for name in "abc"])
-    with Writer(folder, ("png", "json"), photos, task="panoptic", labels=LABELS, run=RUN) as writer:
+    with ResultsWriter(folder, ("png", "json"), photos, task="panoptic", labels=LABELS, run=RUN) as writer:
         for photo in photos:
             writer.write(photo, None, segments, timings={})
     (folder / "a.json").write_text((folder / "a.json").read_text()[:-20])

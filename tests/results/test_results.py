@@ -19,7 +19,7 @@ from segcli.errors import OutputError, UsageError
 from segcli.results import files as files_module
 from segcli.results.kinds import SAVE_KINDS
 from segcli.results.plan import Photo, plan
-from segcli.results.writer import Writer
+from segcli.results.writer import ResultsWriter
 from segcli.segments import Segments
 from segcli.types import Label, LabelSet, Task
 
@@ -45,8 +45,8 @@ def semantic(names: LabelSet) -> Segments:
     return Segments("semantic", (2, 3), names, np.array([1, 0]), np.full(2, np.nan, np.float32), MAP)
 
 
-def writer(out: Path, kinds: Any, photos: list[Photo], task: Task = "panoptic", **options: Any) -> Writer:
-    return Writer(out, kinds, photos, task=task, labels=LABELS, run=RUN, draw=lambda image, _: image, **options)
+def writer(out: Path, kinds: Any, photos: list[Photo], task: Task = "panoptic", **options: Any) -> ResultsWriter:
+    return ResultsWriter(out, kinds, photos, task=task, labels=LABELS, run=RUN, draw=lambda image, _: image, **options)
 
 
 def one(tmp_path: Path, kinds: Any, segments: Segments, name: str = "a.jpg", **options: Any) -> Path:
@@ -86,7 +86,7 @@ def test_instance_png_is_16_bit_with_the_higher_score_on_top(tmp_path: Path) -> 
 @pytest.mark.parametrize(("names", "mode", "none"), [(SMALL_IDS, "L", 255), (LABELS, "I;16", 65535)])
 def test_semantic_png_holds_category_ids(tmp_path: Path, names: LabelSet, mode: str, none: int) -> None:
     photos = plan([(tmp_path / "a.jpg", None)])
-    results = Writer(tmp_path, ["png"], photos, task="semantic", labels=names, run={})
+    results = ResultsWriter(tmp_path, ["png"], photos, task="semantic", labels=names, run={})
     results.write(photos[0], None, semantic(names), timings={})
     image = Image.open(tmp_path / "a.png")
     assert image.mode == mode

@@ -49,7 +49,7 @@ def queries(
 
     segcli viz queries photos/ --limit 50
     """
-    from segcli.inspection.views.photo import Photo
+    from segcli.inspection.views.photo import OpenedPhoto
     from segcli.inspection.views.photos import find_photos, read_each
     from segcli.inspection.views.queries import count_queries
     from segcli.render.views.queries import draw_queries
@@ -67,7 +67,7 @@ def queries(
 
     with say.progress("looking", len(found.paths)) as advance:
 
-        def counted(photo: Photo) -> Photo:
+        def counted(photo: OpenedPhoto) -> OpenedPhoto:
             advance(1)
             return photo
 

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from segcli.errors import UsageError
-from segcli.inspection.views.photo import Photo, batch_of, check_finite, looking
+from segcli.inspection.views.photo import OpenedPhoto, batch_of, check_finite, looking
 from segcli.layers.trace import record
 from segcli.postprocess.tiles import class_probabilities, coarse_logits
 from segcli.render.colours import class_colours
-from segcli.render.views.attention import Step, Strip
+from segcli.render.views.attention import DecoderStep, Strip
 from segcli.types import LabelSet, QueryPredictions
 from segcli.weights.checkpoint import LoadedModel
 
@@ -23,7 +23,9 @@ _SURE = 0.5  # probability from which a query is worth following; below, it may 
 _SAME = 0.5  # IoU above which two queries are after the same thing
 
 
-def attention_strips(loaded: LoadedModel, photo: Photo, queries: Sequence[int] = (), most: int = 3) -> list[Strip]:
+def attention_strips(
+    loaded: LoadedModel, photo: OpenedPhoto, queries: Sequence[int] = (), most: int = 3
+) -> list[Strip]:
     """Run the network over a photo and follow some queries through its layers.
 
     Args:
@@ -51,15 +53,18 @@ def attention_strips(loaded: LoadedModel, photo: Photo, queries: Sequence[int] =
         return _strips(predictions, chosen, steps, loaded.spec.labels)
 
 
-def _steps(allowed: Tensor, attention: Tensor, height: int) -> list[Step]:
+def _steps(allowed: Tensor, attention: Tensor, height: int) -> list[DecoderStep]:
     """One layer: allowed [N, h, w], attention [N, h·w], height of the padded frame -> a step a query."""
     rows, columns = allowed.shape[1:]
     looks = attention.float().cpu().unflatten(1, (rows, columns)).numpy()
-    return [Step(round(height / rows), region, look) for region, look in zip(allowed.cpu().numpy(), looks, strict=True)]
+    return [
+        DecoderStep(round(height / rows), region, look)
+        for region, look in zip(allowed.cpu().numpy(), looks, strict=True)
+    ]
 
 
 def _strips(
-    predictions: Sequence[QueryPredictions], queries: list[int], steps: list[list[Step]], labels: LabelSet
+    predictions: Sequence[QueryPredictions], queries: list[int], steps: list[list[DecoderStep]], labels: LabelSet
 ) -> list[Strip]:
     which = torch.tensor(queries)
     classes = torch.stack([class_probabilities(p, 0)[which] for p in predictions])  # [L + 1, N, K + 1]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from segcli.errors import CheckpointError, UsageError
-from segcli.inspection.views.photo import Photo, batch_of, looking, share_of
+from segcli.inspection.views.photo import OpenedPhoto, batch_of, looking, share_of
 from segcli.layers.trace import record
 from segcli.models.heads import projected_features
 from segcli.models.segmenter import Segmenter
@@ -22,7 +22,7 @@ _CLIPPED = 0.01  # of the values at each end of a component: outliers would leav
 
 
 def feature_maps(
-    loaded: LoadedModel, photo: Photo, at: tuple[float, float] | None = None
+    loaded: LoadedModel, photo: OpenedPhoto, at: tuple[float, float] | None = None
 ) -> tuple[list[FeatureMap], list[Samples]]:
     """The backbone's pyramid, the pixel decoder's levels and the mask features; and of the pixel `at`, what the
     last layer of deformable attention reads for it, one entry a level (none without `at`).

@@ -20,7 +20,7 @@ from segcli.data.loading.transforms import ValTransform
 from segcli.errors import InputError, UsageError
 from segcli.inference.predict import choose_task
 from segcli.inference.preprocess import resized_size
-from segcli.inspection.views.photo import Photo, batch_of, check_finite, looking
+from segcli.inspection.views.photo import OpenedPhoto, batch_of, check_finite, looking
 from segcli.metrics.match_classes import ClassMatch, match_classes
 from segcli.objective.criterion import SetCriterion, without_crowd
 from segcli.objective.matcher import assign
@@ -43,7 +43,7 @@ class TrueObjects:
     notes: tuple[str, ...]
 
 
-def find_truth(root: Path, photo: Photo, spec: InferenceSpec, task: Task | None = None) -> TrueObjects:
+def find_truth(root: Path, photo: OpenedPhoto, spec: InferenceSpec, task: Task | None = None) -> TrueObjects:
     """The truth of a photo in a dataset: the image that is that file, else the only one of its name.
 
     task: None is the data's own, or the model's where it cannot answer that.
@@ -77,7 +77,7 @@ def _as_model_classes(sample: Sample, match: ClassMatch) -> Sample:
     return dataclasses.replace(sample, truth=sample.truth.relabelled(labels[kept], segment))
 
 
-def match_queries(loaded: LoadedModel, photo: Photo, sample: Sample) -> Assignment:
+def match_queries(loaded: LoadedModel, photo: OpenedPhoto, sample: Sample) -> Assignment:
     """Give every object of a photo to a query, as a training step does with the network's last prediction.
 
     Objects that lost every pixel at the network's size, and crowd regions, are left out, as in training. The points at

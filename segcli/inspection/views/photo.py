@@ -20,7 +20,7 @@ from segcli.weights.checkpoint import LoadedModel
 
 
 @dataclass(frozen=True)
-class Photo:
+class OpenedPhoto:
     """image: uint8 [H, W, 3] RGB, upright. path: where it came from ("stdin" for a pipe)."""
 
     image: np.ndarray
@@ -31,7 +31,7 @@ class Photo:
         return prepare(self.image, loaded.spec)
 
 
-def read_photo(name: str) -> Photo:
+def read_photo(name: str) -> OpenedPhoto:
     """The one photo that a user named: a file, or - for standard input.
 
     Raises UsageError for a folder or several files, InputError for what cannot be read.
@@ -41,7 +41,7 @@ def read_photo(name: str) -> Photo:
     sources = find_sources([name])
     if len(sources) != 1:
         raise UsageError(f"{name}: {len(sources)} photos; this view looks into one, name its file")
-    return Photo(read_image(sources[0].open(), name=str(sources[0])), sources[0].path)
+    return OpenedPhoto(read_image(sources[0].open(), name=str(sources[0])), sources[0].path)
 
 
 def batch_of(loaded: LoadedModel, prepared: Prepared) -> Batch:

@@ -11,7 +11,7 @@ from segcli.data.dataset import open_split
 from segcli.data.detect import detect
 from segcli.errors import SegcliError, UsageError
 from segcli.inference.sources import Source, find_sources
-from segcli.inspection.views.photo import Photo
+from segcli.inspection.views.photo import OpenedPhoto
 
 
 @dataclass(frozen=True)
@@ -53,10 +53,10 @@ def _of_dataset(folder: Path, split: str) -> list[Source] | None:
     return [Source.of(record.image) for record in open_split(info, split).records]
 
 
-def read_each(sources: Sequence[Source], failed: Callable[[Exception], None]) -> Iterator[Photo]:
+def read_each(sources: Sequence[Source], failed: Callable[[Exception], None]) -> Iterator[OpenedPhoto]:
     """One after the other; what cannot be read is told and passed over."""
     for source in sources:
         try:
-            yield Photo(read_image(source.open(), name=str(source)), source.path)
+            yield OpenedPhoto(read_image(source.open(), name=str(source)), source.path)
         except SegcliError as error:
             failed(error)

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from segcli.data.loading.transforms import boxes_of
-from segcli.inspection.views.photo import Photo, batch_of, check_finite, looking
+from segcli.inspection.views.photo import OpenedPhoto, batch_of, check_finite, looking
 from segcli.postprocess.tiles import class_probabilities, coarse_logits, mask_probabilities
 from segcli.render.views.queries import QueryStatistics
 from segcli.types import Frame, MergeRule, QueryPredictions
@@ -66,7 +66,7 @@ class QueryCensus:
         )
 
 
-def count_queries(loaded: LoadedModel, photos: Iterable[Photo], rule: MergeRule) -> QueryStatistics:
+def count_queries(loaded: LoadedModel, photos: Iterable[OpenedPhoto], rule: MergeRule) -> QueryStatistics:
     """Run the network over photos, one at a time, and count.
 
     Raises CheckpointError if its answer is not finite.

@@ -36,7 +36,7 @@ _DARKEST = 96  # of the channels of a colour that is to be seen on a dimmed phot
 
 
 @dataclass(frozen=True)
-class Step:
+class DecoderStep:
     """One layer's look at the photo: where query may look and where it does, on the same map [h, w].
 
     region: bool. attention: float32, the mean of the heads; sums to 1. stride: pixels of the network's input a cell.
@@ -59,7 +59,7 @@ class Strip:
     scores: tuple[float, ...]
     colours: tuple[tuple[int, int, int], ...]
     masks: np.ndarray
-    steps: tuple[Step, ...]
+    steps: tuple[DecoderStep, ...]
 
 
 def draw_attention(photo: np.ndarray, strips: Sequence[Strip], share: tuple[float, float]) -> Figure:
@@ -140,7 +140,7 @@ def mask_panel(backdrop: Backdrop, logits: np.ndarray, share: tuple[float, float
     return picture
 
 
-def region_panel(backdrop: Backdrop, step: Step, share: tuple[float, float], colour: np.ndarray) -> np.ndarray:
+def region_panel(backdrop: Backdrop, step: DecoderStep, share: tuple[float, float], colour: np.ndarray) -> np.ndarray:
     """The cells that may be looked at, bright -> uint8 [h, w, 3]."""
     inside = cells(step.region, share, backdrop.size)
     picture = lit(backdrop, inside, colour)
@@ -148,7 +148,7 @@ def region_panel(backdrop: Backdrop, step: Step, share: tuple[float, float], col
     return picture
 
 
-def attention_panel(backdrop: Backdrop, step: Step, share: tuple[float, float]) -> np.ndarray:
+def attention_panel(backdrop: Backdrop, step: DecoderStep, share: tuple[float, float]) -> np.ndarray:
     """How much is looked at each cell, the most attended bright -> uint8 [h, w, 3]."""
     # Full brightness from the 98th percentile on: a few cells often draw many times as much as any other. And the
     # square root: attention is peaked, but half as much is still worth seeing.

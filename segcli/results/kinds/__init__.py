@@ -8,9 +8,9 @@ from __future__ import annotations
 import importlib
 import pkgutil
 
-from segcli.results.kinds.kind import SAVE_KINDS, Answer, Run, SaveKind, list_kinds, parse_kinds
+from segcli.results.kinds.kind import SAVE_KINDS, Answer, SaveKind, SaveRun, list_kinds, parse_kinds
 
 for _module in sorted(module.name for module in pkgutil.iter_modules(__path__)):
     importlib.import_module(f"{__name__}.{_module}")
 
-__all__ = ["SAVE_KINDS", "Answer", "Run", "SaveKind", "list_kinds", "parse_kinds"]
+__all__ = ["SAVE_KINDS", "Answer", "SaveKind", "SaveRun", "list_kinds", "parse_kinds"]

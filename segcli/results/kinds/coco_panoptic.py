@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from segcli.results.files import write_file
-from segcli.results.kinds.kind import Answer, Run, SaveKind
+from segcli.results.kinds.kind import Answer, SaveKind, SaveRun
 from segcli.results.ledger import CocoPanoptic
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class CocoPanopticFiles(SaveKind):
     def target(cls, out: Path, photo: Photo) -> Path:
         return out / "panoptic" / photo.stem.parent / f"{photo.stem.name}.png"
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: SaveRun) -> None:
         super().__init__(run)
         self._index = CocoPanoptic(run.out / self.files[0], run.labels, overwrite=run.overwrite, resume=run.resume)
         self.ledgers = (self._index,)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from segcli.results.kinds.kind import Answer, Run, SaveKind
+from segcli.results.kinds.kind import Answer, SaveKind, SaveRun
 from segcli.results.ledger import CocoResults
 
 
@@ -16,7 +16,7 @@ class CocoResultsJson(SaveKind):
     tasks = ("panoptic", "instance", "detect")  # semantic results have no scores
     files = ("predictions.json",)
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: SaveRun) -> None:
         super().__init__(run)
         self._results = CocoResults(run.out / self.files[0], overwrite=run.overwrite, resume=run.resume)
         self.ledgers = (self._results,)

@@ -24,7 +24,7 @@ SAVE_KINDS: dict[str, type[SaveKind]] = {}
 
 
 @dataclass(frozen=True)
-class Run:
+class SaveRun:
     """What is the same for every photo of a run."""
 
     out: Path  # the folder below which everything is written
@@ -67,7 +67,7 @@ class SaveKind(ABC):
         if cls.name:
             SAVE_KINDS[cls.name] = cls
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: SaveRun) -> None:
         self.run = run
         self.ledgers: tuple[Ledger, ...] = ()
 

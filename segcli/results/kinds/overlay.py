@@ -6,18 +6,18 @@ from pathlib import Path
 
 from segcli.errors import OutputError
 from segcli.results.files import write_file
-from segcli.results.kinds.kind import Answer, Run, SaveKind
+from segcli.results.kinds.kind import Answer, SaveKind, SaveRun
 
 
 class Overlay(SaveKind):
-    """One picture a photo, drawn by `Run.draw`."""
+    """One picture a photo, drawn by `SaveRun.draw`."""
 
     name = "overlay"
     about = "a picture to look at"
     suffix = ".overlay.jpg"
     needs_image = True
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: SaveRun) -> None:
         if run.draw is None:
             raise ValueError("overlays need a function that draws them")
         super().__init__(run)

@@ -18,8 +18,8 @@ from segcli.errors import InputError, UsageError
 from segcli.results.readers.coco import CocoResultsFile
 from segcli.results.readers.masks import MaskFolders, mask_folders
 from segcli.results.readers.panoptic import PanopticFiles
+from segcli.results.readers.predict_records import Records
 from segcli.results.readers.predictions import PredictedImage, Predictions
-from segcli.results.readers.records import Records
 from segcli.results.readers.semantic import LabelMaps
 from segcli.types import TASKS, Task
 

@@ -17,7 +17,7 @@ from segcli.inference.preprocess import prepare
 from segcli.inspection.views.attention import attention_strips, surest
 from segcli.inspection.views.features import feature_maps, principal_colours, samples_at
 from segcli.inspection.views.matching import cost_terms, match_queries
-from segcli.inspection.views.photo import Photo, batch_of
+from segcli.inspection.views.photo import OpenedPhoto, batch_of
 from segcli.inspection.views.queries import GRID, QueryCensus, count_queries
 from segcli.layers.masks import DenseMasks
 from segcli.layers.trace import record
@@ -40,12 +40,12 @@ def loaded() -> FakeLoaded:
     return FakeLoaded(model=build_mask2former(TINY).eval())
 
 
-def photo(height: int = 50, width: int = 70) -> Photo:
+def photo(height: int = 50, width: int = 70) -> OpenedPhoto:
     """Red above, green below: what the network of colours finds."""
     image = np.zeros((height, width, 3), dtype=np.uint8)
     image[: height // 2, :, 0] = 255
     image[height // 2 :, :, 1] = 255
-    return Photo(image, Path("photo.png"))
+    return OpenedPhoto(image, Path("photo.png"))
 
 
 # ----------------------------------------------------------------------------------------------------------- attention
@@ -227,7 +227,7 @@ def test_without_masks_boxes_are_matched_and_shown() -> None:
     assert "pairs: true box, box of its query" in [text.get_text() for text in picture.texts]
 
 
-def _sample(shown: Photo, truth: MapTruth) -> Sample:
+def _sample(shown: OpenedPhoto, truth: MapTruth) -> Sample:
     return Sample(shown.image, truth, shown.path, "image")
 
 
