@@ -14,8 +14,8 @@ import pytest
 
 from segcli.codecs.rle import encode
 from segcli.errors import InputError, OutputError
-from segcli.inspection.gallery import Gallery, Item, Shown
-from segcli.inspection.report_page import MOST_IN_A_FILE, Report, Table, folder_of, write_report
+from segcli.inspection.gallery import Gallery, GalleryItem, Shown
+from segcli.inspection.report_page import MOST_IN_A_FILE, Report, ReportTable, folder_of, write_report
 from segcli.render import paint_map
 from segcli.render.error_map import INVENTED, MISSED, RIGHT, VOID, WRONG_CLASS, WRONG_OBJECT, compare
 from segcli.segments import Segments
@@ -82,10 +82,10 @@ def report(count: int, task: Task = "panoptic", *, truth: bool = False) -> Repor
     def name(number: int) -> str:
         return f"</script><b>{number:04d}.jpg"
 
-    items = [Item(name(n), Path(str(n)), lambda n=n: read(n)) for n in range(count)]  # type: ignore[misc]
+    items = [GalleryItem(name(n), Path(str(n)), lambda n=n: read(n)) for n in range(count)]  # type: ignore[misc]
     gallery = Gallery("compare" if truth else "overlay", items, LABELS, task != "semantic")
     values = {name(n): n / count for n in range(count)} if truth else {}
-    table = Table("Figures", ("class", "PQ", "matched"), [[EVIL, 0.25, 3], ["cat", 0.75, 1]], frozenset({"PQ"}))
+    table = ReportTable("Figures", ("class", "PQ", "matched"), [[EVIL, 0.25, 3], ["cat", 0.75, 1]], frozenset({"PQ"}))
     return Report(EVIL, "model", gallery, "PQ" if truth else None, values, [table], facts=[("model", EVIL)])
 
 
@@ -158,8 +158,10 @@ def test_two_hundred_large_photos_stay_below_forty_megabytes(tmp_path: Path) -> 
     """Noise is the worst a JPEG can be given: two photos stand for their share of two hundred."""
     photo = np.random.default_rng(0).integers(0, 256, (1500, 2000, 3), dtype=np.uint8)
     found = segments(0, size=photo.shape[:2])
-    few = [Item(f"{n}.jpg", Path(str(n)), lambda: Shown(photo, found)) for n in range(2)]
-    broken = [Item(f"{n}.jpg", Path(str(n)), lambda: Shown(photo[:1, :1], found.sampled((1, 1)))) for n in range(198)]
+    few = [GalleryItem(f"{n}.jpg", Path(str(n)), lambda: Shown(photo, found)) for n in range(2)]
+    broken = [
+        GalleryItem(f"{n}.jpg", Path(str(n)), lambda: Shown(photo[:1, :1], found.sampled((1, 1)))) for n in range(198)
+    ]
     write(Report("", "", Gallery("overlay", few + broken, LABELS, True)), tmp_path / "report.html")
     assert (tmp_path / "report.html").stat().st_size < 40_000_000 * 2 / 200 + 600_000
 
