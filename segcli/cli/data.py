@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from segcli.cli import options
+from segcli.data.converting.writers import names as writer_names
 
 if TYPE_CHECKING:
     from segcli.console import Console
@@ -21,17 +21,6 @@ app = typer.Typer(
     no_args_is_help=True, help="Check, convert, count and divide datasets, in every format that `train` reads."
 )
 LINES = 8  # findings of a kind that are shown one by one; all are in --json
-
-
-class TargetName(StrEnum):
-    """The formats that are written."""
-
-    coco = "coco"
-    coco_panoptic = "coco-panoptic"
-    semantic_png = "semantic-png"
-    instance_png = "instance-png"
-    yolo = "yolo"
-    voc = "voc"
 
 
 DataArgument = Annotated[
@@ -134,7 +123,12 @@ def convert(
         Path, typer.Argument(metavar="IN", show_default=False, help="A dataset, or what `segcli predict` wrote.")
     ],
     out: Annotated[Path, typer.Argument(metavar="OUT", show_default=False, help="A new folder.")],
-    to: Annotated[TargetName, typer.Option("--to", show_default=False, help="The format to write.")],
+    to: Annotated[
+        str,
+        typer.Option(
+            "--to", metavar="FORMAT", show_default=False, help=f"The format to write: {', '.join(writer_names())}."
+        ),
+    ],
     images: Annotated[
         Path | None,
         typer.Option(
@@ -160,7 +154,7 @@ def convert(
     say = Console(quiet=quiet)
     info = open_source(source, images, format)
     _announce(say, info)
-    _write(say, info, out, to.value, threads)
+    _write(say, info, out, to, threads)
 
 
 @app.command()
@@ -239,11 +233,11 @@ def split(
 
 
 def _own_format(say: Console, info: DatasetInfo) -> str:
-    from segcli.data.converting.writers import OWN
+    from segcli.data.formats import formats
 
     if info.format == "labelme":
         say.note("labelme data has no splits of its own: it is written as COCO")
-    return OWN[info.format]
+    return formats()[info.format].WRITTEN_AS
 
 
 def _announce(say: Console, info: DatasetInfo) -> None:

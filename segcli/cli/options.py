@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from segcli.data.formats import names as format_names
+
 DATA = "Data"
 MODEL = "Model (thresholds and sizes are the checkpoint's own unless given)"
 RESULTS = "Results"
@@ -168,7 +170,7 @@ FormatOption = Annotated[
         "--format",
         metavar="NAME",
         show_default=False,
-        help="The data's format, if it is not clear.",
+        help=f"The data's format, if it is not clear: {', '.join(format_names())}.",
         rich_help_panel=DATA,
     ),
 ]

@@ -1,11 +1,62 @@
-"""Files that are complete or absent, also after a power cut: written beside their name, synced, renamed."""
+"""Files and folders that are there whole or not at all, also after a power cut: written beside, synced, renamed.
+
+The one place where this is done. Parts have hidden names with the number of the process that writes them.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import itertools
 import os
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
+
+from segcli.errors import OutputError, UsageError
+
+_REMEDIES = {
+    errno.ENOSPC: "free some space or choose another --out, then go on with --skip-existing",
+    errno.EDQUOT: "free some of your quota or choose another --out, then go on with --skip-existing",
+    errno.EACCES: "check the folder's permissions or choose another --out",
+    errno.EPERM: "check the folder's permissions or choose another --out",
+    errno.EROFS: "choose another --out",
+    errno.ENOTDIR: "a file stands where a folder is needed; choose another --out",
+    errno.EEXIST: "a file stands where a folder is needed; choose another --out",
+    errno.ENAMETOOLONG: "shorten the photo's name",
+}
+_serial = itertools.count()
+
+
+def output_error(path: Path, error: OSError) -> OutputError:
+    """One line that names the file, the system's reason, and what helps. Raise it `from` the error."""
+    remedy = _REMEDIES.get(error.errno or 0, "choose another --out")
+    return OutputError(f"{path}: cannot be written ({error.strerror or error}); {remedy}")
+
+
+def refuse_existing(paths: Iterable[Path], remedy: str) -> None:
+    """Raise UsageError, naming the first of the paths where something is already, and the remedy."""
+    existing = [path for path in paths if os.path.lexists(path)]
+    if existing:
+        others = f" (and {len(existing) - 1} more)" if len(existing) > 1 else ""
+        raise UsageError(f"{existing[0]}{others} exists already: {remedy}")
+
+
+@contextmanager
+def written_beside(path: Path, *, lasting: bool = True) -> Iterator[BinaryIO]:
+    """A stream to a part beside `path`, which takes its place when all is written and is removed otherwise.
+
+    lasting: brought to the disk first; False for files of a cache, whose loss costs nothing. Raises OSError.
+    """
+    with _part_of(path) as part:
+        with open(part, "wb") as stream:
+            yield stream
+            if lasting:
+                stream.flush()
+                os.fsync(stream.fileno())
+        os.replace(part, path)
 
 
 def replace_file(path: Path, write: Callable[[Path], Any]) -> None:
@@ -13,17 +64,82 @@ def replace_file(path: Path, write: Callable[[Path], Any]) -> None:
 
     Raises OSError as `write` and the disk do; nothing is left behind.
     """
-    part = path.with_name(f".{path.name}.part-{os.getpid()}")
-    try:
+    with _part_of(path) as part:
         part.touch()
         mode = part.stat().st_mode
         write(part)
         part.chmod(mode)  # safetensors makes its files private to the user, whatever the umask
         sync_file(part)
         os.replace(part, path)
-        sync_folder(path.parent)
+    sync_folder(path.parent)
+
+
+def write_file(path: Path, data: bytes | Iterable[bytes]) -> None:
+    """Write a file, making its folder; an older one is replaced in one step.
+
+    Raises:
+        OutputError: disk full, no permission, …; nothing is left behind.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with written_beside(path) as file:
+            if isinstance(data, bytes):
+                file.write(data)
+            else:
+                file.writelines(data)
+    except OSError as error:
+        raise output_error(path, error) from error
+
+
+def write_folder(path: Path, files: Iterable[tuple[str, bytes]]) -> None:
+    """Write (name, content) pairs into a folder that appears when all are there; an older one is replaced.
+
+    Raises:
+        OutputError: as `write_file`.
+    """
+    try:
+        with new_folder(path) as part:
+            for name, data in files:
+                (part / name).write_bytes(data)
+    except OSError as error:
+        raise output_error(path, error) from error
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A folder beside `path` that takes its place in the end, or is removed. An older one is replaced.
+
+    Raises OSError; then nothing is left behind, and what was at `path` is there still.
+    """
+    old = _beside(path)
+    with _part_of(path) as part:
+        part.mkdir(parents=True)
+        yield part
+        sync_folder(part)
+        try:
+            if path.exists():
+                os.replace(path, old)
+            os.replace(part, path)
+        finally:
+            shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def _part_of(path: Path) -> Iterator[Path]:
+    part = _beside(path)
+    try:
+        yield part
     finally:
-        part.unlink(missing_ok=True)
+        if part.is_dir():
+            shutil.rmtree(part, ignore_errors=True)
+        else:
+            with contextlib.suppress(OSError):
+                part.unlink()
+
+
+def _beside(path: Path) -> Path:
+    """A hidden name in the same folder, so that moving is one step; short, as names are limited."""
+    return path.with_name(f".segcli-{os.getpid()}-{next(_serial)}.part")
 
 
 def sync_file(path: Path) -> None:

@@ -56,17 +56,7 @@ class RLE:
 
     def common(self, others: Sequence[RLE]) -> np.ndarray:
         """Pixels shared with each of other masks of the same frame, int64 [N]."""
-        starts, stops = self.runs()
-        before = np.concatenate([[0], np.cumsum(stops - starts)])
-        ends = np.concatenate([[0], stops])
-
-        def covered(places: np.ndarray) -> np.ndarray:
-            """Pixels of this mask before each place."""
-            begun = np.searchsorted(starts, places, side="right")
-            return before[begun] - np.maximum(ends[begun] - places, 0)
-
-        runs = [other.runs() for other in others]
-        return np.array([(covered(stop) - covered(start)).sum() for start, stop in runs], dtype=np.int64)
+        return shared_pixels([self], others)[0]
 
     def decode(self) -> np.ndarray:
         """The mask, bool [H, W]."""
@@ -106,6 +96,26 @@ class RLE:
             total = int(runs.sum()) if runs.ndim == 1 and not (runs < 0).any() else "negative runs"
             raise InputError(f"run-length mask of {height}×{width} = {height * width} pixels has {total}; re-export it")
         return cls((height, width), runs.astype(np.uint32))
+
+
+def shared_pixels(first: Sequence[RLE], second: Sequence[RLE]) -> np.ndarray:
+    """Pixels that each of M masks has in common with each of N, all of one frame -> int64 [M, N]."""
+    shared = np.zeros((len(first), len(second)), dtype=np.int64)
+    runs = [rle.runs() for rle in second]
+    if not sum(len(starts) for starts, _ in runs):
+        return shared
+    begins, ends = (np.concatenate(places) for places in zip(*runs, strict=True))
+    bounds = np.cumsum([0, *(len(starts) for starts, _ in runs)])
+    for row, rle in zip(shared, first, strict=True):
+        starts, stops = rle.runs()
+        before = np.concatenate([[0], np.cumsum(stops - starts)])
+        last = np.concatenate([[0], stops])
+        covered = []  # pixels of the first mask before each place
+        for places in (begins, ends):
+            begun = np.searchsorted(starts, places, side="right")
+            covered.append(before[begun] - np.maximum(last[begun] - places, 0))
+        row[:] = np.diff(np.concatenate([[0], np.cumsum(covered[1] - covered[0])])[bounds])
+    return shared
 
 
 def encode(mask: np.ndarray, size: tuple[int, int] | None = None, offset: tuple[int, int] = (0, 0)) -> RLE:

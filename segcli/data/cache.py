@@ -7,10 +7,11 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
+
+from segcli.codecs.files import written_beside
 
 VARIABLE = "SEGCLI_CACHE"
 
@@ -72,20 +73,8 @@ def write_json(file: Path, value: Any) -> None:
 def write_bytes(file: Path, data: bytes) -> bool:
     """Keep bytes, written beside and renamed; False if the disk would not have them."""
     try:
-        with written_beside(file) as stream:
+        with written_beside(file, lasting=False) as stream:
             stream.write(data)
     except OSError:
         return False
     return True
-
-
-@contextmanager
-def written_beside(file: Path) -> Iterator[BinaryIO]:
-    """A stream to a file beside, which is renamed when all is written and removed otherwise. Raises OSError."""
-    part = file.with_name(f".{file.name}.part-{os.getpid()}")
-    try:
-        with part.open("wb") as stream:
-            yield stream
-        os.replace(part, file)
-    finally:
-        part.unlink(missing_ok=True)

@@ -4,34 +4,26 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 
-from segcli.data.formats import instance_png, labelme, semantic_png, voc, yolo_seg
-from segcli.data.formats.coco import instance as coco_instance
-from segcli.data.formats.coco import panoptic as coco_panoptic
-from segcli.data.formats.coco.files import kind_of
-from segcli.data.formats.folders import subfolders, with_validation
+from segcli.data.coco.files import kind_of
+from segcli.data.formats import coco_instance, coco_panoptic, formats, instance_png, semantic_png
+from segcli.data.layouts.folders import subfolders, with_validation
 from segcli.data.records import DatasetInfo, Found, Record
 from segcli.data.settings import FILE_NAME, Settings, read_settings
 from segcli.errors import UsageError
 from segcli.types import OBJECT_TASKS, TASKS, LabelSet, Task
 
-FORMATS: dict[str, ModuleType] = {
-    module.FORMAT: module
-    for module in (coco_panoptic, coco_instance, voc, yolo_seg, labelme, semantic_png, instance_png)
-}
 _MAX_CHILDREN = 20
 _OFTEN_STUFF = {
     *("ceiling", "floor", "grass", "ground", "pavement", "road", "sand", "sea"),
     *("sidewalk", "sky", "snow", "street", "terrain", "vegetation", "wall", "water"),
 }
-_LABEL_MAPS = (semantic_png.FORMAT, instance_png.FORMAT)
 
 
 def detect(
     path: Path | str, *, format: str | None = None, task: str | None = None, training: bool = True
 ) -> DatasetInfo:
-    """Find out what a folder holds. `format` (one of FORMATS) and `task` override what is found and `dataset.toml`.
+    """Find out what a folder holds. `format` (one of `formats()`) and `task` override what is found and `dataset.toml`.
 
     training: there must be images to train on, and a part of them is held out if nothing else is there to validate on.
     Without it the splits are as they lie, "all" for data that is not divided.
@@ -47,17 +39,17 @@ def detect(
         raise UsageError(f"{path}: no such folder; give the folder that holds the images and their annotations")
     settings = read_settings(root)
     wanted, wanted_task = format or settings.format, task or settings.task
-    if wanted is not None and wanted not in FORMATS:
-        raise UsageError(f"--format {wanted}: unknown format; known are {', '.join(FORMATS)}")
+    if wanted is not None and wanted not in formats():
+        raise UsageError(f"--format {wanted}: unknown format; known are {', '.join(formats())}")
     if wanted_task is not None and wanted_task not in TASKS:
         raise UsageError(f"--task {wanted_task}: unknown task; known are {', '.join(TASKS)}")
     _refuse_other_annotations(settings)
     notes: list[str] = []
     name = wanted or _choose(root, settings, wanted_task, notes)
-    if FORMATS[name].probe(root, settings) is None:
+    if formats()[name].probe(root, settings) is None:
         raise UsageError(f"{root}: holds no data in the format {name}; leave out --format to see what is found")
     notes += _unused_places(name, settings)
-    found: Found = FORMATS[name].load(root, settings)
+    found: Found = formats()[name].load(root, settings)
     chosen = _task(root, found, wanted_task)
     splits, held_out = (
         with_validation(found.splits, found.train_from) if training else (_as_they_lie(root, found.splits), ())
@@ -83,7 +75,7 @@ def detect_for_checking(path: Path | str, *, format: str | None = None, task: st
 
 def _choose(root: Path, settings: Settings, task: str | None, notes: list[str]) -> str:
     hits = _hits(root, settings)
-    structured = {name: what for name, what in hits.items() if name not in _LABEL_MAPS}
+    structured = {name: what for name, what in hits.items() if not formats()[name].IS_LABEL_MAPS}
     if set(structured) == {coco_panoptic.FORMAT, coco_instance.FORMAT}:
         # COCO publishes both for the same images. Panoptic serves every task; for instances alone the instance file is
         # the fuller truth: objects may overlap there.
@@ -101,15 +93,15 @@ def _choose(root: Path, settings: Settings, task: str | None, notes: list[str]) 
     inside = [child.name for child in subfolders(root)[:_MAX_CHILDREN] if _hits(child, read_settings(child))]
     if inside:
         raise UsageError(f"{root}: no dataset here, but in the folder {', '.join(inside)}; give that one")
-    raise UsageError(
-        f"{root}: no dataset recognised; looked for COCO JSON, Pascal VOC, data.yaml, labelme JSON, and images beside "
-        f"label maps (images/ and labels/, with train/ and val/ inside or outside); {FILE_NAME} can name the folders"
-    )
+    sought = ", ".join(dict.fromkeys(format.SOUGHT for format in formats().values()))
+    raise UsageError(f"{root}: no dataset recognised; looked for {sought}; {FILE_NAME} can name the folders")
 
 
 def _hits(root: Path, settings: Settings) -> dict[str, str]:
-    """format -> what speaks for it."""
-    return {name: what for name, module in FORMATS.items() if (what := module.probe(root, settings)) is not None}
+    """format -> what speaks for it, without those that another one explains."""
+    hits = {name: what for name, module in formats().items() if (what := module.probe(root, settings)) is not None}
+    explained = {other for name in hits for other in formats()[name].EXPLAINS}
+    return {name: what for name, what in hits.items() if name not in explained}
 
 
 def _kind_of_label_maps(root: Path, settings: Settings, task: str | None) -> str:
@@ -171,12 +163,11 @@ def _refuse_other_annotations(settings: Settings) -> None:
 
 def _unused_places(name: str, settings: Settings) -> list[str]:
     """What to say of declared folders that a format does not look into. Raises UsageError for half a pair of them."""
-    if name in (coco_panoptic.FORMAT, coco_instance.FORMAT):
-        return []
-    if name not in _LABEL_MAPS:
+    read = formats()[name].PLACES
+    if not read:
         return [f"{settings.file}: [{split}] is not read for the format {name}" for split in settings.places]
     for split, place in settings.places.items():
-        if not (place.images and place.labels):
+        if "annotations" not in read and not (place.images and place.labels):
             given = "images" if place.images else "labels"
             raise UsageError(f"{settings.file}: [{split}] names {given} alone; label maps need images and labels")
     return []

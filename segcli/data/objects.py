@@ -43,23 +43,6 @@ def _filled(polygons: Polygons, scratch: np.ndarray) -> RLE:
     return rle
 
 
-def common_pixels(first: RLE, second: RLE) -> int:
-    """Pixels that two masks of one frame share, counted on their runs."""
-    starts, stops = first.runs()
-    begins, ends = second.runs()
-    if not len(starts) or not len(begins):
-        return 0
-    before = np.concatenate([[0], np.cumsum(ends - begins)])
-
-    def covered(place: np.ndarray) -> np.ndarray:
-        """Pixels of the second mask before a place."""
-        run = np.searchsorted(begins, place, side="right") - 1
-        inside = np.minimum(place, ends[run]) - begins[run]
-        return np.where(run < 0, 0, before[run] + inside)
-
-    return int((covered(stops) - covered(starts)).sum())
-
-
 def overlapping(rles: list[RLE]) -> list[tuple[int, int, int]]:
     """(i, j, shared pixels) of every pair of masks that share any, i < j."""
     boxes = np.array([rle.bbox for rle in rles], dtype=np.int64).reshape(-1, 4)
@@ -68,8 +51,8 @@ def overlapping(rles: list[RLE]) -> list[tuple[int, int, int]]:
     pairs = []
     for i in range(len(rles)):
         near = (x0[i + 1 :] < x1[i]) & (x1[i + 1 :] > x0[i]) & (y0[i + 1 :] < y1[i]) & (y1[i + 1 :] > y0[i])
-        for j in (np.flatnonzero(near) + i + 1).tolist():
-            shared = common_pixels(rles[i], rles[j])
+        others = (np.flatnonzero(near) + i + 1).tolist()
+        for j, shared in zip(others, rles[i].common([rles[j] for j in others]).tolist(), strict=True):
             if shared:
                 pairs.append((i, j, shared))
     return pairs

@@ -1,6 +1,6 @@
 """`dataset.toml`, an optional file beside the data that says what detection cannot know.
 
-format = "semantic-png"          # see `segcli.data.detect.FORMATS`
+format = "semantic-png"          # one of `segcli.data.formats`
 task = "semantic"
 ignore = [255]                   # label values that mean "unknown"; [] if every value is a class
 things = ["car", "person"]       # countable classes, by name (or list the others under `stuff`)

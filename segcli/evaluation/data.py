@@ -8,7 +8,7 @@ from pathlib import Path
 
 from segcli.data.dataset import Dataset, Sample, open_split
 from segcli.data.detect import detect
-from segcli.data.formats.coco import panoptic as coco_panoptic
+from segcli.data.formats import coco_panoptic
 from segcli.data.records import DatasetInfo
 from segcli.errors import UsageError
 from segcli.types import OBJECT_TASKS, TASKS, InferenceSpec, LabelSet, Task

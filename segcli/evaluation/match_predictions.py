@@ -12,10 +12,10 @@ from pathlib import PurePosixPath
 
 import numpy as np
 
+from segcli.codecs.image_places import COCO_NAME
 from segcli.data.records import DatasetInfo, Record
 from segcli.errors import UsageError
 from segcli.metrics.match_classes import ClassMatch, match_classes
-from segcli.results.plan import COCO_NAME
 from segcli.results.readers import LabelMaps, PredictedImage, Predictions
 from segcli.types import OBJECT_TASKS, Task
 

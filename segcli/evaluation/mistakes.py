@@ -27,10 +27,9 @@ import numpy as np
 from hotcoco import mask as coco_mask
 
 from segcli.codecs.opencv import opencv
-from segcli.codecs.rle import RLE
+from segcli.codecs.rle import RLE, shared_pixels
 from segcli.metrics.instance import coco_entries
 from segcli.metrics.metric import ImageTruth
-from segcli.metrics.overlap import shared_pixels
 from segcli.segments import Segments
 from segcli.types import OBJECT_TASKS
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 from hotcoco.metrics import precision_recall_curve
 
+from segcli.codecs.files import write_file
 from segcli.codecs.image import resize
 from segcli.codecs.png import encode_png
 from segcli.data.dataset import truth_segments
@@ -32,7 +33,6 @@ from segcli.render.error_map import error_panels
 from segcli.render.eval_charts import RECALLS, calibration, confusion, precision_recall
 from segcli.render.legend import Entry, side_by_side
 from segcli.render.plots import encode
-from segcli.results.files import write_file
 from segcli.segments import Segments
 from segcli.types import OBJECT_TASKS, LabelSet, Task
 

@@ -7,10 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from segcli.codecs.image_names import IMAGE_SUFFIXES
+from segcli.codecs.image_places import ImagePlaces
 from segcli.codecs.image_ref import FileRef
 from segcli.data.detect import detect
-from segcli.data.formats.folders import files_in
 from segcli.data.records import DatasetInfo, Record
 from segcli.data.truth import VOID, MapTruth, ShapeTruth, Truth
 from segcli.errors import InputError, UsageError
@@ -62,9 +61,9 @@ def predicted_data(path: Path, photos: Path) -> DatasetInfo:
     if not photos.is_dir():
         raise UsageError(f"--images {photos}: no such folder; give the one that holds the photos of {path}")
     predictions = open_predictions(path, thresholded=True)
-    places = _Photos(photos)
+    places = ImagePlaces(photos)
     records = [
-        Record(str(number), FileRef(str(places.of(image, path))), str(number))
+        Record(str(number), FileRef(str(_photo(places, image, path, photos))), str(number))
         for number, image in enumerate(predictions.images)
     ]
     notes = ["scores are not written: all predictions become annotations alike"]
@@ -107,36 +106,17 @@ def _named(predictions: Predictions, notes: list[str]) -> LabelSet:
     )
 
 
-class _Photos:
-    """The photos of a folder, by their paths below it, their names and their stems."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._by_name: dict[str, list[Path]] = {}
-        self._by_number: dict[int, list[Path]] = {}
-        for file in files_in(folder, IMAGE_SUFFIXES, deep=True):
-            for key in {file.relative_to(folder).as_posix(), file.name, file.stem}:
-                self._by_name.setdefault(key, []).append(file)
-            digits = file.stem.rpartition("_")[2]  # COCO_val2014_000000000139
-            if digits.isdecimal():
-                self._by_number.setdefault(int(digits), []).append(file)
-
-    def of(self, image: PredictedImage, source: Path) -> Path:
-        """The photo that a prediction is of. Raises UsageError if there is none, or more than one."""
-        for name in (image.file, str(image.id)):
-            found = self._by_name.get(name, []) if name else []
-            found = found or (self._by_name.get(Path(name).name, []) if name else [])
-            found = found or (self._by_name.get(Path(name).stem, []) if name else [])
-            if not found and name and name.isdecimal():
-                found = self._by_number.get(int(name), [])
-            if len(found) > 1:
-                raise UsageError(
-                    f"{source}: predictions of {image} could be of {found[0]} or {found[1]}; "
-                    "give the folder that the photos were predicted from"
-                )
-            if found:
-                return found[0]
-        raise UsageError(f"{source}: has predictions of {image}, which is not below {self._folder}; give its folder")
+def _photo(places: ImagePlaces, image: PredictedImage, source: Path, photos: Path) -> Path:
+    """The photo that a prediction is of. Raises UsageError if there is none, or more than one."""
+    found = places.of_result(image.file, image.id)
+    if len(found) > 1:
+        raise UsageError(
+            f"{source}: predictions of {image} could be of {found[0]} or {found[1]}; "
+            "give the folder that the photos were predicted from"
+        )
+    if not found:
+        raise UsageError(f"{source}: has predictions of {image}, which is not below {photos}; give its folder")
+    return found[0]
 
 
 @dataclass(frozen=True)

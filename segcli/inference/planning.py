@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from segcli.codecs.files import refuse_existing
 from segcli.errors import OutputError, UsageError
 from segcli.inference.sources import Source
-from segcli.results.files import refuse_existing
 from segcli.results.plan import Photo, plan
 from segcli.results.writer import photo_targets, refuse_collisions, run_targets
 

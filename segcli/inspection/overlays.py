@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from segcli.codecs.files import write_file
 from segcli.codecs.image import resize
 from segcli.codecs.jpeg import LONGEST_SIDE, encode_jpeg
 from segcli.errors import InputError, UsageError
@@ -16,7 +17,6 @@ from segcli.inspection.gallery import Gallery, GalleryItem, Shown
 from segcli.render import Style
 from segcli.render.error_map import error_panels
 from segcli.render.legend import Entry, Panel, panel, side_by_side
-from segcli.results.files import write_file
 from segcli.segments import Segments
 from segcli.types import LabelSet
 

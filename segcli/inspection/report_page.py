@@ -21,13 +21,13 @@ from typing import Any
 
 import numpy as np
 
+from segcli.codecs.files import write_file, write_folder
 from segcli.codecs.image import read_image, resize
 from segcli.errors import InputError, OutputError, SegcliError
 from segcli.inspection.gallery import Gallery, GalleryItem
 from segcli.render.colours import class_colours, segment_colours
 from segcli.render.error_map import KIND_COLOURS, KIND_OPACITY, KINDS
 from segcli.render.page import block, render_page
-from segcli.results.files import write_file, write_folder
 from segcli.segments import Segments
 from segcli.types import LabelSet, Task
 

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from filecmp import cmp
 from functools import cached_property
 from pathlib import Path
 
+from segcli.codecs.image_places import ImagePlaces, leaves
 from segcli.errors import InputError, UsageError
 from segcli.results.own import holds_record
-from segcli.results.plan import COCO_NAME
 from segcli.results.readers import PredictedImage
 
 STDIN = "stdin"  # what a photo that was piped in is called
-_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp")  # of photos whose suffix is not known
 
 
 class PhotoFinder:
@@ -79,25 +78,14 @@ class PhotoFinder:
         folders = [here, *sorted(path for path in here.iterdir() if path.is_dir() and not path.name.startswith("."))]
         return [folder for folder in folders if folder.resolve() != self.results.resolve()]
 
-    def _in(self, root: Path, image: PredictedImage) -> Iterator[Path]:
-        name = image.file if image.file is not None else image.id if isinstance(image.id, str) else None
-        if name is not None:
-            names = [name] if Path(name).suffix else [name + suffix for suffix in _SUFFIXES]
-            yield from (root / name for name in names if (root / name).is_file())
-        elif isinstance(image.id, int):
-            yield from self._by_number(root).get(image.id, ())
-
-    def _by_number(self, root: Path) -> dict[int, list[Path]]:
-        """Photos that are named by a number, as COCO's are."""
-        if root not in self._numbered:
-            numbers: dict[int, list[Path]] = {}
-            for path in sorted(root.iterdir()):
-                match = COCO_NAME.fullmatch(path.stem)
-                if match and path.suffix.lower() in _SUFFIXES:
-                    numbers.setdefault(int(match[1]), []).append(path)
-            self._numbered[root] = numbers
-        return self._numbered[root]
+    def _in(self, root: Path, image: PredictedImage) -> list[Path]:
+        """The photos below a folder that are meant; for results with a path, the one at that path before others."""
+        if image.file is not None and not leaves(image.file) and (root / image.file).is_file():
+            return [root / image.file]
+        if root not in self._places:
+            self._places[root] = ImagePlaces(root, depth=99 if self.photos is not None else 0)
+        return self._places[root].of_result(image.file, image.id)
 
     @cached_property
-    def _numbered(self) -> dict[Path, dict[int, list[Path]]]:
+    def _places(self) -> dict[Path, ImagePlaces]:
         return {}

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from segcli.codecs.image_places import COCO_NAME
 from segcli.results.kinds import SAVE_KINDS
 
 # Names that results of a photo must not have: predictions.json and panoptic.json cover all photos.
@@ -74,10 +74,6 @@ def _stems(names: list[Path]) -> list[Path]:
         if kept == stems:
             return stems
         stems = kept
-
-
-# 000000000139 of COCO 2017, COCO_val2014_000000000139 of 2014.
-COCO_NAME = re.compile(r"(?:COCO_[a-z]+\d{4}_)?([0-9]+)")
 
 
 def _image_ids(names: list[Path]) -> list[int] | list[str]:

@@ -178,7 +178,7 @@ class RunFolder:
         """Remove what a killed process left half-written."""
         if self.silent:
             return
-        for path in self.path.glob(".*.part-*"):
+        for path in (*self.path.glob(".*.part-*"), *self.path.glob(".segcli-*.part")):
             shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
     # --------------------------------------------------------------------------------------------------------- writing

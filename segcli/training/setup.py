@@ -19,8 +19,8 @@ from segcli.config import MODEL_TYPES, Mask2FormerConfig, ModelConfig, answers
 from segcli.data.checking.scan import ScanReport, scan
 from segcli.data.dataset import Dataset, open_split
 from segcli.data.detect import detect
-from segcli.data.formats.folders import with_validation
 from segcli.data.glance import glance
+from segcli.data.layouts.folders import with_validation
 from segcli.data.loading.collate import Layout
 from segcli.data.loading.loader import Loader, Share, make_loader
 from segcli.data.loading.transforms import ColorJitter, Geometry, JitterCrop, ShortSideCrop, TrainTransform

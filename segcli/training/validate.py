@@ -9,13 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from segcli.codecs.rle import shared_pixels
 from segcli.data.dataset import Dataset, Sample, truth_segments
 from segcli.distributed import Ranks
 from segcli.evaluation.protocol import most_counted
 from segcli.inference.predict import Settings, finite, segment, segment_tiles
 from segcli.inference.preprocess import Prepared, collate, prepare
 from segcli.metrics import MetricReport, metric_for
-from segcli.metrics.overlap import shared_pixels
 from segcli.render import Style
 from segcli.render.legend import panel, side_by_side
 from segcli.segments import Segments

@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner, Result
 
 from segcli.cli import app
-from segcli.results import files
+from segcli.codecs import files
 from tests.cli.conftest import Predict, photo
 
 

@@ -15,7 +15,7 @@ from segcli.data.converting.convert import write_dataset
 from segcli.data.converting.writers import writer_for
 from segcli.data.dataset import open_split
 from segcli.data.detect import detect
-from segcli.data.formats.folders import hold_out, split_of
+from segcli.data.layouts.folders import hold_out, split_of
 from segcli.data.records import Record, as_ranges
 from segcli.errors import UsageError
 from tests.data import layouts

@@ -12,7 +12,7 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image, ImageOps
 
 from segcli.codecs.rle import encode
-from segcli.data.objects import common_pixels, overlapping, painted, rles_of, upright
+from segcli.data.objects import overlapping, painted, rles_of, upright
 from segcli.data.truth import ShapeTruth, Window
 
 PAIRS = st.tuples(st.integers(1, 8), st.integers(1, 8)).flatmap(lambda size: arrays(bool, (3, *size)))
@@ -21,7 +21,7 @@ PAIRS = st.tuples(st.integers(1, 8), st.integers(1, 8)).flatmap(lambda size: arr
 @given(PAIRS)
 def test_shared_pixels(masks: np.ndarray) -> None:
     rles = [encode(mask) for mask in masks]
-    assert common_pixels(rles[0], rles[1]) == (masks[0] & masks[1]).sum()
+    assert rles[0].common(rles[1:2])[0] == (masks[0] & masks[1]).sum()
     expected = {(i, j): int((masks[i] & masks[j]).sum()) for i in range(3) for j in range(i + 1, 3)}
     assert {(i, j): n for i, j, n in overlapping(rles)} == {pair: n for pair, n in expected.items() if n}
 

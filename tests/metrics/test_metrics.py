@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from segcli.codecs.rle import encode
+from segcli.codecs.rle import encode, shared_pixels
 from segcli.errors import InputError
 from segcli.metrics import (
     METRICS,
@@ -23,7 +23,6 @@ from segcli.metrics import (
     metric_for,
     metrics_of,
 )
-from segcli.metrics.overlap import shared_pixels
 from segcli.segments import Segments
 from segcli.types import MASK_TASKS, Label, LabelSet, Task
 from tests.fakes import Picture

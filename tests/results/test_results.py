@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from segcli.codecs import files as files_module
 from segcli.codecs.panoptic_png import read_panoptic_png
 from segcli.codecs.rle import RLE, encode
 from segcli.errors import OutputError, UsageError
-from segcli.results import files as files_module
 from segcli.results.kinds import SAVE_KINDS
 from segcli.results.plan import Photo, plan
 from segcli.results.writer import ResultsWriter

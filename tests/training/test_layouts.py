@@ -11,7 +11,7 @@ import pytest
 
 from segcli.data.cache import VARIABLE
 from segcli.data.converting.convert import write_dataset
-from segcli.data.converting.writers import WRITERS, writer_for
+from segcli.data.converting.writers import names, writer_for
 from segcli.data.detect import detect
 from tests.data import layouts
 from tests.data.layouts import LABELS, THINGS, Shot, Splits, scene, things_only
@@ -68,7 +68,7 @@ def test_a_step_on_every_layout(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("to", [to for to in WRITERS if to != "instance-png"])
+@pytest.mark.parametrize("to", [to for to in names() if to != "instance-png"])
 def test_converted_data_trains_as_it_lies_there(tmp_path: Path, to: str) -> None:
     info = detect(layouts.coco_panoptic(tmp_path / "source", shots(), LABELS), training=False)
     write_dataset(info, tmp_path / "data", writer_for(to, info))

@@ -46,9 +46,9 @@ def curves(
         width = get_terminal_size((100, 24)).columns
         console.drawing(chart_lines(found, width, colour=sys.stdout.isatty()))
         return
+    from segcli.codecs.files import refuse_existing, write_file
     from segcli.render.curves import curves_figure
     from segcli.render.plots import encode
-    from segcli.results.files import refuse_existing, write_file
 
     files = [out / "curves.png", out / "curves.svg"]
     if not overwrite:

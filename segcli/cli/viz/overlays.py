@@ -137,10 +137,10 @@ def overlays(
 
     segcli viz overlays segcli-out/ --truth data/
     """
+    from segcli.codecs.files import refuse_existing
     from segcli.inspection.gallery import open_gallery
     from segcli.inspection.overlays import Selection, chosen_classes, draw_gallery, targets
     from segcli.render import Style
-    from segcli.results.files import refuse_existing
 
     say = Console(quiet=quiet)
     gallery = open_gallery(

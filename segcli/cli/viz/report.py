@@ -51,9 +51,9 @@ def report(
 
     segcli viz report runs/data-1 --out run.html
     """
+    from segcli.codecs.files import refuse_existing
     from segcli.inspection.report_inputs import read_report
     from segcli.inspection.report_page import MOST_IN_A_FILE, folder_of, write_report
-    from segcli.results.files import refuse_existing
 
     say = Console(quiet=quiet)
     page = out if out.suffix.lower() in (".html", ".htm") and not out.is_dir() else out / "report.html"

@@ -15,8 +15,8 @@ from segcli.codecs.rle import RLE
 from segcli.data.checking.rotation import read_truth
 from segcli.data.checking.rows import is_passing, remembered_rows
 from segcli.data.dataset import Dataset, open_split
-from segcli.data.formats.coco.instance import InstanceReader
-from segcli.data.formats.coco.panoptic import PanopticReader
+from segcli.data.formats.coco_instance import InstanceReader
+from segcli.data.formats.coco_panoptic import PanopticReader
 from segcli.data.glance import Glance, glance
 from segcli.data.objects import overlapping, rles_of, unknown_pixels
 from segcli.data.records import DatasetInfo, Fault, Reader, Record, Stated

@@ -14,15 +14,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from segcli.codecs.files import new_folder
 from segcli.codecs.image_names import IMAGE_SUFFIXES
 from segcli.codecs.image_ref import ImageRef
 from segcli.data.checking.rows import in_order
 from segcli.data.checking.scan import Problem
-from segcli.data.converting.writers import Encoded, Item, Writer
-from segcli.data.converting.writers.coco import CocoWriter, PanopticWriter
-from segcli.data.formats.coco.extras import Extras, extras_of
-from segcli.data.formats.pairs import image_key
+from segcli.data.coco.extras import Extras, extras_of
+from segcli.data.converting.writing import Encoded, Item, Writer
 from segcli.data.glance import glance
+from segcli.data.layouts.pairs import image_key
 from segcli.data.records import DatasetInfo, Record
 from segcli.errors import InputError, OutputError, UsageError
 
@@ -68,7 +68,7 @@ def write_dataset(
     refuse_taken(out, info.root)
     names = output_names(info.splits)
     numbers = _numbers(info.splits)
-    extras = extras_of(info) if isinstance(writer, CocoWriter | PanopticWriter) else Extras()
+    extras = extras_of(info) if writer.categories() else Extras()
     report = Written(notes=writer.notes + extras.notes)
     kept: dict[str, list[str]] = {split: [] for split in info.splits}
 
@@ -158,17 +158,12 @@ def refuse_taken(out: Path, root: Path) -> None:
 @contextmanager
 def _new_folder(out: Path) -> Iterator[Path]:
     """A folder beside `out` that becomes it at the end, or is removed."""
-    part = out.with_name(f".{out.name}.part-{os.getpid()}")
+    part = out
     try:
-        part.mkdir(parents=True)
-        yield part
-        if out.is_dir():
-            out.rmdir()
-        os.replace(part, out)
+        with new_folder(out) as part:
+            yield part
     except OSError as error:
         raise _output_error(_destination(error, part, out), error) from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
 
 
 def _destination(error: OSError, part: Path, out: Path) -> Path:
@@ -248,7 +243,8 @@ def _tables(
 ) -> dict[str, _Table]:
     import tempfile
 
-    if not isinstance(writer, CocoWriter | PanopticWriter):
+    places = {split: place for split in splits if (place := writer.table_place(split)) is not None}
+    if not places:
         return {}
 
     def stream() -> IO[str]:
@@ -256,4 +252,4 @@ def _tables(
 
     categories = [row | extras.classes.get(row["id"], {}) for row in writer.categories()]
     head = extras.head | {"categories": categories}
-    return {split: _Table(folder / writer.json_place(split), head, stream(), stream()) for split in splits}
+    return {split: _Table(folder / place, head, stream(), stream()) for split, place in places.items()}

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from segcli.data.formats.folders import rank
+from segcli.data.layouts.folders import rank
 from segcli.data.records import DatasetInfo, Record
 from segcli.errors import UsageError
 

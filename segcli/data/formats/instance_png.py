@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from segcli.codecs.label_png import Colours, read_label_map
-from segcli.data.formats.class_tables import name_list
-from segcli.data.formats.label_values import check_size, numbered, values_of
-from segcli.data.formats.pairs import label_files, left_out, paired_folders, paired_records
-from segcli.data.formats.semantic_png import known_tree, probe
+from segcli.data.formats import semantic_png
+from segcli.data.formats.semantic_png import known_tree
+from segcli.data.formats.semantic_png import probe as probe
+from segcli.data.layouts.class_tables import name_list
+from segcli.data.layouts.label_values import check_size, numbered, values_of
+from segcli.data.layouts.pairs import label_files, left_out, paired_folders, paired_records
 from segcli.data.records import Found, Record
 from segcli.data.settings import Settings
 from segcli.data.truth import MapTruth
@@ -19,12 +21,15 @@ from segcli.errors import InputError, UsageError
 from segcli.types import Label
 
 FORMAT = "instance-png"
+SOUGHT = semantic_png.SOUGHT
+WRITTEN_AS = "instance-png"
+PLACES: tuple[str, ...] = ("images", "labels")
+EXPLAINS: tuple[str, ...] = ()
+IS_LABEL_MAPS = True
 _WHOLE = 0.9  # an object is in one piece if its largest piece has this share of it
 _SAMPLE = 40
 _MAX_IDS = 60
 _EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=bool)
-
-__all__ = ["FORMAT", "InstanceMapReader", "load", "probe", "values_are_objects"]
 
 
 def load(root: Path, settings: Settings) -> Found:

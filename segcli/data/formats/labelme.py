@@ -16,8 +16,8 @@ import numpy as np
 from segcli.codecs.image_names import IMAGE_SUFFIXES
 from segcli.codecs.image_ref import FileRef, ImageRef, checked
 from segcli.codecs.rle import RLE, encode
-from segcli.data.formats.coco.packs import keys_in
-from segcli.data.formats.folders import files_in, named, split_folders
+from segcli.data.coco.packs import keys_in
+from segcli.data.layouts.folders import files_in, named, split_folders
 from segcli.data.records import Fault, Found, Record
 from segcli.data.settings import Settings
 from segcli.data.truth import Polygons, ShapeTruth
@@ -25,6 +25,11 @@ from segcli.errors import InputError, UsageError
 from segcli.types import Label
 
 FORMAT = "labelme"
+SOUGHT = "labelme JSON"
+WRITTEN_AS = "coco"
+PLACES: tuple[str, ...] = ()
+EXPLAINS: tuple[str, ...] = ()
+IS_LABEL_MAPS = False
 _SKIPPED = {"__ignore__", "_background_"}
 _CIRCLE = np.stack([np.cos(np.linspace(0, 2 * np.pi, 64, endpoint=False)),
                     np.sin(np.linspace(0, 2 * np.pi, 64, endpoint=False))], axis=1)  # fmt: skip

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from segcli.codecs.label_png import Colours, read_label_map
-from segcli.data.formats.cityscapes import ENDING as INSTANCE_IDS
-from segcli.data.formats.cityscapes import CityscapesReader
-from segcli.data.formats.class_tables import VOID_NAMES, colour_table, known_table, name_list
-from segcli.data.formats.folders import files_in, split_folders
-from segcli.data.formats.label_values import check_size, colours_to_ids, greys_are_colours, numbered, survey, values_of
-from segcli.data.formats.pairs import PairedFolders, label_files, left_out, paired_folders, paired_records
+from segcli.data.layouts.cityscapes import ENDING as INSTANCE_IDS
+from segcli.data.layouts.cityscapes import CityscapesReader
+from segcli.data.layouts.class_tables import VOID_NAMES, colour_table, known_table, name_list
+from segcli.data.layouts.folders import files_in, split_folders
+from segcli.data.layouts.label_values import check_size, colours_to_ids, greys_are_colours, numbered, survey, values_of
+from segcli.data.layouts.pairs import PairedFolders, label_files, left_out, paired_folders, paired_records
 from segcli.data.records import Found, Reader, Record, out_of_range
 from segcli.data.settings import FILE_NAME, Settings
 from segcli.data.truth import MapTruth
@@ -22,6 +22,11 @@ from segcli.errors import UsageError
 from segcli.types import Label, Task
 
 FORMAT = "semantic-png"
+SOUGHT = "images beside label maps (images/ and labels/, with train/ and val/ inside or outside)"
+WRITTEN_AS = "semantic-png"
+PLACES: tuple[str, ...] = ("images", "labels")
+EXPLAINS: tuple[str, ...] = ()
+IS_LABEL_MAPS = True
 _CITYSCAPES_IDS = range(34)  # of which 19 are evaluated
 _MAX_CLASSES = 1000
 _SAMPLE = 40

@@ -12,11 +12,11 @@ import numpy as np
 
 from segcli.codecs.label_png import Colours, read_label_map
 from segcli.codecs.text import lines_of
-from segcli.data.formats.class_tables import VOC_NAMES, VOID_NAMES, labelmap_classes, labelmap_file, name_list
-from segcli.data.formats.folders import LABEL_SUFFIXES, files_in, named
-from segcli.data.formats.label_values import check_size, colours_to_ids, numbered, numbered_colours, values_of
-from segcli.data.formats.pairs import IMAGE_FOLDERS, PairedFolders, left_out, paired_records
 from segcli.data.formats.semantic_png import SemanticReader
+from segcli.data.layouts.class_tables import VOC_NAMES, VOID_NAMES, labelmap_classes, labelmap_file, name_list
+from segcli.data.layouts.folders import LABEL_SUFFIXES, files_in, named
+from segcli.data.layouts.label_values import check_size, colours_to_ids, numbered, numbered_colours, values_of
+from segcli.data.layouts.pairs import IMAGE_FOLDERS, PairedFolders, left_out, paired_records
 from segcli.data.records import Found, Reader, Record, out_of_range
 from segcli.data.settings import Settings
 from segcli.data.truth import VOID, MapTruth
@@ -24,6 +24,11 @@ from segcli.errors import UsageError
 from segcli.types import Label
 
 FORMAT = "voc"
+SOUGHT = "Pascal VOC (JPEGImages and SegmentationClass)"
+WRITTEN_AS = "voc"
+PLACES: tuple[str, ...] = ()
+EXPLAINS: tuple[str, ...] = ()
+IS_LABEL_MAPS = False
 _CLASS_FOLDERS = ("segmentationclass", "segmentationclasspng")
 _OBJECT_FOLDERS = ("segmentationobject", "segmentationobjectpng")
 _BACKGROUND_ID = 0

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from segcli.codecs.image_names import IMAGE_SUFFIXES
+from segcli.codecs.image_places import ImagePlaces, completed, there, where_there, with_slashes
 from segcli.codecs.image_ref import FileRef
 from segcli.codecs.text import lines_of
-from segcli.data.formats.folders import files_in
-from segcli.data.formats.image_places import ImagePlaces, completed, there, where_there, with_slashes
+from segcli.data.layouts.folders import files_in
 from segcli.data.records import Found, Record, out_of_range
 from segcli.data.settings import Settings
 from segcli.data.truth import Polygons, ShapeTruth
@@ -20,6 +20,11 @@ from segcli.errors import InputError, UsageError
 from segcli.types import Label
 
 FORMAT = "yolo-seg"
+SOUGHT = "YOLO (data.yaml)"
+WRITTEN_AS = "yolo"
+PLACES: tuple[str, ...] = ()
+EXPLAINS: tuple[str, ...] = ()
+IS_LABEL_MAPS = False
 _FILES = ("data.yaml", "data.yml", "dataset.yaml")
 _SPLITS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
 _SLACK = 0.01  # how far outside of the image a coordinate may be by rounding

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from segcli.results.files import write_file
+from segcli.codecs.files import write_file
 from segcli.results.kinds.kind import Answer, SaveKind
 
 

@@ -19,9 +19,10 @@ from segcli.codecs.panoptic_png import encode_panoptic_png, read_panoptic_png
 from segcli.data.checking.check import KINDS, CheckReport, check
 from segcli.data.checking.mend import mended, unmended
 from segcli.data.converting.convert import write_dataset
-from segcli.data.converting.writers import OWN, writer_for
+from segcli.data.converting.writers import writer_for
 from segcli.data.dataset import open_split
 from segcli.data.detect import detect, detect_for_checking
+from segcli.data.formats import formats
 from tests.data import layouts
 from tests.data.layouts import LABELS, THINGS, scenes, things_only
 from tests.data.subsets import subset
@@ -354,7 +355,7 @@ def mend(root: Path, out: Path, format: str | None = None) -> CheckReport:
     """-> what is left to find in the cleaned copy."""
     info = detect_for_checking(root, format=format)
     report = check(info, threads=2)
-    write_dataset(mended(info, report), out, writer_for(OWN[info.format], info))
+    write_dataset(mended(info, report), out, writer_for(formats()[info.format].WRITTEN_AS, info))
     return check(detect_for_checking(out), threads=2)
 
 

@@ -15,8 +15,9 @@ from segcli.codecs.image_ref import FileRef
 from segcli.data.checking.stats import stats
 from segcli.data.converting.convert import write_dataset
 from segcli.data.converting.split import divided
-from segcli.data.converting.writers import OWN, writer_for
+from segcli.data.converting.writers import writer_for
 from segcli.data.detect import detect
+from segcli.data.formats import formats
 from segcli.data.records import DatasetInfo, Record
 from segcli.errors import UsageError
 from tests.data import layouts
@@ -130,7 +131,7 @@ def test_a_divided_dataset_is_found_in_its_splits(tmp_path: Path, name: str) -> 
     }[name]
     info = detect(write(tmp_path / "data"), training=False)
     division = divided(info, {"val": 0.3, "test": 0.3})
-    write_dataset(division.info, tmp_path / "out", writer_for(OWN[info.format], division.info))
+    write_dataset(division.info, tmp_path / "out", writer_for(formats()[info.format].WRITTEN_AS, division.info))
     found = detect(tmp_path / "out")
     wanted = {split: {r.image.name for r in records} for split, records in division.info.splits.items()}
     assert {split: {r.image.name for r in records} for split, records in found.splits.items()} == wanted

@@ -1,54 +1,53 @@
-"""Datasets written in the formats that other tools read, and segcli too."""
+"""The formats that are written: one module with one `Writer` a format, found by being here.
+
+A new format to write is a new module of this package and its test. Its name for `--to` is the module's, with dashes.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import TYPE_CHECKING
 
-from segcli.data.converting.writers.base import Encoded, Item, Kind, Writer, kind_of, things_of
-from segcli.data.converting.writers.coco import CocoWriter, PanopticWriter
-from segcli.data.converting.writers.maps import InstanceMapWriter, SemanticWriter, VocWriter
-from segcli.data.converting.writers.yolo import YoloWriter
-from segcli.data.records import DatasetInfo
 from segcli.errors import UsageError
-from segcli.types import LabelSet
 
-__all__ = ["OWN", "WRITERS", "Encoded", "Item", "Writer", "kind_of", "writer_for"]
+if TYPE_CHECKING:
+    from segcli.data.converting.writing import Writer
+    from segcli.data.records import DatasetInfo
 
-WRITERS: dict[str, Callable[[LabelSet, Kind], Writer]] = {
-    "coco": CocoWriter,
-    "coco-panoptic": PanopticWriter,
-    "semantic-png": SemanticWriter,
-    "instance-png": InstanceMapWriter,
-    "yolo": YoloWriter,
-    "voc": VocWriter,
-}
-OWN = {
-    "coco-instance": "coco",
-    "coco-panoptic": "coco-panoptic",
-    "semantic-png": "semantic-png",
-    "instance-png": "instance-png",
-    "yolo-seg": "yolo",
-    "voc": "voc",
-    "labelme": "coco",
-}
-"""What a dataset in each format that is read is written as, if it shall stay what it is."""
-_NEED_OBJECTS = ("coco", "instance-png", "yolo")
+
+def names() -> list[str]:
+    """The formats by the names that `--to` takes. Imports none of them."""
+    return sorted(module.name.replace("_", "-") for module in iter_modules(__path__))
+
+
+def writer_class(name: str) -> type[Writer]:
+    """The class that writes a format."""
+    from segcli.data.converting.writing import Writer
+
+    module = import_module(f"{__name__}.{name.replace('-', '_')}")
+    [found] = [
+        value
+        for value in vars(module).values()
+        if isinstance(value, type) and issubclass(value, Writer) and value.__module__ == module.__name__
+    ]
+    return found
 
 
 def writer_for(to: str, info: DatasetInfo) -> Writer:
     """The writer for a format. Raises UsageError if the format cannot hold this data."""
-    if to not in WRITERS:
-        raise UsageError(f"--to {to}: unknown format; known are {', '.join(WRITERS)}")
+    from segcli.data.converting.writing import kind_of, things_of
+
+    if to not in names():
+        raise UsageError(f"--to {to}: unknown format; known are {', '.join(names())}")
     if info.tasks == ("detect",):
         raise UsageError(f"{info.root}: holds boxes without masks, and what is written here is made of masks")
     kind = kind_of(info)
-    if (
-        to in _NEED_OBJECTS
-        and not (info.outlines and to != "instance-png")
-        and (kind == "semantic" or not len(things_of(info.source_labels)))
-    ):
+    cls = writer_class(to)
+    of_classes = kind == "semantic" or not len(things_of(info.source_labels))
+    if cls.NEEDS_OBJECTS and of_classes and not (info.outlines and cls.HOLDS_OVERLAPS):
+        possible = ", ".join(name for name in names() if not writer_class(name).NEEDS_OBJECTS)
         raise UsageError(
-            f"{info.root}: tells only classes apart, and --to {to} holds objects; "
-            "possible here: coco-panoptic, semantic-png, voc"
+            f"{info.root}: tells only classes apart, and --to {to} holds objects; possible here: {possible}"
         )
-    return WRITERS[to](info.source_labels, kind)
+    return cls(info.source_labels, kind)

@@ -8,8 +8,8 @@ import numpy as np
 
 from segcli.codecs.outlines import one_outline
 from segcli.codecs.rle import RLE
-from segcli.data.converting.writers.base import Encoded, Item, Kind, renumbered, things_of, with_ids
-from segcli.data.converting.writers.declared import declaration
+from segcli.data.converting.declared import declaration
+from segcli.data.converting.writing import Encoded, Item, Kind, Writer, renumbered, things_of, with_ids
 from segcli.data.objects import rasterised, rles_of, unknown_pixels
 from segcli.data.settings import FILE_NAME
 from segcli.data.truth import ShapeTruth, Truth
@@ -18,8 +18,11 @@ from segcli.types import LabelSet
 _DIGITS = 8  # a hundred-millionth of the image's side: exact pixels in images of any size there is
 
 
-class YoloWriter:
+class YoloWriter(Writer):
     """data.yaml, images/<split> and labels/<split>."""
+
+    NEEDS_OBJECTS = True
+    HOLDS_OVERLAPS = True
 
     def __init__(self, labels: LabelSet, kind: Kind) -> None:
         self._declared = kind == "outlines"

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from segcli.data.formats.coco import packing, packs
-from segcli.data.formats.coco.instance import _piece
-from segcli.data.formats.coco.packs import Pack, keys_in, pack, read_piece
+from segcli.data.coco import packing, packs
+from segcli.data.coco.packs import Pack, keys_in, pack, read_piece
+from segcli.data.formats.coco_instance import _piece
 from segcli.errors import UsageError
 
 IMAGES = [{"id": n, "file_name": f"{n}.jpg", "height": 4, "width": 6} for n in range(5)]

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
-from typing import Any, Literal, Protocol
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from segcli.data.records import DatasetInfo
 from segcli.data.truth import NOTHING, VOID, Truth
+from segcli.errors import UsageError
 from segcli.types import Label, LabelSet
 
 Kind = Literal["panoptic", "instance", "semantic", "outlines"]
 BACKGROUND = "background"
+SHARED = "pixels of several objects become one's"
+BURIED = "objects hidden by others are left out"
+VOID_8, VOID_16 = 255, 65_535
 
 
 @dataclass(frozen=True)
@@ -49,19 +54,37 @@ class Encoded:
     changes: Counter[str] = field(default_factory=Counter)
 
 
-class Writer(Protocol):
-    """Writes one format. `encode` only computes, so that images can be encoded in threads."""
+class Writer(ABC):
+    """Writes one format: a module of `converting/writers` each. `encode` only computes, so that images can be encoded
+    in threads."""
 
-    notes: tuple[str, ...]
+    NEEDS_OBJECTS: ClassVar[bool] = False  # classes alone cannot be written
+    HOLDS_OVERLAPS: ClassVar[bool] = False  # outlines of objects and of stuff that lie over each other
+    notes: tuple[str, ...] = ()  # what is different in all images
 
+    @abstractmethod
+    def __init__(self, labels: LabelSet, kind: Kind) -> None:
+        """labels: the classes of the source. Raises UsageError for classes that the format cannot hold."""
+
+    @abstractmethod
     def image_place(self, split: str, name: str) -> str:
         """Where an image goes, relative to the dataset."""
 
+    @abstractmethod
     def encode(self, item: Item) -> Encoded:
         """The truth of one image in this format."""
 
     def finish(self, names: dict[str, list[str]]) -> dict[str, str]:
         """The small files that make a dataset of it: place -> text. names: split -> its images."""
+        return {}
+
+    def table_place(self, split: str) -> str | None:
+        """Where a split's COCO table goes, for formats that have one."""
+        return None
+
+    def categories(self) -> list[dict[str, Any]]:
+        """The classes, as rows of a COCO table."""
+        return []
 
 
 def kind_of(info: DatasetInfo) -> Kind:
@@ -101,3 +124,31 @@ def values(ids: np.ndarray, table: np.ndarray, nothing: int, void: int) -> np.nd
     full = np.empty(len(table) + 2, dtype=np.int32)
     full[VOID + 1], full[NOTHING + 1], full[2:] = void, nothing, table
     return full[ids + 1]
+
+
+def pair_place(split: str, name: str, folder: str) -> str:
+    """A file of images/ or labels/, inside of its split's folder."""
+    return f"{folder}/{name}" if split == "all" else f"{split}/{folder}/{name}"
+
+
+def numbered_objects(item: Item, ids: np.ndarray, kept: np.ndarray, void: int) -> tuple[np.ndarray, Encoded]:
+    """Numbers 1 … n for the kept objects that are to be seen; void for crowds, which no single number can stand for."""
+    done = Encoded()
+    crowd = item.truth.crowd
+    seen = np.bincount(ids[ids > 0], minlength=len(kept) + 1)[1:] > 0
+    single = kept & ~crowd & seen
+    if int(single.sum()) >= void:
+        raise UsageError(
+            f"{item.name}: {int(single.sum())} objects, and this format has numbers for {void - 1} an image"
+        )
+    table = np.zeros(len(kept), dtype=np.int32)
+    table[single] = np.arange(1, int(single.sum()) + 1)
+    table[kept & crowd] = void
+    done.losses[BURIED] += int((kept & ~seen).sum())
+    done.losses["crowd regions become pixels of unknown truth"] += int((kept & crowd & seen).sum())
+    return values(ids, table, 0, void), done
+
+
+def image_row(item: Item) -> dict[str, Any]:
+    """The image as a row of a COCO table."""
+    return {"id": item.image_id, "file_name": item.name, "height": item.size[0], "width": item.size[1]}

@@ -7,12 +7,12 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any, Literal
 
+from segcli.codecs.image_places import ImagePlaces, ambiguous, assigned, completed, where_there, with_slashes
 from segcli.codecs.image_ref import FileRef
 from segcli.data.cache import signature
-from segcli.data.formats.coco.packs import Pack, PackedImage, keys_in
-from segcli.data.formats.folders import folders_below, locate, split_of, subfolders
-from segcli.data.formats.image_places import ImagePlaces, ambiguous, assigned, completed, where_there, with_slashes
-from segcli.data.formats.pairs import IMAGE_FOLDERS
+from segcli.data.coco.packs import Pack, PackedImage, keys_in
+from segcli.data.layouts.folders import folders_below, locate, split_of, subfolders
+from segcli.data.layouts.pairs import IMAGE_FOLDERS
 from segcli.data.records import Record
 from segcli.data.settings import Settings
 from segcli.errors import UsageError

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from segcli.codecs.image_places import with_slashes
 from segcli.codecs.panoptic_png import read_panoptic_png
-from segcli.data.formats.coco.files import annotation_files, image_files, merged_categories, records, truth_folder
-from segcli.data.formats.coco.packing import whole_number
-from segcli.data.formats.coco.packs import Pack, facts_of, pack, read_piece, stated
-from segcli.data.formats.image_places import with_slashes
+from segcli.data.coco.files import annotation_files, image_files, merged_categories, records, truth_folder
+from segcli.data.coco.packing import whole_number
+from segcli.data.coco.packs import Pack, facts_of, pack, read_piece, stated
 from segcli.data.records import Fault, Found, Record, Stated, as_ranges
 from segcli.data.settings import FILE_NAME, Settings
 from segcli.data.truth import MapTruth
@@ -20,6 +20,11 @@ from segcli.errors import InputError, UsageError
 from segcli.types import Label
 
 FORMAT = "coco-panoptic"
+SOUGHT = "COCO JSON"
+WRITTEN_AS = "coco-panoptic"
+PLACES: tuple[str, ...] = ("images", "labels", "annotations")
+EXPLAINS: tuple[str, ...] = ()
+IS_LABEL_MAPS = False
 
 
 def probe(root: Path, settings: Settings) -> str | None:

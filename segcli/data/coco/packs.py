@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from segcli.data.cache import cache_dir, digest, read_json, signature, write_json, written_beside
-from segcli.data.formats.coco.packing import Packing, Piece
+from segcli.codecs.files import written_beside
+from segcli.data.cache import cache_dir, digest, read_json, signature, write_json
+from segcli.data.coco.packing import Packing, Piece
 from segcli.data.records import Stated
 from segcli.errors import InputError, UsageError
 
@@ -88,7 +89,10 @@ def pack(file: Path, kind: str, piece: Piece) -> Pack:
     if index is None:
         folder = data_file.parent  # not the system's temporary one, which may be memory itself
         try:
-            with written_beside(data_file) as data, tempfile.SpooledTemporaryFile(_IN_MEMORY, dir=str(folder)) as spill:
+            with (
+                written_beside(data_file, lasting=False) as data,
+                tempfile.SpooledTemporaryFile(_IN_MEMORY, dir=str(folder)) as spill,
+            ):
                 packing = Packing(file, piece, spill)
                 packing.read()
                 index = packing.join(data)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from segcli.codecs.image_names import IMAGE_SUFFIXES
 from segcli.codecs.image_ref import FileRef
-from segcli.data.formats.folders import LABEL_SUFFIXES, files_in, named, split_folders, subfolders
+from segcli.data.layouts.folders import LABEL_SUFFIXES, files_in, named, split_folders, subfolders
 from segcli.data.records import Fault, Record
 from segcli.data.settings import Settings
 from segcli.errors import UsageError

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from segcli.codecs.label_png import read_label_map
-from segcli.data.formats.label_values import check_size, numbered, values_of
+from segcli.data.layouts.label_values import check_size, numbered, values_of
 from segcli.data.records import Record, out_of_range
 from segcli.data.truth import MapTruth
 from segcli.errors import InputError

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from segcli.codecs.image_names import is_litter
 from segcli.codecs.image_ref import ImageRef
 from segcli.data.records import TRAIN_FROM, Record
 from segcli.errors import UsageError
@@ -47,7 +48,7 @@ def subfolders(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     with os.scandir(folder) as entries:
-        return sorted(Path(e.path) for e in entries if e.is_dir() and not e.name.startswith("."))
+        return sorted(Path(e.path) for e in entries if e.is_dir() and not is_litter(e.name))
 
 
 def files_in(folder: Path, suffixes: frozenset[str], *, deep: bool = False) -> list[Path]:
@@ -60,7 +61,7 @@ def _walk(folder: Path, suffixes: frozenset[str], deep: bool) -> Iterator[Path]:
         return
     with os.scandir(folder) as entries:
         for entry in entries:
-            if entry.name.startswith("."):
+            if is_litter(entry.name):
                 continue
             if entry.is_dir():
                 if deep:
@@ -115,7 +116,7 @@ def hold_out(records: list[Record]) -> tuple[list[Record], list[Record]]:
 
 def rank(text: str) -> float:
     """A number in [0, 1) that belongs to a name, on every machine and for ever."""
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") / 2**64
+    return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big") / 2**64
 
 
 def with_validation(

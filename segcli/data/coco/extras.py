@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from segcli.codecs.json_stream import walk
-from segcli.data.formats.coco import instance as coco_instance
-from segcli.data.formats.coco import panoptic as coco_panoptic
-from segcli.data.formats.coco.files import Kind, annotation_files
+from segcli.data.coco.files import Kind, annotation_files
+from segcli.data.formats import coco_instance, coco_panoptic
 from segcli.data.records import DatasetInfo, Record
 from segcli.data.settings import read_settings
 

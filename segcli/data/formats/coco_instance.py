@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from segcli.codecs.rle import RLE
-from segcli.data.formats.coco.files import annotation_files, image_files, merged_categories, records
-from segcli.data.formats.coco.packing import whole_number
-from segcli.data.formats.coco.packs import Pack, facts_of, pack, read_piece, stated
+from segcli.data.coco.files import annotation_files, image_files, merged_categories, records
+from segcli.data.coco.packing import whole_number
+from segcli.data.coco.packs import Pack, facts_of, pack, read_piece, stated
 from segcli.data.glance import glance
 from segcli.data.records import Fault, Found, Record, Stated
 from segcli.data.settings import Settings
@@ -20,6 +20,11 @@ from segcli.errors import InputError, UsageError
 from segcli.types import CocoObjects, Label, Task
 
 FORMAT = "coco-instance"
+SOUGHT = "COCO JSON"
+WRITTEN_AS = "coco"
+PLACES: tuple[str, ...] = ("images", "annotations")
+EXPLAINS: tuple[str, ...] = ()
+IS_LABEL_MAPS = False
 COORDINATE_DIGITS = 3  # thousandths of a pixel are kept
 _BACKGROUND = {"background", "_background_", "__background__"}
 

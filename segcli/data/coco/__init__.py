@@ -1,0 +1,1 @@
+"""COCO's JSON files: found, checked, packed; what its formats share."""

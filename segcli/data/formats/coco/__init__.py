@@ -1,1 +1,0 @@
-"""COCO's files: instances and panoptic, read row by row."""
