@@ -30,11 +30,11 @@ function runsOf(text) {
 function sideOf(record) {
   if (!record) return null;
   const order = record.areas.map((_, index) => index).sort((a, b) => record.areas[b] - record.areas[a]);
-  return {...record, colours: record.colours.map(pixelOf), runs: record.masks.map(runsOf), order};
+  return {...record, colours: record.colours.map((colour) => pixelOf(colour, 1)), runs: record.masks.map(runsOf), order};
 }
 
-/** "#rrggbb" -> what an ImageData holds of it, read as a 32-bit number. */
-function pixelOf(colour, opacity = 1) {
+/** "#rrggbb" and an opacity of 0…1 -> what an ImageData holds of it, read as a 32-bit number. */
+function pixelOf(colour, opacity) {
   const rgb = parseInt(colour.slice(1), 16);
   return (Math.round(255 * opacity) << 24 | (rgb & 0xff) << 16 | rgb & 0xff00 | rgb >> 16) >>> 0;
 }

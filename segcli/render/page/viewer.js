@@ -112,7 +112,7 @@ function kindItems(image, layer) {
   return head.kinds.map((kind, index) => ({
     id: index + 1,
     name: kind.name,
-    colour: pixelOf(kind.colour),
+    colour: pixelOf(kind.colour, 1),
     score: null,
     area: Math.round(counts[index] / layer.ids.length * originalPixels()),
     share: counts[index] / layer.ids.length,
