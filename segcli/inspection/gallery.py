@@ -14,26 +14,28 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from segcli.codecs.image import MAX_PIXELS, read_image
-from segcli.data.dataset import Dataset, open_split, truth_segments
+from segcli.data.dataset import Dataset, Sample, open_split, truth_segments
 from segcli.data.detect import detect_for_checking, is_dataset
 from segcli.data.records import DatasetInfo
 from segcli.errors import InputError, UsageError
 from segcli.evaluation.colours import in_colours_of
 from segcli.evaluation.match_predictions import match
 from segcli.inference.sources import Source, find_sources
-from segcli.metrics.match_classes import match_classes
+from segcli.metrics.match_classes import ClassMatch, match_classes
 from segcli.results.own import holds_id_maps, is_own, newest
 from segcli.results.photo_finder import PhotoFinder
 from segcli.results.plan import plan
 from segcli.results.readers import LabelMaps, Predictions, open_predictions
+from segcli.results.readers.predict_records import first_record
 from segcli.segments import Segments
-from segcli.types import LabelSet, Task
+from segcli.types import OBJECT_TASKS, LabelSet, Task
 
 if TYPE_CHECKING:
     from segcli.weights.checkpoint import LoadedModel
 
 View = Literal["overlay", "truth", "compare"]
-UNSURE = 0.5  # the least score of instances that is shown of results that hold all of them
+UNSURE = 0.5  # instances are shown from this score on where nobody says from which
+LEAST_SCORE = 0.05  # what is kept of results that hold every score, for a threshold that can be moved
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,15 +58,15 @@ class GalleryItem:
 
 @dataclass(frozen=True)
 class Gallery:
-    """Images to draw. labels: the classes of their segments. scored: whether those have scores. notes: what should be
-    said before. broken: files that cannot be read, and why; their images are not among the items."""
+    """Images to draw."""
 
     view: View
     items: Sequence[GalleryItem]
-    labels: LabelSet
-    scored: bool
-    notes: tuple[str, ...] = ()
-    broken: tuple[str, ...] = ()
+    labels: LabelSet  # the classes of their segments
+    scored: bool  # whether those have scores
+    notes: tuple[str, ...] = ()  # what should be said before
+    broken: tuple[str, ...] = ()  # why files cannot be read; their images are not among the items
+    threshold: float = 0.0  # the score from which segments are shown, unless somebody chooses another
 
 
 def open_gallery(
@@ -78,6 +80,7 @@ def open_gallery(
     model: Callable[[], LoadedModel],
     with_model: bool = False,
     skip: Path | None = None,
+    every_score: bool = False,
 ) -> Gallery:
     """What the user asks to see.
 
@@ -87,6 +90,7 @@ def open_gallery(
         photos: where the photos of predictions are. recursive: look for photos in the folders of folders.
         model: loads the model; called only if something has to be predicted. with_model: the user named one.
         skip: a folder in which no photos are looked for.
+        every_score: with the predictions below the threshold that they are shown from, as far as there are any.
 
     Raises:
         UsageError: there is nothing there, or it contradicts the rest.
@@ -112,15 +116,17 @@ def open_gallery(
         found = newest(Path())
         if found is None:
             raise UsageError("nothing that segcli predict wrote is here; give its folder, a photo or a dataset")
-        gallery = _of_results(found, truth, photos, task, split)
+        gallery = _of_results(found, truth, photos, task, split, every_score)
         return replace(gallery, notes=(f"{found}: the newest that segcli predict wrote here", *gallery.notes))
-    return _of_results(Path(source), truth, photos, task, split)
+    return _of_results(Path(source), truth, photos, task, split, every_score)
 
 
-def _of_results(folder: Path, truth: Path | None, photos: Path | None, task: Task | None, split: str | None) -> Gallery:
+def _of_results(
+    folder: Path, truth: Path | None, photos: Path | None, task: Task | None, split: str | None, every_score: bool
+) -> Gallery:
     if truth is not None:
-        return predictions_beside_truth(folder, truth, task, split)
-    return of_predictions(folder, photos, task)
+        return predictions_beside_truth(folder, truth, task, split, every_score=every_score)
+    return of_predictions(folder, photos, task, every_score=every_score)
 
 
 def _photos(source: str, recursive: bool, skip: Path | None) -> list[Source]:
@@ -148,20 +154,21 @@ def _kind(source: str | None, photos: Path | None) -> Literal["predictions", "da
     return "dataset" if is_dataset(path) else "photos"
 
 
-def of_predictions(path: Path, photos: Path | None, task: Task | None) -> Gallery:
-    """What `segcli predict` or another tool found, from its files.
+def of_predictions(path: Path, photos: Path | None, task: Task | None, *, every_score: bool = False) -> Gallery:
+    """What `segcli predict` or another tool found, from its files. every_score: see `open_gallery`.
 
     Raises UsageError or InputError for files that are none or damaged.
     """
     broken: list[InputError] = []
-    predictions = open_predictions(path, task, thresholded=True, broken=broken.append)
+    predictions = open_predictions(path, task, thresholded=not every_score, broken=broken.append)
     if isinstance(predictions, LabelMaps):
         raise UsageError(
             f"{path}: holds no predictions but PNGs, whose numbers do not name their classes; predict with "
             f"--save png,json, or set label maps beside their data: segcli viz overlays {path} --truth DATA"
         )
     finder = PhotoFinder(path if path.is_dir() else path.parent, photos)
-    least, notes = _least(predictions)
+    threshold, notes = _threshold(predictions)
+    least = min(threshold, LEAST_SCORE) if every_score else threshold
     names = [str(image.file if image.file is not None else image.id) for image in predictions.images]
 
     def read(number: int) -> Shown:
@@ -174,7 +181,7 @@ def of_predictions(path: Path, photos: Path | None, task: Task | None) -> Galler
 
     items = _items([(Path(name), Path()) for name in names], read)
     failed = tuple(map(str, broken))
-    return Gallery("overlay", items, predictions.labels, predictions.task != "semantic", notes, failed)
+    return Gallery("overlay", items, predictions.labels, predictions.task != "semantic", notes, failed, threshold)
 
 
 def of_truth(path: Path, task: Task | None, split: str | None) -> Gallery:
@@ -203,22 +210,27 @@ def of_model(loaded: LoadedModel, sources: Sequence[Source], task: Task | None) 
     return Gallery("overlay", items, loaded.spec.labels, scored)
 
 
-def predictions_beside_truth(path: Path, truth: Path, task: Task | None, split: str | None) -> Gallery:
-    """Predictions from files beside the truth of the same images, as far as there are predictions.
+def predictions_beside_truth(
+    path: Path, truth: Path, task: Task | None, split: str | None, *, every_score: bool = False
+) -> Gallery:
+    """Predictions from files beside the truth of the same images, as far as there are predictions. Those of classes
+    that the data does not have are shown too. every_score: see `open_gallery`.
 
     Raises UsageError or InputError: files or data that cannot be read, a prediction of an image that the data does not
     have, classes that are not the data's.
     """
     broken: list[InputError] = []
-    predictions = open_predictions(path, task, thresholded=True, broken=broken.append)
+    predictions = open_predictions(path, task, thresholded=not every_score, broken=broken.append)
     info = detect_for_checking(truth, task=task or predictions.task)
     splits = [split] if split else list(info.splits)
     matches = [match(predictions, info, name, may_be_none=split is None) for name in splits]
     info = in_colours_of(predictions.labels, info, matches[0].classes)
     datasets = [open_split(info, name) for name in splits]
-    labels = datasets[0].labels
-    classes = matches[0].classes.onto(labels)
-    least, notes = _least(predictions)
+    classes = matches[0].classes.onto(datasets[0].labels)
+    threshold, notes = _threshold(predictions)
+    least = min(threshold, LEAST_SCORE) if every_score else threshold
+    notes += _beside(classes, predictions.labels, info.task)
+    classes = classes.keeping(predictions.labels)
     records = {
         place: (dataset, record)
         for dataset, matched in zip(datasets, matches, strict=True)
@@ -230,10 +242,11 @@ def predictions_beside_truth(path: Path, truth: Path, task: Task | None, split: 
         dataset, record, place = places[number]
         sample = dataset[record]
         found = _above(predictions.read(place, sample.size), least)
-        return Shown(sample.image, classes.apply(found), truth_segments(sample, info.task, labels))
+        return Shown(sample.image, classes.apply(found), _truth(sample, info.task, dataset, classes.labels))
 
     items = _items([(dataset.records[record].image.place, None) for dataset, record, _ in places], read)
-    return Gallery("compare", items, labels, info.task != "semantic", notes, tuple(map(str, broken)))
+    failed = tuple(map(str, broken))
+    return Gallery("compare", items, classes.labels, info.task != "semantic", notes, failed, threshold)
 
 
 def model_beside_truth(
@@ -248,7 +261,9 @@ def model_beside_truth(
     find, scored = _predictor(loaded, info.task)
     classes = match_classes(loaded.spec.labels, info.source_labels, loaded.name, info.task)
     info = in_colours_of(loaded.spec.labels, info, classes)
-    notes = classes.notes
+    onto = classes.onto(info.labels)
+    notes = _beside(onto, loaded.spec.labels, info.task)
+    onto = onto.keeping(loaded.spec.labels)
     if sources is None:
         name = chosen_split(info, split)
         dataset = open_split(info, name)
@@ -258,16 +273,32 @@ def model_beside_truth(
         datasets = {name: open_split(info, name) for name in ([split] if split else info.splits)}
         found = [info.find(source.path, split) for source in sources]
         places = [(datasets[name], number) for name, number in found]
-    labels = info.labels
-    onto = classes.onto(labels)
 
     def read(number: int) -> Shown:
         dataset, record = places[number]
         sample = dataset[record]
-        return Shown(sample.image, onto.apply(find(sample.image)), truth_segments(sample, info.task, labels))
+        return Shown(sample.image, onto.apply(find(sample.image)), _truth(sample, info.task, dataset, onto.labels))
 
     items = _items([(dataset.records[record].image.place, None) for dataset, record in places], read)
-    return Gallery("compare", items, labels, scored, notes)
+    return Gallery("compare", items, onto.labels, scored, notes)
+
+
+def _truth(sample: Sample, task: Task, dataset: Dataset, labels: LabelSet) -> Segments:
+    """The truth, with `labels`, which begin with the dataset's, as its classes."""
+    return replace(truth_segments(sample, task, dataset.labels), label_set=labels)
+
+
+def _beside(classes: ClassMatch, predicted: LabelSet, task: Task) -> tuple[str, ...]:
+    """What to say of classes that only one side has."""
+    added = [
+        label.name or str(label.id)
+        for label, index in zip(predicted, classes.index, strict=True)
+        if index < 0 and (task not in OBJECT_TASKS or label.isthing)
+    ]
+    if not added:
+        return ()
+    some = ", ".join(added[:5]) + (", …" if len(added) > 5 else "")
+    return (f"the data does not have {len(added)} of the predicted classes, which are drawn all the same: {some}",)
 
 
 def chosen_split(info: DatasetInfo, split: str | None) -> str:
@@ -304,11 +335,18 @@ def _items(files: Sequence[tuple[Path, Path | None]], read: Callable[[int], Show
     ]
 
 
-def _least(predictions: Predictions) -> tuple[float, tuple[str, ...]]:
-    """The least score to show, and what to say of it."""
-    if predictions.task != "instance" or predictions.least_score is None or predictions.least_score >= UNSURE / 2:
+def _threshold(predictions: Predictions) -> tuple[float, tuple[str, ...]]:
+    """The score from which instances are shown, and what to say of it: the model's own, where its records tell."""
+    if predictions.task not in OBJECT_TASKS or predictions.least_score is None:
         return 0.0, ()
-    return UNSURE, (f"{predictions.path}: holds instances of every score; drawn are those of {UNSURE:g} and more",)
+    record = first_record(predictions.path)
+    own = (record.get("rule") or {}).get("instance_score") if record else None
+    if isinstance(own, int | float):
+        return float(own), ()
+    if predictions.least_score >= UNSURE / 2:
+        return 0.0, ()
+    note = f"{predictions.path}: holds instances of every score; shown are those from {UNSURE:g} on (see --threshold)"
+    return UNSURE, (note,)
 
 
 def _above(segments: Segments, least: float) -> Segments:

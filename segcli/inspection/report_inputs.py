@@ -17,8 +17,7 @@ from segcli.errors import InputError, SegcliError, UsageError
 from segcli.inspection.gallery import Gallery, of_predictions, predictions_beside_truth
 from segcli.inspection.report_page import Report, ReportTable
 from segcli.render.curves import LEARNING_RATE, Curve
-from segcli.results.plan import RESERVED
-from segcli.results.readers.predict_records import is_record
+from segcli.results.readers.predict_records import first_record, is_record
 from segcli.training.run_log import METRICS, read_runs, validations
 from segcli.types import TASKS, Task
 
@@ -40,7 +39,7 @@ def read_report(path: Path, photos: Path | None = None, task: Task | None = None
         return _of_run(path)
     if path.is_dir() and any((folder / EVALUATION).is_file() for folder in (path, *(path / task for task in TASKS))):
         return _of_evaluation(_evaluation(path, task), photos)
-    gallery = of_predictions(path, photos, task)
+    gallery = of_predictions(path, photos, task, every_score=True)
     made_by = _made_by(path)
     notes = [*gallery.notes, *(f"left out: {reason}" for reason in gallery.broken)]
     facts = [("predictions", path.name), *made_by.items(), *(("note", note) for note in notes)]
@@ -49,18 +48,20 @@ def read_report(path: Path, photos: Path | None = None, task: Task | None = None
 
 def _made_by(path: Path) -> dict[str, str]:
     """The model and the rule of `segcli predict`, by the first record there is."""
-    for file in sorted(path.rglob("*.json")) if path.is_dir() else [path]:
-        if file.stem in RESERVED:  # of all images, and perhaps large
-            continue
-        try:
-            record = json.loads(file.read_bytes())
-        except (OSError, ValueError):
-            continue
-        if is_record(record):
-            rule = record.get("rule") or {}
-            kept = {"model": record.get("model"), "rule": ", ".join(f"{key} {value}" for key, value in rule.items())}
-            return {key: str(value) for key, value in kept.items() if value}
-    return {}
+    record = _read_record(path) if path.is_file() else first_record(path)
+    if record is None:
+        return {}
+    rule = record.get("rule") or {}
+    kept = {"model": record.get("model"), "rule": ", ".join(f"{key} {value}" for key, value in rule.items())}
+    return {key: str(value) for key, value in kept.items() if value}
+
+
+def _read_record(file: Path) -> dict[str, Any] | None:
+    try:
+        record = json.loads(file.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return record if is_record(record) else None
 
 
 # ---------------------------------------------------------------------------------------------------------- evaluation
@@ -117,9 +118,9 @@ def _gallery(
     if not (path / "predictions").is_dir():
         return None, ["no predictions are in the folder: the page shows tables and pictures only"]
     try:
-        gallery = predictions_beside_truth(path, Path(str(data.get("root"))), task, data.get("split"))
+        gallery = predictions_beside_truth(path, Path(str(data.get("root"))), task, data.get("split"), every_score=True)
     except SegcliError as error:
-        gallery = of_predictions(path, photos, task)
+        gallery = of_predictions(path, photos, task, every_score=True)
         return gallery, [f"without truth: {error}", *gallery.notes]
     return gallery, [*gallery.notes, *(f"left out: {reason}" for reason in gallery.broken)]
 

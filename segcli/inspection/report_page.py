@@ -172,7 +172,7 @@ def _head(
         "task": task,
         "scored": bool(gallery and gallery.scored),
         "truth": bool(gallery and gallery.view == "compare"),
-        "threshold": 0,
+        "threshold": gallery.threshold if gallery else 0,
         "metric": report.metric,
         "classes": [
             {"name": label.name, "colour": colour, "thing": label.isthing}

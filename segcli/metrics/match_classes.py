@@ -38,6 +38,21 @@ class ClassMatch:
         places = np.array([*(place.get(label.id, -1) for label in self.labels), -1], dtype=np.int64)
         return dataclasses.replace(self, labels=labels, index=places[self.index])
 
+    def keeping(self, predicted: LabelSet) -> ClassMatch:
+        """The same match with the predictor's other classes behind the truth's, for pictures that show them too.
+
+        Those whose id means another class in the truth get a new one.
+        """
+        labels, index = list(self.labels), self.index.copy()
+        free = max([*self.labels.ids, *predicted.ids], default=0) + 1
+        for place in np.flatnonzero(index < 0).tolist():
+            label = predicted[place]
+            if any(label.id == known.id for known in labels):
+                label, free = dataclasses.replace(label, id=free), free + 1
+            index[place] = len(labels)
+            labels.append(label)
+        return dataclasses.replace(self, labels=LabelSet(tuple(labels)), index=index)
+
     def apply(self, segments: Segments) -> Segments:
         """Segments in the truth's classes; those of classes it does not have are left out."""
         if segments.label_set == self.labels:

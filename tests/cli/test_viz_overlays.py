@@ -176,8 +176,28 @@ def test_boxes_scores_and_least_scores(predict: Predict, viz: Viz) -> None:
     assert 0 < drawn("boxes/a.overlay.jpg").mean() < 0.4
     assert viz("overlays", "--color-by", "score", "--out", "scores").exit_code == 0
     assert pixels("scores/a.overlay.jpg").shape[0] > 48  # the scale below
-    assert viz("overlays", "--min-score", 1, "--out", "none").exit_code == 0
+    assert viz("overlays", "--threshold", 1, "--out", "none").exit_code == 0
     assert not drawn("none/a.overlay.jpg").any()
+
+
+def test_predictions_of_classes_that_the_data_lacks_are_drawn_too(predict: Predict, viz: Viz) -> None:
+    """The data knows red alone; green is predicted where its truth says red."""
+    data = dataset(Path("data"))
+    toml = data / "dataset.toml"
+    toml.write_text('format = "semantic-png"\n[[classes]]\nid = 3\nname = "red"\n')
+    for file in data.rglob("labels/*.png"):
+        labels = pixels(file)
+        Image.fromarray(np.where(labels == 7, 3, labels).astype(np.uint8)).save(file)
+    assert predict(data / "val/images/a.png", "--task", "semantic").exit_code == 0
+    for extra in ([], ["--model", "fake"]):
+        source = [data / "val/images/a.png"] if extra else ["segcli-out"]
+        answer = viz("overlays", *source, "--truth", data, "--no-labels", "--out", f"o{len(extra)}", *extra)
+        assert answer.exit_code == 0, answer.output
+        assert "does not have 2 of the predicted classes, which are drawn all the same: green, dark" in answer.stderr
+        picture = pixels(next(Path(f"o{len(extra)}").rglob("*.jpg")))
+        blue_of_missed, orange_of_wrong_class = np.array([0, 114, 178]), np.array([213, 94, 0])
+        here = picture[4:28, 2 * (64 + 8) + 36 : 2 * (64 + 8) + 60].reshape(-1, 3).mean(0)
+        assert np.abs(here - orange_of_wrong_class).sum() < np.abs(here - blue_of_missed).sum()
 
 
 # --------------------------------------------------------------------------------------------------------- bad input

@@ -74,10 +74,16 @@ ClassesOption = Annotated[
         rich_help_panel=LOOK,
     ),
 ]
-MinScoreOption = Annotated[
-    float,
+ThresholdOption = Annotated[
+    float | None,
     typer.Option(
-        "--min-score", metavar="SCORE", min=0, max=1, help="Only predictions from this score on.", rich_help_panel=LOOK
+        "--threshold",
+        metavar="SCORE",
+        min=0,
+        max=1,
+        show_default=False,
+        help="Least score of predictions; the model's own if not given.",
+        rich_help_panel=LOOK,
     ),
 ]
 GridOption = Annotated[
@@ -119,7 +125,7 @@ def overlays(
     no_outlines: NoOutlinesOption = False,
     boxes: BoxesOption = False,
     classes: ClassesOption = None,
-    min_score: MinScoreOption = 0.0,
+    threshold: ThresholdOption = None,
     grid: GridOption = None,
     limit: LimitOption = None,
     out: options.OutOption = Path("segcli-viz"),
@@ -153,6 +159,7 @@ def overlays(
         model=lambda: load(model, task, device, dtype, threads, say),
         with_model=model is not None,
         skip=out,
+        every_score=threshold is not None,
     )
     for note in gallery.notes:
         say.note(note)
@@ -164,7 +171,8 @@ def overlays(
     if color_by is ColorBy.score and not gallery.scored:
         what = "truth has" if gallery.view == "truth" else "semantic results have"
         raise UsageError(f"--color-by score: {what} no scores; choose class or instance")
-    selection = Selection(chosen_classes(classes, gallery.labels) if classes is not None else None, min_score)
+    least = gallery.threshold if threshold is None else threshold
+    selection = Selection(chosen_classes(classes, gallery.labels) if classes is not None else None, least)
     style = Style(color_by.value if color_by else None, alpha, not no_labels, not no_outlines, boxes)
     if not overwrite:
         refuse_existing(targets(gallery, items, out, grid), "replace it with --overwrite, or choose another --out")

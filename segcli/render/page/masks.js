@@ -116,6 +116,7 @@ function sized(canvas, rows, columns) {
 
 /* ------------------------------------------------------------------------------------------- truth and prediction */
 
+const OBJECTS = new Set(['instance', 'detect']); // tasks whose segments may overlap
 const RIGHT = 1, WRONG_CLASS = 2, WRONG_OBJECT = 3, MISSED = 4, INVENTED = 5, VOID = 6;
 
 /** The kind of every pixel, as segcli/render/error_map.py has it: -> {kinds: Uint8Array, trueIds, seenIds}.
@@ -125,7 +126,7 @@ function compare(task, things, truth, seen, size, shown, step = 1) {
   const trueIds = paint(truth, size, truth.labels.map(() => true), step), seenIds = paint(seen, size, shown, step);
   const width = seen.labels.length + 1;
   const kinds = new Uint8Array(trueIds.length);
-  if (task !== 'instance') {
+  if (!OBJECTS.has(task)) {
     const judged = judge(task, things, truth, seen, matchedOnMaps(truth, seen));
     for (let at = 0; at < kinds.length; at++) kinds[at] = judged[trueIds[at] * width + seenIds[at]];
     return {kinds, trueIds, seenIds};
@@ -159,8 +160,8 @@ function compare(task, things, truth, seen, size, shown, step = 1) {
 function judge(task, things, truth, seen, matched) {
   const width = seen.labels.length + 1;
   const judged = new Uint8Array((truth.labels.length + 1) * width);
-  judged.fill(task === 'instance' ? INVENTED : VOID, 1, width);
-  if (task !== 'instance') judged[0] = VOID;
+  judged.fill(OBJECTS.has(task) ? INVENTED : VOID, 1, width);
+  if (!OBJECTS.has(task)) judged[0] = VOID;
   truth.labels.forEach((one, row) => {
     judged[(row + 1) * width] = MISSED;
     seen.labels.forEach((other, column) => {

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from segcli.errors import InputError
+from segcli.results.kinds import SAVE_KINDS
 from segcli.results.readers.coco import mask_of
 from segcli.results.readers.panoptic import panoptic_segments
 from segcli.results.readers.predictions import PredictedImage, in_pixels
@@ -18,11 +19,28 @@ from segcli.segments import Segments
 from segcli.types import OBJECT_TASKS, TASKS, Label, LabelSet, Task
 
 _KEYS = ("file_name", "task", "size", "segments")
+_OF_ALL = frozenset(name for kind in SAVE_KINDS.values() for name in kind.files)
 
 
 def is_record(value: Any) -> bool:
     """Whether a JSON value is a record of `segcli predict`."""
     return isinstance(value, dict) and all(key in value for key in _KEYS) and value["task"] in TASKS
+
+
+def first_record(path: Path) -> dict[str, Any] | None:
+    """The first record of `segcli predict` in a folder, or beside its file for all photos; None if there is none."""
+    if not path.is_dir() and path.name not in _OF_ALL:
+        return None
+    for file in sorted((path if path.is_dir() else path.parent).rglob("*.json")):
+        if file.name in _OF_ALL:  # perhaps large
+            continue
+        try:
+            record = json.loads(file.read_bytes())
+        except (OSError, ValueError):
+            continue
+        if is_record(record):
+            return dict(record)
+    return None
 
 
 class Records:

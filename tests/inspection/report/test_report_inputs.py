@@ -14,7 +14,12 @@ from typer.testing import CliRunner
 from segcli.cli import app
 from segcli.codecs.panoptic_png import encode_panoptic_png
 from segcli.codecs.png import encode_png
+from segcli.codecs.rle import encode
 from segcli.errors import SegcliError
+from segcli.results.plan import plan
+from segcli.results.writer import ResultsWriter
+from segcli.segments import Segments
+from segcli.types import Label, LabelSet
 
 TASKS = ("panoptic", "instance", "semantic")
 
@@ -72,6 +77,25 @@ def test_photos_that_are_gone_or_have_another_size_are_listed(results: Path, tmp
     assert by_name["here.png"]["prediction"] == {"labels": [1, 0], "scores": [0.9, 0.8], "areas": [18, 10]}
     assert [label["name"] for label in head["classes"]] == ["sky", "cat"]
     assert ["model", "m"] in head["facts"]
+
+
+def test_the_page_starts_at_the_models_own_threshold_and_holds_what_is_below(tmp_path: Path) -> None:
+    """Instances as an evaluation keeps them: records of what the model shows, COCO results of every score."""
+    labels = LabelSet((Label(3, "cell", True),))
+    masks = tuple(encode(np.roll(np.eye(8, dtype=bool), n, axis=1)) for n in range(4))
+    scores = np.array([0.9, 0.2, 0.06, 0.01])
+    found = Segments("instance", (8, 8), labels, np.zeros(4, dtype=np.int64), scores, rles=masks)
+    photo = tmp_path / "a.png"
+    photo.write_bytes(encode_png(np.zeros((8, 8, 3), dtype=np.uint8)))
+    photos, rule = plan([(photo, None)]), {"instance_score": 0.1}
+    facts: dict[str, Any] = {"model": "m", "rule": rule}
+    kinds = ("json", "coco")
+    with ResultsWriter(tmp_path / "out", kinds, photos, task="instance", labels=labels, run=facts) as writer:
+        writer.write(photos[0], None, found.filter(scores >= 0.1), unthresholded=found, timings={})
+    assert run(tmp_path / "out", "--out", tmp_path / "page.html", "--photos", tmp_path)[0] == 0
+    head = head_of(tmp_path / "page.html")
+    assert head["threshold"] == 0.1
+    assert head["images"][0]["prediction"]["scores"] == [0.9, 0.2, 0.06]
 
 
 def test_a_page_that_is_there_stays_unless_told_otherwise(results: Path, tmp_path: Path) -> None:
