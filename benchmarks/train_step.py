@@ -30,7 +30,7 @@ import torch
 from torch import Tensor, nn
 
 from segcli.config import parse_config
-from segcli.models.mask2former import build_mask2former
+from segcli.models.mask2former import build as build_mask2former
 from segcli.objective.criterion import SetCriterion
 from segcli.objective.terms import AtPoints, MaskTerms
 from segcli.training.memory import keep_freed_memory

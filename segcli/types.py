@@ -18,6 +18,8 @@ Task = Literal["panoptic", "instance", "semantic", "detect"]
 TASKS: tuple[Task, ...] = get_args(Task)
 OBJECT_TASKS: tuple[Task, ...] = ("instance", "detect")  # objects one by one, measured without a threshold
 MASK_TASKS: tuple[Task, ...] = ("panoptic", "instance", "semantic")  # answered by masks; "detect" by boxes
+IMAGENET_MEAN = (123.675, 116.28, 103.53)  # RGB on a 0..255 scale
+IMAGENET_STD = (58.395, 57.12, 57.375)
 
 
 # --------------------------------------------------------------------------------------------------- tensors
@@ -73,6 +75,13 @@ class PixelFeatures:
     pyramid: list[Tensor] = field(default_factory=list)
     # Weight [C, D, k, k] and bias [C] of a convolution that mask_features [B, D, H/4, W/4] have yet to pass.
     mask_proj: tuple[Tensor, Tensor] | None = None
+
+    @property
+    def features(self) -> Tensor:
+        """The mask features, for a head that makes masks of them."""
+        if self.mask_features is None:
+            raise ValueError("this pixel decoder makes no mask features")
+        return self.mask_features
 
 
 @dataclass
@@ -265,8 +274,8 @@ class InferenceSpec:
     labels: LabelSet
     size: InputSize = field(default_factory=InputSize)
     rule: MergeRule = field(default_factory=MergeRule)
-    mean: Sequence[float] = (123.675, 116.28, 103.53)  # on a 0..255 scale, RGB
-    std: Sequence[float] = (58.395, 57.12, 57.375)
+    mean: Sequence[float] = IMAGENET_MEAN
+    std: Sequence[float] = IMAGENET_STD
 
     @property
     def combine_padded(self) -> bool:

@@ -78,7 +78,7 @@ def check(
     """
     from segcli import console
     from segcli.cli.data_screen import findings_as_json, show_findings
-    from segcli.config import Mask2FormerConfig
+    from segcli.config.mask2former import Mask2FormerConfig
     from segcli.console import Console
     from segcli.data.checking.check import check as look
     from segcli.data.converting.convert import refuse_taken

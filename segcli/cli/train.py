@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from segcli.cli import options
+from segcli.config import MODEL_TYPES
+from segcli.config.backbones import PRETRAINED
+from segcli.config.mask2former import Mask2FormerConfig
 from segcli.console import Console
 from segcli.errors import UsageError
 
@@ -84,13 +87,13 @@ def train(
     backbone: str | None = _option(
         "--backbone",
         metavar="NAME",
-        help="A new model around lite0, resnet50, resnet101, swin-tiny or swin-small.",
+        help=f"A new model around a backbone with published weights: {', '.join(PRETRAINED)}.",
         panel=START,
     ),
     arch: str | None = _option(
         "--arch",
         metavar="NAME",
-        help="Of a new model: mask2former, maskformer, detr, per-pixel or per-pixel-plus; mask2former if not given.",
+        help=f"Architecture of a new model: {', '.join(MODEL_TYPES)}; {Mask2FormerConfig.model_type} if not given.",
         panel=START,
     ),
     queries: int | None = _option(

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self, cast
 
-from segcli.config.backbones import (
-    BackboneConfig,
-    EfficientNetLite0Config,
-    ResNetConfig,
-    SwinConfig,
-    parse_backbone,
-    raw_backbone,
-)
+from segcli.config.backbones import BackboneConfig, parse_backbone
+from segcli.config.backbones.efficientnet_lite import EfficientNetLite0Config
+from segcli.config.backbones.resnet import DEPTHS, WIDTHS, ResNetConfig
 from segcli.config.checks import check_facts, check_heads, class_count, numbers
-from segcli.errors import CheckpointError, UsageError
+from segcli.config.model_config import ModelConfig, ObjectiveName
+from segcli.errors import CheckpointError
 from segcli.types import InputSize, MergeRule, Task
 
 _FACTS = {"activation_function": "relu", "position_embedding_type": "sine", "num_channels": 3}
@@ -29,23 +25,16 @@ _NUMBERS = {
 }
 _SAME = {"encoder_ffn_dim": "decoder_ffn_dim", "encoder_attention_heads": "decoder_attention_heads"}
 _WITH_MASKS, _BOXES = "DetrForSegmentation", "DetrForObjectDetection"
-_DEPTHS = {"resnet50": (3, 4, 6, 3), "resnet101": (3, 4, 23, 3)}
-_WIDTHS = (256, 512, 1024, 2048)
 UNUSED = "N/A"  # what published configurations call an output that no class has
 
 
 @dataclass(frozen=True)
-class DetrConfig:
-    """DETR: a Transformer on the coarsest map, boxes, and masks if it has the mask head of the panoptic checkpoints.
+class DetrConfig(ModelConfig):
+    """DETR: a Transformer on the coarsest map, boxes, and masks if it has the mask head of the panoptic checkpoints."""
 
-    num_outputs: class logits in its files, without "no object"; None: one a class. columns: which of them the classes
-    are, where there are more outputs than classes (COCO's raw ids have holes).
-    """
-
-    backbone: BackboneConfig
-    num_classes: int
     masks: bool = False
-    num_outputs: int | None = None
+    num_outputs: int | None = None  # class logits in its files, without "no object"; None: one a class
+    # Which of them the classes are, where there are more outputs than classes (COCO's raw ids have holes).
     columns: tuple[int, ...] | None = None
     num_queries: int = 100
     hidden_dim: int = 256
@@ -57,6 +46,8 @@ class DetrConfig:
     no_object_weight: float = 0.1
 
     model_type: ClassVar[str] = "detr"
+    module: ClassVar[str] = "detr"
+    arxiv: ClassVar[str] = "2005.12872"
     title: ClassVar[str] = "DETR"
     image_processor: ClassVar[str | None] = "DetrImageProcessor"
     tasks: ClassVar[tuple[Task, ...]] = ("panoptic", "instance", "detect")
@@ -66,6 +57,20 @@ class DetrConfig:
     size: ClassVar[InputSize] = InputSize(divisor=1, rounding="down")
     sizes: ClassVar[tuple[str, ...]] = ("hidden_dim", "encoder_layers", "decoder_layers", "dim_feedforward")
     small: ClassVar[Mapping[str, int]] = {"hidden_dim": 128, "encoder_layers": 3, "dim_feedforward": 512}
+    objective: ClassVar[ObjectiveName] = "boxes"
+    loss_weights: ClassVar[Mapping[str, float]] = {
+        "class_weight": 1.0,
+        "box_weight": 5.0,
+        "giou_weight": 2.0,
+        "mask_weight": 1.0,
+        "dice_weight": 1.0,
+        "no_object_weight": 0.1,
+    }
+
+    @classmethod
+    def takes(cls, backbone: BackboneConfig) -> bool:
+        """Whether DETR's files have names for a backbone."""
+        return isinstance(backbone, ResNetConfig | EfficientNetLite0Config)
 
     @property
     def answers(self) -> tuple[Task, ...]:
@@ -106,12 +111,7 @@ class DetrConfig:
 
     @classmethod
     def new(cls, backbone: BackboneConfig, num_classes: int, sizes: Mapping[str, int]) -> Self:
-        """Around a backbone, without masks; sizes as a recipe's [model] table names them.
-
-        Raises UsageError for a Swin, which DETR's files have no names for.
-        """
-        if isinstance(backbone, SwinConfig):
-            raise UsageError("--arch detr: choose --backbone lite0, resnet50 or resnet101; DETR has none with a Swin")
+        """Around a backbone, without masks; sizes as a recipe's [model] table names them."""
         if isinstance(backbone, ResNetConfig):
             backbone = replace(backbone, frozen_norms=True)
         return replace(cls(backbone, num_classes), **cast(Any, sizes))
@@ -120,12 +120,33 @@ class DetrConfig:
         """With the mask head if the task needs it."""
         return replace(self, masks=task != "detect")
 
-    def of_ids(self, ids: tuple[int, ...]) -> Self | None:
-        """For the classes of some ids, in their order: they are the outputs of these numbers, if there are so many."""
-        outputs = self.num_outputs or self.num_classes
-        if not ids or max(ids) >= outputs or len(set(ids)) < len(ids):
+    @property
+    def outputs(self) -> int:
+        """Class logits in its files, without "no object"."""
+        return self.num_outputs or self.num_classes
+
+    @property
+    def class_columns(self) -> tuple[int, ...]:
+        """Which of the outputs each class is."""
+        return self.columns or super().class_columns
+
+    def with_classes(self, count: int) -> Self:
+        """For another number of classes, one an output."""
+        return replace(self, num_classes=count, num_outputs=None, columns=None)
+
+    def with_columns(self, columns: Sequence[int] | None) -> Self:
+        """With the order of the classes among the outputs."""
+        if columns is None or tuple(columns) == self.class_columns:
+            return self
+        return replace(self, columns=tuple(columns))
+
+    def fit_classes(self, ids: Sequence[int]) -> Self | None:
+        """For classes of these ids, in their order: they are the outputs of these numbers, if there are so many."""
+        if len(ids) == self.num_classes:
+            return self
+        if not ids or max(ids) >= self.outputs or len(set(ids)) < len(ids):
             return None
-        return replace(self, num_classes=len(ids), num_outputs=outputs, columns=ids)
+        return replace(self, num_classes=len(ids), num_outputs=self.outputs, columns=tuple(ids))
 
     def raw(self) -> dict[str, Any]:
         """The `config.json` but for the names of the classes; `parse` reads it back."""
@@ -151,7 +172,7 @@ def _backbone(raw: dict[str, Any], where: str) -> BackboneConfig:
         if table is not None or not raw.get("use_timm_backbone", True):
             raise CheckpointError(f"{where}: backbone_config is missing")
         return _timm(raw.get("backbone") or "resnet50", bool(raw.get("dilation", False)), where)
-    if table.get("model_type") == "timm_backbone" and table.get("backbone") in _DEPTHS:
+    if table.get("model_type") == "timm_backbone" and table.get("backbone") in DEPTHS:
         check_facts(table, {"num_channels": 3}, where)
         return _timm(table["backbone"], table.get("output_stride") == 16 or bool(raw.get("dilation")), where)
     # Only the mask head reads more than the last map, and every map is made on the way to it.
@@ -165,14 +186,14 @@ def _backbone(raw: dict[str, Any], where: str) -> BackboneConfig:
 
 
 def _timm(name: str, dilated: bool, where: str) -> ResNetConfig:
-    if name not in _DEPTHS:
-        raise CheckpointError(f"{where}: backbone {name!r} is not supported; segcli has {', '.join(_DEPTHS)}")
-    return ResNetConfig(_DEPTHS[name], _WIDTHS, dilated=dilated, frozen_norms=True, timm_names=True)
+    if name not in DEPTHS:
+        raise CheckpointError(f"{where}: backbone {name!r} is not supported; segcli has {', '.join(DEPTHS)}")
+    return ResNetConfig(DEPTHS[name], WIDTHS, dilated=dilated, frozen_norms=True, timm_names=True)
 
 
 def _raw_backbone(config: BackboneConfig) -> dict[str, Any]:
     """The settings that `_backbone` reads."""
     if isinstance(config, ResNetConfig) and config.timm_names:
-        name = next(name for name, depths in _DEPTHS.items() if depths == config.depths)
+        name = next(name for name, depths in DEPTHS.items() if depths == config.depths)
         return {"use_timm_backbone": True, "backbone": name, "backbone_config": None, "dilation": config.dilated}
-    return {"use_timm_backbone": False, "backbone_config": raw_backbone(config), "dilation": False}
+    return {"use_timm_backbone": False, "backbone_config": config.raw(), "dilation": False}

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
-from segcli.config.backbones import BackboneConfig, parse_backbone, raw_backbone
+from segcli.config.backbones import BackboneConfig, parse_backbone
 from segcli.config.checks import check_facts, check_heads, class_count, numbers
+from segcli.config.model_config import ModelConfig, ObjectiveName
 from segcli.errors import CheckpointError
 from segcli.types import MASK_TASKS, InputSize, MergeRule, Task
 
@@ -26,14 +27,12 @@ _NUMBERS = (
 
 
 @dataclass(frozen=True)
-class Mask2FormerConfig:
+class Mask2FormerConfig(ModelConfig):
     """Mask2Former, in the names of its Hugging Face configuration.
 
     `decoder_layers` counts predictions, as there: one more than there are layers, for the learnable queries' own.
     """
 
-    backbone: BackboneConfig
-    num_classes: int
     num_queries: int = 100
     feature_size: int = 256
     mask_feature_size: int = 256
@@ -46,8 +45,9 @@ class Mask2FormerConfig:
     no_object_weight: float = 0.1
 
     model_type: ClassVar[str] = "mask2former"
+    module: ClassVar[str] = "mask2former"
     title: ClassVar[str] = "Mask2Former"
-    transformers_class: ClassVar[str | None] = "Mask2FormerForUniversalSegmentation"
+    arxiv: ClassVar[str] = "2112.01527"
     image_processor: ClassVar[str | None] = "Mask2FormerImageProcessor"
     tasks: ClassVar[tuple[Task, ...]] = MASK_TASKS
     rule: ClassVar[MergeRule] = MergeRule()
@@ -62,6 +62,19 @@ class Mask2FormerConfig:
         "decoder_layers": 6,
         "dim_feedforward": 512,
     }
+    objective: ClassVar[ObjectiveName] = "points"
+    loss_weights: ClassVar[Mapping[str, float]] = {
+        "class_weight": 2.0,
+        "mask_weight": 5.0,
+        "dice_weight": 5.0,
+        "no_object_weight": 0.1,
+    }
+    pilots: ClassVar[bool] = True
+
+    @property
+    def transformers_class(self) -> str:
+        """The class of transformers that loads a folder of this model."""
+        return "Mask2FormerForUniversalSegmentation"
 
     @classmethod
     def parse(cls, raw: dict[str, Any], where: str) -> Self:
@@ -95,7 +108,7 @@ class Mask2FormerConfig:
         return {
             "architectures": [self.transformers_class],
             "model_type": self.model_type,
-            "backbone_config": raw_backbone(self.backbone),
+            "backbone_config": self.backbone.raw(),
             **{name: getattr(self, name) for name in _NUMBERS},
             "no_object_weight": self.no_object_weight,
             "dropout": 0.0,

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
-from segcli.config.backbones import BackboneConfig, parse_backbone, raw_backbone
+from segcli.config.backbones import BackboneConfig, parse_backbone
 from segcli.config.checks import check_facts, check_heads, class_count, numbers
+from segcli.config.model_config import ModelConfig, ObjectiveName
 from segcli.errors import CheckpointError
 from segcli.types import MASK_TASKS, InputSize, MergeRule, Task
 
@@ -26,15 +27,13 @@ DECODER_NUMBERS = {
 
 
 @dataclass(frozen=True)
-class MaskFormerConfig:
-    """MaskFormer: FPN, and DETR's decoder on the coarsest map. encoder_layers: of a Transformer encoder on that map."""
+class MaskFormerConfig(ModelConfig):
+    """MaskFormer: FPN, and DETR's decoder on the coarsest map."""
 
-    backbone: BackboneConfig
-    num_classes: int
     num_queries: int = 100
     feature_size: int = 256
     mask_feature_size: int = 256
-    encoder_layers: int = 0
+    encoder_layers: int = 0  # of a Transformer encoder on the coarsest map
     hidden_dim: int = 256
     decoder_layers: int = 6
     dim_feedforward: int = 2048
@@ -43,13 +42,22 @@ class MaskFormerConfig:
     no_object_weight: float = 0.1
 
     model_type: ClassVar[str] = "maskformer"
+    module: ClassVar[str] = "maskformer"
     title: ClassVar[str] = "MaskFormer"
+    arxiv: ClassVar[str] = "2107.06278"
     image_processor: ClassVar[str | None] = "MaskFormerImageProcessor"
     tasks: ClassVar[tuple[Task, ...]] = MASK_TASKS
     rule: ClassVar[MergeRule] = MergeRule(mask_min=None)
     size: ClassVar[InputSize] = InputSize()
     sizes: ClassVar[tuple[str, ...]] = ("hidden_dim", "encoder_layers", "decoder_layers", "dim_feedforward")
     small: ClassVar[Mapping[str, int]] = {"hidden_dim": 128, "decoder_layers": 6, "dim_feedforward": 512}
+    objective: ClassVar[ObjectiveName] = "pixels"
+    loss_weights: ClassVar[Mapping[str, float]] = {
+        "class_weight": 1.0,
+        "mask_weight": 20.0,
+        "dice_weight": 1.0,
+        "no_object_weight": 0.1,
+    }
 
     @property
     def transformers_class(self) -> str | None:
@@ -82,7 +90,7 @@ class MaskFormerConfig:
         return {
             "architectures": [self.transformers_class] if self.transformers_class else [],
             "model_type": self.model_type,
-            "backbone_config": raw_backbone(self.backbone),
+            "backbone_config": self.backbone.raw(),
             **{theirs: getattr(self, ours) for ours, theirs in PIXEL_NUMBERS.items()},
             **encoder,
             "decoder_config": raw_decoder(self, self.dropout),

@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
-from segcli.config.backbones import BackboneConfig, parse_backbone, raw_backbone
+from segcli.config.backbones import BackboneConfig, parse_backbone
 from segcli.config.checks import check_heads, class_count, numbers
 from segcli.config.maskformer import DECODER_NUMBERS, PIXEL_NUMBERS, parse_decoder, raw_decoder, same_width
+from segcli.config.model_config import ModelConfig, ObjectiveName
 from segcli.types import InputSize, MergeRule, Task
 
 _NOTE = "transformers has no such model; segcli reads this folder"
@@ -19,23 +20,24 @@ _DECODER = {ours: theirs for ours, theirs in DECODER_NUMBERS.items() if ours != 
 
 
 @dataclass(frozen=True)
-class PerPixelConfig:
+class PerPixelConfig(ModelConfig):
     """PerPixelBaseline: FPN and a 1×1 classifier."""
 
-    backbone: BackboneConfig
-    num_classes: int
     feature_size: int = 256
     mask_feature_size: int = 256
 
     model_type: ClassVar[str] = "per-pixel"
+    module: ClassVar[str] = "per_pixel"
+    arxiv: ClassVar[str] = "2107.06278"
     title: ClassVar[str] = "PerPixelBaseline"
-    transformers_class: ClassVar[str | None] = None
-    image_processor: ClassVar[str] = "MaskFormerImageProcessor"
+    image_processor: ClassVar[str | None] = "MaskFormerImageProcessor"
     tasks: ClassVar[tuple[Task, ...]] = ("semantic",)
     rule: ClassVar[MergeRule] = MergeRule(combine="photo")
     size: ClassVar[InputSize] = InputSize()
     sizes: ClassVar[tuple[str, ...]] = ("hidden_dim",)
     small: ClassVar[Mapping[str, int]] = {"hidden_dim": 128}
+    objective: ClassVar[ObjectiveName] = "classes"
+    loss_weights: ClassVar[Mapping[str, float]] = {"class_weight": 1.0}
 
     @property
     def num_queries(self) -> int:
@@ -65,18 +67,16 @@ class PerPixelConfig:
         return {
             "model_type": self.model_type,
             "note": _NOTE,
-            "backbone_config": raw_backbone(self.backbone),
+            "backbone_config": self.backbone.raw(),
             **{theirs: getattr(self, ours) for ours, theirs in PIXEL_NUMBERS.items()},
             "dtype": "float32",
         }
 
 
 @dataclass(frozen=True)
-class PerPixelPlusConfig:
+class PerPixelPlusConfig(ModelConfig):
     """PerPixelBaseline+: MaskFormer's network with one query a class, whose mask logits are that class's logits."""
 
-    backbone: BackboneConfig
-    num_classes: int
     feature_size: int = 256
     mask_feature_size: int = 256
     hidden_dim: int = 256
@@ -86,14 +86,17 @@ class PerPixelPlusConfig:
     dropout: float = 0.1
 
     model_type: ClassVar[str] = "per-pixel-plus"
+    module: ClassVar[str] = "per_pixel"
+    arxiv: ClassVar[str] = "2107.06278"
     title: ClassVar[str] = "PerPixelBaseline+"
-    transformers_class: ClassVar[str | None] = None
-    image_processor: ClassVar[str] = "MaskFormerImageProcessor"
+    image_processor: ClassVar[str | None] = "MaskFormerImageProcessor"
     tasks: ClassVar[tuple[Task, ...]] = ("semantic",)
     rule: ClassVar[MergeRule] = MergeRule(combine="photo")
     size: ClassVar[InputSize] = InputSize()
     sizes: ClassVar[tuple[str, ...]] = ("hidden_dim", "decoder_layers", "dim_feedforward")
     small: ClassVar[Mapping[str, int]] = {"hidden_dim": 128, "decoder_layers": 6, "dim_feedforward": 512}
+    objective: ClassVar[ObjectiveName] = "classes"
+    loss_weights: ClassVar[Mapping[str, float]] = {"class_weight": 1.0}
 
     @property
     def num_queries(self) -> int:
@@ -124,7 +127,7 @@ class PerPixelPlusConfig:
         return {
             "model_type": self.model_type,
             "note": _NOTE,
-            "backbone_config": raw_backbone(self.backbone),
+            "backbone_config": self.backbone.raw(),
             **{theirs: getattr(self, ours) for ours, theirs in PIXEL_NUMBERS.items()},
             "decoder_config": raw_decoder(self, self.dropout),
             "dtype": "float32",

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from segcli.config import DetrConfig
-from segcli.models.backbones import build_backbone, channels_of
+from segcli.config.detr import DetrConfig
+from segcli.models.backbones import build_backbone
 from segcli.models.heads import BoxHead
 from segcli.models.mask_head import MaskHead
 from segcli.models.pixel_decoders.encoded import EncodedMap
@@ -12,10 +12,10 @@ from segcli.models.segmenter import Segmenter
 from segcli.models.transformer import TransformerEncoder
 
 
-def build_detr(config: DetrConfig) -> Segmenter:
+def build(config: DetrConfig) -> Segmenter:
     """An untrained DETR. Padding is masked in attention and in positions, as published."""
     backbone = build_backbone(config.backbone)
-    channels = channels_of(backbone)
+    channels = backbone.channels
     dim, heads = config.hidden_dim, config.num_attention_heads
     encoder = TransformerEncoder(dim, config.encoder_layers, heads, config.dim_feedforward, config.dropout)
     return Segmenter(

@@ -12,10 +12,11 @@ from segcli.layers.linear import Linear
 from segcli.layers.masks import ConvolvedMasks, DenseMasks, ProductMasks
 from segcli.layers.mlp import MLP
 from segcli.models.mask_head import MaskHead, QueryMasks
+from segcli.models.parts import Head
 from segcli.types import Masks, PixelFeatures, QueryPredictions
 
 
-class MaskClassificationHead(nn.Module):
+class MaskClassificationHead(Head):
     """MaskFormer's two outputs of a query (arXiv 2107.06278, §3.3): class logits, and the factor of its mask."""
 
     def __init__(self, dim: int, num_classes: int, mask_dim: int) -> None:
@@ -43,7 +44,7 @@ class MaskClassificationHead(nn.Module):
         self.classifier = Linear(self.classifier.in_features, count + 1)
 
 
-class ClassMaskHead(nn.Module):
+class ClassMaskHead(Head):
     """A mask for every query, and no question about its class: query k is class k (PerPixelBaseline+, same paper)."""
 
     def __init__(self, dim: int, mask_dim: int) -> None:
@@ -60,11 +61,11 @@ class ClassMaskHead(nn.Module):
         """Nothing here depends on the classes; the queries do."""
 
 
-class BoxHead(nn.Module):
+class BoxHead(Head):
     """DETR's outputs of a query (arXiv 2005.12872, §3.2): class logits, a box, and its mask if there is a mask head.
 
-    outputs: class logits there are. columns: those that are classes, in their order; None: all. The others are ids that
-    no class has (COCO's raw ids have holes). They never come out: their probability goes to "no object".
+    outputs: number of class logits. columns: those that are classes, in their order; None: all. The others are ids that
+    no class has (COCO's raw ids have holes). They are not part of the answer: their probability goes to "no object".
     """
 
     def __init__(
@@ -94,15 +95,15 @@ class BoxHead(nn.Module):
         self.columns = None
 
 
-class PixelHead(nn.Module):
+class PixelHead(Head):
     """A 1×1 convolution to the logits of every class (PerPixelBaseline, same paper)."""
 
     def __init__(self, dim: int, num_classes: int) -> None:
         super().__init__()
         self.classifier = nn.Conv2d(dim, num_classes, 1)
 
-    def answer(self, pixels: PixelFeatures) -> QueryPredictions:
-        """-> one prediction of K queries."""
+    def answer(self, queries: Tensor, pixels: PixelFeatures) -> QueryPredictions:
+        """-> one prediction, K queries whatever `queries` are."""
         logits = self.classifier(projected_features(pixels))
         return QueryPredictions(_own_classes(logits.flatten(2)), DenseMasks(logits))
 
@@ -113,11 +114,11 @@ class PixelHead(nn.Module):
 
 def projected_features(pixels: PixelFeatures) -> Tensor:
     """[B, C, h, w], the right factor of every mask."""
-    assert pixels.mask_features is not None  # a pixel decoder for masks makes them
+    features = pixels.features
     if pixels.mask_proj is None:
-        return pixels.mask_features
+        return features
     weight, bias = pixels.mask_proj
-    return F.conv2d(pixels.mask_features, weight, bias, padding="same")
+    return F.conv2d(features, weight, bias, padding="same")
 
 
 def masks_of(embeddings: Tensor, pixels: PixelFeatures) -> Masks:
@@ -127,10 +128,9 @@ def masks_of(embeddings: Tensor, pixels: PixelFeatures) -> Masks:
     """
     if pixels.mask_proj is None or embeddings.shape[1] >= embeddings.shape[2]:
         return ProductMasks(embeddings, projected_features(pixels))
-    assert pixels.mask_features is not None  # as above
     weight, bias = pixels.mask_proj
     kernels = (embeddings @ weight.flatten(1)).unflatten(2, weight.shape[1:])
-    return ConvolvedMasks(kernels, embeddings @ bias, pixels.mask_features)
+    return ConvolvedMasks(kernels, embeddings @ bias, pixels.features)
 
 
 def _own_classes(queries: Tensor) -> Tensor:

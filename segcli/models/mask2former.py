@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from segcli.config import Mask2FormerConfig
-from segcli.models.backbones import build_backbone, channels_of
+from segcli.config.mask2former import Mask2FormerConfig
+from segcli.models.backbones import build_backbone
 from segcli.models.heads import MaskClassificationHead
 from segcli.models.pixel_decoders.deformable import DeformablePixelDecoder
 from segcli.models.query_decoders.masked import MaskedQueryDecoder
 from segcli.models.segmenter import Segmenter
 
 
-def build_mask2former(config: Mask2FormerConfig) -> Segmenter:
+def build(config: Mask2FormerConfig) -> Segmenter:
     """An untrained Mask2Former."""
     backbone = build_backbone(config.backbone)
     return Segmenter(
         backbone=backbone,
         pixel_decoder=DeformablePixelDecoder(
-            channels_of(backbone),
+            backbone.channels,
             config.feature_size,
             config.mask_feature_size,
             config.encoder_layers,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from segcli.config import MaskFormerConfig
-from segcli.models.backbones import build_backbone, channels_of
+from segcli.config.maskformer import MaskFormerConfig
+from segcli.models.backbones import build_backbone
 from segcli.models.heads import MaskClassificationHead
 from segcli.models.pixel_decoders.fpn import FPN
 from segcli.models.query_decoders.plain import PlainQueryDecoder
@@ -11,10 +11,10 @@ from segcli.models.segmenter import Segmenter
 from segcli.models.transformer import TransformerEncoder
 
 
-def build_maskformer(config: MaskFormerConfig) -> Segmenter:
+def build(config: MaskFormerConfig) -> Segmenter:
     """An untrained MaskFormer. Padding takes part in everything, as published."""
     backbone = build_backbone(config.backbone)
-    channels = channels_of(backbone)
+    channels = backbone.channels
     encoder = None
     if config.encoder_layers:
         encoder = TransformerEncoder(

@@ -6,8 +6,8 @@ evaluation and views are those of every other model.
 
 from __future__ import annotations
 
-from segcli.config import PerPixelConfig, PerPixelPlusConfig
-from segcli.models.backbones import build_backbone, channels_of
+from segcli.config.per_pixel import PerPixelConfig, PerPixelPlusConfig
+from segcli.models.backbones import build_backbone
 from segcli.models.heads import ClassMaskHead, PixelHead
 from segcli.models.pixel_decoders.fpn import FPN
 from segcli.models.query_decoders.none import NoQueries
@@ -15,21 +15,26 @@ from segcli.models.query_decoders.plain import PlainQueryDecoder
 from segcli.models.segmenter import Segmenter
 
 
-def build_per_pixel(config: PerPixelConfig) -> Segmenter:
+def build(config: PerPixelConfig | PerPixelPlusConfig) -> Segmenter:
+    """An untrained network of one of the two."""
+    return _per_pixel(config) if isinstance(config, PerPixelConfig) else _per_pixel_plus(config)
+
+
+def _per_pixel(config: PerPixelConfig) -> Segmenter:
     """An untrained PerPixelBaseline: what MaskFormer has for masks, classified pixel by pixel."""
     backbone = build_backbone(config.backbone)
     return Segmenter(
         backbone=backbone,
-        pixel_decoder=FPN(channels_of(backbone), config.feature_size, config.mask_feature_size),
+        pixel_decoder=FPN(backbone.channels, config.feature_size, config.mask_feature_size),
         query_decoder=NoQueries(),
         head=PixelHead(config.mask_feature_size, config.num_classes),
     )
 
 
-def build_per_pixel_plus(config: PerPixelPlusConfig) -> Segmenter:
+def _per_pixel_plus(config: PerPixelPlusConfig) -> Segmenter:
     """An untrained PerPixelBaseline+: MaskFormer but for what is asked of a query."""
     backbone = build_backbone(config.backbone)
-    channels = channels_of(backbone)
+    channels = backbone.channels
     return Segmenter(
         backbone=backbone,
         pixel_decoder=FPN(channels, config.feature_size, config.mask_feature_size),

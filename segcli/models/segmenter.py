@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import Tensor, nn
 
+from segcli.models.parts import Backbone, Head, HeadT, PixelDecoder, QueryDecoder
 from segcli.types import Batch, Pilots, QueryPredictions
 
 
 class Segmenter(nn.Module):
     """Images in, one prediction per query out. Which parts it is made of is what makes it DETR or Mask2Former."""
 
+    __call__: Callable[..., list[QueryPredictions]]
+
     def __init__(
-        self, backbone: nn.Module, pixel_decoder: nn.Module, query_decoder: nn.Module, head: nn.Module
+        self, backbone: Backbone, pixel_decoder: PixelDecoder, query_decoder: QueryDecoder[HeadT], head: HeadT
     ) -> None:
         super().__init__()
         self.backbone = backbone
         self.pixel_decoder = pixel_decoder
-        self.query_decoder = query_decoder
-        self.head = head
+        self.query_decoder: QueryDecoder[HeadT] = query_decoder
+        self.head: Head = head
 
     def forward(self, batch: Batch, every_layer: bool = False, pilots: Pilots | None = None) -> list[QueryPredictions]:
         """-> predictions of every layer (training, views) or of the last alone; the last is the answer.

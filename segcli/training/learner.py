@@ -54,7 +54,7 @@ class Learner:
         self.criterion = objective_of(config, loss)
         if self.recipe.model.freeze_backbone:
             freeze_backbone(self.loaded.model)
-        modules = {"model": self.loaded.model}
+        modules: dict[str, nn.Module] = {"model": self.loaded.model}
         if loss.pilots:
             self.pilots = MaskPilots(config.num_classes, config.hidden_dim).to(self.loaded.device)
             modules["pilots"] = self.pilots

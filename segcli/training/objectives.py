@@ -3,82 +3,51 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
-from segcli.config import (
-    DetrConfig,
-    Mask2FormerConfig,
-    MaskFormerConfig,
-    ModelConfig,
-    PerPixelConfig,
-    PerPixelPlusConfig,
-)
+from segcli.config import ModelConfig
+from segcli.config.model_config import ObjectiveName
 from segcli.errors import UsageError
 from segcli.objective.boxes import BoxTerms
 from segcli.objective.criterion import Objective, SetCriterion
 from segcli.objective.pixels import PixelCriterion
-from segcli.objective.terms import AllPixels, AtPoints, FinalMaskTerms, MaskTerms, Places, Terms
+from segcli.objective.terms import AllPixels, AtPoints, FinalMaskTerms, MaskTerms, Terms
 from segcli.training.recipe import LossTable
 
-
-def _points(config: Any, loss: LossTable) -> Objective:
-    return _matched(config, loss, AtPoints(loss.points, loss.oversample, loss.importance), focal=False)
+Weights = Mapping[str, float]  # by the keys of [loss]
 
 
-def _pixels(config: Any, loss: LossTable) -> Objective:
-    return _matched(config, loss, AllPixels(), focal=True)
+def _points(config: ModelConfig, loss: LossTable, weights: Weights) -> Objective:
+    places = AtPoints(loss.points, loss.oversample, loss.importance)
+    return _criterion(config, weights, MaskTerms(places, weights["mask_weight"], weights["dice_weight"]))
 
 
-def _matched(config: Any, loss: LossTable, places: Places, focal: bool) -> Objective:
-    assert None not in (loss.class_weight, loss.mask_weight, loss.dice_weight, loss.no_object_weight)
-    terms = MaskTerms(places, loss.mask_weight, loss.dice_weight, focal)  # type: ignore[arg-type]  # filled in
-    return SetCriterion(config.num_classes, (terms,), loss.class_weight, loss.no_object_weight)  # type: ignore[arg-type]
+def _pixels(config: ModelConfig, loss: LossTable, weights: Weights) -> Objective:
+    terms = MaskTerms(AllPixels(), weights["mask_weight"], weights["dice_weight"], focal=True)
+    return _criterion(config, weights, terms)
 
 
-def _boxes(config: Any, loss: LossTable) -> Objective:
-    assert None not in (loss.class_weight, loss.box_weight, loss.giou_weight, loss.no_object_weight)
-    terms: list[Terms] = [BoxTerms(loss.box_weight, loss.giou_weight)]  # type: ignore[arg-type]  # filled in
-    if config.masks:
-        terms.append(FinalMaskTerms(loss.mask_weight, loss.dice_weight))  # type: ignore[arg-type]
-    return SetCriterion(config.num_classes, tuple(terms), loss.class_weight, loss.no_object_weight)  # type: ignore[arg-type]
+def _boxes(config: ModelConfig, loss: LossTable, weights: Weights) -> Objective:
+    terms: list[Terms] = [BoxTerms(weights["box_weight"], weights["giou_weight"])]
+    if "panoptic" in config.answers:
+        terms.append(FinalMaskTerms(weights["mask_weight"], weights["dice_weight"]))
+    return _criterion(config, weights, *terms)
 
 
-def _classified(config: Any, loss: LossTable) -> Objective:
-    assert loss.class_weight is not None
-    return PixelCriterion(loss.class_weight)
+def _criterion(config: ModelConfig, weights: Weights, *terms: Terms) -> Objective:
+    return SetCriterion(config.num_classes, terms, weights["class_weight"], weights["no_object_weight"])
 
 
-@dataclass(frozen=True)
-class Training:
-    """objective: of a configuration and a recipe's [loss]. weights: the published ones, which hold where the recipe
-    says nothing. pilots: whether there are attention masks that can show queries their objects."""
-
-    objective: Callable[[Any, LossTable], Objective]
-    weights: Mapping[str, float]
-    pilots: bool = False
+def _classes(config: ModelConfig, loss: LossTable, weights: Weights) -> Objective:
+    return PixelCriterion(weights["class_weight"])
 
 
-TRAINING: dict[type[ModelConfig], Training] = {
-    Mask2FormerConfig: Training(
-        _points, {"class_weight": 2.0, "mask_weight": 5.0, "dice_weight": 5.0, "no_object_weight": 0.1}, pilots=True
-    ),
-    MaskFormerConfig: Training(
-        _pixels, {"class_weight": 1.0, "mask_weight": 20.0, "dice_weight": 1.0, "no_object_weight": 0.1}
-    ),
-    DetrConfig: Training(
-        _boxes,
-        {
-            "class_weight": 1.0,
-            "box_weight": 5.0,
-            "giou_weight": 2.0,
-            "mask_weight": 1.0,
-            "dice_weight": 1.0,
-            "no_object_weight": 0.1,
-        },
-    ),
-    PerPixelConfig: Training(_classified, {"class_weight": 1.0}),
-    PerPixelPlusConfig: Training(_classified, {"class_weight": 1.0}),
+_OBJECTIVES: dict[ObjectiveName, Callable[[ModelConfig, LossTable, Weights], Objective]] = {
+    "points": _points,
+    "pixels": _pixels,
+    "boxes": _boxes,
+    "classes": _classes,
 }
 PUBLISHED = LossTable(points=12544, oversample=3.0, importance=0.75)
 
@@ -88,13 +57,13 @@ def fill_in(config: ModelConfig, loss: LossTable) -> LossTable:
 
     Raises UsageError for a setting that the architecture cannot follow.
     """
-    training = TRAINING[type(config)]
-    if loss.pilots and not training.pilots:
+    if loss.pilots and not config.pilots:
         raise UsageError(f"[loss] pilots: {config.title} has no attention masks to show objects by; leave it out")
-    weights: dict[str, Any] = {name: w for name, w in training.weights.items() if getattr(loss, name) is None}
+    weights: dict[str, Any] = {name: w for name, w in config.loss_weights.items() if getattr(loss, name) is None}
     return replace(loss, **weights)
 
 
 def objective_of(config: ModelConfig, loss: LossTable = PUBLISHED) -> Objective:
     """What a network of this configuration is trained for; as in its paper if nothing else is given."""
-    return TRAINING[type(config)].objective(config, fill_in(config, loss))
+    loss = fill_in(config, loss)
+    return _OBJECTIVES[config.objective](config, loss, {name: getattr(loss, name) for name in config.loss_weights})

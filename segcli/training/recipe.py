@@ -17,7 +17,8 @@ from pathlib import Path
 from sys import float_info
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from segcli.config import MODEL_TYPES, Mask2FormerConfig
+from segcli.config import MODEL_TYPES
+from segcli.config.mask2former import Mask2FormerConfig
 from segcli.errors import UsageError
 from segcli.types import SMALLEST_TILE, Task
 

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from segcli.config import MODEL_TYPES, Mask2FormerConfig, ModelConfig, answers
+from segcli.config import MODEL_TYPES, ModelConfig
+from segcli.config.mask2former import Mask2FormerConfig
 from segcli.data.checking.scan import ScanReport, scan
 from segcli.data.dataset import Dataset, open_split
 from segcli.data.detect import detect
@@ -169,7 +170,7 @@ def begin(recipe: Recipe, material: Material, progress: Progress | None = None) 
         raise UsageError(
             f"--arch {model.arch}: {model.start} is {config.title}; leave --arch out, or begin from a --backbone"
         )
-    possible = answers(config)
+    possible = config.answers
     if material.info.task not in possible:
         name = model.start or config.title
         common = [task for task in possible if task in material.info.tasks]

@@ -4,22 +4,22 @@ ImageNet backbone. What is random here comes from torch's global generator, whic
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
-from typing import Any, cast
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
-from torch import nn
 
-from segcli.config import ModelConfig, for_task, parse_config, with_classes
-from segcli.errors import UsageError
+from segcli.config import ModelConfig, parse_config
+from segcli.config.backbones import pretrained_backbone
 from segcli.models.init import initialise
+from segcli.models.segmenter import Segmenter
 from segcli.types import InferenceSpec
 from segcli.weights.architectures import build_model
 from segcli.weights.checkpoint import LoadedModel, load_model
 from segcli.weights.download import Progress
 from segcli.weights.hf_config import preprocessor, raw_config
 from segcli.weights.hub import find
-from segcli.weights.pretrained import backbone_named, load_backbone, new_config
+from segcli.weights.pretrained import load_backbone, new_config
 from segcli.weights.spec import TABLE, from_table, to_table
 
 
@@ -44,15 +44,15 @@ def from_checkpoint(ref: str, spec: InferenceSpec, queries: int | None, progress
         notes.append(
             f"class layer made anew; number of classes: {len(spec.labels)} ({loaded.name} has {len(old.labels)} others)"
         )
-        model.head.fresh_classes(len(spec.labels))  # type: ignore[operator,union-attr]  # every head has it
-        config = with_classes(config, len(spec.labels))
+        model.head.fresh_classes(len(spec.labels))
+        config = config.with_classes(len(spec.labels))
     if queries is not None:
-        config = with_queries(config, queries)
+        config = config.with_queries(queries)
     if config.num_queries != loaded.config.num_queries:
         if queries is not None:  # else queries are classes
             before = loaded.config.num_queries
             notes.append(f"query embeddings made anew: {config.num_queries} queries instead of {before}")
-        model.query_decoder.fresh_queries(config.num_queries)  # type: ignore[operator,union-attr]
+        model.query_decoder.fresh_queries(config.num_queries)
     if old.size.tile and not spec.size.tile:
         same = f"--tile {old.size.tile} --short-side {old.size.short}"
         notes.append(f"{loaded.name} predicts in tiles, this run learns images as a whole; {same} goes on with its own")
@@ -72,15 +72,15 @@ def from_backbone(
     progress: Progress | None = None,
 ) -> Beginning:
     """A new network around a backbone that has seen ImageNet. kind: its architecture; sizes: see `new_config`."""
-    backbone = backbone_named(name)
-    config = for_task(new_config(kind, name, len(spec.labels), sizes), spec.tasks[0])
+    backbone = pretrained_backbone(name)
+    config = new_config(kind, name, len(spec.labels), sizes).for_task(spec.tasks[0])
     if queries is not None:
-        config = with_queries(config, queries)
+        config = config.with_queries(queries)
     model = build_model(config)
     initialise(model)
     load_backbone(model.backbone, name, progress)
     spec = replace(spec, mean=backbone.mean, std=backbone.std)
-    facts = {"started from": f"{name}, ImageNet-1k", "licence of the starting model": backbone.licence}
+    facts = {"started from": f"{name}, {backbone.data}", "licence of the starting model": backbone.licence}
     return Beginning(_wrap(model, config, spec, raw_config(config, spec.labels), facts), ())
 
 
@@ -94,7 +94,7 @@ def described(loaded: LoadedModel) -> dict[str, Any]:
     """A model to train as plain JSON, without its weights."""
     return {
         "config": loaded.raw_config | {TABLE: to_table(loaded.spec, loaded.facts)},
-        "columns": getattr(loaded.config, "columns", None),  # config.json does not have their order
+        "columns": loaded.config.class_columns,  # config.json does not have their order
         "preprocessor": loaded.preprocessor,
     }
 
@@ -106,9 +106,7 @@ def from_description(description: dict[str, Any], where: str) -> LoadedModel:
     """
     raw = dict(description["config"])
     table = from_table(raw.pop(TABLE), where)
-    config = parse_config(raw, where)
-    if description["columns"] is not None:
-        config = replace(cast(Any, config), columns=tuple(description["columns"]))
+    config = parse_config(raw, where).with_columns(description["columns"])
     return LoadedModel(
         model=build_model(config),
         config=config,
@@ -122,18 +120,8 @@ def from_description(description: dict[str, Any], where: str) -> LoadedModel:
     )
 
 
-def with_queries(config: ModelConfig, queries: int) -> ModelConfig:
-    """Raises UsageError for an architecture whose queries are its classes."""
-    if queries == config.num_queries:
-        return config
-    if "num_queries" not in {field.name for field in fields(config)}:
-        raise UsageError(f"[model] queries: {config.title} has one query a class; leave it out")
-    changed: ModelConfig = replace(cast(Any, config), num_queries=queries)
-    return changed
-
-
 def _wrap(
-    model: nn.Module, config: ModelConfig, spec: InferenceSpec, raw: dict[str, Any], facts: dict[str, Any]
+    model: Segmenter, config: ModelConfig, spec: InferenceSpec, raw: dict[str, Any], facts: dict[str, Any]
 ) -> LoadedModel:
     return LoadedModel(
         model=model,

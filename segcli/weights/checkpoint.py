@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from segcli.codecs.files import replace_file
-from segcli.config import ModelConfig, fit_classes, parse_config
+from segcli.config import ModelConfig, parse_config
 from segcli.errors import CheckpointError, OutputError
 from segcli.models.segmenter import Segmenter
 from segcli.types import InferenceSpec, LabelSet
@@ -30,7 +30,7 @@ from segcli.weights.spec import TABLE, from_table, guess_spec, to_table
 class LoadedModel:
     """A model ready to predict, and everything that travels with it."""
 
-    model: nn.Module  # a Segmenter in eval mode, on `device`, in `dtype`
+    model: Segmenter  # in eval mode, on `device`, in `dtype`
     config: ModelConfig
     spec: InferenceSpec
     name: str  # the reference as the user gave it
@@ -133,7 +133,7 @@ def _spec(
     else:
         read = guess_spec(raw, preprocessor, config, where)
         return read.spec, read.facts, config
-    fitting = fit_classes(config, spec.labels.ids)
+    fitting = config.fit_classes(spec.labels.ids)
     if fitting is None:
         raise CheckpointError(f"{where}: {problem}")
     return spec, facts, fitting

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from segcli.config import ModelConfig, class_columns
+from segcli.config import ModelConfig
 from segcli.config.detr import UNUSED
 from segcli.types import InferenceSpec, LabelSet
 
@@ -16,9 +16,7 @@ def raw_config(config: ModelConfig, labels: LabelSet) -> dict[str, Any]:
 
 def label_names(config: ModelConfig, labels: LabelSet) -> dict[str, Any]:
     """The classes as transformers writes them; an output that no class has is called "N/A"."""
-    columns = class_columns(config)
-    outputs = getattr(config, "num_outputs", None) or config.num_classes
-    names = dict.fromkeys(range(outputs), UNUSED) | dict(zip(columns, labels.names, strict=True))
+    names = dict.fromkeys(range(config.outputs), UNUSED) | dict(zip(config.class_columns, labels.names, strict=True))
     return {
         "id2label": {str(index): name for index, name in names.items()},
         "label2id": {name: index for index, name in names.items()},

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from segcli.config import fit_classes, parse_config
+from segcli.config import parse_config
 from segcli.errors import CheckpointError, UsageError, WeightsUnavailable
 from segcli.types import TASKS, Task
 from segcli.weights import download
@@ -176,7 +176,7 @@ def _copied_from(folder: Path, config: Path) -> ManifestEntry | None:
         is_same = "segcli" not in facts and (
             entry.labels is None
             or len(facts["id2label"]) == len(labels)
-            or fit_classes(parse_config(facts, str(config)), labels.ids) is not None
+            or parse_config(facts, str(config)).fit_classes(labels.ids) is not None
         )
     except (OSError, ValueError, KeyError, TypeError, CheckpointError):
         return None  # whoever reads the configuration for good says what is wrong with it

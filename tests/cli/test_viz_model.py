@@ -13,7 +13,7 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from segcli.cli import app
-from segcli.models.mask2former import build_mask2former
+from segcli.models.mask2former import build as build_mask2former
 from tests.cli.conftest import photo
 from tests.fakes import FakeLoaded
 from tests.inspection.views.test_views import TINY

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from segcli.config import EfficientNetLite0Config, Mask2FormerConfig
+from segcli.config.backbones.efficientnet_lite import EfficientNetLite0Config
+from segcli.config.mask2former import Mask2FormerConfig
 from segcli.layers.trace import record
-from segcli.models.mask2former import build_mask2former
+from segcli.models.mask2former import build as build_mask2former
 from segcli.models.query_decoders.masked import attention_mask
 from segcli.types import Batch
 

@@ -10,14 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from segcli.config import (
-    EfficientNetLite0Config,
-    MaskFormerConfig,
-    ModelConfig,
-    PerPixelConfig,
-    PerPixelPlusConfig,
-    parse_config,
-)
+from segcli.config import ModelConfig, parse_config
+from segcli.config.backbones.efficientnet_lite import EfficientNetLite0Config
+from segcli.config.maskformer import MaskFormerConfig
+from segcli.config.per_pixel import PerPixelConfig, PerPixelPlusConfig
 from segcli.errors import UsageError
 from segcli.layers.masks import DenseMasks
 from segcli.layers.stochastic import per_image
@@ -27,7 +23,6 @@ from segcli.objective.pixels import IGNORED, label_map
 from segcli.postprocess import semantic
 from segcli.training.objectives import objective_of
 from segcli.types import Batch, Frame, InferenceSpec, Label, LabelSet, QueryPredictions, Target
-from segcli.weights.adapt import with_queries
 from segcli.weights.architectures import build_model, key_map
 from segcli.weights.checkpoint import LoadedModel, load_model, save_model
 from segcli.weights.hf_config import raw_config
@@ -160,7 +155,7 @@ def test_objects_lie_over_crowd_regions() -> None:
 
 def test_its_queries_cannot_be_chosen() -> None:
     with pytest.raises(UsageError, match="one query a class"):
-        with_queries(SMALL["per-pixel-plus"], 7)
+        SMALL["per-pixel-plus"].with_queries(7)
 
 
 def test_names_of_a_file_are_maskformers_where_it_has_the_part() -> None:

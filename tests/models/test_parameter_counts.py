@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from segcli.config import Mask2FormerConfig, SwinConfig
-from segcli.models.mask2former import build_mask2former
+from segcli.config.backbones.swin import SwinConfig
+from segcli.config.mask2former import Mask2FormerConfig
+from segcli.models.mask2former import build as build_mask2former
 
 TINY = SwinConfig(96, (2, 2, 6, 2), (3, 6, 12, 24), 7)
 SMALL = SwinConfig(96, (2, 2, 18, 2), (3, 6, 12, 24), 7)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from segcli.config import EfficientNetLite0Config, Mask2FormerConfig
-from segcli.models.mask2former import build_mask2former
+from segcli.config.backbones.efficientnet_lite import EfficientNetLite0Config
+from segcli.config.mask2former import Mask2FormerConfig
+from segcli.models.mask2former import build as build_mask2former
 from segcli.objective.pilots import MaskPilots
 from segcli.types import Batch
 from tests.objective.scenes import CLASSES, draw, target

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from segcli.codecs.image import read_image
-from segcli.config import DetrConfig, EfficientNetLite0Config
+from segcli.config.backbones.efficientnet_lite import EfficientNetLite0Config
+from segcli.config.detr import DetrConfig
 from segcli.layers.masks import DenseMasks
 from segcli.training.objectives import objective_of
 from segcli.types import Batch, QueryPredictions, Target

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from segcli.config import EfficientNetLite0Config, MaskFormerConfig
+from segcli.config.backbones.efficientnet_lite import EfficientNetLite0Config
+from segcli.config.maskformer import MaskFormerConfig
 from segcli.layers.positions import padded_sine_positions
 from segcli.models.transformer import Places
 from segcli.objective.matcher import assign

@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from segcli.config import EfficientNetLite0Config, Mask2FormerConfig
-from segcli.models.mask2former import build_mask2former
+from segcli.config.backbones.efficientnet_lite import EfficientNetLite0Config
+from segcli.config.mask2former import Mask2FormerConfig
+from segcli.models.mask2former import build as build_mask2former
 from segcli.training.ema import WeightAverage
 from segcli.training.optim import Schedule, build_optimizer, freeze_backbone, scaled_lr, training_mode
 

@@ -14,9 +14,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from segcli.config import EfficientNetLite0Config, Mask2FormerConfig, SwinConfig, parse_config
+from segcli.config import parse_config
+from segcli.config.backbones.efficientnet_lite import EfficientNetLite0Config
+from segcli.config.backbones.swin import SwinConfig
+from segcli.config.mask2former import Mask2FormerConfig
 from segcli.errors import CheckpointError, UsageError
-from segcli.models.mask2former import build_mask2former
+from segcli.models.mask2former import build as build_mask2former
 from segcli.types import InputSize
 from segcli.weights.architectures import key_map
 from segcli.weights.checkpoint import LoadedModel, load_model, save_model

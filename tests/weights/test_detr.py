@@ -10,7 +10,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from segcli.config import DetrConfig, ResNetConfig, parse_config
+from segcli.config import parse_config
+from segcli.config.backbones.resnet import ResNetConfig
+from segcli.config.detr import DetrConfig
 from segcli.errors import CheckpointError, UsageError
 from segcli.inference.predict import choose_task
 from segcli.weights.architectures import build_model, key_map

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from segcli.config import MaskFormerConfig, ResNetConfig, SwinConfig
+from segcli.config.backbones.resnet import ResNetConfig
+from segcli.config.backbones.swin import SwinConfig
+from segcli.config.maskformer import MaskFormerConfig
 from segcli.types import MASK_TASKS, TASKS, MergeRule
 from segcli.weights.architectures import build_model
 from segcli.weights.manifest import ManifestEntry, default_for, label_table, lookup, manifest, read_manifest

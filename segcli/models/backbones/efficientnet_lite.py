@@ -9,7 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from segcli.config.backbones.efficientnet_lite import EfficientNetLite0Config
 from segcli.models.backbones.convolution import ConvNorm
+from segcli.models.parts import Backbone
 
 # repeats, kernel, stride, expansion, channels
 LITE0 = (
@@ -42,7 +44,7 @@ class MobileBlock(nn.Module):
         return y.add_(x) if self.residual else y
 
 
-class EfficientNetLite0(nn.Module):
+class EfficientNetLite0(Backbone):
     """Images [B, 3, H, W] -> maps of 24, 40, 112, 320 channels at strides 4, 8, 16, 32 (channels last)."""
 
     def __init__(self) -> None:
@@ -68,3 +70,8 @@ class EfficientNetLite0(nn.Module):
             if level in LEVELS:
                 pyramid.append(x)
         return pyramid
+
+
+def build(config: EfficientNetLite0Config) -> EfficientNetLite0:
+    """The untrained backbone; its configuration has no settings."""
+    return EfficientNetLite0()

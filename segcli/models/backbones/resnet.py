@@ -6,7 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from segcli.config.backbones.resnet import ResNetConfig
 from segcli.models.backbones.convolution import ConvNorm
+from segcli.models.parts import Backbone
 
 
 class Bottleneck(nn.Module):
@@ -27,7 +29,7 @@ class Bottleneck(nn.Module):
         return self.conv3(x).add_(shortcut).relu_()
 
 
-class ResNet(nn.Module):
+class ResNet(Backbone):
     """Images [B, 3, H, W] -> four maps at strides 4, 8, 16, 32 (channels last).
 
     dilated: the last map stays at stride 16, and the blocks after its first look twice as far (DC5).
@@ -65,3 +67,10 @@ class ResNet(nn.Module):
             x = stage(x)
             pyramid.append(x)
         return pyramid
+
+
+def build(config: ResNetConfig) -> ResNet:
+    """The untrained backbone of a configuration."""
+    return ResNet(
+        list(config.depths), list(config.hidden_sizes), config.embedding_size, config.dilated, config.frozen_norms
+    )

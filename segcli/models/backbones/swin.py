@@ -13,9 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from segcli.config.backbones.swin import SwinConfig
 from segcli.layers.linear import Linear
 from segcli.layers.mlp import gelu_linear, norm_linear
 from segcli.layers.stochastic import drop_path
+from segcli.models.parts import Backbone
 
 # Bytes of attention logits handled at once: they are written and read three times, so they should stay in the cache.
 ATTENTION_BYTES = 3 << 20
@@ -178,7 +180,7 @@ class SwinStage(nn.Module):
         return x, x if self.downsample is None else self.downsample(x, height, width)
 
 
-class Swin(nn.Module):
+class Swin(Backbone):
     """Swin backbone: images [B, 3, H, W] -> four maps [B, C·2^i, h, w] at strides 4, 8, 16, 32 (channels last)."""
 
     def __init__(
@@ -224,3 +226,16 @@ class Swin(nn.Module):
             pyramid.append(norm(out).unflatten(1, (height, width)).permute(0, 3, 1, 2))
             height, width = -(-height // 2), -(-width // 2)
         return pyramid
+
+
+def build(config: SwinConfig) -> Swin:
+    """The untrained backbone of a configuration."""
+    return Swin(
+        config.embed_dim,
+        list(config.depths),
+        list(config.num_heads),
+        config.window_size,
+        config.mlp_ratio,
+        config.drop_path_rate,
+        config.patch_size,
+    )

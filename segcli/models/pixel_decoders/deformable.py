@@ -12,6 +12,7 @@ from segcli.layers.linear import Linear
 from segcli.layers.mlp import norm_linear
 from segcli.layers.positions import sine_positions
 from segcli.layers.resize import resize
+from segcli.models.parts import Layers, PixelDecoder
 from segcli.types import PixelFeatures
 
 # Tokens per pass through the feed-forward part, so that its wide middle stays in the cache.
@@ -52,7 +53,7 @@ class ProjectNorm(nn.Module):
         return self.norm(x.to(self.norm.weight.dtype)).to(x.dtype) if learns_in_half(x) else self.norm(x)
 
 
-class DeformablePixelDecoder(nn.Module):
+class DeformablePixelDecoder(PixelDecoder):
     """Pyramid of strides 4, 8, 16, 32 -> memory at 32, 16, 8 and mask features at 4.
 
     Padding is ignored, as published: a padded place is a place like any other.
@@ -67,7 +68,7 @@ class DeformablePixelDecoder(nn.Module):
         self.input_proj = nn.ModuleList(ProjectNorm(c, dim, 1, bias=True) for c in inputs)
         self.level_embed = nn.Parameter(torch.empty(len(inputs), dim))
         nn.init.normal_(self.level_embed)
-        self.layers = nn.ModuleList(
+        self.layers: Layers[DeformableLayer] = Layers(
             DeformableLayer(dim, num_heads, feedforward, len(inputs)) for _ in range(num_layers)
         )
         self.lateral = ProjectNorm(channels[0], dim, 1, bias=False)
@@ -86,7 +87,7 @@ class DeformablePixelDecoder(nn.Module):
                 for i, (h, w) in enumerate(shapes)
             ]
         )
-        attention: DeformableAttention = self.layers[0].attention  # type: ignore[assignment]  # untyped ModuleList
+        attention = next(iter(self.layers)).attention
         geometry = levels(shapes, attention.num_heads, attention.num_points, tokens.device)
         for layer in self.layers:
             tokens = layer(tokens, positions, geometry)

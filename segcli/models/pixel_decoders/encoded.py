@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from segcli.models.parts import PixelDecoder
 from segcli.models.transformer import TransformerEncoder
 from segcli.types import PixelFeatures
 
 
-class EncodedMap(nn.Module):
+class EncodedMap(PixelDecoder):
     """The coarsest map, projected and encoded. Padding is masked in attention and in positions."""
 
     def __init__(self, in_dim: int, dim: int, encoder: TransformerEncoder) -> None:

@@ -6,12 +6,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from segcli.models.parts import PixelDecoder
 from segcli.models.pixel_decoders.deformable import ProjectNorm
 from segcli.models.transformer import TransformerEncoder
 from segcli.types import PixelFeatures
 
 
-class FPN(nn.Module):
+class FPN(PixelDecoder):
     """Pyramid of strides 4, 8, 16, 32 -> mask features at 4, memory at 32.
 
     The memory is the backbone's coarsest map as it is, or what `encoder` makes of it, which then also begins the

@@ -17,7 +17,8 @@ from segcli.layers.linear import Linear, product
 from segcli.layers.masks import ProductMasks
 from segcli.layers.positions import sine_positions
 from segcli.layers.resize import resize
-from segcli.models.heads import MaskClassificationHead
+from segcli.models.heads import MaskClassificationHead, projected_features
+from segcli.models.parts import Layers, QueryDecoder
 from segcli.types import Pilots, PixelFeatures, QueryPredictions
 
 # Layers in which pilots are shown noised true masks; after one round of the levels they stand on their own.
@@ -49,7 +50,7 @@ class MaskedLayer(nn.Module):
         return self.norm(x + self.fc2(self.fc1(x).relu_()))
 
 
-class MaskedQueryDecoder(nn.Module):
+class MaskedQueryDecoder(QueryDecoder[MaskClassificationHead]):
     """Learnable queries refined by `num_layers` masked layers; layer l reads memory level l mod 3."""
 
     def __init__(
@@ -61,7 +62,7 @@ class MaskedQueryDecoder(nn.Module):
         self.level_embed = nn.Parameter(torch.empty(num_levels, dim))
         for parameter in (self.query_features, self.query_positions, self.level_embed):
             nn.init.normal_(parameter)
-        self.layers = nn.ModuleList(MaskedLayer(dim, num_heads, feedforward) for _ in range(num_layers))
+        self.layers: Layers[MaskedLayer] = Layers(MaskedLayer(dim, num_heads, feedforward) for _ in range(num_layers))
 
     def fresh_queries(self, count: int) -> None:
         """Another number of learnable queries, drawn anew."""
@@ -78,8 +79,7 @@ class MaskedQueryDecoder(nn.Module):
         pilots: Pilots | None = None,
     ) -> list[QueryPredictions]:
         """-> the predictions of the learnable queries and of every layer, or of the last layer alone."""
-        features = pixels.mask_features
-        assert features is not None  # this decoder's pixel decoder always makes them
+        features = projected_features(pixels)
         sizes = [(m.shape[2], m.shape[3]) for m in pixels.memory]
         # An attention mask is a threshold of a product: the features are resized once, not every mask every time.
         with torch.no_grad():
@@ -129,19 +129,19 @@ class MaskedQueryDecoder(nn.Module):
         among[:, :queries, queries:] = False
         return among
 
-    def _project_memory(self, memory: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """Keys and values of every layer, those of one level in a single wide product -> L × [B, N, D] each."""
-        keys: list[Tensor | None] = [None] * len(self.layers)
-        values: list[Tensor | None] = [None] * len(self.layers)
+    def _project_memory(self, memory: list[Tensor]) -> tuple[dict[int, Tensor], dict[int, Tensor]]:
+        """Keys and values by layer, [B, N, D] each; those of one level are made in a single wide product."""
+        layers = list(self.layers)
+        keys: dict[int, Tensor] = {}
+        values: dict[int, Tensor] = {}
         for level, m in enumerate(memory):
             users = range(level, len(self.layers), len(memory))
-            attentions: list[Attention] = [self.layers[i].cross for i in users]  # type: ignore[misc]  # untyped ModuleList
             dim, (h, w) = m.shape[1], m.shape[2:]
             value = m.flatten(2).transpose(1, 2) + self.level_embed[level]
             key = value + sine_positions(h, w, dim, m.device, m.dtype)
-            for i, k, v in zip(users, *project_memory(attentions, key, value), strict=True):
+            for i, k, v in zip(users, *project_memory([layers[i].cross for i in users], key, value), strict=True):
                 keys[i], values[i] = k, v
-        return keys, values  # type: ignore[return-value]  # every layer belongs to one level
+        return keys, values
 
 
 def attention_mask(embeddings: Tensor, features: Tensor) -> Tensor:

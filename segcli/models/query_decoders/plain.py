@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
 import torch
 from torch import Tensor, nn
 
 from segcli.layers.attention import Attention, project_memory
+from segcli.models.parts import Head, Layers, QueryDecoder
 from segcli.models.transformer import Places, TransformerLayer
 from segcli.types import Pilots, PixelFeatures, QueryPredictions
-
-
-class Head(Protocol):
-    """What turns queries [B, Q, D] into a prediction."""
-
-    def answer(self, queries: Tensor, pixels: PixelFeatures) -> QueryPredictions: ...
 
 
 class PlainLayer(TransformerLayer):
@@ -39,7 +32,7 @@ class PlainLayer(TransformerLayer):
         return self.feed(x)
 
 
-class PlainQueryDecoder(nn.Module):
+class PlainQueryDecoder(QueryDecoder[Head]):
     """Queries whose content begins at zero; what tells them apart are their learnable positions.
 
     in_dim: channels of the memory, projected if they are not `dim`.
@@ -62,7 +55,9 @@ class PlainQueryDecoder(nn.Module):
         self.input_proj = nn.Conv2d(in_dim, dim, 1) if in_dim != dim else None
         self.query_positions = nn.Parameter(torch.empty(num_queries, dim))
         nn.init.normal_(self.query_positions)
-        self.layers = nn.ModuleList(PlainLayer(dim, num_heads, feedforward, drop) for _ in range(num_layers))
+        self.layers: Layers[PlainLayer] = Layers(
+            PlainLayer(dim, num_heads, feedforward, drop) for _ in range(num_layers)
+        )
 
     def fresh_queries(self, count: int) -> None:
         """Another number of learnable queries, drawn anew."""
@@ -76,14 +71,12 @@ class PlainQueryDecoder(nn.Module):
 
         There is no attention mask that pilots could be shown their objects by.
         """
-        assert pilots is None
         memory = pixels.memory[0]
         if self.input_proj is not None:
             memory = self.input_proj(memory)
         places = Places.of(memory, pixels.padding if self.mask_padding else None)
         value = memory.flatten(2).transpose(1, 2)  # [B, N, D]
-        attentions: list[Attention] = [layer.cross for layer in self.layers]  # type: ignore[misc]  # untyped ModuleList
-        keys, values = project_memory(attentions, value + places.positions, value)
+        keys, values = project_memory([layer.cross for layer in self.layers], value + places.positions, value)
         positions: Tensor = self.query_positions
         x = torch.zeros_like(positions).expand(memory.shape[0], -1, -1)
         predictions = []

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from torch import Tensor
 
-from segcli.config import BackboneConfig, DetrConfig, ResNetConfig
+from segcli.config.backbones import BackboneConfig
+from segcli.config.backbones.resnet import ResNetConfig
+from segcli.config.detr import DetrConfig
 from segcli.weights.keys import timm_resnet
 from segcli.weights.keys.backbones import backbone_table
 from segcli.weights.keys.detr_parts import decoder_table, encoder_table
@@ -57,16 +61,12 @@ def tables(config: DetrConfig) -> list[Table]:
 def _backbone(config: BackboneConfig, prefix: str) -> Table:
     """The norms of a ResNet are constants: a counter of batches in a file is not read."""
     counters = (r".*\.backbone\..*num_batches_tracked",)
-    if isinstance(config, ResNetConfig):
+    if not isinstance(config, ResNetConfig):
+        return backbone_table(config, prefix)
+    if config.timm_names:
         rows = {f"{prefix}.{theirs}": f"backbone.{ours}" for theirs, ours in timm_resnet.RENAMED.items()}
-        if not config.timm_names:
-            rows = dict(backbone_table(config, prefix, _no_swin).renamed)
         return Table(rows, dropped=counters)
-    return backbone_table(config, prefix, _no_swin)
-
-
-def _no_swin(prefix: str) -> Table:
-    raise AssertionError("a configuration with a Swin is refused")
+    return replace(backbone_table(config, prefix), dropped=counters)
 
 
 def constants(config: DetrConfig) -> dict[str, Tensor]:

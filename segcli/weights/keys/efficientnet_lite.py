@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from torch import Tensor
+
+from segcli.config.backbones.efficientnet_lite import EfficientNetLite0Config
+from segcli.weights.keys.backbones import Flavour
 from segcli.weights.keys.table import Table
 
 
-def table(encoder: str) -> Table:
+def table(encoder: str, flavour: Flavour) -> Table:
     """Names below the prefix `encoder`.
 
     The first stage has no expansion, so its 1×1 convolution is the projection: its rows come before the general ones.
     """
+    encoder = f"{encoder}._backbone"
     return Table(
         {
             f"{encoder}.conv_stem": "backbone.stem.conv",
@@ -26,3 +31,8 @@ def table(encoder: str) -> Table:
             f"{encoder}.blocks.*.*.bn3": "backbone.stages.*.*.project.norm",
         }
     )
+
+
+def constants(config: EfficientNetLite0Config, encoder: str, flavour: Flavour) -> dict[str, Tensor]:
+    """Nothing beside the weights."""
+    return {}

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from segcli.config import Mask2FormerConfig, SwinConfig
-from segcli.weights.keys import swin
-from segcli.weights.keys.backbones import backbone_table
-from segcli.weights.keys.constants import class_weights, swin_norm
+from segcli.config.mask2former import Mask2FormerConfig
+from segcli.weights.keys.backbones import backbone_constants, backbone_table
+from segcli.weights.keys.constants import class_weights
 from segcli.weights.keys.table import Table, split_attention
 
 ENCODER = "model.pixel_level_module.encoder"
@@ -50,16 +49,9 @@ JOINED = split_attention(f"{QUERY}.decoder.layers.*.self_attn", "query_decoder.l
 def tables(config: Mask2FormerConfig) -> list[Table]:
     """Every name of a file."""
     rows = Table(RENAMED, JOINED, dropped=(r"criterion\.empty_weight",))
-    return [backbone_table(config.backbone, ENCODER, _swin), rows]
-
-
-def _swin(encoder: str) -> Table:
-    return swin.table(encoder, encoder, "hidden_states_norms.stage{}", 1, swin.backbone_aliases(encoder))
+    return [backbone_table(config.backbone, ENCODER), rows]
 
 
 def constants(config: Mask2FormerConfig) -> dict[str, Tensor]:
     """What a file holds that is no weight here."""
-    found = class_weights(config.num_classes, config.no_object_weight)
-    if isinstance(config.backbone, SwinConfig):
-        found |= swin_norm(config.backbone, f"{ENCODER}.swin.layernorm")
-    return found
+    return class_weights(config.num_classes, config.no_object_weight) | backbone_constants(config.backbone, ENCODER)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
-from segcli.config import MaskFormerConfig, SwinConfig
-from segcli.models.backbones.swin import relative_positions
-from segcli.weights.keys import swin
-from segcli.weights.keys.backbones import backbone_table
-from segcli.weights.keys.constants import class_weights, swin_norm
+from segcli.config.maskformer import MaskFormerConfig
+from segcli.weights.keys.backbones import backbone_constants, backbone_table
+from segcli.weights.keys.constants import class_weights
 from segcli.weights.keys.detr_parts import decoder_table, encoder_table
 from segcli.weights.keys.table import Table
 
@@ -44,26 +41,10 @@ def tables(config: MaskFormerConfig) -> list[Table]:
     """Every name of a file."""
     criterion = Table({}, dropped=(r"criterion\.empty_weight",))
     encoder = PIXEL_ENCODER if config.encoder_layers else []
-    return [backbone_table(config.backbone, ENCODER, maskformer_swin), criterion, *DECODER, *encoder]
-
-
-def maskformer_swin(encoder: str) -> Table:
-    """transformers' own copy of Swin for MaskFormer."""
-    return swin.table(encoder, f"{encoder}.model", "hidden_states_norms.{}", 0)
+    return [backbone_table(config.backbone, ENCODER, "maskformer"), criterion, *DECODER, *encoder]
 
 
 def constants(config: MaskFormerConfig) -> dict[str, Tensor]:
     """What a file holds that is no weight here."""
-    return class_weights(config.num_classes, config.no_object_weight) | swin_constants(config)
-
-
-def swin_constants(config: MaskFormerConfig) -> dict[str, Tensor]:
-    """transformers' MaskFormer stores for every block which row of its table belongs to which pair of places."""
-    backbone = config.backbone
-    if not isinstance(backbone, SwinConfig):
-        return {}
-    side = backbone.window_size**2
-    index = relative_positions(backbone.window_size, torch.device("cpu")).view(side, side)
-    blocks = [(stage, block) for stage, depth in enumerate(backbone.depths) for block in range(depth)]
-    name = f"{ENCODER}.model.encoder.layers.{{}}.blocks.{{}}.attention.self.relative_position_index"
-    return swin_norm(backbone, f"{ENCODER}.model.layernorm") | {name.format(*at): index.clone() for at in blocks}
+    weights = class_weights(config.num_classes, config.no_object_weight)
+    return weights | backbone_constants(config.backbone, ENCODER, "maskformer")

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from segcli.config import BackboneConfig, DetrConfig, Mask2FormerConfig, MaskFormerConfig, SwinConfig
+from segcli.config.backbones import BackboneConfig
+from segcli.config.backbones.swin import SwinConfig
+from segcli.config.detr import DetrConfig
+from segcli.config.mask2former import Mask2FormerConfig
+from segcli.config.maskformer import MaskFormerConfig
 from segcli.weights.keys import timm_resnet, timm_swin
 from segcli.weights.keys.detr import MASK_HEAD
 from segcli.weights.keys.table import Table

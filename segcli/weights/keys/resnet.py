@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from torch import Tensor
+
+from segcli.config.backbones.resnet import ResNetConfig
+from segcli.weights.keys.backbones import Flavour
 from segcli.weights.keys.table import Table
 
 OURS = "backbone.stages.*.*"
 
 
-def table(encoder: str) -> Table:
+def table(encoder: str, flavour: Flavour) -> Table:
     """Names below the prefix `encoder`."""
     block = f"{encoder}.encoder.stages.*.layers.*"
     return Table(
@@ -20,3 +24,8 @@ def table(encoder: str) -> Table:
             **{f"{block}.layer.{i}.normalization": f"{OURS}.conv{i + 1}.norm" for i in range(3)},
         }
     )
+
+
+def constants(config: ResNetConfig, encoder: str, flavour: Flavour) -> dict[str, Tensor]:
+    """Nothing beside the weights."""
+    return {}

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import torch
+from torch import Tensor
 
+from segcli.config.backbones.swin import SwinConfig
+from segcli.models.backbones.swin import relative_positions
+from segcli.weights.keys.backbones import Flavour
 from segcli.weights.keys.table import Table
 
 OURS = "backbone.stages.*.blocks.*"
 
 
-def table(encoder: str, network: str, norms: str, first: int, aliases: Mapping[str, str] | None = None) -> Table:
-    """Names of a Swin whose modules lie below `network`, and the norm of output i at `norms`, numbered from `first`.
-
-    encoder: the prefix of both.
-    """
+def table(encoder: str, flavour: Flavour) -> Table:
+    """Names below the prefix `encoder`. In transformers' copy for MaskFormer the modules lie one level deeper."""
+    copied = flavour == "maskformer"
+    network = f"{encoder}.model" if copied else encoder
+    norms = [f"{encoder}.hidden_states_norms.{i if copied else f'stage{i + 1}'}" for i in range(4)]
     block = f"{network}.encoder.layers.*.blocks.*"
     return Table(
         renamed={
@@ -26,7 +30,7 @@ def table(encoder: str, network: str, norms: str, first: int, aliases: Mapping[s
             f"{block}.intermediate.dense": f"{OURS}.fc1",
             f"{block}.output.dense": f"{OURS}.fc2",
             f"{network}.encoder.layers.*.downsample": "backbone.stages.*.downsample",
-            **{f"{encoder}.{norms.format(first + i)}": f"backbone.norms.{i}" for i in range(4)},
+            **{norm: f"backbone.norms.{i}" for i, norm in enumerate(norms)},
         },
         joined={
             tuple(f"{block}.attention.self.{part}.{kind}" for part in ("query", "key", "value")): (
@@ -34,12 +38,12 @@ def table(encoder: str, network: str, norms: str, first: int, aliases: Mapping[s
             )
             for kind in ("weight", "bias")
         },
-        aliases=aliases or {},
+        aliases={} if copied else _aliases(encoder),
         dropped=(r".*\.relative_position_index", r".*\.encoder\.(model\.|swin\.)?layernorm\.(weight|bias)"),
     )
 
 
-def backbone_aliases(encoder: str) -> dict[str, str]:
+def _aliases(encoder: str) -> dict[str, str]:
     """Names that transformers ≥ 5 keeps in memory, of its `SwinBackbone`; files have those of the table."""
     return {
         f"{encoder}.swin.": f"{encoder}.",
@@ -51,3 +55,20 @@ def backbone_aliases(encoder: str) -> dict[str, str]:
         ".mlp.fc1.": ".intermediate.dense.",
         ".mlp.fc2.": ".output.dense.",
     }
+
+
+def constants(config: SwinConfig, encoder: str, flavour: Flavour) -> dict[str, Tensor]:
+    """The final norm, which no backbone reads, but transformers ≥ 5 misses if a file has none. Its copy for MaskFormer
+    also stores for every block which row of its table belongs to which pair of places.
+    """
+    copied = flavour == "maskformer"
+    dim = config.embed_dim * 2 ** (len(config.depths) - 1)
+    norm = f"{encoder}.{'model' if copied else 'swin'}.layernorm"
+    found = {f"{norm}.weight": torch.ones(dim), f"{norm}.bias": torch.zeros(dim)}
+    if not copied:
+        return found
+    side = config.window_size**2
+    index = relative_positions(config.window_size, torch.device("cpu")).view(side, side)
+    blocks = [(stage, block) for stage, depth in enumerate(config.depths) for block in range(depth)]
+    name = f"{encoder}.model.encoder.layers.{{}}.blocks.{{}}.attention.self.relative_position_index"
+    return found | {name.format(*at): index.clone() for at in blocks}

@@ -3,6 +3,10 @@
 timm joins patches at the beginning of a stage, the authors (and the code here) at the end of the one before.
 """
 
+from __future__ import annotations
+
+from torch import Tensor
+
 RENAMED = {
     "patch_embed.proj": "patch_embed",
     "patch_embed.norm": "patch_norm",
@@ -18,3 +22,15 @@ RENAMED = {
 UNUSED = ("norm.", "head.")
 # Computed from the sizes.
 DERIVED = ("relative_position_index", "attn_mask")
+
+
+def modern(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Files from before timm moved the joining of patches number it by the stage it ends: bring it to the later."""
+    if "layers.0.downsample.norm.weight" not in state:
+        return state
+    return {
+        f"layers.{int(name.split('.')[1]) + 1}.{rest}"
+        if (rest := name.split(".", 2)[-1]).startswith("downsample")
+        else name: t
+        for name, t in state.items()
+    }

@@ -20,7 +20,7 @@ from segcli.weights.keys.table import Table
 from segcli.weights.originals import shapes
 from segcli.weights.originals.files import read_original
 from segcli.weights.originals.protocols import protocol_of
-from segcli.weights.originals.shapes import Shapes, backbone_name
+from segcli.weights.originals.shapes import Shapes
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def _notes(loaded: LoadedModel, named: bool) -> tuple[str, ...]:
     config, spec = loaded.config, loaded.spec
     figures = ", ".join(f"{name} {value:.1f}" for name, value in _metrics(loaded.facts).items())
     notes = [
-        f"{config.title} with {backbone_name(config.backbone)}, {config.num_queries} queries and {len(spec.labels)} "
+        f"{config.title} with {config.backbone.name}, {config.num_queries} queries and {len(spec.labels)} "
         f"classes ({spec.labels.names[0]}, …) for {', '.join(spec.tasks)}",
         f"published file: {figures}; licence {loaded.facts['licence']}"
         if figures

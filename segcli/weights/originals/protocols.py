@@ -10,11 +10,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from segcli.config import MODEL_TYPES, ModelConfig, answers, fit_classes
+from segcli.config import MODEL_TYPES, ModelConfig
 from segcli.errors import UsageError
 from segcli.types import InferenceSpec, InputSize, Label, LabelSet, Task
 from segcli.weights.manifest import label_table, label_tables
-from segcli.weights.originals.shapes import backbone_name
 
 _TABLE = Path(__file__).with_name("protocols.toml")
 
@@ -87,7 +86,7 @@ def protocol_of(config: ModelConfig, digests: Sequence[str], task: Task | None, 
             f"{config.num_classes} classes, {what}{wanted}: give their names with --labels, as COCO's categories in a "
             "JSON file"
         )
-    fitting = fit_classes(config, table.ids)
+    fitting = config.fit_classes(table.ids)
     if fitting is None:
         raise UsageError(f"--labels {labels}: {len(table)} classes, but the checkpoint has {config.num_classes}")
     tasks = row.tasks if row else _tasks(config, task)
@@ -119,13 +118,13 @@ def _like(config: ModelConfig, task: Task | None, labels: str | None) -> Protoco
             f"{config.title} with {config.num_classes} classes was published for {' and for '.join(sorted(tasks))}, "
             "and this file is none of those: say with --task which it was trained for"
         )
-    name = backbone_name(config.backbone)
+    name = config.backbone.name
     return next((row for row in rows if name in row.backbones), rows[0] if rows else None)
 
 
 def _tasks(config: ModelConfig, task: Task | None) -> tuple[Task, ...]:
     """Of a checkpoint trained by somebody else on data of his own."""
-    possible = answers(config)
+    possible = config.answers
     if task is None and len(possible) > 1:
         raise UsageError(f"say with --task what it was trained for: {', '.join(possible)}")
     return possible if task in (None, "panoptic") or task not in possible else (task,)

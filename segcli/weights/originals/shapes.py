@@ -13,7 +13,12 @@ from math import isqrt
 
 from torch import Tensor
 
-from segcli.config import BackboneConfig, DetrConfig, Mask2FormerConfig, MaskFormerConfig, ResNetConfig, SwinConfig
+from segcli.config.backbones import BackboneConfig
+from segcli.config.backbones.resnet import ResNetConfig
+from segcli.config.backbones.swin import SwinConfig
+from segcli.config.detr import DetrConfig
+from segcli.config.mask2former import Mask2FormerConfig
+from segcli.config.maskformer import MaskFormerConfig
 from segcli.errors import CheckpointError
 from segcli.weights.keys.original import PIXEL, PREDICTOR
 
@@ -134,25 +139,6 @@ def backbone(shapes: Shapes) -> BackboneConfig:
     if "backbone.stem.conv1.weight" in shapes.state:
         return _resnet(shapes)
     raise CheckpointError(f"{shapes.where}: its backbone is neither a Swin nor a ResNet of detectron2's")
-
-
-_SWINS: dict[tuple[int, tuple[int, ...]], str] = {
-    (96, (2, 2, 6, 2)): "swin-tiny",
-    (96, (2, 2, 18, 2)): "swin-small",
-    (128, (2, 2, 18, 2)): "swin-base",
-    (192, (2, 2, 18, 2)): "swin-large",
-}
-
-
-def backbone_name(config: BackboneConfig) -> str:
-    """ "resnet50", "swin-tiny", …; of one that has no name, what it is."""
-    match config:
-        case SwinConfig():
-            return _SWINS.get((config.embed_dim, config.depths), f"swin of width {config.embed_dim}")
-        case ResNetConfig():
-            return f"resnet{3 * sum(config.depths) + 2}"
-        case _:
-            return "efficientnet-lite0"
 
 
 def _swin(shapes: Shapes) -> SwinConfig:

@@ -9,7 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from segcli.config import DetrConfig, EfficientNetLite0Config, Mask2FormerConfig
+from segcli.config.backbones.efficientnet_lite import EfficientNetLite0Config
+from segcli.config.detr import DetrConfig
+from segcli.config.mask2former import Mask2FormerConfig
 from segcli.data.dataset import Sample
 from segcli.data.truth import MapTruth
 from segcli.errors import UsageError
@@ -21,7 +23,7 @@ from segcli.inspection.views.photo import OpenedPhoto, batch_of
 from segcli.inspection.views.queries import GRID, QueryCensus, count_queries
 from segcli.layers.masks import DenseMasks
 from segcli.layers.trace import record
-from segcli.models.mask2former import build_mask2former
+from segcli.models.mask2former import build as build_mask2former
 from segcli.models.segmenter import Segmenter
 from segcli.render.views.matching import draw_matching
 from segcli.types import Batch, Frame, MergeRule, PixelFeatures, QueryPredictions
