@@ -140,7 +140,10 @@ def predict(
 
     say = Console(quiet=quiet)
     kinds = parse_kinds(save)
-    found = find_sources(sources, recursive=recursive, skip=out)
+    own: list[Path] = []
+    found = find_sources(sources, recursive=recursive, skip=out, passed=own.append)
+    if own:
+        say.note(f"passed over {len(own)} pictures that segcli wrote, such as {own[0]}")
     work = plan_work(found, out, kinds, overwrite=overwrite, skip_existing=skip_existing)
     if skip_existing and task:
         refuse_other_run(work, {"task": task.value})

@@ -6,6 +6,8 @@ import io
 
 import numpy as np
 
+from segcli.codecs.signature import SIGNATURE
+
 LONGEST_SIDE = 65_500  # libjpeg's limit
 _QUALITY = 90
 
@@ -16,5 +18,5 @@ def encode_jpeg(image: np.ndarray) -> bytes:
 
     buffer = io.BytesIO()
     # Full colour resolution: halved, it smears outlines and the text's edges.
-    Image.fromarray(image).save(buffer, "JPEG", quality=_QUALITY, subsampling=0)
+    Image.fromarray(image).save(buffer, "JPEG", quality=_QUALITY, subsampling=0, comment=SIGNATURE)
     return buffer.getvalue()

@@ -14,6 +14,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from segcli.codecs.signature import PNG_TEXT
+
 _STRIP = 256
 _GREY, _RGB, _RGBA = 0, 2, 6  # PNG colour types
 
@@ -47,7 +49,8 @@ def encode_png(pixels: np.ndarray, convert: Callable[[np.ndarray], np.ndarray] |
     if not header:
         raise ValueError(f"nothing to encode in a map of shape {pixels.shape}")
     body.append(packer.flush())
-    return b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header) + _chunk(b"IDAT", b"".join(body)) + _chunk(b"IEND", b"")
+    chunks = ((b"IHDR", header), (b"tEXt", PNG_TEXT), (b"IDAT", b"".join(body)), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(kind, data) for kind, data in chunks)
 
 
 def _bytes_of(strip: np.ndarray) -> tuple[np.ndarray, int, int]:

@@ -11,9 +11,16 @@ from pathlib import Path
 
 from segcli.codecs.image_names import IMAGE_SUFFIXES, is_image_name
 from segcli.codecs.image_ref import ImageRef
+from segcli.codecs.signature import is_signed
 from segcli.errors import InputError, UsageError
+from segcli.results.kinds import SAVE_KINDS
 
 STDIN = "-"
+# What a folder of a training run and one of an evaluation hold.
+_RESULTS = (frozenset({"metrics.jsonl", "config.toml"}), frozenset({"metrics.json", "settings.json"}))
+_KINDS = [kind for kind in SAVE_KINDS.values() if kind.suffix]
+_FILES = tuple(str(kind.suffix) for kind in _KINDS if str(kind.suffix).count(".") > 1)  # of older versions unsigned
+_FOLDERS = tuple(str(kind.suffix) for kind in _KINDS if kind.is_folder)
 
 
 @dataclass(frozen=True)
@@ -46,29 +53,36 @@ class Source:
         return self.path if self.data is None else self.data
 
 
-def find_sources(names: Sequence[str], *, recursive: bool = False, skip: Path | None = None) -> list[Source]:
+def find_sources(
+    names: Sequence[str],
+    *,
+    recursive: bool = False,
+    skip: Path | None = None,
+    passed: Callable[[Path], None] = lambda picture: None,
+) -> list[Source]:
     """Files, folders, globs and `-` in the order given, folders and globs sorted, every image once.
 
     recursive: look into the folders of folders.
     skip: a folder never to look into (the one the outputs go to).
+    passed: hears of every picture in a folder that is passed over, as segcli wrote it.
     Raises UsageError for a folder without images and for `-` with nothing piped in. A file that is not there becomes a
     Source that says so: the others go on.
     """
     found: dict[Path | str, Source] = {}
     for name in names:
-        for source in _expand(name, recursive, skip):
+        for source in _expand(name, recursive, skip, passed):
             found.setdefault(_identity(source.path) if source.data is None else STDIN, source)
     return list(found.values())
 
 
-def _expand(name: str, recursive: bool, skip: Path | None) -> Iterator[Source]:
+def _expand(name: str, recursive: bool, skip: Path | None, passed: Callable[[Path], None]) -> Iterator[Source]:
     path = Path(name)
     if name == STDIN:
         if sys.stdin is None or sys.stdin.isatty():
             raise UsageError("-: nothing is piped into stdin; give files or folders, or pipe an image in")
         yield Source(Path("stdin"), data=sys.stdin.buffer.read())
     elif path.is_dir():
-        yield from _in_folder(path, recursive, skip)
+        yield from _in_folder(path, recursive, skip, passed)
     elif os.path.lexists(path):
         yield Source(path)
     elif glob.has_magic(name):
@@ -80,31 +94,49 @@ def _expand(name: str, recursive: bool, skip: Path | None) -> Iterator[Source]:
         yield Source(path, missing=f"{name}: no such file or folder")
 
 
-def _in_folder(folder: Path, recursive: bool, skip: Path | None) -> Iterator[Source]:
+def _in_folder(folder: Path, recursive: bool, skip: Path | None, passed: Callable[[Path], None]) -> Iterator[Source]:
     unreadable: list[Source] = []
+    own: list[Path] = []
 
     def refuse(error: OSError) -> None:
         reason = f"{error.filename}: cannot look into this folder: {error.strerror}"
         unreadable.append(Source(Path(error.filename), missing=reason))
 
-    images = list(_walk(folder, recursive, skip, refuse))
+    images = list(_walk(folder, recursive, skip, refuse, own))
+    for picture in own:
+        passed(picture)
     if not images and not unreadable:
-        deeper = not recursive and any(_walk(folder, True, skip, refuse))
+        deeper = not recursive and any(_walk(folder, True, skip, refuse, []))
         remedy = "the folders in it hold some: add --recursive" if deeper else f"looked for {_suffixes()}"
+        if own and not deeper:
+            remedy = f"the {len(own)} in it are results of segcli; name those that are meant, as in {own[0]}"
         raise UsageError(f"{folder}: no images in this folder; {remedy}")
     yield from (Source(image, folder) for image in images)
     yield from unreadable
 
 
-def _walk(folder: Path, recursive: bool, skip: Path | None, refuse: Callable[[OSError], None]) -> Iterator[Path]:
-    """Images below a folder, sorted; hidden files (macOS leaves `._photo.jpg` beside photos) are passed over."""
+def _walk(
+    folder: Path, recursive: bool, skip: Path | None, refuse: Callable[[OSError], None], own: list[Path]
+) -> Iterator[Path]:
+    """Images below a folder, sorted; hidden files (macOS leaves `._photo.jpg` beside photos) are passed over.
+
+    own: gets the pictures that segcli wrote: they are signed, lie in `skip`, or in a folder of a run or an evaluation.
+    """
     skipped = skip and _identity(skip)
+    results: set[Path] = set()  # folders all of whose pictures are segcli's
     for place, folders, files in os.walk(folder, onerror=refuse):
-        visible = sorted(name for name in folders if recursive and not name.startswith("."))
-        folders[:] = [name for name in visible if _identity(Path(place, name)) != skipped]
+        here = Path(place)
+        folders[:] = sorted(name for name in folders if recursive and not name.startswith("."))
+        ours = here.parent in results or (here != folder and _identity(here) == skipped)
+        if ours or any(names.issubset(files) for names in _RESULTS) or here.name.endswith(_FOLDERS):
+            results.add(here)
         for file in sorted(files):
             if is_image_name(file):
-                yield Path(place, file)
+                picture = Path(place, file)
+                if here in results or file.endswith(_FILES) or is_signed(picture):
+                    own.append(picture)
+                else:
+                    yield picture
 
 
 def _suffixes() -> str:

@@ -23,6 +23,7 @@ import numpy as np
 
 from segcli.codecs.files import write_file, write_folder
 from segcli.codecs.image import read_image, resize
+from segcli.codecs.signature import SIGNATURE
 from segcli.errors import InputError, OutputError, SegcliError
 from segcli.inspection.gallery import Gallery, GalleryItem
 from segcli.render.colours import class_colours, segment_colours
@@ -292,7 +293,7 @@ def _jpeg(image: np.ndarray) -> bytes:
     from PIL import Image
 
     buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "JPEG", quality=_QUALITY)
+    Image.fromarray(image).save(buffer, "JPEG", quality=_QUALITY, comment=SIGNATURE)
     return buffer.getvalue()
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from segcli.codecs.files import replace_file
+from segcli.codecs.signature import SIGNATURE
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -40,7 +41,7 @@ def encode(picture: Figure, suffix: str) -> bytes:
     import matplotlib
 
     buffer = io.BytesIO()
-    metadata = {"Date": None} if suffix == ".svg" else {"Software": None}
+    metadata = {"Date": None} if suffix == ".svg" else {"Software": SIGNATURE}
     with matplotlib.rc_context(STYLE):
         picture.savefig(buffer, format=suffix.removeprefix("."), metadata=metadata)
     return buffer.getvalue()

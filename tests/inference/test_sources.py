@@ -3,8 +3,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from segcli.codecs.jpeg import encode_jpeg
+from segcli.codecs.png import encode_png
 from segcli.errors import InputError, UsageError
 from segcli.inference.sources import find_sources
 
@@ -41,6 +45,30 @@ def test_folder_is_sorted_and_shallow(tree: Path) -> None:
 def test_recursive_leaves_out_the_results_and_the_hidden(tree: Path) -> None:
     found = names(["photos"], recursive=True, skip=Path("photos/segcli-out"))
     assert found == ["photos/-dash.jpg", "photos/a.PNG", "photos/b.jpg", "photos/sub/c.jpg"]
+
+
+def test_what_segcli_wrote_is_passed_over_and_counted(tree: Path) -> None:
+    """Pictures by their signature wherever they lie, folders of runs by what they hold; not if they are named."""
+    grey = np.zeros((4, 4), np.uint8)
+    (tree / "photos/sub/c.png").write_bytes(encode_png(grey))
+    (tree / "photos/sub/c.jpeg").write_bytes(encode_jpeg(np.zeros((4, 4, 3), np.uint8)))
+    Image.fromarray(grey).save(tree / "photos/sub/mine.png")
+    for file in ("run/config.toml", "run/metrics.jsonl", "run/pictures/a.png", "sub/c.masks/001-cat.png"):
+        (tree / "photos" / file).parent.mkdir(parents=True, exist_ok=True)
+        (tree / "photos" / file).touch()
+    passed: list[Path] = []
+    found = names(["photos"], recursive=True, skip=Path("photos/segcli-out"), passed=passed.append)
+    assert found == [
+        "photos/-dash.jpg", "photos/a.PNG", "photos/b.jpg", "photos/sub/c.jpg", "photos/sub/mine.png",
+    ]  # fmt: skip
+    assert sorted(path.relative_to("photos").as_posix() for path in passed) == [
+        "run/pictures/a.png", "segcli-out/b.png", "sub/c.jpeg", "sub/c.masks/001-cat.png", "sub/c.png",
+    ]  # fmt: skip
+    assert names(["photos/sub/c.png"]) == ["photos/sub/c.png"]
+    (tree / "photos/sub/c.jpg").unlink()
+    (tree / "photos/sub/mine.png").unlink()
+    with pytest.raises(UsageError, match="the 2 in it are results of segcli"):
+        find_sources(["photos/sub"])
 
 
 def test_order_of_the_arguments_and_every_image_once(tree: Path) -> None:

@@ -12,5 +12,7 @@ from segcli.results.kinds.kind import SAVE_KINDS, Answer, SaveKind, SaveRun, lis
 
 for _module in sorted(module.name for module in pkgutil.iter_modules(__path__)):
     importlib.import_module(f"{__name__}.{_module}")
+for _name in sorted(SAVE_KINDS):  # as they are listed, whatever their modules are called
+    SAVE_KINDS[_name] = SAVE_KINDS.pop(_name)
 
 __all__ = ["SAVE_KINDS", "Answer", "SaveKind", "SaveRun", "list_kinds", "parse_kinds"]

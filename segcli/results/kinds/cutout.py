@@ -22,6 +22,7 @@ class Cutouts(SaveKind):
     name = "cutout"
     about = "each segment on transparency"
     suffix = ".cutouts"
+    is_folder = True
     needs_image = True
 
     def write(self, answer: Answer, path: Path | None) -> None:

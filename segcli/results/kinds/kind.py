@@ -57,6 +57,7 @@ class SaveKind(ABC):
     about: ClassVar[str] = ""  # what it writes, in a few words for the help
     tasks: ClassVar[tuple[Task, ...]] = TASKS  # whose answers can be written so
     suffix: ClassVar[str | None] = None  # of a photo's own file or folder, after its stem
+    is_folder: ClassVar[bool] = False  # whether that is a folder
     files: ClassVar[tuple[str, ...]] = ()  # names of those for all photos
     needs_image: ClassVar[bool] = False  # whether writing takes the photo itself
     needs_soft: ClassVar[bool] = False  # whether it takes soft edges (`Segments.soft`)

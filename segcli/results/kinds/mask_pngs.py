@@ -15,6 +15,7 @@ class MaskPngs(SaveKind):
     name = "masks"
     about = "a PNG a segment"
     suffix = ".masks"
+    is_folder = True
 
     def write(self, answer: Answer, path: Path | None) -> None:
         from segcli.codecs.png import encode_png
