@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from segcli.errors import InputError
+from segcli.errors import InputError, cut, shown
 
+_MOST_PIXELS = 2**32 - 1  # counts are uint32
 _MAX_GROUPS = 7  # 7 × 5 bits hold every difference of two uint32 counts
 
 
@@ -84,17 +85,24 @@ class RLE:
         """Read COCO's compressed (str or bytes) or uncompressed (list) form.
 
         Raises:
-            InputError: not an RLE, or its runs do not add up to height × width.
+            InputError: not an RLE, a run longer than the mask, or runs that do not add up to height × width.
         """
         try:
-            height, width = (int(side) for side in obj["size"])
+            height, width = _side(obj["size"][0]), _side(obj["size"][1])
             counts = obj["counts"]
-            runs = _decompress(counts) if isinstance(counts, str | bytes) else np.asarray(counts, dtype=np.int64)
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
-            raise InputError(f'not a COCO run-length mask ("size": [H, W], "counts": …): {error!r}') from error
-        if runs.ndim != 1 or (runs < 0).any() or int(runs.sum()) != height * width:
-            total = int(runs.sum()) if runs.ndim == 1 and not (runs < 0).any() else "negative runs"
-            raise InputError(f"run-length mask of {height}×{width} = {height * width} pixels has {total}; re-export it")
+            runs = _decompress(counts) if isinstance(counts, str | bytes) else _whole_numbers(counts)
+            if len(obj["size"]) != 2 or height * width > _MOST_PIXELS:
+                raise ValueError(f"size {shown(obj['size'])}")
+        except (KeyError, IndexError, TypeError, ValueError, OverflowError) as error:
+            reason = f"no {error}" if isinstance(error, KeyError) else cut(error)
+            raise InputError(f'not a COCO run-length mask ("size": [H, W], "counts": …): {reason}') from error
+        # Each run by itself first: a sum of runs that are too long may wrap round to the right number.
+        total = height * width
+        outside = runs[(runs < 0) | (runs > total)]
+        wrong = int(outside[0]) if len(outside) else None
+        if wrong is not None or int(runs.sum()) != total:
+            found = f"a run of {wrong}" if wrong is not None else str(int(runs.sum()))
+            raise InputError(f"run-length mask of {height}×{width} = {total} pixels has {found}; re-export it")
         return cls((height, width), runs.astype(np.uint32))
 
 
@@ -116,6 +124,19 @@ def shared_pixels(first: Sequence[RLE], second: Sequence[RLE]) -> np.ndarray:
             covered.append(before[begun] - np.maximum(last[begun] - places, 0))
         row[:] = np.diff(np.concatenate([[0], np.cumsum(covered[1] - covered[0])])[bounds])
     return shared
+
+
+def _side(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or not 0 <= value <= _MOST_PIXELS:
+        raise ValueError(f"a side of {shown(value)}")
+    return int(value)
+
+
+def _whole_numbers(counts: Any) -> np.ndarray:
+    runs = np.asarray(counts)
+    if runs.ndim != 1 or (runs.dtype.kind not in "iu" and len(runs)):
+        raise ValueError(f"counts {shown(counts)}")
+    return runs
 
 
 def encode(mask: np.ndarray, size: tuple[int, int] | None = None, offset: tuple[int, int] = (0, 0)) -> RLE:

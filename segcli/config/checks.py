@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from segcli.errors import CheckpointError
+from segcli.errors import CheckpointError, shown
+from segcli.fields import Fields
+
+MOST_CLASSES = 100_000
+MOST_LAYERS = 1_000  # in one part of a network
+_MOST = 1_000_000  # of widths and the like; a checkpoint's tensors bound them closer (weights/plausible.py)
 
 
 def check_facts(raw: dict[str, Any], facts: dict[str, Any], where: str) -> None:
@@ -12,27 +17,40 @@ def check_facts(raw: dict[str, Any], facts: dict[str, Any], where: str) -> None:
     for name, expected in facts.items():
         found = raw.get(name, expected)
         if (list(found) if isinstance(found, tuple) else found) != expected:
-            raise CheckpointError(f"{where}: {name} is {found!r}; segcli supports {expected!r}")
+            raise CheckpointError(f"{where}: {name} is {shown(found)}; segcli supports {expected!r}")
 
 
-def positive(raw: dict[str, Any], name: str, where: str) -> int:
-    """A positive whole number, or CheckpointError."""
-    value = raw[name]
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise CheckpointError(f"{where}: {name} is {value!r}, not a positive whole number")
-    return value
+def settings(raw: Any, where: str) -> Fields:
+    """An object of a configuration, whose entries raise CheckpointError."""
+    return Fields(raw, where, CheckpointError)
 
 
 def numbers(raw: dict[str, Any], names: dict[str, str], where: str) -> dict[str, int]:
     """Those of the fields that are there: {our name: their name} -> {our name: positive whole number}."""
-    return {ours: positive(raw, theirs, where) for ours, theirs in names.items() if theirs in raw}
+    found = settings(raw, where)
+    return {
+        ours: found.whole(theirs, least=1, most=MOST_LAYERS if theirs.endswith("layers") else _MOST)
+        for ours, theirs in names.items()
+        if theirs in raw
+    }
+
+
+def share(raw: dict[str, Any], name: str, default: float, where: str) -> float:
+    """A number from 0 to 1, such as a probability."""
+    return settings(raw, where).number(name, default, least=0, most=1)
+
+
+def per_stage(raw: dict[str, Any], name: str, default: tuple[int, ...], where: str) -> tuple[int, ...]:
+    """A positive whole number for each of a backbone's four stages."""
+    most = MOST_LAYERS if name == "depths" else _MOST
+    return settings(raw, where).wholes(name, len(default), least=1, most=most) if name in raw else default
 
 
 def class_count(raw: dict[str, Any], where: str) -> int:
     """How many classes the file names."""
     names = raw.get("id2label")
     count = len(names) if isinstance(names, dict) and names else raw.get("num_labels")
-    if not isinstance(count, int) or count < 1:
+    if type(count) is not int or not 1 <= count <= MOST_CLASSES:
         raise CheckpointError(f"{where}: id2label is missing, so the number of classes is unknown")
     return count
 

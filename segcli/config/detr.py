@@ -9,9 +9,9 @@ from typing import Any, ClassVar, Self, cast
 from segcli.config.backbones import BackboneConfig, parse_backbone
 from segcli.config.backbones.efficientnet_lite import EfficientNetLite0Config
 from segcli.config.backbones.resnet import DEPTHS, WIDTHS, ResNetConfig
-from segcli.config.checks import check_facts, check_heads, class_count, numbers
+from segcli.config.checks import check_facts, check_heads, class_count, numbers, settings, share
 from segcli.config.model_config import ModelConfig, ObjectiveName
-from segcli.errors import CheckpointError
+from segcli.errors import CheckpointError, shown
 from segcli.types import InputSize, MergeRule, Task
 
 _FACTS = {"activation_function": "relu", "position_embedding_type": "sine", "num_channels": 3}
@@ -95,15 +95,17 @@ class DetrConfig(ModelConfig):
                 raise CheckpointError(f"{where}: {ours} and {theirs} differ, which segcli does not support")
         outputs = class_count(raw, where)
         names = raw.get("id2label") or {}
+        if not isinstance(names, dict):
+            raise CheckpointError(f"{where}: id2label is {shown(names)}, not a table")
         columns = tuple(i for i in range(outputs) if names.get(str(i)) != UNUSED)
         config = cls(
             backbone=_backbone(raw, where),
             num_classes=len(columns),
-            masks=_WITH_MASKS in (raw.get("architectures") or ()),
+            masks=_WITH_MASKS in settings(raw, where).values("architectures", []),
             num_outputs=None if len(columns) == outputs else outputs,
             columns=None if len(columns) == outputs else columns,
-            dropout=float(raw.get("dropout", 0.1)),
-            no_object_weight=float(raw.get("eos_coefficient", 0.1)),
+            dropout=share(raw, "dropout", 0.1, where),
+            no_object_weight=share(raw, "eos_coefficient", 0.1, where),
             **numbers(raw, _NUMBERS, where),
         )
         check_heads(config.hidden_dim, config.num_attention_heads, where)
@@ -144,7 +146,7 @@ class DetrConfig(ModelConfig):
         """For classes of these ids, in their order: they are the outputs of these numbers, if there are so many."""
         if len(ids) == self.num_classes:
             return self
-        if not ids or max(ids) >= self.outputs or len(set(ids)) < len(ids):
+        if not ids or min(ids) < 0 or max(ids) >= self.outputs or len(set(ids)) < len(ids):
             return None
         return replace(self, num_classes=len(ids), num_outputs=self.outputs, columns=tuple(ids))
 
@@ -172,9 +174,10 @@ def _backbone(raw: dict[str, Any], where: str) -> BackboneConfig:
         if table is not None or not raw.get("use_timm_backbone", True):
             raise CheckpointError(f"{where}: backbone_config is missing")
         return _timm(raw.get("backbone") or "resnet50", bool(raw.get("dilation", False)), where)
-    if table.get("model_type") == "timm_backbone" and table.get("backbone") in DEPTHS:
+    named = table.get("backbone")
+    if table.get("model_type") == "timm_backbone" and isinstance(named, str) and named in DEPTHS:
         check_facts(table, {"num_channels": 3}, where)
-        return _timm(table["backbone"], table.get("output_stride") == 16 or bool(raw.get("dilation")), where)
+        return _timm(named, table.get("output_stride") == 16 or bool(raw.get("dilation")), where)
     # Only the mask head reads more than the last map, and every map is made on the way to it.
     backbone = parse_backbone({name: v for name, v in table.items() if name != "out_features"}, where)
     if isinstance(backbone, ResNetConfig):
@@ -185,9 +188,9 @@ def _backbone(raw: dict[str, Any], where: str) -> BackboneConfig:
     raise CheckpointError(f"{where}: segcli runs DETR on resnet and timm's 'tf_efficientnet_lite0', not on this one")
 
 
-def _timm(name: str, dilated: bool, where: str) -> ResNetConfig:
-    if name not in DEPTHS:
-        raise CheckpointError(f"{where}: backbone {name!r} is not supported; segcli has {', '.join(DEPTHS)}")
+def _timm(name: Any, dilated: bool, where: str) -> ResNetConfig:
+    if not isinstance(name, str) or name not in DEPTHS:
+        raise CheckpointError(f"{where}: backbone {shown(name)} is not supported; segcli has {', '.join(DEPTHS)}")
     return ResNetConfig(DEPTHS[name], WIDTHS, dilated=dilated, frozen_norms=True, timm_names=True)
 
 

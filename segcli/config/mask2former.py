@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 from segcli.config.backbones import BackboneConfig, parse_backbone
-from segcli.config.checks import check_facts, check_heads, class_count, numbers
+from segcli.config.checks import check_facts, check_heads, class_count, numbers, share
 from segcli.config.model_config import ModelConfig, ObjectiveName
 from segcli.errors import CheckpointError
 from segcli.types import MASK_TASKS, InputSize, MergeRule, Task
@@ -87,7 +87,7 @@ class Mask2FormerConfig(ModelConfig):
         config = cls(
             backbone=parse_backbone(raw.get("backbone_config"), where),
             num_classes=num_classes,
-            no_object_weight=float(raw.get("no_object_weight", 0.1)),
+            no_object_weight=share(raw, "no_object_weight", 0.1, where),
             **values,
         )
         check_heads(config.hidden_dim, config.num_attention_heads, where)

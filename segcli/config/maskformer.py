@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 from segcli.config.backbones import BackboneConfig, parse_backbone
-from segcli.config.checks import check_facts, check_heads, class_count, numbers
+from segcli.config.checks import check_facts, check_heads, class_count, numbers, share
 from segcli.config.model_config import ModelConfig, ObjectiveName
-from segcli.errors import CheckpointError
+from segcli.errors import CheckpointError, shown
 from segcli.types import MASK_TASKS, InputSize, MergeRule, Task
 
 _DECODER_FACTS = {"model_type": "detr", "activation_function": "relu", "position_embedding_type": "sine"}
@@ -71,8 +71,8 @@ class MaskFormerConfig(ModelConfig):
         config = cls(
             backbone=parse_backbone(raw.get("backbone_config"), where),
             num_classes=class_count(raw, where),
-            dropout=float(decoder.get("dropout", 0.1)),
-            no_object_weight=float(raw.get("no_object_weight", 0.1)),
+            dropout=share(decoder, "dropout", 0.1, where),
+            no_object_weight=share(raw, "no_object_weight", 0.1, where),
             **numbers(raw, PIXEL_NUMBERS | ENCODER_NUMBERS, where),
             **numbers(decoder, DECODER_NUMBERS, where),
         )
@@ -103,7 +103,7 @@ def parse_decoder(raw: dict[str, Any], where: str) -> dict[str, Any]:
     """The `decoder_config`: the settings of a DETR of which only the decoder is there."""
     decoder = raw.get("decoder_config") or {}
     if not isinstance(decoder, dict):
-        raise CheckpointError(f"{where}: decoder_config is {decoder!r}, not a table")
+        raise CheckpointError(f"{where}: decoder_config is {shown(decoder)}, not a table")
     check_facts(decoder, _DECODER_FACTS, where)
     return decoder
 

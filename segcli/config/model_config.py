@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar, Literal, Self, cast
 
 from segcli.config.backbones import BackboneConfig
-from segcli.errors import CheckpointError, UsageError
+from segcli.errors import CheckpointError, UsageError, shown
 from segcli.types import InputSize, MergeRule, Task
 
 # What a network is trained for: masks compared at random points or at every pixel, boxes, or the class of each pixel.
@@ -138,4 +138,4 @@ def parse_config(raw: dict[str, Any], where: str) -> ModelConfig:
         if name in (kind.model_type, *kind.reads):
             return kind.parse(raw, where)
     known = ", ".join(repr(name) for name in MODEL_TYPES)
-    raise CheckpointError(f"{where}: model_type is {name!r}; segcli runs {known} checkpoints")
+    raise CheckpointError(f"{where}: model_type is {shown(name)}; segcli runs {known} checkpoints")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 from segcli.config.backbones import BackboneConfig, parse_backbone
-from segcli.config.checks import check_heads, class_count, numbers
+from segcli.config.checks import check_heads, class_count, numbers, share
 from segcli.config.maskformer import DECODER_NUMBERS, PIXEL_NUMBERS, parse_decoder, raw_decoder, same_width
 from segcli.config.model_config import ModelConfig, ObjectiveName
 from segcli.types import InputSize, MergeRule, Task
@@ -110,7 +110,7 @@ class PerPixelPlusConfig(ModelConfig):
         config = cls(
             backbone=parse_backbone(raw.get("backbone_config"), where),
             num_classes=class_count(raw, where),
-            dropout=float(decoder.get("dropout", 0.1)),
+            dropout=share(decoder, "dropout", 0.1, where),
             **numbers(raw, PIXEL_NUMBERS, where),
             **numbers(decoder, _DECODER, where),
         )

@@ -14,8 +14,9 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from segcli.codecs.files import replace_file
+from segcli.codecs.json_file import read_object
 from segcli.config import ModelConfig, parse_config
-from segcli.errors import CheckpointError, OutputError
+from segcli.errors import CheckpointError, OutputError, cut
 from segcli.models.segmenter import Segmenter
 from segcli.types import InferenceSpec, LabelSet
 from segcli.weights.architectures import build_model, key_map
@@ -23,6 +24,7 @@ from segcli.weights.device import choose_device, choose_dtype
 from segcli.weights.hub import CheckpointFiles, locate
 from segcli.weights.keymap import KeyMap
 from segcli.weights.pickles import read_weights, tensors
+from segcli.weights.plausible import refuse_implausible
 from segcli.weights.spec import TABLE, from_table, guess_spec, to_table
 
 
@@ -61,10 +63,10 @@ def load_model(
     """
     choice = choose_device(device)
     files = locate(str(ref), progress=progress)
-    raw = _read_json(files.config)
+    raw = read_object(files.config, CheckpointError)
     config = parse_config(raw, str(files.config))
     table = raw.pop(TABLE, None)
-    preprocessor = _read_json(files.preprocessor) if files.preprocessor else None
+    preprocessor = read_object(files.preprocessor, CheckpointError) if files.preprocessor else None
     spec, facts, config = _spec(table, raw, preprocessor, config, files)
     target_dtype = choose_dtype(dtype, choice.device, facts.get("bf16_loss"))
     state = _read_weights(files.weights)
@@ -161,8 +163,12 @@ def build(
 
     where: the files of the tensors, meant_by: that of the configuration, for errors.
     """
-    with torch.device("meta"), _NoInitialValues():
-        model = build_model(config)
+    refuse_implausible(config, state, where, meant_by)
+    try:
+        with torch.device("meta"), _NoInitialValues():
+            model = build_model(config)
+    except (ValueError, RuntimeError, ArithmeticError, AssertionError, IndexError, TypeError) as error:
+        raise CheckpointError(f"{where}: {meant_by} asks for a network that cannot be built ({cut(error)})") from error
     ours, unexpected = keymap.read(state)
     wanted = model.state_dict()
     missing = [their for name in wanted if name not in ours for their in keymap.names(name) if their not in state]
@@ -172,9 +178,19 @@ def build(
         for name, tensor in wanted.items()
         if name in ours and ours[name].shape != tensor.shape
     ]
+    kinds = [
+        f"{keymap.names(name)[0]} holds {_numbers_of(ours[name])}, not {_numbers_of(tensor)}"
+        for name, tensor in wanted.items()
+        if name in ours and ours[name].is_floating_point() != tensor.is_floating_point()
+    ]
     problems = [
         f"{len(names)} tensor{'s' * (len(names) > 1)} {kind}: {'; '.join(names[:3])}{' …' if len(names) > 3 else ''}"
-        for kind, names in (("missing", missing), ("unexpected", extra), ("of another shape", wrong))
+        for kind, names in (
+            ("missing", missing),
+            ("unexpected", extra),
+            ("of another shape", wrong),
+            ("of another type", kinds),
+        )
         if names
     ]
     if problems:
@@ -182,7 +198,7 @@ def build(
     for name, tensor in ours.items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise CheckpointError(f"{where}: {keymap.names(name)[0]} holds NaN or infinite values; the file is damaged")
-    stored = next(tensor.dtype for tensor in ours.values() if tensor.is_floating_point())
+    stored = next((tensor.dtype for tensor in ours.values() if tensor.is_floating_point()), torch.float32)
     floats = {name: t.float() if t.is_floating_point() else t for name, t in ours.items()}
     model.load_state_dict(floats, strict=True, assign=True)
     return model.eval().requires_grad_(False), stored
@@ -193,6 +209,10 @@ def _place(files: CheckpointFiles) -> str:
     if len(files.weights) == 1:
         return str(files.weights[0])
     return f"{files.folder} ({', '.join(path.name for path in files.weights)})"
+
+
+def _numbers_of(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.") if not tensor.is_floating_point() else "floating-point numbers"
 
 
 def _shape(tensor: Tensor) -> str:
@@ -212,28 +232,12 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
     try:
         return load_file(path)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: not a readable safetensors file ({_line(error)}); fetch it again") from error
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise CheckpointError(f"{path}: not a readable safetensors file ({cut(error)}); fetch it again") from error
 
 
 def _read_bin(path: Path) -> dict[str, Tensor]:
     return tensors(read_weights(path), path)
-
-
-def _line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:160]
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{path}: cannot be read ({_line(error)})") from error
-    except json.JSONDecodeError as error:
-        raise CheckpointError(f"{path}: not JSON ({error.msg}, line {error.lineno} column {error.colno})") from error
-    if not isinstance(value, dict):
-        raise CheckpointError(f"{path}: expected a JSON object")
-    return value
 
 
 def _dump(value: dict[str, Any], path: Path) -> None:

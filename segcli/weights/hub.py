@@ -7,13 +7,13 @@ cache of huggingface_hub, the Hub itself.
 from __future__ import annotations
 
 import difflib
-import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from segcli.codecs.json_file import read_object
 from segcli.config import parse_config
 from segcli.errors import CheckpointError, UsageError, WeightsUnavailable
 from segcli.types import TASKS, Task
@@ -171,7 +171,7 @@ def _copied_from(folder: Path, config: Path) -> ManifestEntry | None:
     if entry is None:
         return None
     try:
-        facts = json.loads(config.read_text(encoding="utf-8"))
+        facts = read_object(config, CheckpointError)
         labels = entry.spec().labels
         is_same = "segcli" not in facts and (
             entry.labels is None
@@ -201,9 +201,9 @@ def _gather(get: Callable[[str], Path | None], names: tuple[str, ...]) -> tuple[
 
 def _shard_names(index: Path) -> list[str]:
     try:
-        shards = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        shards = sorted(set(read_object(index, CheckpointError)["weight_map"].values()))
         is_usable = bool(shards) and all(re.fullmatch(r"[\w.-]+\.(safetensors|bin)", shard) for shard in shards)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (CheckpointError, KeyError, TypeError, AttributeError):
         is_usable = False
     if not is_usable:
         raise CheckpointError(f"{index} is not an index of weight files: no weight_map with their names")

@@ -8,15 +8,18 @@ Face files say.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, TypeVar
+from typing import Any, cast
 
 from segcli.config import ModelConfig
 from segcli.errors import CheckpointError
+from segcli.fields import MOST, Fields
 from segcli.types import IMAGENET_MEAN, IMAGENET_STD, TASKS, InferenceSpec, InputSize, Label, LabelSet, MergeRule
 from segcli.weights.manifest import table_of
 
 TABLE = "segcli"
-_Record = TypeVar("_Record", InputSize, MergeRule)
+CONFIG, PREPROCESSOR = "config.json", "preprocessor_config.json"
+_MOST_PIXELS = 100_000  # a side
+_LEAST_STD = 1e-9
 
 
 @dataclass(frozen=True)
@@ -47,46 +50,84 @@ def to_table(spec: InferenceSpec, facts: dict[str, Any]) -> dict[str, Any]:
 
 def from_table(table: Any, where: str) -> SpecTable:
     """The protocol in a `segcli` table. Raises CheckpointError for anything unknown, missing or out of place."""
-    known = {"version", "tasks", "labels", "size", "rule", "mean", "std", "facts"}
-    if not isinstance(table, dict) or set(table) - known:
-        extra = ", ".join(sorted(set(table) - known)) if isinstance(table, dict) else repr(table)
-        raise CheckpointError(f"{where}: the 'segcli' table has unknown entries: {extra}")
-    try:
-        if table["version"] != 1:
-            raise CheckpointError(
-                f"{where}: the 'segcli' table is version {table['version']!r}, this segcli reads 1; update segcli"
-            )
-        labels = LabelSet(
-            tuple(
-                Label(int(row["id"]), str(row["name"]), bool(row["isthing"]), _color(row.get("color")))
-                for row in table["labels"]
-            )
-        )
-        tasks = tuple(task for task in TASKS if task in table["tasks"])
-        spec = InferenceSpec(
-            tasks=tasks,
-            labels=labels,
-            size=_record(InputSize, table["size"]),
-            rule=_record(MergeRule, table["rule"]),
-            mean=tuple(float(v) for v in table["mean"]),
-            std=tuple(float(v) for v in table["std"]),
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{where}: the 'segcli' table is damaged: {error!r}") from error
+    entries = Fields(table, f"{where}: the 'segcli' table", CheckpointError)
+    entries.only({"version", "tasks", "labels", "size", "rule", "mean", "std", "facts"})
+    version = entries.whole("version")
+    if version != 1:
+        raise CheckpointError(f"{where}: the 'segcli' table is version {version}, this segcli reads 1; update segcli")
+    named = entries.values("tasks")
+    tasks = tuple(task for task in TASKS if task in named)
+    spec = InferenceSpec(
+        tasks=tasks,
+        labels=LabelSet(tuple(_label(row) for row in entries.rows("labels"))),
+        size=_size(entries.sub("size")),
+        rule=_rule(entries.sub("rule")),
+        mean=entries.numbers("mean", 3),
+        std=entries.numbers("std", 3, least=_LEAST_STD),
+    )
     if not tasks:
         raise CheckpointError(f"{where}: the 'segcli' table names no task; expected some of {', '.join(TASKS)}")
-    return SpecTable(spec, dict(table.get("facts", {})))
+    return SpecTable(spec, _facts(entries) if "facts" in entries else {})
 
 
-def _color(value: Any) -> tuple[int, int, int] | None:
-    return None if value is None else (int(value[0]), int(value[1]), int(value[2]))
+def _label(row: Fields) -> Label:
+    colour = row.wholes("color", 3, most=255) if row.raw.get("color") is not None else None
+    return Label(
+        row.whole("id", least=-MOST), row.text("name"), row.flag("isthing"), cast("tuple[int, int, int] | None", colour)
+    )
 
 
-def _record(kind: type[_Record], values: dict[str, Any]) -> _Record:
-    unknown = set(values) - {field.name for field in fields(kind)}
-    if unknown:
-        raise ValueError(f"unknown {', '.join(sorted(unknown))}")
-    return kind(**values)
+def _facts(entries: Fields) -> dict[str, Any]:
+    """Those that are used for more than being shown are checked."""
+    facts = entries.sub("facts")
+    if "metrics" in facts:
+        metrics = facts.sub("metrics")
+        for name in metrics.raw:
+            metrics.number(name)
+    for name in ("licence", "licence of the starting model", "started from", "status"):
+        facts.text(name, None)
+    facts.number("bf16_loss", None)
+    return dict(facts.raw)
+
+
+def _size(entries: Fields) -> InputSize:
+    entries.only({field.name for field in fields(InputSize)})
+    usual = InputSize()
+    return InputSize(
+        short=entries.whole("short", usual.short, least=1, most=_MOST_PIXELS),
+        long=entries.whole("long", usual.long, least=1, most=_MOST_PIXELS),
+        divisor=entries.whole("divisor", usual.divisor, least=1, most=1024),
+        rounding=entries.one_of("rounding", ("nearest", "down"), usual.rounding),
+        tile=None if entries.raw.get("tile") is None else _edge(entries, "tile"),
+        tile_overlap=entries.number("tile_overlap", usual.tile_overlap, least=0, most=0.9),
+        tile_for=None if entries.raw.get("tile_for") is None else _edge(entries, "tile_for"),
+    )
+
+
+def _rule(entries: Fields) -> MergeRule:
+    entries.only({field.name for field in fields(MergeRule)})
+    usual = MergeRule()
+
+    def share(name: str) -> float:
+        return entries.number(name, getattr(usual, name), least=0, most=1)
+
+    return MergeRule(
+        score=share("score"),
+        overlap=share("overlap"),
+        mask_min=None if _is_null(entries, "mask_min") else share("mask_min"),
+        normalise=entries.one_of("normalise", ("sigmoid", "softmax"), usual.normalise),
+        min_area=entries.whole("min_area", usual.min_area),
+        part_min=share("part_min"),
+        repeat_iou=None if entries.raw.get("repeat_iou") is None else share("repeat_iou"),
+        instance_score=share("instance_score"),
+        top_k=entries.whole("top_k", usual.top_k, least=1, most=1_000_000),
+        combine=None if entries.raw.get("combine") is None else entries.one_of("combine", ("padded", "photo")),
+        instances=entries.one_of("instances", ("pairs", "queries"), usual.instances),
+    )
+
+
+def _is_null(entries: Fields, name: str) -> bool:
+    return name in entries and entries.raw[name] is None
 
 
 def guess_spec(raw: dict[str, Any], preprocessor: dict[str, Any] | None, config: ModelConfig, where: str) -> SpecTable:
@@ -96,36 +137,50 @@ def guess_spec(raw: dict[str, Any], preprocessor: dict[str, Any] | None, config:
     it; elsewhere every class counts as a thing, so stuff is not merged. A size that would squash the image is taken as
     its short side, with the aspect ratio kept.
     """
-    id2label = raw["id2label"]
-    try:
-        ids = config.class_columns
-        names = [str(id2label[str(i)]) for i in ids]
-    except KeyError as error:
-        raise CheckpointError(f"{where}: id2label has no entry {error}; it must number classes from 0") from error
-    known = table_of(names)
-    labels = known or LabelSet(tuple(Label(i, name, isthing=True) for i, name in zip(ids, names, strict=True)))
-    preprocessor = preprocessor or {}
-    scale = 1 / float(preprocessor.get("rescale_factor", 1 / 255))
-    mean, std = preprocessor.get("image_mean"), preprocessor.get("image_std")
+    ids = config.class_columns
+    names = Fields(raw.get("id2label"), f"{where}: id2label", CheckpointError)
+    called = [names.text(str(i)) for i in ids]  # numbered from 0
+    known = table_of(called)
+    labels = known or LabelSet(tuple(Label(i, name, isthing=True) for i, name in zip(ids, called, strict=True)))
+    entries = Fields(preprocessor or {}, f"{where.rpartition(CONFIG)[0]}{PREPROCESSOR}", CheckpointError)
+    scale = 1 / entries.number("rescale_factor", 1 / 255, least=1e-6, most=1e6)
     spec = InferenceSpec(
         tasks=config.answers,
         labels=labels,
-        size=_input_size(preprocessor, config.size),
+        size=_input_size(entries, config.size),
         rule=config.rule,
-        mean=tuple(float(v) * scale for v in mean) if mean else IMAGENET_MEAN,
-        std=tuple(float(v) * scale for v in std) if std else IMAGENET_STD,
+        mean=_pixels(entries, "image_mean", scale, IMAGENET_MEAN, least=-1e9),
+        std=_pixels(entries, "image_std", scale, IMAGENET_STD, least=_LEAST_STD),
     )
     return SpecTable(spec, {} if known else {"things_unknown": True})
 
 
-def _input_size(preprocessor: dict[str, Any], usual: InputSize) -> InputSize:
-    size = preprocessor.get("size")
-    if isinstance(size, int):
-        return replace(usual, short=size, long=int(preprocessor.get("max_size", size * 1333 // 800)))
-    if isinstance(size, dict) and "shortest_edge" in size:
-        short = int(size["shortest_edge"])
-        return replace(usual, short=short, long=int(size.get("longest_edge") or short * 1333 // 800))
-    if isinstance(size, dict) and "height" in size and "width" in size:
-        short = min(int(size["height"]), int(size["width"]))
-        return replace(usual, short=short, long=max(int(size["height"]), int(size["width"]), short * 1333 // 800))
-    return usual
+def _pixels(entries: Fields, name: str, scale: float, usual: tuple[float, ...], *, least: float) -> tuple[float, ...]:
+    """A statistic of the pixels' three channels, on a scale to 255."""
+    if not entries.raw.get(name):
+        return usual
+    return tuple(value * scale for value in entries.numbers(name, 3, least=least, most=1e9))
+
+
+def _input_size(entries: Fields, usual: InputSize) -> InputSize:
+    if isinstance(entries.raw.get("size"), dict):
+        size = entries.sub("size")
+        if "shortest_edge" in size:
+            short = _edge(size, "shortest_edge")
+            long = _edge(size, "longest_edge") if size.raw.get("longest_edge") else short * 1333 // 800
+            return replace(usual, short=short, long=long)
+        if "height" in size and "width" in size:
+            height, width = _edge(size, "height"), _edge(size, "width")
+            short = min(height, width)
+            return replace(usual, short=short, long=max(height, width, short * 1333 // 800))
+        return usual
+    if entries.raw.get("size") is None:
+        return usual
+    short = _edge(entries, "size")
+    return replace(
+        usual, short=short, long=_edge(entries, "max_size") if "max_size" in entries else short * 1333 // 800
+    )
+
+
+def _edge(entries: Fields, name: str) -> int:
+    return entries.whole(name, least=1, most=_MOST_PIXELS)

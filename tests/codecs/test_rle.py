@@ -109,3 +109,46 @@ def test_reads_uncompressed_and_bytes() -> None:
 def test_broken_masks_are_named(broken: dict) -> None:
     with pytest.raises(InputError, match="run-length mask"):
         RLE.from_coco(broken)
+
+
+@pytest.mark.parametrize(
+    ("size", "counts"),
+    [
+        ([48, 64], [2**62, 2**62, 2**62, 2**62 + 48 * 64]),  # the sum wraps round to 48 × 64 in 64 bits
+        ([48, 64], [0, 2**32 + 48 * 64]),  # and this in 32
+        ([2, 3], [-1, 7]),
+        ([2, 3], [7]),
+        ([2, 3], [2**70]),
+        ([2, 3], [2.5, 3.5]),
+        ([2, 3], ["6"]),
+        ([2, 3], [[6]]),
+        ([2, 3], {"0": 6}),
+        ([2, 3], None),
+        ([2, 3], 6),
+        ([2**40, 2**40], [0]),
+        ([10**9, 10**9], [10**18]),
+        ([-2, -3], [6]),
+        (["2", 3], [6]),
+        ([2], [2]),
+        ([2, 3, 1], [6]),
+        ({"height": 2}, [6]),
+        ([2, 3], "é"),
+        ([2, 3], "oooooooooooooooo0"),
+        ([True, 6], [6]),
+    ],
+)
+def test_runs_that_lie_are_refused_before_anything_is_made_of_them(size: object, counts: object) -> None:
+    with pytest.raises(InputError, match=r"run-length mask") as caught:
+        RLE.from_coco({"size": size, "counts": counts})
+    assert len(str(caught.value)) < 200
+
+
+@given(st.binary(max_size=30), SIZES)
+def test_any_text_is_a_mask_of_the_size_or_refused(text: bytes, size: tuple[int, int]) -> None:
+    for counts in (text, bytes(48 + byte % 64 for byte in text)):
+        try:
+            rle = RLE.from_coco({"size": size, "counts": counts})
+        except InputError:
+            continue
+        assert rle.decode().shape == size
+        assert rle.area == rle.decode().sum()

@@ -24,7 +24,7 @@ from segcli.types import InputSize
 from segcli.weights.architectures import key_map
 from segcli.weights.checkpoint import LoadedModel, load_model, save_model
 from segcli.weights.manifest import label_table
-from segcli.weights.spec import guess_spec
+from segcli.weights.spec import from_table, guess_spec
 
 LITE0 = EfficientNetLite0Config()
 BUNDLED = Path(__file__).parents[2] / "segcli" / "bundled" / "facade"
@@ -186,17 +186,46 @@ def config(**changes: Any) -> Callable[[Path], None]:
         (config(encoder_layers=4), r"tensors missing: .*encoder\.layers\.3"),
         (put("class_predictor.bias", torch.full((11,), torch.nan)), r"class_predictor\.bias holds NaN"),
         (lambda f: (f / "model.safetensors").write_text("hello"), r"not a readable safetensors file"),
-        (lambda f: (f / "config.json").write_text('{"a": 1,}'), r"config\.json: not JSON \(.*, line 1 column"),
+        (lambda f: (f / "config.json").write_text('{"a": 1,}'), r"config\.json: not valid JSON \(.*, line 1, column"),
         (lambda f: (f / "config.json").unlink(), r"config\.json"),
         (lambda f: (f / "model.safetensors").unlink(), r"model\.safetensors"),
         (config(model_type="bert"), r"model_type is 'bert'"),
         (config(backbone_config={"model_type": "convnext"}), r"backbone 'convnext' is not supported"),
         (config(backbone_config={"model_type": "timm_backbone", "backbone": "vgg"}), r"timm's 'vgg' is not supported"),
         (config(pre_norm=True), r"pre_norm is True; segcli supports False"),
-        (config(num_queries="many"), r"num_queries is 'many', not a positive whole number"),
+        (config(num_queries="many"), r"num_queries is 'many'; expected a whole number from 1"),
+        (config(num_queries=10**9), r"num_queries is 1000000000; expected a whole number from 1"),
+        (config(num_queries=10**300), r"num_queries is a number of 997 bits"),
+        (config(encoder_layers=100_000), r"encoder_layers is 100000; expected a whole number from 1 to 1,000"),
+        (config(encoder_layers=900), r"encoder_layers 900 need more than its \d+ tensors"),
+        (config(dim_feedforward=900_000), r"dim_feedforward is 900,000, but no tensor has a side above"),
+        (config(hidden_dim=300, feature_size=300, num_attention_heads=1), r"cannot be built|another shape"),
+        (config(no_object_weight=float("nan")), r"no_object_weight is nan; expected a number from 0 to 1"),
+        (config(model_type=[["mask2former"]]), r"model_type is a list of 1 values"),
+        (config(id2label=None, num_labels=10**9), r"id2label is missing"),
+        (
+            config(backbone_config={"model_type": "resnet", "depths": [3, 4, 10**9, 3]}),
+            r"depths is \[3, 4, 10+, 3",
+        ),
+        (config(backbone_config={"model_type": "swin", "window_size": "7"}), r"window_size is '7'; expected a whole"),
+        (
+            config(backbone_config={"model_type": "swin", "window_size": 10**6}),
+            r"window_size is 1,000,000, but",
+        ),
+        (
+            lambda f: (f / "config.json").write_text('{"a":' + "[" * 100_000),
+            r"not valid JSON \(nested too",
+        ),
+        (lambda f: (f / "config.json").write_text('{"a":' + "9" * 5000 + "}"), r"a number of thousands of digits"),
+        (lambda f: (f / "config.json").write_bytes(b'{"a": "\xff"}'), r"not valid JSON \(byte 7 is not"),
+        (lambda f: (f / "config.json").write_text("[]"), r"config\.json: expected a JSON object"),
+        (
+            put("class_predictor.bias", torch.ones(11, dtype=torch.int64)),
+            r"class_predictor\.bias holds int64",
+        ),
         (config(num_attention_heads=7), r"hidden_dim 128 is not a multiple of num_attention_heads 7"),
         (config(id2label={}), r"id2label is missing"),
-        (config(segcli={"version": 1, "colour": 2}), r"'segcli' table has unknown entries: colour"),
+        (config(segcli={"version": 1, "colour": 2}), r"the 'segcli' table: unknown 'colour'"),
         (config(segcli={"version": 2}), r"'segcli' table is version 2, this segcli reads 1"),
     ],
 )
@@ -206,6 +235,83 @@ def test_one_line_says_what_is_wrong(folder: Path, damage: Callable[[Path], Any]
         load(folder)
     assert "\n" not in str(caught.value)
     assert caught.value.exit_code == 3
+
+
+TABLE: dict[str, Any] = {
+    "version": 1,
+    "tasks": ["instance"],
+    "labels": [{"id": 1, "name": "a", "isthing": True}],
+    "size": {"short": 352, "long": 586},
+    "rule": {"score": 0.5},
+    "mean": [1, 2, 3],
+    "std": [1, 2, 3],
+    "facts": {"licence": "MIT"},
+}
+
+
+def changed(path: str, value: Any) -> dict[str, Any]:
+    table: dict[str, Any] = json.loads(json.dumps(TABLE))
+    at: Any = table
+    *parents, last = (int(name) if name.isdecimal() else name for name in path.split("."))
+    for name in parents:
+        at = at[name]
+    at[last] = value
+    return table
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("tasks", 5, r"tasks is 5; expected a list"),
+        ("tasks", [["instance"], {}], r"names no task"),
+        ("labels", {}, r"labels is \{\}; expected a list"),
+        ("labels.0", "a", r"labels\[0\] is text"),
+        ("labels.0.id", 2**70, r"labels\[0\]: id is \d+; expected a whole number"),
+        ("labels.0.id", True, r"id is True; expected a whole number"),
+        ("labels.0.name", -1, r"name is -1; expected text"),
+        ("labels.0.isthing", "no", r"isthing is 'no'; expected true or false"),
+        ("labels.0.color", [1, 2, 300], r"color is \[1, 2, 300\]; expected 3 whole numbers from 0 to 255"),
+        ("size.short", 0, r"short is 0; expected a whole number from 1"),
+        ("size.tile", 10**9, r"tile is 1000000000; expected"),
+        ("size.rounding", [], r"rounding is \[\]; expected one of nearest, down"),
+        ("size.sharp", 1, r"size: unknown 'sharp'"),
+        ("rule.score", "x" * 10**6, r"score is 'x{60}'…; expected a number from 0 to 1"),
+        ("rule.instance_score", None, r"instance_score is None; expected a number"),
+        ("rule.top_k", 1.5, r"top_k is 1\.5; expected a whole number"),
+        ("rule.mask_min", float("nan"), r"mask_min is nan; expected a number"),
+        ("rule.normalise", "tanh", r"normalise is 'tanh'; expected one of sigmoid, softmax"),
+        ("mean", [1, 2], r"mean is \[1, 2\]; expected 3 numbers"),
+        ("std", [1, 0, 1], r"std is \[1, 0, 1\]; expected 3 numbers"),
+        ("facts", 2**63, r"facts is a number"),
+        ("facts.licence", [[1]], r"licence is a list of 1 values; expected text"),
+        ("facts.metrics", {"AP": "high"}, r"metrics: AP is 'high'; expected a number"),
+        ("facts.bf16_loss", "small", r"bf16_loss is 'small'; expected a number"),
+    ],
+)
+def test_the_table_is_checked_entry_by_entry(path: str, value: Any, message: str) -> None:
+    from_table(TABLE, "config.json")
+    with pytest.raises(CheckpointError, match=message) as caught:
+        from_table(changed(path, value), "config.json")
+    assert str(caught.value).startswith("config.json: the 'segcli' table")
+    assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        ({"rescale_factor": False}, r"rescale_factor is False; expected a number"),
+        ({"rescale_factor": 0}, r"rescale_factor is 0; expected a number"),
+        ({"image_mean": ["a", "b"]}, r"image_mean is \['a', 'b'\]; expected 3 numbers"),
+        ({"image_std": [0.5, 0.5]}, r"image_std is \[0\.5, 0\.5\]; expected 3 numbers"),
+        ({"image_std": [0.5, 0, 0.5]}, r"image_std is"),
+        ({"size": {"shortest_edge": {}}}, r"size: shortest_edge is \{\}; expected a whole number"),
+        ({"size": {"height": "A" * 1000, "width": 5}}, r"size: height is 'A{60}'…"),
+        ({"size": 640, "max_size": -1}, r"max_size is -1"),
+    ],
+)
+def test_the_preprocessor_is_checked(entries: dict[str, Any], message: str) -> None:
+    with pytest.raises(CheckpointError, match=rf"folder/preprocessor_config\.json: {message}"):
+        guess_spec({"id2label": {"0": "a"}}, entries, Mask2FormerConfig(LITE0, 1), "folder/config.json")
 
 
 def test_a_device_that_is_missing_is_not_replaced() -> None:

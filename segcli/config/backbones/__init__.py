@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 from segcli.config.discovery import import_modules
-from segcli.errors import CheckpointError, UsageError
+from segcli.errors import CheckpointError, UsageError, shown
 from segcli.types import IMAGENET_MEAN, IMAGENET_STD
 
 LEVELS = ["stage1", "stage2", "stage3", "stage4"]  # transformers' names of the four maps
@@ -83,12 +83,11 @@ def parse_backbone(raw: Any, where: str) -> BackboneConfig:
     """
     if not isinstance(raw, dict):
         raise CheckpointError(f"{where}: backbone_config is missing")
-    for kind in BACKBONE_TYPES.values():
-        if (config := kind.parse(raw, where)) is not None:
+    for known_kind in BACKBONE_TYPES.values():
+        if (config := known_kind.parse(raw, where)) is not None:
             return config
-    name = (
-        f"timm's {raw.get('backbone')!r}" if raw.get("model_type") == "timm_backbone" else repr(raw.get("model_type"))
-    )
+    kind = raw.get("model_type")
+    name = f"timm's {shown(raw.get('backbone'))}" if kind == "timm_backbone" else shown(kind)
     known = ", ".join(kind.described for kind in BACKBONE_TYPES.values())
     raise CheckpointError(f"{where}: backbone {name} is not supported; segcli has {known}")
 

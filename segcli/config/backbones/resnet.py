@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 from segcli.config.backbones import LEVELS, PRETRAINED, BackboneConfig, Pretrained
-from segcli.config.checks import check_facts
+from segcli.config.checks import check_facts, per_stage, settings
+from segcli.errors import CheckpointError
 
 WIDTHS = (256, 512, 1024, 2048)
 DEPTHS = {"resnet50": (3, 4, 6, 3), "resnet101": (3, 4, 23, 3)}
@@ -39,10 +40,13 @@ class ResNetConfig(BackboneConfig):
         if raw.get("model_type") != "resnet":
             return None
         check_facts(raw, _FACTS | {"out_features": LEVELS}, where)
+        widths = per_stage(raw, "hidden_sizes", WIDTHS, where)
+        if any(width % 4 for width in widths):
+            raise CheckpointError(f"{where}: hidden_sizes {list(widths)} are not multiples of 4")
         return cls(
-            depths=tuple(raw.get("depths", (3, 4, 6, 3))),
-            hidden_sizes=tuple(raw.get("hidden_sizes", WIDTHS)),
-            embedding_size=raw.get("embedding_size", 64),
+            depths=per_stage(raw, "depths", (3, 4, 6, 3), where),
+            hidden_sizes=widths,
+            embedding_size=settings(raw, where).whole("embedding_size", 64, least=1),
         )
 
     def raw(self) -> dict[str, Any]:

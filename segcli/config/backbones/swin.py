@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 from segcli.config.backbones import LEVELS, PRETRAINED, BackboneConfig, Pretrained
-from segcli.config.checks import check_facts
+from segcli.config.checks import check_facts, check_heads, per_stage, settings, share
 
 _FACTS = {"hidden_act": "gelu", "qkv_bias": True, "use_absolute_embeddings": False, "num_channels": 3}
 _NAMES: dict[tuple[int, tuple[int, ...]], str] = {
@@ -38,15 +38,19 @@ class SwinConfig(BackboneConfig):
         if raw.get("model_type") not in ("swin", "maskformer-swin"):  # the second is transformers' copy for MaskFormer
             return None
         check_facts(raw, _FACTS | {"out_features": LEVELS}, where)
-        return cls(
-            embed_dim=raw.get("embed_dim", 96),
-            depths=tuple(raw.get("depths", (2, 2, 6, 2))),
-            num_heads=tuple(raw.get("num_heads", (3, 6, 12, 24))),
-            window_size=raw.get("window_size", 7),
-            mlp_ratio=raw.get("mlp_ratio", 4.0),
-            drop_path_rate=raw.get("drop_path_rate", 0.1),
-            patch_size=raw.get("patch_size", 4),
+        entries = settings(raw, where)
+        config = cls(
+            embed_dim=entries.whole("embed_dim", 96, least=1),
+            depths=per_stage(raw, "depths", (2, 2, 6, 2), where),
+            num_heads=per_stage(raw, "num_heads", (3, 6, 12, 24), where),
+            window_size=entries.whole("window_size", 7, least=1),
+            mlp_ratio=entries.number("mlp_ratio", 4.0, least=0.01, most=100),
+            drop_path_rate=share(raw, "drop_path_rate", 0.1, where),
+            patch_size=entries.whole("patch_size", 4, least=1),
         )
+        for stage, heads in enumerate(config.num_heads):
+            check_heads(config.embed_dim * 2**stage, heads, where)
+        return config
 
     def raw(self) -> dict[str, Any]:
         """The `backbone_config`; `parse` reads it back."""

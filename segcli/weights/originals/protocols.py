@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -10,8 +9,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from segcli.codecs.json_file import read_json
 from segcli.config import MODEL_TYPES, ModelConfig
 from segcli.errors import UsageError
+from segcli.fields import MOST, Fields
 from segcli.types import InferenceSpec, InputSize, Label, LabelSet, Task
 from segcli.weights.manifest import label_table, label_tables
 
@@ -136,12 +137,11 @@ def _read_labels(value: str) -> LabelSet:
         if value not in label_tables():
             raise UsageError(f"--labels {value}: neither a .json file nor one of {', '.join(label_tables())}")
         return label_table(value)
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        rows = document["categories"] if isinstance(document, dict) else document
-        found = [Label(int(row["id"]), str(row["name"]), bool(row.get("isthing", True))) for row in rows]
-    except OSError as error:
-        raise UsageError(f"--labels {value}: cannot be read ({error.strerror or error})") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UsageError(f"--labels {value}: holds no COCO categories, each with an id and a name ({error})") from error
+    document = read_json(path, UsageError)
+    categories = document.get("categories") if isinstance(document, dict) else document
+    rows = Fields({"categories": categories}, f"--labels {value}", UsageError)
+    found = [
+        Label(row.whole("id", least=-MOST), row.text("name"), row.flag("isthing", True))
+        for row in rows.rows("categories")
+    ]
     return LabelSet(tuple(found))
