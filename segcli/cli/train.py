@@ -240,7 +240,7 @@ def _recipe(preset: str | None, config: Path | None, given: Tables, resumed: Pat
         from segcli.training.session import resumed_recipe
 
         return resumed_recipe(resumed, preset, config, given)
-    from segcli.training.recipe import resolve
+    from segcli.training.resolve import resolve
 
     return resolve(preset, config, given)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import sys
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -18,14 +17,9 @@ VARIABLE = "SEGCLI_CACHE"
 
 def cache_dir() -> Path:
     """$SEGCLI_CACHE, else the platform's cache folder, else (not writable) a folder among the temporary files."""
-    if os.environ.get(VARIABLE):
-        place = Path(os.environ[VARIABLE])
-    elif sys.platform == "win32":
-        place = Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")) / "segcli" / "cache"
-    elif sys.platform == "darwin":
-        place = Path.home() / "Library" / "Caches" / "segcli"
-    else:
-        place = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "segcli"
+    import platformdirs
+
+    place = Path(os.environ.get(VARIABLE) or platformdirs.user_cache_dir("segcli", appauthor=False))
     try:
         place.mkdir(parents=True, exist_ok=True)
         if os.access(place, os.W_OK):

@@ -21,23 +21,24 @@ annotations = "a.json"           # or one COCO file
 from __future__ import annotations
 
 import difflib
-import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from segcli.codecs.text import read_text
+from segcli.codecs.toml import Flaw, checked, read_toml
 from segcli.errors import UsageError
-from segcli.types import TASKS, Label, LabelSet
+from segcli.types import Label, LabelSet
+
+if TYPE_CHECKING:
+    from segcli.data.dataset_toml import SplitTable
 
 FILE_NAME = "dataset.toml"
 DEFAULT_IGNORE = (255,)
 _SPLITS = ("train", "val", "test")
-_KEYS = {"format", "task", "ignore", "things", "stuff", "classes", *_SPLITS}
 
 
 @dataclass(frozen=True)
-class Place:
+class SplitPaths:
     """Where one split lies."""
 
     images: Path | None = None
@@ -51,13 +52,13 @@ class Settings:
 
     format: str | None = None
     task: str | None = None
-    ignore: tuple[int, ...] | None = None
-    things: frozenset[str] = frozenset()
-    stuff: frozenset[str] = frozenset()
+    ignore: tuple[int, ...] | None = None  # label values that mean "unknown"
+    things: frozenset[str] = frozenset()  # names of countable classes
+    stuff: frozenset[str] = frozenset()  # names of the others
     classes: tuple[Label, ...] = ()
     declared_kinds: frozenset[str] = frozenset()  # classes whose `thing` was written down
-    places: dict[str, Place] = field(default_factory=dict)
-    file: Path = Path(FILE_NAME)
+    places: dict[str, SplitPaths] = field(default_factory=dict)  # by split
+    file: Path = Path(FILE_NAME)  # where it is written, for messages
 
     def ignored(self) -> tuple[int, ...]:
         """The ignored label values, 255 unless declared."""
@@ -119,90 +120,33 @@ def read_settings(root: Path) -> Settings:
     file = root / FILE_NAME
     if not file.is_file():
         return Settings()
+    from segcli.data.dataset_toml import DatasetTable
+
     try:
-        raw = tomllib.loads(read_text(file))
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{file}: not valid TOML ({error})") from error
-    unknown = set(raw) - _KEYS
-    if unknown:
-        raise UsageError(f"{file}: unknown key {_listed(unknown)}; known are {_listed(_KEYS)}")
-    if not isinstance(raw.get("format", ""), str):
-        raise UsageError(f"{file}: format is {raw['format']!r}; expected a name in quotes, as for --format")
-    if "task" in raw and raw["task"] not in TASKS:
-        raise UsageError(f"{file}: task is {raw['task']!r}; expected one of {', '.join(TASKS)}")
-    classes, kinds = _classes(raw.get("classes", []), file)
-    things, stuff = _names(raw, "things", file), _names(raw, "stuff", file)
-    if things & stuff:
-        raise UsageError(f"{file}: {_listed(things & stuff)} is among things and among stuff; it can be one of them")
+        table = checked(DatasetTable, read_toml(file))
+    except Flaw as flaw:
+        raise UsageError(f"{file}: {flaw.sentence}") from None
     return Settings(
-        format=raw.get("format"),
-        task=raw.get("task"),
-        ignore=_ints(raw["ignore"], file) if "ignore" in raw else None,
-        things=things,
-        stuff=stuff,
-        classes=classes,
-        declared_kinds=kinds,
-        places={name: _place(raw[name], name, root, file) for name in _SPLITS if name in raw},
+        format=table.format,
+        task=table.task,
+        ignore=table.ignore,
+        things=table.things,
+        stuff=table.stuff,
+        classes=tuple(Label(row.id, row.name, bool(row.thing), row.color) for row in table.classes),
+        declared_kinds=frozenset(row.name for row in table.classes if row.thing is not None),
+        places={name: _paths(split, name, root, file) for name in _SPLITS if (split := getattr(table, name))},
         file=file,
     )
 
 
-def _ints(value: Any, file: Path) -> tuple[int, ...]:
-    values = value if isinstance(value, list) else [value]
-    if not all(map(_is_whole, values)):
-        raise UsageError(f"{file}: ignore is {value!r}; expected a whole number or a list of them")
-    return tuple(values)
-
-
-def _is_whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_colour(value: object) -> bool:
-    return isinstance(value, list) and len(value) == 3 and all(_is_whole(c) and 0 <= c <= 255 for c in value)
-
-
-def _names(raw: dict[str, Any], key: str, file: Path) -> frozenset[str]:
-    value = raw.get(key, [])
-    if not isinstance(value, list) or not all(isinstance(v, str) for v in value):
-        raise UsageError(f"{file}: {key} is {value!r}; expected a list of class names")
-    return frozenset(value)
-
-
-def _classes(value: Any, file: Path) -> tuple[tuple[Label, ...], frozenset[str]]:
-    if not isinstance(value, list):
-        raise UsageError(f"{file}: classes is {value!r}; expected a list of names or [[classes]] tables")
-    labels: list[Label] = []
-    kinds: set[str] = set()
-    for position, row in enumerate(value):
-        row = {"id": position, "name": row} if isinstance(row, str) else row
-        if not isinstance(row, dict) or set(row) - {"id", "name", "thing", "color"} or not {"id", "name"} <= set(row):
-            raise UsageError(f"{file}: class {position} is {row!r}; expected id, name and maybe thing, color")
-        if not _is_whole(row["id"]) or not isinstance(row["name"], str):
-            raise UsageError(f"{file}: class {position} is {row!r}; its id is a whole number and its name in quotes")
-        if not isinstance(row.get("thing", False), bool):
-            raise UsageError(f"{file}: thing of class {row['name']!r} is {row['thing']!r}; expected true or false")
-        color = row.get("color")
-        if color is not None and not _is_colour(color):
-            raise UsageError(f"{file}: the color of class {row['name']!r} is {color!r}; expected [R, G, B] of 0–255")
-        labels.append(Label(row["id"], row["name"], row.get("thing", False), color and tuple(color)))
-        if "thing" in row:
-            kinds.add(row["name"])
-    if len({label.id for label in labels}) != len(labels):
-        raise UsageError(f"{file}: two classes share an id; every class needs its own")
-    return tuple(labels), frozenset(kinds)
-
-
-def _place(value: Any, split: str, root: Path, file: Path) -> Place:
-    if not isinstance(value, dict) or set(value) - {"images", "labels", "annotations"}:
-        raise UsageError(f"{file}: [{split}] is {value!r}; it can hold images, labels and annotations, all paths")
-    paths: dict[str, Path] = {}
-    for key, text in value.items():
-        path = root / str(text)
+def _paths(split: SplitTable, name: str, root: Path, file: Path) -> SplitPaths:
+    paths = {
+        key: root / text for key in ("images", "labels", "annotations") if (text := getattr(split, key)) is not None
+    }
+    for key, path in paths.items():
         if not path.exists():
-            raise UsageError(f"{file}: [{split}] {key} = {text!r}: no such file or folder")
-        paths[key] = path
-    return Place(**paths)
+            raise UsageError(f"{file}: [{name}] {key} = {getattr(split, key)!r}: no such file or folder")
+    return SplitPaths(**paths)
 
 
 def _listed(names: Any) -> str:

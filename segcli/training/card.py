@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from segcli.training.recipe import Recipe
+from segcli.training.recipe import FullRecipe
 from segcli.training.reports import ValidationReport
 from segcli.training.setup import Material
 from segcli.weights.checkpoint import LoadedModel
@@ -10,12 +10,13 @@ from segcli.weights.checkpoint import LoadedModel
 _ROWS = 60  # classes in the table
 
 
-def model_card(loaded: LoadedModel, recipe: Recipe, material: Material, report: ValidationReport) -> str:
+def model_card(loaded: LoadedModel, recipe: FullRecipe, material: Material, report: ValidationReport) -> str:
     """Markdown with the front matter that the Hugging Face Hub reads."""
     config = loaded.config
     spec, table, metric = loaded.spec, recipe.schedule, report.metric
     train = len(material.train)
     batch = table.batch * table.accumulate
+    crop = " × ".join(map(str, recipe.augment.crop))
     licence = loaded.facts.get("licence of the starting model")
     lines = [
         "---",
@@ -42,7 +43,7 @@ def model_card(loaded: LoadedModel, recipe: Recipe, material: Material, report: 
         f"- Data: {material.info.found}",
         f"- {train} images to train on, {len(material.val)} to validate on",
         f"- Begun from: {loaded.facts.get('started from', 'unknown')}" + (f" ({licence})" if licence else ""),
-        f"- {report.step} of {table.steps} steps of {batch} images a device, crops {_by(recipe.augment.crop)}, "
+        f"- {report.step} of {table.steps} steps of {batch} images a device, crops of {crop}, "
         f"precision {recipe.run.precision}, weight average {table.ema:g}",
         f"- Size in prediction: {spec.size.in_words()}",
         "",
@@ -61,10 +62,6 @@ def model_card(loaded: LoadedModel, recipe: Recipe, material: Material, report: 
         "something wrong with confidence. The licence and the terms of the training data apply to its use.",
     ]
     return "\n".join(lines) + "\n"
-
-
-def _by(size: tuple[int, int] | None) -> str:
-    return "of the image's size" if size is None else f"{size[0]} × {size[1]}"
 
 
 def _percent(value: float) -> str:

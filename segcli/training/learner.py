@@ -19,7 +19,7 @@ from segcli.objective.pilots import MaskPilots
 from segcli.training.ema import WeightAverage
 from segcli.training.objectives import objective_of
 from segcli.training.optim import Schedule, build_optimizer, clip_gradients, freeze_backbone, set_rates, training_mode
-from segcli.training.recipe import Recipe
+from segcli.training.recipe import FullRecipe
 from segcli.types import Batch, Target
 from segcli.weights.checkpoint import LoadedModel
 
@@ -41,7 +41,7 @@ class Learner:
     """A model, its objective and its optimizer; `step` counts updates, also those that were skipped."""
 
     loaded: LoadedModel
-    recipe: Recipe
+    recipe: FullRecipe
     schedule: Schedule
     lr: float
     ranks: Ranks

@@ -13,21 +13,24 @@ from typing import Any
 import torch
 
 import segcli
+from segcli.codecs.toml import read_toml
 from segcli.data.loading.transforms import Example
 from segcli.distributed import Ranks
 from segcli.errors import SegcliError, UsageError
 from segcli.training import objectives
 from segcli.training.learner import Learner, trainable
 from segcli.training.memory import largest_batch
-from segcli.training.recipe import Recipe, Tables, read_preset, read_tables, resolve, to_tables, to_toml
+from segcli.training.recipe import FittedRecipe, FullRecipe, Recipe, Tables, to_tables, to_toml
+from segcli.training.resolve import read_preset, resolve
 from segcli.training.run_folder import CHECKPOINT, CONFIG, FACTS, Checkpoint, RunFolder
 from segcli.training.setup import (
     Material,
     Say,
     begin,
     differences,
-    fill_in,
     fingerprint,
+    fit,
+    full,
     gather,
     loader_of,
     pick_device,
@@ -89,21 +92,21 @@ def _prepare(
     if resume and saved is None:
         say("the run was interrupted before its first checkpoint: it begins anew")
     material = gather(recipe, ranks, say, scanned)
-    recipe = fill_in(recipe, material, device)
-    loaded = _to_device(_network(recipe, material, folder, saved, say, progress), device)
-    model = recipe.model
+    fitted = fit(recipe, material, device)
+    loaded = _to_device(_network(fitted, material, folder, saved, say, progress), device)
+    model = fitted.model
     if saved is None and model.start is not None:
         model = dataclasses.replace(model, start=lasting(model.start))
-    recipe = dataclasses.replace(recipe, model=model, loss=objectives.fill_in(loaded.config, recipe.loss))
-    about = fingerprint(recipe, material, loaded.raw_config) | {"devices": ranks.size}
+    fitted = dataclasses.replace(fitted, model=model, loss=objectives.fill_in(loaded.config, fitted.loss))
+    about = fingerprint(fitted, material, loaded.raw_config) | {"devices": ranks.size}
     if saved is not None and (changed := differences(saved.state["about"], about)):
         raise UsageError(
             f"--resume: this is not the run in {out}: {'; '.join(changed)}. "
             f"Undo the change, or begin a new run{_from_last(out)}"
         )
-    if not recipe.schedule.batch:
-        recipe = _with_fitting_batch(recipe, material, loaded, ranks, say)
-    recipe, schedule, lr = plan_schedule(recipe, len(material.train), len(material.val), ranks, say)
+    if not fitted.schedule.batch:
+        fitted = _with_fitting_batch(fitted, material, loaded, ranks, say)
+    planned, schedule, lr = plan_schedule(fitted, len(material.train), len(material.val), ranks, say)
     size = loaded.spec.size
     crowded = material.scan.crowded(loaded.config.num_queries, size.tile)
     for warning in (crowded, None if size.tile else material.scan.small(size.short)):
@@ -113,16 +116,16 @@ def _prepare(
         rest = f" and {len(unseen) - 8} more" if len(unseen) > 8 else ""
         say(f"warning: no training image shows {', '.join(label.name for label in unseen[:8])}{rest}")
     folder.tidy()
-    learner = Learner(loaded, recipe, schedule, lr, ranks, autocast_of(recipe, device))
-    run = Run(recipe, material, learner, folder, ranks, about)
+    learner = Learner(loaded, planned, schedule, lr, ranks, autocast_of(planned, device))
+    run = Run(planned, material, learner, folder, ranks, about)
     say(
         f"model: {about['model']['start']}, {trainable(loaded.model) / 1e6:.1f} million weights to learn, "
-        f"{loaded.config.num_queries} queries, {recipe.run.precision} on {device}, crops "
-        f"{'×'.join(map(str, recipe.augment.crop or ()))}, in prediction {loaded.spec.size.in_words()}"
+        f"{loaded.config.num_queries} queries, {planned.run.precision} on {device}, crops "
+        f"{'×'.join(map(str, planned.augment.crop))}, in prediction {loaded.spec.size.in_words()}"
     )
     if saved is None:
         folder.rewind(-1)
-        folder.write_config(to_toml(recipe), _facts(run))
+        folder.write_config(to_toml(planned), _facts(run))
     else:
         run.restore(saved)
         say(f"resumed at step {learner.step} of {schedule.steps}")
@@ -133,7 +136,7 @@ def _prepare(
 
 
 def _network(
-    recipe: Recipe,
+    recipe: FittedRecipe,
     material: Material,
     folder: RunFolder,
     saved: Checkpoint | None,
@@ -156,7 +159,7 @@ def resumed_recipe(out: Path, preset: str | None, config: Path | None, options: 
         raise UsageError(f"{out} has no {CONFIG}: there is no run to resume; leave out --resume")
     before = to_tables(resolve(None, path, {}))
     given: Tables = {}
-    for tables in ([read_tables(config)] if config else []) + [options]:
+    for tables in ([read_toml(config)] if config else []) + [options]:
         for name, table in tables.items():
             if name != "preset":
                 given.setdefault(name, {}).update(table)
@@ -211,16 +214,18 @@ def _to_device(loaded: LoadedModel, device: torch.device) -> LoadedModel:
     return dataclasses.replace(loaded, device=device)
 
 
-def _with_fitting_batch(recipe: Recipe, material: Material, loaded: LoadedModel, ranks: Ranks, say: Say) -> Recipe:
+def _with_fitting_batch(
+    recipe: FittedRecipe, material: Material, loaded: LoadedModel, ranks: Ranks, say: Say
+) -> FittedRecipe:
     """The recipe with the largest batch for which there is memory, not larger than its learning rate is meant for."""
     table = recipe.schedule
     usual = table.reference_batch or read_preset("small")["schedule"]["reference_batch"]  # 0: --lr is taken as it is
     most = max(1, usual // (table.accumulate * ranks.size)) if loaded.device.type == "cpu" else 64
 
     def attempt(images: int) -> None:
-        trial = dataclasses.replace(recipe, schedule=dataclasses.replace(table, batch=images, accumulate=1, ema=0.0))
-        one = dataclasses.replace(trial, run=dataclasses.replace(trial.run, workers=0))
-        batch = next(iter(loader_of(one, material, loaded.spec, Ranks(), 0)))
+        lean, alone = dataclasses.replace(table, accumulate=1, ema=0.0), dataclasses.replace(recipe.run, workers=0)
+        trial = full(dataclasses.replace(recipe, schedule=lean, run=alone), images, steps=1, every=1)
+        batch = next(iter(loader_of(trial, material, loaded.spec, Ranks(), 0)))
         _forward_and_backward(trial, loaded, batch.batches)
 
     batch = min(ranks.gather(largest_batch(attempt, loaded.device, most)))
@@ -228,7 +233,7 @@ def _with_fitting_batch(recipe: Recipe, material: Material, loaded: LoadedModel,
     return dataclasses.replace(recipe, schedule=dataclasses.replace(table, batch=batch))
 
 
-def _forward_and_backward(recipe: Recipe, loaded: LoadedModel, parts: list[tuple[Batch, list[Target]]]) -> None:
+def _forward_and_backward(recipe: FullRecipe, loaded: LoadedModel, parts: list[tuple[Batch, list[Target]]]) -> None:
     """What a step needs memory for; the weights stay."""
     from segcli.training.optim import Schedule
 
@@ -283,8 +288,8 @@ def preview(recipe: Recipe, out: Path, images: int, say: Say) -> list[Path]:
 
     folder = RunFolder(out)
     material = gather(recipe, Ranks(), say)
-    recipe = fill_in(recipe, material, pick_device(recipe.run.device))
-    transform, seed, written = transform_of(recipe), recipe.run.seed, []
+    transform = transform_of(fit(recipe, material, pick_device(recipe.run.device)))
+    seed, written = recipe.run.seed, []
     (out / "pictures").mkdir(parents=True, exist_ok=True)
     for earlier in (out / "pictures").glob("preview-*.png"):
         earlier.unlink()

@@ -29,7 +29,18 @@ from segcli.data.records import DatasetInfo
 from segcli.distributed import Ranks
 from segcli.errors import UsageError
 from segcli.training.optim import Schedule, scaled_lr
-from segcli.training.recipe import Recipe
+from segcli.training.recipe import (
+    FittedAugment,
+    FittedData,
+    FittedModel,
+    FittedRecipe,
+    FittedRun,
+    FullRecipe,
+    FullSchedule,
+    FullValidate,
+    Recipe,
+    narrowed,
+)
 from segcli.types import OBJECT_TASKS, TASKS, InferenceSpec, InputSize, Task
 from segcli.weights.adapt import Beginning, from_backbone, from_checkpoint
 from segcli.weights.device import choose_device, has_native_bf16
@@ -105,33 +116,35 @@ def _say_flaws(info: DatasetInfo, report: ScanReport, say: Say) -> None:
         )
 
 
-def fill_in(recipe: Recipe, material: Material, device: torch.device) -> Recipe:
+def fit(recipe: Recipe, material: Material, device: torch.device) -> FittedRecipe:
     """The recipe with sizes, precision, start and path decided; what was given stays."""
     data, augment, run, model = recipe.data, recipe.augment, recipe.run, recipe.model
     if data.short is None and data.tile is not None:  # the photo's own scale, but for tiles too small to be looked at
         short = int(np.clip(data.tile, SMALLEST_SHORT, _SHORT[device.type]))
     else:
         short = data.short or _typical_short(material.train, _SHORT[device.type])
-    data = dataclasses.replace(
-        data,
-        path=str(Path(material.info.root).resolve()),
-        short=short,
-        long=data.long or short * 5 // 3,
+    path, long = str(Path(material.info.root).resolve()), data.long or short * 5 // 3
+    # A crop is as much as a tile: as many objects, as far apart. Whole photos are cropped closer, to save time.
+    share = 0.75 if data.tile is None else 1
+    side = max(64, min(_CROP[device.type], round(share * short / 32) * 32))
+    own_precision = "bf16" if has_native_bf16(device) else "fp32"
+    cores = os.cpu_count() or 1
+    own_workers = min(8, cores) if device.type == "cuda" else int(cores > 1)
+    known_start = model.arch in (None, Mask2FormerConfig.model_type)  # what ships
+    begin = {} if model.origin else _default_start() if known_start else {"backbone": "lite0"}
+    return narrowed(
+        FittedRecipe,
+        recipe,
+        data=narrowed(FittedData, data, path=path, short=short, long=long),
+        augment=narrowed(FittedAugment, augment, crop=augment.crop or (side, side)),
+        run=narrowed(
+            FittedRun,
+            run,
+            precision=own_precision if run.precision == "auto" else run.precision,
+            workers=own_workers if run.workers < 0 else run.workers,
+        ),
+        model=narrowed(FittedModel, model, **begin),
     )
-    if augment.crop is None:
-        # A crop is as much as a tile: as many objects, as far apart. Whole photos are cropped closer, to save time.
-        share = 0.75 if data.tile is None else 1
-        side = max(64, min(_CROP[device.type], round(share * short / 32) * 32))
-        augment = dataclasses.replace(augment, crop=(side, side))
-    if run.precision == "auto":
-        run = dataclasses.replace(run, precision="bf16" if has_native_bf16(device) else "fp32")
-    if run.workers < 0:
-        cores = os.cpu_count() or 1
-        run = dataclasses.replace(run, workers=min(8, cores) if device.type == "cuda" else int(cores > 1))
-    if model.start is None and model.backbone is None:
-        known_start = model.arch in (None, Mask2FormerConfig.model_type)  # what ships
-        model = dataclasses.replace(model, **(_default_start() if known_start else {"backbone": "lite0"}))
-    return dataclasses.replace(recipe, data=data, augment=augment, run=run, model=model)
 
 
 def _default_start() -> dict[str, Any]:
@@ -150,20 +163,17 @@ def _typical_short(dataset: Dataset, most: int) -> int:
     return int(np.clip(round(statistics.median(sides)), 64, most))
 
 
-def begin(recipe: Recipe, material: Material, progress: Progress | None = None) -> Beginning:
+def begin(recipe: FittedRecipe, material: Material, progress: Progress | None = None) -> Beginning:
     """The model to train, on the CPU, its random parts drawn from the recipe's seed."""
     torch.manual_seed(recipe.run.seed)
     data, model, labels = recipe.data, recipe.model, material.info.labels
-    assert data.short is not None
-    assert data.long is not None
     spec = InferenceSpec(tasks_of(material.info.task), labels, InputSize(data.short, data.long, tile=data.tile))
     sizes = {key: getattr(model, key) for key in _SIZES if getattr(model, key) is not None}
-    if model.backbone is not None:
-        beginning = from_backbone(architecture(recipe), model.backbone, spec, model.queries, sizes, progress)
+    if model.start is None:
+        beginning = from_backbone(architecture(recipe), model.origin, spec, model.queries, sizes, progress)
+    elif sizes:
+        raise UsageError(f"[model] {', '.join(sizes)}: a checkpoint has its own; only --backbone takes these")
     else:
-        assert model.start is not None
-        if sizes:
-            raise UsageError(f"[model] {', '.join(sizes)}: a checkpoint has its own; only --backbone takes these")
         beginning = from_checkpoint(model.start, spec, model.queries, progress)
     loaded, config = beginning.loaded, beginning.loaded.config
     if model.arch not in (None, config.model_type):
@@ -199,8 +209,8 @@ def tasks_of(task: Task) -> tuple[Task, ...]:
 
 
 def plan_schedule(
-    recipe: Recipe, images: int, val_images: int, ranks: Ranks, say: Say
-) -> tuple[Recipe, Schedule, float]:
+    recipe: FittedRecipe, images: int, val_images: int, ranks: Ranks, say: Say
+) -> tuple[FullRecipe, Schedule, float]:
     """The recipe with its length in steps, the schedule, and the learning rate for the batch it really has."""
     table, validate = recipe.schedule, recipe.validate
     batch = table.batch * table.accumulate * ranks.size
@@ -217,22 +227,27 @@ def plan_schedule(
         f", scaled from {table.lr:g} at {table.reference_batch} images with the square root" if lr != table.lr else ""
     )
     say(f"learning rate: {lr:.3g} (backbone {lr * table.backbone_lr:.3g}){changed}")
-    table = dataclasses.replace(table, steps=steps)
-    if validate.every is None:
-        # Ten in a run, but at least four images learnt from for every one measured.
-        seldom = math.ceil(4 * min(validate.images or val_images, val_images) / batch)
-        validate = dataclasses.replace(validate, every=min(steps, max(1, math.ceil(steps / VALIDATIONS), seldom)))
+    # Ten in a run, but at least four images learnt from for every one measured.
+    seldom = math.ceil(4 * min(validate.images or val_images, val_images) / batch)
+    every = validate.every or min(steps, max(1, math.ceil(steps / VALIDATIONS), seldom))
     warmup = min(table.warmup, max(1, steps // 5))
-    schedule = Schedule(table.schedule, steps, warmup, power=table.power, milestones=tuple(table.milestones))
-    return dataclasses.replace(recipe, schedule=table, validate=validate), schedule, lr
+    schedule = Schedule(table.schedule, steps, warmup, power=table.power, milestones=table.milestones)
+    return full(recipe, table.batch, steps, every), schedule, lr
 
 
-def transform_of(recipe: Recipe) -> TrainTransform:
-    """The augmentation of a filled-in recipe."""
+def full(recipe: FittedRecipe, batch: int, steps: int, every: int) -> FullRecipe:
+    """The recipe with what was still open."""
+    return narrowed(
+        FullRecipe,
+        recipe,
+        schedule=narrowed(FullSchedule, recipe.schedule, batch=batch, steps=steps),
+        validate=narrowed(FullValidate, recipe.validate, every=every),
+    )
+
+
+def transform_of(recipe: FittedRecipe) -> TrainTransform:
+    """The augmentation."""
     augment, data = recipe.augment, recipe.data
-    assert augment.crop is not None
-    assert data.short is not None
-    assert data.long is not None
     geometry: Geometry
     if augment.kind == "short-side":
         low, high = augment.scale
@@ -243,7 +258,7 @@ def transform_of(recipe: Recipe) -> TrainTransform:
     else:
         geometry = JitterCrop(
             augment.crop,
-            (augment.scale[0], augment.scale[1]),
+            augment.scale,
             native=augment.kind == "native",
             prediction=InputSize(data.short, data.long, tile=data.tile, tile_for=data.tile_for)
             if augment.kind == "jitter"
@@ -252,10 +267,9 @@ def transform_of(recipe: Recipe) -> TrainTransform:
     return TrainTransform(geometry, augment.flip, ColorJitter() if augment.colour else None)
 
 
-def loader_of(recipe: Recipe, material: Material, spec: InferenceSpec, ranks: Ranks, start: int) -> Loader:
+def loader_of(recipe: FullRecipe, material: Material, spec: InferenceSpec, ranks: Ranks, start: int) -> Loader:
     """The training stream of this rank from step `start` on."""
     table = recipe.schedule
-    assert recipe.augment.crop is not None
     return make_loader(
         material.train,
         transform_of(recipe),
@@ -273,7 +287,7 @@ def pick_device(name: str) -> torch.device:
     return torch.device("cuda", torch.cuda.current_device()) if device.type == "cuda" else device
 
 
-def fingerprint(recipe: Recipe, material: Material, raw_config: dict[str, Any]) -> dict[str, Any]:
+def fingerprint(recipe: FittedRecipe, material: Material, raw_config: dict[str, Any]) -> dict[str, Any]:
     """What a run is about: a resumed one must agree with it, entry by entry. Where the data lie is no part of it."""
     splits = {name: sorted(r.image_id for r in records) for name, records in material.info.splits.items()}
     annotations = {
@@ -293,8 +307,7 @@ def fingerprint(recipe: Recipe, material: Material, raw_config: dict[str, Any]) 
             **{f"{name} names": _digest("\0".join(ids)) for name, ids in splits.items()},
             **annotations,
         },
-        "model": {"start": recipe.model.start or recipe.model.backbone}
-        | {key: raw_config[key] for key in keys if key in raw_config},
+        "model": {"start": recipe.model.origin} | {key: raw_config[key] for key in keys if key in raw_config},
     }
 
 

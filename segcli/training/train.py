@@ -26,7 +26,7 @@ from segcli.inference.predict import is_out_of_memory
 from segcli.training.card import model_card
 from segcli.training.learner import Learner, Outcome
 from segcli.training.memory import OUT_OF_MEMORY, peak_memory
-from segcli.training.recipe import Recipe
+from segcli.training.recipe import FullRecipe
 from segcli.training.reports import (
     EndReport,
     MeasureReport,
@@ -66,7 +66,7 @@ class Progress:
 class Run:
     """One run and the files it keeps."""
 
-    recipe: Recipe
+    recipe: FullRecipe
     material: Material
     learner: Learner
     folder: RunFolder
@@ -117,9 +117,7 @@ class Run:
 
     @property
     def _every(self) -> int:
-        every = self.recipe.validate.every
-        assert every is not None  # filled in with the schedule
-        return every
+        return self.recipe.validate.every
 
     def _agreed(self, signal: str | None) -> str | None:
         """Whether any rank was told to stop: all stop after the same step."""
@@ -353,6 +351,6 @@ def _report(step: int, finding: Finding, task: Task, seconds: float, is_best: bo
     )
 
 
-def autocast_of(recipe: Recipe, device: torch.device) -> torch.dtype | None:
+def autocast_of(recipe: FullRecipe, device: torch.device) -> torch.dtype | None:
     """The half precision of a recipe; None is fp32."""
     return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(recipe.run.precision)

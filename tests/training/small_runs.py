@@ -13,7 +13,8 @@ import torch
 from safetensors.torch import load_file
 
 from segcli.distributed import Ranks
-from segcli.training.recipe import Tables, resolve
+from segcli.training.recipe import Tables
+from segcli.training.resolve import resolve
 from segcli.training.session import open_run
 from segcli.training.train import Run
 

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from segcli.errors import UsageError
-from segcli.training.recipe import PRESETS, read_preset, resolve, to_tables, to_toml
+from segcli.training.recipe import to_tables, to_toml
+from segcli.training.resolve import PRESETS, read_preset, resolve
 
 
 def _file(folder: Path, text: str) -> Path:
@@ -60,21 +61,21 @@ def test_what_comes_later_wins(tmp_path: Path) -> None:
         ("[schedule]\nlearning_rate = 1", r"\[schedule\] has no key 'learning_rate'; it has batch"),
         ("[optimizer]\nlr = 1", "unknown table or key 'optimizer'"),
         ("lr = 1", "unknown table or key 'lr'"),
-        ("[schedule]\nlr = 'fast'", r"\[schedule\] lr = 'fast'; expected a number"),
-        ("[schedule]\nbatch = 2.5", "batch = 2.5; expected a whole number"),
-        ("[schedule]\nbatch = true", "batch = True; expected a whole number"),
-        ("[augment]\ncrop = [64]", "expected a list of a whole number and a whole number"),
+        ("[schedule]\nlr = 'fast'", r"\[schedule\] lr = 'fast'; expected a number above 0"),
+        ("[schedule]\nbatch = 2.5", "batch = 2.5; expected a whole number of at least 0"),
+        ("[schedule]\nbatch = true", "batch = true; expected a whole number"),
+        ("[augment]\ncrop = [64]", r"crop = \[64\]; expected a list of 2, each a whole number of at least 32"),
         ("[augment]\nkind = 'mosaic'", "expected one of jitter, fit, native, short-side"),
         ("[augment]\nscale = [2.0, 0.5]", "two factors, the smaller first"),
-        ("[schedule]\nlr = 0", "lr = 0; it must be above 0"),
-        ("[schedule]\nlr = nan", "lr = nan; it must be above 0"),
-        ("[schedule]\nema = 1", "ema = 1; it must be at least 0 and below 1"),
-        ("[loss]\noversample = 0.5", "oversample = 0.5; it must be at least 1"),
-        ("[validate]\npatience = -1", "patience = -1; it must be at least 0"),
-        ("[augment]\ncrop = [0, 64]", "crop = 0; it must be at least 32"),
-        ("[augment]\nflip = 3", "flip = 3; it must be at least 0 and at most 1"),
+        ("[schedule]\nlr = 0", "lr = 0; expected a number above 0"),
+        ("[schedule]\nlr = nan", "lr = nan; expected a number above 0"),
+        ("[schedule]\nema = 1", "ema = 1; expected a number of at least 0 and below 1"),
+        ("[loss]\noversample = 0.5", "oversample = 0.5; expected a number of at least 1"),
+        ("[validate]\npatience = -1", "patience = -1; expected a whole number of at least 0"),
+        ("[augment]\ncrop = [0, 64]", r"crop = \[0, 64\]; expected a list of 2, each a whole number of at least 32"),
+        ("[augment]\nflip = 3", "flip = 3; expected a number from 0 to 1"),
         ("[model]\ndecoder_layers = 2", "at least 3"),
-        ("[data]\ntile = 48", "tiles need at least 64 pixels"),
+        ("[data]\ntile = 48", "tile = 48; expected a whole number of at least 64"),
         ("preset = 'ade-160k'\n[data]\ntile = 200", "kind = 'short-side' would learn at another scale"),
         ("preset = 'mine'", "choose one of small"),
         ("[schedule", "not valid TOML"),
@@ -83,6 +84,22 @@ def test_what_comes_later_wins(tmp_path: Path) -> None:
 def test_mistakes_are_named(text: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=message):
         resolve(None, _file(tmp_path, text), {})
+
+
+@pytest.mark.parametrize(
+    "text", ["[schedule]\nlr = " + "9" * 5000, "a = " + "[" * 9999, "[data]\npath = [" + "'x'," * 999 + "]"]
+)
+def test_a_monstrous_file_is_one_short_line(text: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"recipe\.toml: ") as caught:
+        resolve(None, _file(tmp_path, text), {})
+    assert len(str(caught.value)) < len(str(tmp_path)) + 300
+    assert "\n" not in str(caught.value)
+
+
+def test_a_wrong_option_is_called_as_it_was_spelled(tmp_path: Path) -> None:
+    options, spelled = {"schedule": {"lr": 0.0}}, {("schedule", "lr"): "--lr"}
+    with pytest.raises(UsageError, match=r"^--lr 0\.0; expected a number above 0$"):
+        resolve(None, _file(tmp_path, "[schedule]\nlr = 1"), options, spelled)
 
 
 def test_layers_are_for_levels_in_mask2former_alone() -> None:

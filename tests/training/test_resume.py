@@ -20,8 +20,8 @@ from typer.testing import CliRunner
 from segcli.cli import app
 from segcli.distributed import Ranks
 from segcli.errors import OutputError, SegcliError, UsageError
-from segcli.training.recipe import resolve
 from segcli.training.reports import EndReport, MeasureReport, Report, SavedReport, SweepReport, ValidationReport
+from segcli.training.resolve import resolve
 from segcli.training.session import open_run, resumed_recipe
 from segcli.training.stopping import Stopped
 from segcli.training.validate import validate

@@ -22,7 +22,7 @@ from segcli.errors import SegcliError, UsageError
 from segcli.metrics import metric_for
 from segcli.training.learner import Learner
 from segcli.training.memory import largest_batch
-from segcli.training.recipe import Tables, resolve
+from segcli.training.recipe import Tables
 from segcli.training.reports import (
     EndReport,
     MeasureReport,
@@ -33,6 +33,7 @@ from segcli.training.reports import (
     SweepReport,
     ValidationReport,
 )
+from segcli.training.resolve import resolve
 from segcli.training.session import open_run
 from segcli.training.setup import transform_of
 from segcli.weights.checkpoint import load_model

@@ -1,0 +1,86 @@
+"""Which recipe is meant: preset, `--config` file and options on top of each other.
+
+The tables of `presets/small.toml` are the defaults; another preset or a `--config` file names what it changes. What a
+run really used is written into its folder in the same form and can be given back. Torch-free.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from segcli.codecs.toml import Flaw, checked, read_toml, shown
+from segcli.errors import UsageError
+from segcli.training.recipe import TABLES, Recipe, Tables
+
+PRESETS = ("small", "coco-50ep", "ade-160k", "cityscapes-90k")
+_RIVALS = {"model": [("start", "backbone")], "schedule": [("steps", "epochs")]}  # of each pair the last named holds
+
+
+def read_preset(name: str) -> Tables:
+    """The tables of a preset. Raises UsageError listing the presets there are."""
+    if name not in PRESETS:
+        raise UsageError(f"--preset {name}: choose one of {', '.join(PRESETS)}")
+    text = resources.files("segcli.training").joinpath(f"presets/{name}.toml").read_text(encoding="utf-8")
+    return tomllib.loads(text)
+
+
+def resolve(
+    preset: str | None, config: Path | None, options: Tables, spelled: Mapping[tuple[str, str], str] | None = None
+) -> Recipe:
+    """small ← preset ← config file ← options, later ones winning.
+
+    spelled: the option behind a table's key, for messages. Raises UsageError for unknown keys and wrong values.
+    """
+    given = dict(read_toml(config)) if config else {}
+    chosen = preset or given.pop("preset", None) or "small"
+    given.pop("preset", None)
+    if not isinstance(chosen, str):
+        raise UsageError(f"{config}: preset = {shown(chosen)}; expected a name in quotes")
+    merged: Tables = {name: {} for name in TABLES}
+    sources: dict[tuple[str, str], str] = {}  # what named a value last
+    for source, tables in (
+        ("presets/small.toml", read_preset("small")),
+        (f"presets/{chosen}.toml", read_preset(chosen)),
+        (str(config), given),
+        ("options", options),
+    ):
+        for name, table in tables.items():
+            if name not in TABLES or not isinstance(table, Mapping):
+                raise UsageError(f"{source}: unknown table or key {name!r}; the tables are {', '.join(TABLES)}")
+            for pair in _RIVALS.get(name, []):
+                for key, rival in (pair, pair[::-1]):
+                    if table.get(key) is not None and table.get(rival) is None:
+                        merged[name].pop(rival, None)
+            merged[name] |= table
+            sources |= {(name, key): source for key in table}
+    try:
+        return checked(Recipe, {**_with_tuples(merged), "preset": chosen})
+    except Flaw as flaw:
+        raise UsageError(_told(flaw, sources, spelled or {})) from None
+
+
+def _told(flaw: Flaw, sources: Mapping[tuple[str, str], str], spelled: Mapping[tuple[str, str], str]) -> str:
+    """What is wrong, with the place it was written in."""
+    if not flaw.path:
+        return flaw.text  # about several values, which it names
+    table, text = str(flaw.path[0]), flaw.text
+    if len(flaw.path) > 1:
+        key = str(flaw.path[1])
+    else:  # a check of a whole table, which names the key itself
+        key, text = text.split(" ", 1)
+    source = sources.get((table, key), "options")
+    if source == "options" and (table, key) in spelled:
+        return f"{spelled[table, key]} {text.removeprefix('= ')}"
+    where = f"[{table}]" if source == "options" else f"{source}: [{table}]"
+    return f"{where} {text}" if flaw.is_unknown else f"{where} {key} {text}"
+
+
+def _with_tuples(value: Any) -> Any:
+    """TOML's lists as tuples, so that tables can be compared."""
+    if isinstance(value, dict):
+        return {key: _with_tuples(item) for key, item in value.items()}
+    return tuple(map(_with_tuples, value)) if isinstance(value, list) else value
