@@ -10,9 +10,9 @@ import os
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 from segcli import console
+from segcli.cli.app import App, Group
 from segcli.cli.data import app as data_app
 from segcli.cli.eval import evaluate
 from segcli.cli.models import app as models_app
@@ -22,7 +22,7 @@ from segcli.cli.visualize import app as visualize_app
 from segcli.errors import SegcliError
 
 
-class _Group(TyperGroup):
+class _Group(Group):
     """Turns what a command raises into one line and an exit code, for every command alike."""
 
     def invoke(self, ctx: Any) -> Any:
@@ -50,10 +50,9 @@ def _of_file(error: OSError) -> str:
     return f"{file}: {error.strerror or error}; {remedy} or choose another place"
 
 
-app = typer.Typer(
+app = App(
     name="segcli",
     cls=_Group,
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )

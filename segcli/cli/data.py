@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from segcli.cli import options
+from segcli.cli.app import App
 from segcli.data.converting.writers import names as writer_names
+from segcli.types import Task
 
 if TYPE_CHECKING:
     from segcli.console import Console
     from segcli.data.converting.convert import Written
     from segcli.data.records import DatasetInfo
 
-app = typer.Typer(
-    no_args_is_help=True, help="Check, convert, count and divide datasets, in every format that `train` reads."
-)
+app = App(help="Check, convert, count and divide datasets, in every format that `train` reads.")
 LINES = 8  # findings of a kind that are shown one by one; all are in --json
 
 
@@ -27,7 +27,7 @@ DataArgument = Annotated[
     Path, typer.Argument(metavar="DATA", show_default=False, help="The folder with the images and their annotations.")
 ]
 TaskOption = Annotated[
-    options.TaskName | None,
+    Task | None,
     typer.Option("--task", "-t", metavar="TASK", show_default=False, help="If not the data's own."),
 ]
 JsonOption = Annotated[
@@ -86,7 +86,7 @@ def check(
     from segcli.weights.manifest import manifest, offline_default
 
     say = Console(quiet=quiet)
-    info = detect_for_checking(data, format=format, task=task.value if task else None)
+    info = detect_for_checking(data, format=format, task=task)
     if queries is None:
         start = manifest().get(offline_default() or "")
         queries = (start and start.queries) or Mask2FormerConfig.num_queries
@@ -177,7 +177,7 @@ def stats(
     from segcli.data.detect import detect
 
     say = Console(quiet=quiet)
-    info = detect(data, format=format, task=task.value if task else None, training=False)
+    info = detect(data, format=format, task=task, training=False)
     _announce(say, info)
     with _progress(say, "counting", info) as advance:
         splits = count(info, threads=threads, progress=advance)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -14,22 +13,12 @@ from segcli import console
 from segcli.cli import options
 from segcli.console import Console
 from segcli.errors import UsageError
+from segcli.types import Task
 
 if TYPE_CHECKING:
     from segcli.distributed import Ranks
     from segcli.evaluation.explain import Explain
     from segcli.evaluation.run import Evaluation
-    from segcli.types import Task
-
-
-class TaskName(StrEnum):
-    """What can be scored."""
-
-    panoptic = "panoptic"
-    instance = "instance"
-    semantic = "semantic"
-    detect = "detect"
-    all = "all"
 
 
 DataArgument = Annotated[
@@ -59,7 +48,7 @@ CompareOption = Annotated[
     ),
 ]
 TaskOption = Annotated[
-    TaskName | None,
+    Literal[Task, "all"] | None,
     typer.Option(
         "--task",
         "-t",
@@ -146,8 +135,8 @@ def evaluate(
     out: OutOption = None,
     overwrite: options.OverwriteOption = False,
     skip_existing: options.SkipExistingOption = False,
-    device: options.DeviceOption = options.DeviceName.auto,
-    dtype: options.DtypeOption = options.DtypeName.auto,
+    device: options.DeviceOption = "auto",
+    dtype: options.DtypeOption = "auto",
     threads: options.ThreadsOption = None,
     batch_size: options.BatchSizeOption = 1,
     as_json: JsonOption = False,
@@ -178,9 +167,9 @@ def evaluate(
         raise UsageError("--overwrite and --skip-existing are about earlier results; name their folder with --out")
     from segcli.evaluation.run import Output
 
-    with _ranks(device.value) as ranks:
+    with _ranks(device) as ranks:
         say = Console(quiet=quiet or not ranks.is_first)
-        wanted = task and task.value
+        wanted = task
         what: dict[str, Any] = {"images": images, "max_dets": max_dets, "ranks": ranks, "say": say}
         what["output"] = None if out is None else Output(out, overwrite, skip_existing)
         if predictions is not None:

@@ -6,15 +6,15 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from segcli.cli import options
 from segcli.cli.loading import introduce, load
 from segcli.console import Console
+from segcli.types import Device, Precision
 
 if TYPE_CHECKING:
     from segcli.distributed import Ranks
     from segcli.evaluation.run import Evaluation, Output
 
-Where = tuple[options.DeviceName, options.DtypeName, int | None, int]  # device, dtype, threads, batch size
+Where = tuple[Device, Precision, int | None, int]  # device, dtype, threads, batch size
 
 
 def of_model(
@@ -48,7 +48,7 @@ def of_model(
 
     info = open_data(data, task, format, split)
     device, dtype, threads, batch_size = where
-    loaded = load(model, options.TaskName(info.task), device, dtype, threads, say)
+    loaded = load(model, info.task, device, dtype, threads, say)
     info = for_model(info, loaded.spec, task)
     tasks = choose_tasks(loaded.spec, info, task)
     spec = dataclasses.replace(loaded.spec, size=resized(loaded.spec.size, short_side=size[0], tile=size[1]))

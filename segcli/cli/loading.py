@@ -8,20 +8,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from segcli import console
-from segcli.cli import options
 from segcli.console import Console
 from segcli.errors import UsageError
+from segcli.types import Device, Precision, Task
 
 if TYPE_CHECKING:
-    from segcli.types import Task
     from segcli.weights.checkpoint import LoadedModel
 
 
 def load(
     model: str | None,
-    task: options.TaskName | None,
-    device: options.DeviceName,
-    dtype: options.DtypeName,
+    task: Task | None,
+    device: Device,
+    dtype: Precision,
     threads: int | None,
     say: Console,
 ) -> LoadedModel:
@@ -42,12 +41,12 @@ def load(
 
     if model is not None:
         if task:
-            _check_task(model, task.value)
-        return load_model(model, device.value, dtype.value, progress=progress)
+            _check_task(model, task)
+        return load_model(model, device, dtype, progress=progress)
     from segcli.weights.hub import locate_default
 
-    default = locate_default(task.value if task else "panoptic", progress)
-    loaded = load_model(default.name, device.value, dtype.value, progress=progress)
+    default = locate_default(task if task else "panoptic", progress)
+    loaded = load_model(default.name, device, dtype, progress=progress)
     if default.missing is not None:
         console.warning(
             f"{default.missing} cannot be had ({default.reason}); using {default.name}, a small model with "

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from segcli import console
+from segcli.cli.app import App
 from segcli.cli.models_convert import convert
-from segcli.cli.options import BatchSizeOption, DeviceName, DeviceOption, complete_model
+from segcli.cli.options import BatchSizeOption, DeviceOption, complete_model
 from segcli.errors import UsageError, WeightsUnavailable
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from segcli.weights.golden import Golden, GoldenPhoto
     from segcli.weights.manifest import ManifestEntry
 
-app = typer.Typer(no_args_is_help=True, help="List, download, check and convert models.")
+app = App(help="List, download, check and convert models.")
 app.command()(convert)
 
 NameArgument = Annotated[
@@ -194,7 +195,7 @@ def verify(
             "--tta", help="Measure the published ms+flip instead, over six sizes and mirror images (17 times the work)."
         ),
     ] = False,
-    device: DeviceOption = DeviceName.auto,
+    device: DeviceOption = "auto",
     batch_size: BatchSizeOption = 1,
 ) -> None:
     """Check that a model computes what its authors' did: known outputs for one photo, and the published metric.
@@ -226,7 +227,7 @@ def verify(
         shown = _golden_photo(golden.photo(), photo, data)
     say = console.Console()
     loaded = load_model(
-        name, device=device.value, dtype="fp32", progress=lambda what, size: say.progress(what, size, bytes=True)
+        name, device=device, dtype="fp32", progress=lambda what, size: say.progress(what, size, bytes=True)
     )
     passed = True
     if shown is not None and values is not None:

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from segcli.cli.options import TaskName
 from segcli.errors import OutputError
+from segcli.types import Task
 
 
 def convert(
@@ -20,7 +20,7 @@ def convert(
     ],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder for the model.", show_default=False)],
     task: Annotated[
-        TaskName | None,
+        Task | None,
         typer.Option(
             "--task",
             "-t",
@@ -61,7 +61,7 @@ def convert(
     if (out / CONFIG).exists() and not overwrite:
         raise OutputError(f"{out} holds a model already: choose another folder, or --overwrite")
     say = Console()
-    found = converted(file, task.value if task else None, labels, dc5)
+    found = converted(file, task, labels, dc5)
     for note in found.notes:
         say.note(note)
     result(save_model(found.loaded, out))

@@ -2,46 +2,19 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from segcli.data.formats import names as format_names
+from segcli.types import Device, Precision, Task
 
 DATA = "Data"
 MODEL = "Model (thresholds and sizes are the checkpoint's own unless given)"
 RESULTS = "Results"
 SPEED = "Speed and memory"
 TALK = "What is printed"
-
-
-class TaskName(StrEnum):
-    """The names in `segcli.types.Task`, as Typer wants them."""
-
-    panoptic = "panoptic"
-    instance = "instance"
-    semantic = "semantic"
-    detect = "detect"
-
-
-class DeviceName(StrEnum):
-    """Where to compute."""
-
-    auto = "auto"
-    cpu = "cpu"
-    cuda = "cuda"
-    mps = "mps"
-
-
-class DtypeName(StrEnum):
-    """In which precision to compute."""
-
-    auto = "auto"
-    fp32 = "fp32"
-    bf16 = "bf16"
-    fp16 = "fp16"
 
 
 def complete_model(incomplete: str) -> list[str]:
@@ -52,7 +25,7 @@ def complete_model(incomplete: str) -> list[str]:
 
 
 TaskOption = Annotated[
-    TaskName | None,
+    Task | None,
     typer.Option(
         "--task",
         "-t",
@@ -76,11 +49,11 @@ ModelOption = Annotated[
     ),
 ]
 DeviceOption = Annotated[
-    DeviceName,
+    Device,
     typer.Option("--device", help="Where to compute. One that is named must be there.", rich_help_panel=SPEED),
 ]
 DtypeOption = Annotated[
-    DtypeName,
+    Precision,
     typer.Option(
         "--dtype",
         help="Precision. auto: fp32, or bf16 where it is fast and the checkpoint is measured to lose nothing by it.",

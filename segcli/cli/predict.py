@@ -118,8 +118,8 @@ def predict(
     save: SaveOption = "overlay,png,json",
     overwrite: options.OverwriteOption = False,
     skip_existing: options.SkipExistingOption = False,
-    device: options.DeviceOption = options.DeviceName.auto,
-    dtype: options.DtypeOption = options.DtypeName.auto,
+    device: options.DeviceOption = "auto",
+    dtype: options.DtypeOption = "auto",
     threads: options.ThreadsOption = None,
     batch_size: options.BatchSizeOption = 1,
     tile: options.TileOption = None,
@@ -146,7 +146,7 @@ def predict(
         say.note(f"passed over {len(own)} pictures that segcli wrote, such as {own[0]}")
     work = plan_work(found, out, kinds, overwrite=overwrite, skip_existing=skip_existing)
     if skip_existing and task:
-        refuse_other_run(work, {"task": task.value})
+        refuse_other_run(work, {"task": task})
     missing = [source.missing for source, _ in work.images if source.missing]
     if len(missing) == len(work.images):  # nothing to load a model for
         for reason in missing:
@@ -163,7 +163,7 @@ def predict(
 
     settings = resolve(
         loaded.spec,
-        task.value if task else None,
+        task,
         threshold=threshold,
         mask_threshold=mask_threshold,
         overlap_threshold=overlap_threshold,

@@ -6,8 +6,7 @@ starts to draw; here it gets its name.
 
 from __future__ import annotations
 
-import typer
-
+from segcli.cli.app import App
 from segcli.cli.viz.attention import attention
 from segcli.cli.viz.curves import curves
 from segcli.cli.viz.features import features
@@ -16,7 +15,7 @@ from segcli.cli.viz.overlays import overlays
 from segcli.cli.viz.queries import queries
 from segcli.cli.viz.report import report
 
-app = typer.Typer(no_args_is_help=True, help="Draw results, truth and what a model sees (short: viz).")
+app = App(help="Draw results, truth and what a model sees (short: viz).")
 app.command(name="overlays")(overlays)
 app.command(name="curves")(curves)
 app.command(name="attention")(attention)

@@ -6,26 +6,20 @@ run really used is written into its folder in the same form and can be given bac
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from segcli.codecs.toml import Flaw, checked, read_toml, shown
 from segcli.errors import UsageError
+from segcli.training.presets import read_preset
 from segcli.training.recipe import TABLES, Recipe, Tables
 
-PRESETS = ("small", "coco-50ep", "ade-160k", "cityscapes-90k")
-_RIVALS = {"model": [("start", "backbone")], "schedule": [("steps", "epochs")]}  # of each pair the last named holds
-
-
-def read_preset(name: str) -> Tables:
-    """The tables of a preset. Raises UsageError listing the presets there are."""
-    if name not in PRESETS:
-        raise UsageError(f"--preset {name}: choose one of {', '.join(PRESETS)}")
-    text = resources.files("segcli.training").joinpath(f"presets/{name}.toml").read_text(encoding="utf-8")
-    return tomllib.loads(text)
+# Keys that exclude each other, and why; of each pair the one named last holds.
+_RIVALS = {
+    ("model", "start", "backbone"): "a checkpoint has its backbone already",
+    ("schedule", "steps", "epochs"): "both say how long",
+}
 
 
 def resolve(
@@ -40,6 +34,10 @@ def resolve(
     given.pop("preset", None)
     if not isinstance(chosen, str):
         raise UsageError(f"{config}: preset = {shown(chosen)}; expected a name in quotes")
+    for (name, one, other), why in _RIVALS.items():
+        if {one, other} <= options.get(name, {}).keys():
+            names = [(spelled or {}).get((name, key), key) for key in (one, other)]
+            raise UsageError(f"{' and '.join(names)}: {why}; give one of them")
     merged: Tables = {name: {} for name in TABLES}
     sources: dict[tuple[str, str], str] = {}  # what named a value last
     for source, tables in (
@@ -51,10 +49,9 @@ def resolve(
         for name, table in tables.items():
             if name not in TABLES or not isinstance(table, Mapping):
                 raise UsageError(f"{source}: unknown table or key {name!r}; the tables are {', '.join(TABLES)}")
-            for pair in _RIVALS.get(name, []):
-                for key, rival in (pair, pair[::-1]):
-                    if table.get(key) is not None and table.get(rival) is None:
-                        merged[name].pop(rival, None)
+            for rivals in (pair for table_name, *pair in _RIVALS if table_name == name):
+                if any(key in table for key in rivals):
+                    merged[name] = {key: value for key, value in merged[name].items() if key not in rivals}
             merged[name] |= table
             sources |= {(name, key): source for key in table}
     try:

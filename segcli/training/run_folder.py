@@ -26,10 +26,8 @@ from torch import Tensor
 
 from segcli.codecs.files import replace_file, sync_file, sync_folder
 from segcli.errors import CheckpointError, OutputError, SegcliError, UsageError
-from segcli.training.run_log import METRICS
+from segcli.training.run_files import CHECKPOINT, CONFIG, FACTS, METRICS, checkpoint_state
 from segcli.weights.checkpoint import LoadedModel, save_model
-
-CONFIG, FACTS, CHECKPOINT = "config.toml", "run.json", "checkpoint.safetensors"
 
 
 @dataclass(frozen=True)
@@ -42,15 +40,6 @@ class Checkpoint:
 
     tensors: dict[str, Tensor]
     state: dict[str, Any]
-
-
-def default_folder(data: Path) -> Path:
-    """runs/<data>-<n>, the first n that is free."""
-    name = data.resolve().name or "data"
-    number = 1
-    while (folder := Path("runs") / f"{name}-{number}").exists():
-        number += 1
-    return folder
 
 
 @dataclass
@@ -206,10 +195,10 @@ class RunFolder:
 
     def _kept(self) -> str:
         """What the user still has."""
-        with contextlib.suppress(SegcliError):
-            step = self.load().state["step"]
-            return f" The checkpoint of step {step} is untouched: make room, then go on with --resume"
-        return ""
+        state = checkpoint_state(self.path / CHECKPOINT)
+        if state is None:
+            return ""
+        return f" The checkpoint of step {state['step']} is untouched: make room, then go on with --resume"
 
 
 def _step_of(line: str, swept: bool) -> float:

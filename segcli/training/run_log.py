@@ -12,8 +12,8 @@ import numpy as np
 
 from segcli.errors import InputError, UsageError
 from segcli.render.curves import LEARNING_RATE, Curve, RunCurves
+from segcli.training.run_files import METRICS
 
-METRICS = "metrics.jsonl"
 _TITLES = {"loss": "loss (weighted sum)", "lr": LEARNING_RATE}
 
 

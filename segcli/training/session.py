@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import platform
 import sys
 from collections.abc import Callable
@@ -13,25 +12,23 @@ from typing import Any
 import torch
 
 import segcli
-from segcli.codecs.toml import read_toml
 from segcli.data.loading.transforms import Example
+from segcli.data.records import DatasetInfo
 from segcli.distributed import Ranks
 from segcli.errors import SegcliError, UsageError
 from segcli.training import objectives
 from segcli.training.learner import Learner, trainable
+from segcli.training.material import Material, Say, differences, find_data, fingerprint, gather
 from segcli.training.memory import largest_batch
-from segcli.training.recipe import FittedRecipe, FullRecipe, Recipe, Tables, to_tables, to_toml
-from segcli.training.resolve import read_preset, resolve
-from segcli.training.run_folder import CHECKPOINT, CONFIG, FACTS, Checkpoint, RunFolder
+from segcli.training.presets import read_preset
+from segcli.training.recipe import FittedRecipe, FullRecipe, Recipe, to_toml
+from segcli.training.resume import from_last
+from segcli.training.run_files import CHECKPOINT
+from segcli.training.run_folder import Checkpoint, RunFolder
 from segcli.training.setup import (
-    Material,
-    Say,
     begin,
-    differences,
-    fingerprint,
     fit,
     full,
-    gather,
     loader_of,
     pick_device,
     plan_schedule,
@@ -44,15 +41,6 @@ from segcli.weights.adapt import from_description, lasting
 from segcli.weights.checkpoint import LoadedModel
 from segcli.weights.download import Progress
 
-# What may differ between a run and its continuation: it changes how fast the same numbers come, not the numbers.
-_FREE = {
-    ("data", "path"),  # the same images may lie elsewhere now; the fingerprint tells whether they are the same
-    ("run", "workers"),
-    ("run", "checkpoint_every"),
-    ("run", "tensorboard"),
-    ("validate", "patience"),
-}
-
 
 def open_run(
     recipe: Recipe,
@@ -60,19 +48,21 @@ def open_run(
     ranks: Ranks,
     say: Say,
     *,
+    info: DatasetInfo | None = None,
     resume: bool = False,
     progress: Progress | None = None,
     scanned: Callable[[int, int], None] | None = None,
 ) -> Run:
     """Everything up to the first step, said aloud line by line.
 
+    info: the data, if they were found already.
     Raises UsageError for data, options or a resumed run that do not fit, and whatever loading a model raises.
     """
     folder = RunFolder(out, silent=not ranks.is_first)
     if not resume:
         folder.create()
     try:
-        return _prepare(recipe, folder, ranks, say, resume, progress, scanned)
+        return _prepare(recipe, info or find_data(recipe), folder, ranks, say, resume, progress, scanned)
     except SegcliError:
         folder.discard()  # or the next run of this name would have another number
         raise
@@ -80,6 +70,7 @@ def open_run(
 
 def _prepare(
     recipe: Recipe,
+    info: DatasetInfo,
     folder: RunFolder,
     ranks: Ranks,
     say: Say,
@@ -91,7 +82,7 @@ def _prepare(
     saved = folder.load() if resume and folder.has_checkpoint else None
     if resume and saved is None:
         say("the run was interrupted before its first checkpoint: it begins anew")
-    material = gather(recipe, ranks, say, scanned)
+    material = gather(info, ranks, say, scanned)
     fitted = fit(recipe, material, device)
     loaded = _to_device(_network(fitted, material, folder, saved, say, progress), device)
     model = fitted.model
@@ -102,7 +93,7 @@ def _prepare(
     if saved is not None and (changed := differences(saved.state["about"], about)):
         raise UsageError(
             f"--resume: this is not the run in {out}: {'; '.join(changed)}. "
-            f"Undo the change, or begin a new run{_from_last(out)}"
+            f"Undo the change, or begin a new run{from_last(out)}"
         )
     if not fitted.schedule.batch:
         fitted = _with_fitting_batch(fitted, material, loaded, ranks, say)
@@ -150,63 +141,6 @@ def _network(
     for note in start.notes:
         say(note)
     return start.loaded
-
-
-def resumed_recipe(out: Path, preset: str | None, config: Path | None, options: Tables) -> Recipe:
-    """The recipe in a run's folder. What else was given must agree with it, but for what cannot change the result."""
-    path = out / CONFIG
-    if not path.is_file():
-        raise UsageError(f"{out} has no {CONFIG}: there is no run to resume; leave out --resume")
-    before = to_tables(resolve(None, path, {}))
-    given: Tables = {}
-    for tables in ([read_toml(config)] if config else []) + [options]:
-        for name, table in tables.items():
-            if name != "preset":
-                given.setdefault(name, {}).update(table)
-    changed = []
-    for name, table in given.items():
-        for key, value in table.items():
-            old = before.get(name, {}).get(key)
-            if key == "reference_batch" and "lr" in table:  # comes with --lr, which is compared
-                continue
-            if (name, key) not in _FREE and not _same(name, key, old, value):
-                changed.append(f"{key} was {old}, now {value}")
-    if preset is not None and preset != resolve(None, path, {}).preset:
-        changed.append(f"preset was {resolve(None, path, {}).preset}, now {preset}")
-    if changed:
-        raise UsageError(
-            f"--resume: the run in {out} was begun with other settings: {'; '.join(changed)}. Leave them out, or begin "
-            f"a new run{_from_last(out)}"
-        )
-    free = {name: {k: v for k, v in table.items() if (name, k) in _FREE} for name, table in given.items()}
-    recipe = resolve(None, path, {name: table for name, table in free.items() if table})
-    if recipe.data.path is not None and not Path(recipe.data.path).exists():
-        raise UsageError(
-            f"--resume: the data of the run in {out} is not in {recipe.data.path}; if it has moved, say where: "
-            f"segcli train DATA --resume --out {out}"
-        )
-    return recipe
-
-
-def devices_of(out: Path) -> int:
-    """How many processes began the run in a folder; 1 if it does not say."""
-    try:
-        return int(json.loads((out / FACTS).read_text(encoding="utf-8"))["devices"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return 1
-
-
-def _same(name: str, key: str, old: Any, value: Any) -> bool:
-    if (name, key) in (("schedule", "batch"), ("run", "precision")) and value in (0, "auto"):
-        return True
-    if (name, key) == ("model", "start") and old == str(Path(value).expanduser().resolve()):
-        return True
-    return old == (tuple(value) if isinstance(value, list) else value)
-
-
-def _from_last(out: Path) -> str:
-    """How to take up what a run has learnt, if it has come that far."""
-    return f" from it with --model {out / 'last'}" if (out / "last").is_dir() else ""
 
 
 def _to_device(loaded: LoadedModel, device: torch.device) -> LoadedModel:
@@ -287,7 +221,7 @@ def preview(recipe: Recipe, out: Path, images: int, say: Say) -> list[Path]:
     from segcli.render import overlay
 
     folder = RunFolder(out)
-    material = gather(recipe, Ranks(), say)
+    material = gather(find_data(recipe), Ranks(), say)
     transform = transform_of(fit(recipe, material, pick_device(recipe.run.device)))
     seed, written = recipe.run.seed, []
     (out / "pictures").mkdir(parents=True, exist_ok=True)

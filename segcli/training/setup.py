@@ -1,33 +1,27 @@
-"""From a recipe and a folder to what a run needs: data that was looked at, a model that fits it, numbers filled in."""
+"""From a recipe and its data to what a run needs: a model that fits them, and every number filled in."""
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import math
 import os
 import statistics
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from segcli.config import MODEL_TYPES, ModelConfig
+from segcli.config import MODEL_TYPES
 from segcli.config.mask2former import Mask2FormerConfig
-from segcli.data.checking.scan import ScanReport, scan
-from segcli.data.dataset import Dataset, open_split
-from segcli.data.detect import detect
+from segcli.data.dataset import Dataset
 from segcli.data.glance import glance
-from segcli.data.layouts.folders import with_validation
 from segcli.data.loading.collate import Layout
 from segcli.data.loading.loader import Loader, Share, make_loader
 from segcli.data.loading.transforms import ColorJitter, Geometry, JitterCrop, ShortSideCrop, TrainTransform
-from segcli.data.records import DatasetInfo
 from segcli.distributed import Ranks
 from segcli.errors import UsageError
+from segcli.training.material import Material, Say, architecture
 from segcli.training.optim import Schedule, scaled_lr
 from segcli.training.recipe import (
     FittedAugment,
@@ -48,72 +42,11 @@ from segcli.weights.download import Progress
 from segcli.weights.manifest import manifest, offline_default
 from segcli.weights.pretrained import lite0_is_here
 
-Say = Callable[[str], None]
 SMALLEST_SHORT = 256  # the least size that a tile is enlarged to by itself
 LOOKED_AT = 64  # images whose sizes decide the size in prediction
 VALIDATIONS = 10  # in a run, where nothing else is said
 _SHORT = {"cpu": 512, "mps": 640, "cuda": 800}  # the largest size in prediction that is chosen by itself
 _CROP = {"cpu": 384, "mps": 512, "cuda": 640}
-
-
-@dataclass(frozen=True)
-class Material:
-    """A dataset that was scanned, without what cannot be read."""
-
-    info: DatasetInfo
-    scan: ScanReport
-    train: Dataset
-    val: Dataset
-
-
-def gather(recipe: Recipe, ranks: Ranks, say: Say, progress: Callable[[int, int], None] | None = None) -> Material:
-    """Find and scan the data; what was found and what is wrong with it is said aloud.
-
-    Raises UsageError for data that cannot be used as it is.
-    """
-    if recipe.data.path is None:
-        raise UsageError("which data? give its folder: segcli train DATA")
-    task, possible = recipe.data.task, architecture(recipe).tasks
-    if task is None and len(possible) == 1:
-        task = possible[0]
-    info = detect(recipe.data.path, format=recipe.data.format, task=task)
-    say(f"data: {info.found}")
-    for note in info.notes:
-        say(note)
-    report = scan(info, progress=progress) if ranks.is_first else None
-    report = ranks.broadcast(report)
-    assert report is not None
-    _say_flaws(info, report, say)
-    given = info.splits["val"]
-    info = info.without(problem.file for problem in report.problems)
-    if info.held_out and not (info.splits["train"] and info.splits["val"]):  # one part has nothing that can be read
-        usable = [record for split in ("train", "val") for record in info.splits[split]]
-        splits, again = with_validation(info.splits | {"train": usable, "val": []})
-        info = dataclasses.replace(info, splits=splits)
-        for note in again:
-            say(note)
-    if not info.splits["val"]:
-        first = next(problem for problem in report.problems if problem.file == str(given[0].image))
-        raise UsageError(
-            f"{info.root}: none of the {len(given)} images to validate on can be used; the first: {first.message}"
-        )
-    return Material(info, report, open_split(info, "train"), open_split(info, "val"))
-
-
-def _say_flaws(info: DatasetInfo, report: ScanReport, say: Say) -> None:
-    for problem in report.problems[:5]:
-        say(f"left out: {problem.message}")
-    if len(report.problems) > 5:
-        say(f"left out: {len(report.problems) - 5} more files that cannot be read")
-    if report.paged:
-        files = "1 file has" if len(report.paged) == 1 else f"{len(report.paged)} files have"
-        say(f"{files} more than one page, such as {report.paged[0]}; the first is taken")
-    if report.turned:
-        photos = "1 photo is" if len(report.turned) == 1 else f"{len(report.turned)} photos are"
-        say(
-            f"warning: {photos} shown turned by the EXIF tag, with masks that are not, such as {report.turned[0]}; "
-            f"segcli data check {info.root} --fix OUT writes a copy with the masks turned"
-        )
 
 
 def fit(recipe: Recipe, material: Material, device: torch.device) -> FittedRecipe:
@@ -193,11 +126,6 @@ def begin(recipe: FittedRecipe, material: Material, progress: Progress | None = 
     size = dataclasses.replace(config.size, short=data.short, long=data.long, tile=data.tile, tile_for=data.tile_for)
     loaded.spec = dataclasses.replace(loaded.spec, tasks=tasks, rule=rule, size=size)
     return beginning
-
-
-def architecture(recipe: Recipe) -> type[ModelConfig]:
-    """Of a new network, as far as the recipe says."""
-    return MODEL_TYPES[recipe.model.arch or Mask2FormerConfig.model_type]
 
 
 _SIZES = ("hidden_dim", "encoder_layers", "encoder_feedforward_dim", "decoder_layers", "dim_feedforward")
@@ -285,50 +213,3 @@ def pick_device(name: str) -> torch.device:
     """The device of this process; among several on one machine each rank has its own GPU."""
     device = choose_device(name).device
     return torch.device("cuda", torch.cuda.current_device()) if device.type == "cuda" else device
-
-
-def fingerprint(recipe: FittedRecipe, material: Material, raw_config: dict[str, Any]) -> dict[str, Any]:
-    """What a run is about: a resumed one must agree with it, entry by entry. Where the data lie is no part of it."""
-    splits = {name: sorted(r.image_id for r in records) for name, records in material.info.splits.items()}
-    annotations = {
-        f"{split.name} annotations": f"{split.objects + split.crowds} objects, "
-        + _digest(repr([(c.label.id, c.images, c.objects + c.crowds, round(c.share, 6)) for c in split.classes]))
-        for split in material.scan.splits
-    }
-    keys = (
-        "backbone_config", "decoder_config", "hidden_dim", "encoder_layers", "decoder_layers", "num_queries",
-        "dim_feedforward",
-    )  # fmt: skip
-    return {
-        "classes": [[x.id, x.name, "thing" if x.isthing else "stuff"] for x in material.info.labels],
-        "task": material.info.task,
-        "data": {
-            **{f"{name} images": len(ids) for name, ids in splits.items()},
-            **{f"{name} names": _digest("\0".join(ids)) for name, ids in splits.items()},
-            **annotations,
-        },
-        "model": {"start": recipe.model.origin} | {key: raw_config[key] for key in keys if key in raw_config},
-    }
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """What two fingerprints disagree in, in words."""
-    found = []
-    for key in sorted(set(old) | set(new)):
-        before, now = old.get(key), new.get(key)
-        if before == now:
-            continue
-        if isinstance(before, list) and isinstance(now, list):
-            gone = [str(x[1]) for x in before if x not in now]
-            come = [str(x[1]) for x in now if x not in before]
-            parts = [f"{word} {', '.join(names[:6])}" for word, names in (("without", gone), ("with", come)) if names]
-            found.append(f"{key}: {' and '.join(parts) or 'in another order'}")
-        elif isinstance(before, dict) and isinstance(now, dict):
-            found += [f"{key}, {line}" for line in differences(before, now)]
-        else:
-            found.append(f"{key}: was {before}, now {now}")
-    return found

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import pytest
 
 HEAVY = ["torch", "torchvision", "numpy", "scipy", "cv2", "PIL", "huggingface_hub", "safetensors"]
-HEAVY += ["matplotlib", "hotcoco"]
+HEAVY += ["matplotlib", "hotcoco", "segcli.training.recipe", "segcli.data.dataset_toml"]
 HELP = [["--help"], ["predict", "--help"], ["models", "--help"], ["train", "--help"], ["eval", "--help"]]
 HELP += [["visualize", "--help"], *(["viz", command, "--help"] for command in ("overlays", "curves", "report"))]
 HELP += [["viz", command, "--help"] for command in ("attention", "queries", "matching", "features")]
@@ -44,6 +44,7 @@ except SystemExit as exit:
     command = [sys.executable, "-c", script]
     answer = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=True)
     assert "Usage: segcli" in answer.stdout
+    assert "<bool>" not in answer.stdout
     assert json.loads(answer.stdout.splitlines()[-1]) == [0, []]
 
 

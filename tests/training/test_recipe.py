@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import tomllib
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
+from typing import get_type_hints
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from segcli.cli.recipe_options import SETTINGS, SPELLED
 from segcli.errors import UsageError
-from segcli.training.recipe import to_tables, to_toml
-from segcli.training.resolve import PRESETS, read_preset, resolve
+from segcli.training.presets import PRESETS, read_preset
+from segcli.training.recipe import Recipe, to_tables, to_toml
+from segcli.training.resolve import resolve
 
 
 def _file(folder: Path, text: str) -> Path:
@@ -100,6 +103,19 @@ def test_a_wrong_option_is_called_as_it_was_spelled(tmp_path: Path) -> None:
     options, spelled = {"schedule": {"lr": 0.0}}, {("schedule", "lr"): "--lr"}
     with pytest.raises(UsageError, match=r"^--lr 0\.0; expected a number above 0$"):
         resolve(None, _file(tmp_path, "[schedule]\nlr = 1"), options, spelled)
+
+
+def test_every_option_sets_a_key_that_there_is() -> None:
+    keys = [key for setting in SETTINGS for key in (setting.key, *setting.more)]
+    tables = {field.name: get_type_hints(Recipe)[field.name] for field in fields(Recipe)}
+    assert [key for table, key in keys if key not in get_type_hints(tables[table])] == []
+
+
+def test_options_that_exclude_each_other(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"^--max-steps and --epochs: both say how long; give one of them$"):
+        resolve(None, None, {"schedule": {"steps": 3, "epochs": 1.0}}, SPELLED)
+    config = _file(tmp_path, "[schedule]\nsteps = 3")
+    assert resolve(None, config, {"schedule": {"epochs": 1.0}}, SPELLED).schedule.steps is None
 
 
 def test_layers_are_for_levels_in_mask2former_alone() -> None:

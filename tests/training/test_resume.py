@@ -22,7 +22,9 @@ from segcli.distributed import Ranks
 from segcli.errors import OutputError, SegcliError, UsageError
 from segcli.training.reports import EndReport, MeasureReport, Report, SavedReport, SweepReport, ValidationReport
 from segcli.training.resolve import resolve
-from segcli.training.session import open_run, resumed_recipe
+from segcli.training.resume import resumed_recipe
+from segcli.training.run_files import devices_of, is_over, last_unfinished
+from segcli.training.session import open_run
 from segcli.training.stopping import Stopped
 from segcli.training.validate import validate
 from segcli.weights.pretrained import LITE0_PACKAGE
@@ -178,9 +180,32 @@ def test_resuming_what_never_was_is_refused(tmp_path: Path) -> None:
         resumed_recipe(tmp_path, None, None, {})
 
 
-def test_resuming_without_a_folder_asks_for_the_run() -> None:
+def test_resuming_without_a_folder_takes_the_last_run_that_is_not_over(
+    shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     answer = CliRunner().invoke(app, ["train", "--resume"])
-    assert (answer.exit_code, "--resume: which run? give its folder with --out" in answer.stderr) == (2, True)
+    assert answer.exit_code == 2
+    assert "there is no interrupted run in runs; give its folder with --out" in answer.stderr
+    changes: dict[str, Any] = {"schedule": {"steps": 1}, "validate": {"every": 1}}
+    begun, over = open_tiny(shapes, Path("runs/a"), changes), open_tiny(shapes, Path("runs/b"), changes)
+    list(over.train())
+    assert (is_over(over.folder.path), is_over(begun.folder.path), devices_of(begun.folder.path)) == (True, False, 1)
+    assert last_unfinished(Path("runs"), None) == last_unfinished(Path("runs"), shapes) == Path("runs/a")
+    with pytest.raises(UsageError, match="no interrupted run of elsewhere"):
+        last_unfinished(Path("runs"), Path("elsewhere"))
+    answer = CliRunner().invoke(app, ["train", "--resume"])
+    assert answer.exit_code == 0, answer.stderr
+    assert "resuming runs/a" in answer.stderr
+    assert is_over(Path("runs/a"))
+
+
+def test_a_folder_without_data_is_refused_before_torch_is_imported(tmp_path: Path) -> None:
+    script = "import sys; from segcli.__main__ import main\ntry: main()\nfinally: print('torch' in sys.modules)"
+    command = [sys.executable, "-c", script, "train", str(tmp_path)]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (answer.returncode, answer.stdout) == (2, "False\n")
+    assert "no dataset recognised" in answer.stderr
 
 
 def test_a_run_goes_on_by_the_command_that_began_it(shapes: Path, tmp_path: Path) -> None:

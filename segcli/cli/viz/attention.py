@@ -28,7 +28,7 @@ def attention(
     model: options.ModelOption = None,
     out: options.OutOption = OUT,
     overwrite: options.OverwriteOption = False,
-    device: options.DeviceOption = options.DeviceName.auto,
+    device: options.DeviceOption = "auto",
     threads: options.ThreadsOption = None,
     as_json: JsonOption = False,
     quiet: options.QuietOption = False,
@@ -48,7 +48,7 @@ def attention(
     say = Console(quiet=quiet)
     shown = read_photo(photo)
     path = picture_place(out, shown.path.stem, "attention", overwrite)
-    loaded = load(model, None, device, options.DtypeName.fp32, threads, say)
+    loaded = load(model, None, device, "fp32", threads, say)
     note_whole(loaded, say)
     strips = attention_strips(loaded, shown, query or (), most)
     picture = draw_attention(shown.image, strips, share_of(shown.prepared(loaded).frame))

@@ -29,7 +29,7 @@ def features(
     model: options.ModelOption = None,
     out: options.OutOption = OUT,
     overwrite: options.OverwriteOption = False,
-    device: options.DeviceOption = options.DeviceName.auto,
+    device: options.DeviceOption = "auto",
     threads: options.ThreadsOption = None,
     as_json: JsonOption = False,
     quiet: options.QuietOption = False,
@@ -50,7 +50,7 @@ def features(
     place = None if at is None else _pixel(at)
     shown = read_photo(photo)
     path = picture_place(out, shown.path.stem, "features", overwrite)
-    loaded = load(model, None, device, options.DtypeName.fp32, threads, say)
+    loaded = load(model, None, device, "fp32", threads, say)
     note_whole(loaded, say)
     maps, samples = feature_maps(loaded, shown, place)
     keys = ("part", "stride", "channels")

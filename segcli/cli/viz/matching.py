@@ -32,7 +32,7 @@ def matching(
     model: options.ModelOption = None,
     out: options.OutOption = OUT,
     overwrite: options.OverwriteOption = False,
-    device: options.DeviceOption = options.DeviceName.auto,
+    device: options.DeviceOption = "auto",
     threads: options.ThreadsOption = None,
     as_json: JsonOption = False,
     quiet: options.QuietOption = False,
@@ -50,9 +50,9 @@ def matching(
     say = Console(quiet=quiet)
     shown = read_photo(photo)
     path = picture_place(out, shown.path.stem, "matching", overwrite)
-    loaded = load(model, task, device, options.DtypeName.fp32, threads, say)
+    loaded = load(model, task, device, "fp32", threads, say)
     note_whole(loaded, say)
-    found = find_truth(truth, shown, loaded.spec, task.value if task else None)
+    found = find_truth(truth, shown, loaded.spec, task)
     for note in found.notes:
         say.note(note)
     assignment = match_queries(loaded, shown, found.sample)

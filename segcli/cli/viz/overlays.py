@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -15,14 +14,6 @@ from segcli.console import Console
 from segcli.errors import UsageError
 
 LOOK = "How it looks"
-
-
-class ColorBy(StrEnum):
-    """What a colour means."""
-
-    class_ = "class"
-    instance = "instance"
-    score = "score"
 
 
 SourceArgument = Annotated[
@@ -48,7 +39,7 @@ PhotosOption = Annotated[
     typer.Option("--photos", metavar="DIR", show_default=False, help="Where the photos of predictions are now."),
 ]
 ColorByOption = Annotated[
-    ColorBy | None,
+    Literal["class", "instance", "score"] | None,  # what a colour means
     typer.Option(
         "--color-by",
         show_default=False,
@@ -130,8 +121,8 @@ def overlays(
     limit: LimitOption = None,
     out: options.OutOption = Path("segcli-viz"),
     overwrite: options.OverwriteOption = False,
-    device: options.DeviceOption = options.DeviceName.auto,
-    dtype: options.DtypeOption = options.DtypeName.auto,
+    device: options.DeviceOption = "auto",
+    dtype: options.DtypeOption = "auto",
     threads: options.ThreadsOption = None,
     quiet: options.QuietOption = False,
 ) -> None:
@@ -155,7 +146,7 @@ def overlays(
         split=split,
         photos=photos,
         recursive=recursive,
-        task=task.value if task else None,
+        task=task,
         model=lambda: load(model, task, device, dtype, threads, say),
         with_model=model is not None,
         skip=out,
@@ -168,12 +159,12 @@ def overlays(
     items = gallery.items[:limit]
     if not items:
         raise UsageError("there is no image in it, and nothing to show")
-    if color_by is ColorBy.score and not gallery.scored:
+    if color_by == "score" and not gallery.scored:
         what = "truth has" if gallery.view == "truth" else "semantic results have"
         raise UsageError(f"--color-by score: {what} no scores; choose class or instance")
     least = gallery.threshold if threshold is None else threshold
     selection = Selection(chosen_classes(classes, gallery.labels) if classes is not None else None, least)
-    style = Style(color_by.value if color_by else None, alpha, not no_labels, not no_outlines, boxes)
+    style = Style(color_by, alpha, not no_labels, not no_outlines, boxes)
     if not overwrite:
         refuse_existing(targets(gallery, items, out, grid), "replace it with --overwrite, or choose another --out")
     failed = len(gallery.broken)

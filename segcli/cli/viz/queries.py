@@ -35,7 +35,7 @@ def queries(
     model: options.ModelOption = None,
     out: options.OutOption = OUT,
     overwrite: options.OverwriteOption = False,
-    device: options.DeviceOption = options.DeviceName.auto,
+    device: options.DeviceOption = "auto",
     threads: options.ThreadsOption = None,
     as_json: JsonOption = False,
     quiet: options.QuietOption = False,
@@ -57,7 +57,7 @@ def queries(
     say = Console(quiet=quiet)
     found = find_photos(sources, split, limit, recursive=recursive, skip=out)
     path = picture_place(out, found.name, "queries", overwrite)
-    loaded = load(model, None, device, options.DtypeName.fp32, threads, say)
+    loaded = load(model, None, device, "fp32", threads, say)
     note_whole(loaded, say)
     failed: list[str] = []
 

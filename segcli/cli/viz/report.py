@@ -57,7 +57,7 @@ def report(
 
     say = Console(quiet=quiet)
     page = out if out.suffix.lower() in (".html", ".htm") and not out.is_dir() else out / "report.html"
-    made = read_report(source, photos, task.value if task else None)
+    made = read_report(source, photos, task)
     images, broken = (len(made.gallery.items), len(made.gallery.broken)) if made.gallery else (0, 0)
     if not overwrite:
         files = [page, *([folder_of(page)] if images > MOST_IN_A_FILE else [])]

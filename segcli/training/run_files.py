@@ -1,0 +1,72 @@
+"""The names of a run's files, and what can be told from them without torch."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from segcli.errors import UsageError
+
+CONFIG, FACTS, CHECKPOINT, METRICS = "config.toml", "run.json", "checkpoint.safetensors", "metrics.jsonl"
+_LONGEST_HEADER = 100_000_000  # bytes, as in the safetensors library
+
+
+def default_folder(data: Path) -> Path:
+    """runs/<data>-<n>, the first n that is free."""
+    name = data.resolve().name or "data"
+    number = 1
+    while (folder := Path("runs") / f"{name}-{number}").exists():
+        number += 1
+    return folder
+
+
+def last_unfinished(runs: Path, data: Path | None) -> Path:
+    """The run in the folder `runs` that was written to last and has not come to its end, of some data if given.
+
+    Raises UsageError if there is none.
+    """
+    for folder in sorted((file.parent for file in runs.glob(f"*/{CONFIG}")), key=_changed, reverse=True):
+        if not is_over(folder) and (data is None or _data_of(folder) == data.resolve()):
+            return folder
+    about = f" of {data}" if data else ""
+    raise UsageError(f"--resume: there is no interrupted run{about} in {runs}; give its folder with --out")
+
+
+def is_over(run: Path) -> bool:
+    """Whether a run has come to its end: there is nothing to resume."""
+    state = checkpoint_state(run / CHECKPOINT)
+    return bool(state and state.get("progress", {}).get("final"))
+
+
+def checkpoint_state(file: Path) -> dict[str, Any] | None:
+    """What a checkpoint says beside its tensors, read from its header alone; None where that is not possible."""
+    try:
+        with file.open("rb") as stream:
+            size = int.from_bytes(stream.read(8), "little")
+            header = json.loads(stream.read(size)) if size <= _LONGEST_HEADER else {}
+        state = json.loads(header["__metadata__"]["segcli"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return state if isinstance(state, dict) else None
+
+
+def devices_of(run: Path) -> int:
+    """How many processes began a run; 1 if it does not say."""
+    try:
+        return int(json.loads((run / FACTS).read_text(encoding="utf-8"))["devices"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return 1
+
+
+def _changed(run: Path) -> int:
+    """When a run was last written to."""
+    return max(file.stat().st_mtime_ns for name in (CONFIG, METRICS, CHECKPOINT) if (file := run / name).is_file())
+
+
+def _data_of(run: Path) -> Path | None:
+    try:
+        return Path(tomllib.loads((run / CONFIG).read_text(encoding="utf-8"))["data"]["path"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
