@@ -1,13 +1,13 @@
 """One file from the Hugging Face Hub into its cache, as far as a flaky network allows.
 
-huggingface_hub does the transfer, the cache and the credentials (HF_HOME, HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE). What
-it leaves to its callers is here: patience with servers that fail for a moment, a check of what arrived, plain errors.
+huggingface_hub does the transfer, its retries and resumptions, the cache and the credentials (HF_HOME, HF_ENDPOINT,
+HF_TOKEN, HF_HUB_OFFLINE). Ours are the guards (`hub_guard`), the checksum of what arrived, one more attempt where it
+was damaged, and plain errors.
 """
 
 from __future__ import annotations
 
 import hashlib
-import inspect
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -17,15 +17,15 @@ from time import sleep
 from typing import Any
 
 from segcli.errors import WeightsUnavailable
+from segcli.weights.hub_guard import Refused, Stalled, TooLong, guarded
 
 # progress(file name, its size in bytes if known) is entered while a file comes in and gives the function to call with
 # every number of bytes that arrived (negative when a server could not resume and the file starts again).
 Progress = Callable[[str, int | None], AbstractContextManager[Callable[[int], None]]]
 
-RETRY_DELAYS = (0.5, 1.0, 2.0, 4.0)  # seconds between attempts, where the server does not ask for more
-LONGEST_WAIT = 60.0  # of what a server's Retry-After may ask for
+ATTEMPTS = 3  # at a transfer that ends damaged or with a server's error; interruptions are huggingface_hub's
 
-_HTTP_LIBRARIES = {"httpx", "httpx2", "httpcore", "httpcore2", "h11", "requests", "urllib3"}
+_HTTP_LIBRARIES = {"httpx", "httpx2", "httpcore", "httpcore2", "h11"}
 
 
 class Unreachable(WeightsUnavailable):
@@ -38,17 +38,13 @@ class _Damaged(Exception):
 
 @dataclass(frozen=True)
 class _Failure:
-    """Why an attempt failed.
-
-    transient: worth another one. answered: some server did speak to us. damaged: it sent something else than announced.
-    """
+    """Why an attempt failed."""
 
     reason: str
-    transient: bool = False
-    answered: bool = True
-    damaged: bool = False
-    retry_after: float = 0.0
-    unreachable: bool = False
+    transient: bool = False  # worth another attempt
+    answered: bool = True  # some server did speak to us
+    damaged: bool = False  # it sent something else than it announced
+    unreachable: bool = False  # no attempt will help, but what is cached still does
 
 
 def fetch(repo: str, name: str, revision: str, progress: Progress | None = None) -> Path | None:
@@ -56,14 +52,12 @@ def fetch(repo: str, name: str, revision: str, progress: Progress | None = None)
 
     Raises Unreachable, or WeightsUnavailable for what trying again cannot change (no access, no such repository).
     """
-    from huggingface_hub import get_hf_file_metadata, hf_hub_url
-
-    facts: Any = None
     start_afresh = False
-    for attempt, delay in enumerate((*RETRY_DELAYS, None), start=1):
+    for attempt in range(1, ATTEMPTS + 1):
         try:
-            with _quiet_library():
-                facts = get_hf_file_metadata(hf_hub_url(repo, name, revision=revision))
+            with _quiet_library(), guarded() as limits:
+                facts = _facts(repo, name, revision)
+                limits.size = facts.size
                 return _transfer(repo, name, revision, facts, progress, start_afresh)
         except Exception as error:
             if _is_missing_file(error):
@@ -71,16 +65,32 @@ def fetch(repo: str, name: str, revision: str, progress: Progress | None = None)
             failure = _explain(error, repo, revision)
             if failure is None:
                 raise
-            # Without any answer there is most likely no network: nobody should wait long to be told.
-            hopeless = facts is None and not failure.answered and attempt == 2
-            start_afresh |= failure.damaged
-            if failure.transient and delay is not None and not hopeless:
-                sleep(max(delay, failure.retry_after))
-                continue
-            if failure.transient or failure.unreachable:
-                raise Unreachable(f"{failure.reason} ({name}, attempt {attempt})") from error
-            raise WeightsUnavailable(failure.reason) from error
+            if failure.transient and failure.answered and attempt < ATTEMPTS:
+                start_afresh |= failure.damaged
+                sleep(attempt)
+            elif failure.transient or failure.unreachable:
+                raise Unreachable(f"{failure.reason} ({name})") from error
+            else:
+                raise WeightsUnavailable(failure.reason) from error
     raise AssertionError("the last attempt returns or raises")
+
+
+def _facts(repo: str, name: str, revision: str) -> Any:
+    """What the Hub says of a file. A server that answers with an error gets time; where nothing answers there is most
+    likely no network, and nobody should wait long to be told."""
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+
+    url = hf_hub_url(repo, name, revision=revision)
+    try:
+        return get_hf_file_metadata(url)
+    except Exception as error:
+        failure = None if _is_missing_file(error) else _explain(error, repo, revision)
+        if failure is None or not failure.transient:
+            raise
+        if failure.answered:
+            return get_hf_file_metadata(url, retry_on_errors=True)
+    sleep(0.5)
+    return get_hf_file_metadata(url)
 
 
 def _transfer(repo: str, name: str, revision: str, facts: Any, progress: Progress | None, start_afresh: bool) -> Path:
@@ -90,21 +100,23 @@ def _transfer(repo: str, name: str, revision: str, facts: Any, progress: Progres
     """
     from huggingface_hub import hf_hub_download
 
-    options: dict[str, Any] = {"force_download": True} if start_afresh else {}
-    # huggingface_hub before 1.0 takes no bar of ours and shows its own.
-    if "tqdm_class" in inspect.signature(hf_hub_download).parameters:
-        with progress(name, facts.size) if progress else _no_progress() as advance:
-            options["tqdm_class"] = _bar_class(advance)
-            path = Path(hf_hub_download(repo, name, revision=revision, **options))
-    else:
-        path = Path(hf_hub_download(repo, name, revision=revision, **options))
-    damage = _damage(path, facts)
-    if damage:
-        blob = path.resolve()
-        path.unlink(missing_ok=True)
-        blob.unlink(missing_ok=True)
+    with progress(name, facts.size) if progress else _no_progress() as advance:
+        bar: Any = _bar_class(advance)
+        path = Path(hf_hub_download(repo, name, revision=revision, tqdm_class=bar, force_download=start_afresh))
+    if damage := _damage(path, facts):
+        _remove(path)
         raise _Damaged(damage)
     return path
+
+
+def _remove(path: Path) -> None:
+    """A file and what its link leads to, but nothing outside of the cache."""
+    from huggingface_hub import constants
+
+    target = path.resolve()
+    path.unlink(missing_ok=True)
+    if target.is_relative_to(Path(constants.HF_HUB_CACHE).resolve()):
+        target.unlink(missing_ok=True)
 
 
 def _damage(path: Path, facts: Any) -> str | None:
@@ -145,7 +157,11 @@ def _explain(error: BaseException, repo: str, revision: str) -> _Failure | None:
         return _explain_status(error, repo)
     if isinstance(error, errors.FileMetadataError):
         return _Failure(f"what answers at {hub} is not a Hugging Face Hub (a proxy, a login page?)", unreachable=True)
-    if isinstance(error, _Damaged):
+    if isinstance(error, Refused):
+        return _Failure(f"what answers at {hub} is not a Hugging Face Hub: {error}")
+    if isinstance(error, Stalled):
+        return _Failure(f"{hub}: the download has stalled: {error}", transient=True, answered=False)
+    if isinstance(error, (_Damaged, TooLong)):
         return _Failure(f"{hub}: the download was damaged: {error}", transient=True, damaged=True)
     if isinstance(error, OSError) and "Consistency check failed" in str(error):
         return _Failure(f"{hub}: the download was damaged: not of the size announced", transient=True, damaged=True)
@@ -161,9 +177,7 @@ def _explain_status(error: Any, repo: str) -> _Failure:
 
     status = error.response.status_code
     if status in (408, 429) or status >= 500:
-        asked = error.response.headers.get("Retry-After", "")
-        wait = min(float(asked), LONGEST_WAIT) if asked.isdigit() else 0.0
-        return _Failure(f"{constants.ENDPOINT} answers with HTTP error {status}", transient=True, retry_after=wait)
+        return _Failure(f"{constants.ENDPOINT} answers with HTTP error {status}", transient=True)
     if status in (401, 403):
         return _Failure(f"{constants.ENDPOINT} refuses access to {repo} (HTTP {status}): check the token in HF_TOKEN")
     return _Failure(f"{constants.ENDPOINT} answers with HTTP error {status} for {repo}")

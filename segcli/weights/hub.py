@@ -52,7 +52,7 @@ class CheckpointFiles:
 
 
 @dataclass(frozen=True)
-class _Place:
+class _HubModel:
     """Where on the Hub a reference points to."""
 
     name: str
@@ -213,13 +213,15 @@ def _shard_names(index: Path) -> list[str]:
 # ---------------------------------------------------------------------------------------------- the Hub and its cache
 
 
-def _place(ref: str) -> _Place:
+def _place(ref: str) -> _HubModel:
     name, _, revision = ref.partition("@")
     entry = lookup(name)
+    if revision and (not re.fullmatch(r"[\w.-]+(/[\w.-]+)*", revision) or ".." in revision.split("/")):
+        raise WeightsUnavailable(f"{name} has no revision {revision!r}: a branch, a tag or a commit is meant")
     if entry is not None and entry.repo is not None and entry.revision is not None:
-        return _Place(entry.name, entry.repo, revision or entry.revision, entry)
+        return _HubModel(entry.name, entry.repo, revision or entry.revision, entry)
     if re.fullmatch(r"[\w.-]+/[\w.-]+", name) and not name.startswith((".", "-")):
-        return _Place(name, name, revision or "main", None)
+        return _HubModel(name, name, revision or "main", None)
     if re.search(r"[/\\]", name) or name.startswith((".", "~")):
         raise WeightsUnavailable(f"there is no folder {ref}")
     raise WeightsUnavailable(
@@ -235,7 +237,7 @@ def _did_you_mean(name: str) -> str:
     return f". Did you mean {' or '.join(close)}?" if close else ""
 
 
-def _from_cache(place: _Place) -> CheckpointFiles | None:
+def _from_cache(place: _HubModel) -> CheckpointFiles | None:
     """What huggingface_hub has cached, if that is a configuration and complete weights of one commit."""
     from huggingface_hub import try_to_load_from_cache
 
@@ -253,7 +255,7 @@ def _from_cache(place: _Place) -> CheckpointFiles | None:
     return _hub_files(place, config, weights, get(PREPROCESSOR), "cache") if weights else None
 
 
-def _download(place: _Place, progress: Progress | None) -> CheckpointFiles:
+def _download(place: _HubModel, progress: Progress | None) -> CheckpointFiles:
     """Fetch what is missing. The weights come last, so that a cache that has them has the rest."""
     commit = place.revision
 
@@ -279,7 +281,7 @@ def _download(place: _Place, progress: Progress | None) -> CheckpointFiles:
 
 
 def _hub_files(
-    place: _Place,
+    place: _HubModel,
     config: Path,
     weights: tuple[Path, ...],
     preprocessor: Path | None,
@@ -289,7 +291,7 @@ def _hub_files(
     return CheckpointFiles(place.name, folder, config, weights, preprocessor, place.entry, folder.name, source)
 
 
-def _how_to_go_on(place: _Place, error: Exception) -> str:
+def _how_to_go_on(place: _HubModel, error: Exception) -> str:
     from huggingface_hub import constants
 
     tasks = set(place.entry.tasks if place.entry else TASKS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import threading
 from dataclasses import dataclass, field
@@ -16,7 +17,8 @@ class Fault:
     """What to do instead of the right thing, once or for as many `times` as it says.
 
     what: an HTTP status, or "cut" (close the connection half-way), "short" or "long" (a complete answer of the wrong
-    length), "wrong" (other bytes of the right length).
+    length), "wrong" (other bytes of the right length), "drip" (a byte now and then), "endless" (zeros without an end,
+    and no word of the length), "gone" (no answer), "odd" (the right answer with `headers` in place of its own).
     """
 
     what: int | str
@@ -85,6 +87,10 @@ class _Handler(BaseHTTPRequestHandler):
             if isinstance(fault.what, int):
                 return self._send(fault.what, fault.headers)
         how = str(fault.what) if fault else ""
+        self._odd = fault.headers if fault is not None and how == "odd" else {}
+        if how == "gone":
+            self.close_connection = True
+            return None
         if self.path.startswith("/cdn/"):
             return self._send_blob(self.path.removeprefix("/cdn/"), how)
         return self._resolve(how)
@@ -127,11 +133,18 @@ class _Handler(BaseHTTPRequestHandler):
         elif how == "wrong":
             body = bytes(255 - byte for byte in body)
         self.send_response(status)
-        for key, value in (headers | {"Content-Length": str(len(body))}).items():
+        length = {} if how == "endless" else {"Content-Length": str(len(body))}
+        for key, value in (headers | length | getattr(self, "_odd", {})).items():
             self.send_header(key, value)
         self.end_headers()
         if self.command == "HEAD":
             return
+        if how in ("drip", "endless"):
+            self.close_connection = True
+            with contextlib.suppress(OSError):  # until the client has had enough
+                while True:
+                    self.wfile.write(b"0" if how == "drip" else bytes(1 << 20))
+                    threading.Event().wait(0.01 if how == "drip" else 0)
         if how == "cut":
             self.wfile.write(body[: len(body) // 2])
             self.close_connection = True

@@ -18,10 +18,10 @@ from pathlib import Path
 import huggingface_hub
 import huggingface_hub.file_download
 import pytest
-from huggingface_hub import constants
+from huggingface_hub import close_session, constants
 
 from segcli.errors import CheckpointError, UsageError, WeightsUnavailable
-from segcli.weights import download, hub
+from segcli.weights import download, hub, hub_guard
 from segcli.weights.manifest import ManifestEntry, manifest
 
 from .fake_hub import FakeHub, Fault
@@ -49,10 +49,10 @@ def server() -> Iterator[FakeHub]:
 
 @pytest.fixture
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The seconds between our attempts, without waiting; nor does huggingface_hub wait between its own."""
+    """The seconds between attempts, ours and huggingface_hub's, without waiting."""
     waited: list[float] = []
     monkeypatch.setattr(download, "sleep", waited.append)
-    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(time, "sleep", waited.append)
     return waited
 
 
@@ -112,8 +112,7 @@ def test_downloads_once_then_needs_no_network(
     files = hub.locate(REPO + revision, progress=progress)
     assert (files.source, files.name, files.revision, files.entry) == ("download", REPO, COMMIT, None)
     assert contents(files) == FILES
-    if "tqdm_class" in download.inspect.signature(huggingface_hub.hf_hub_download).parameters:
-        assert shown == {name: (len(body), len(body)) for name, body in FILES.items()}
+    assert shown == {name: (len(body), len(body)) for name, body in FILES.items()}
 
     block_network()
     again = hub.locate(REPO + revision)
@@ -220,10 +219,13 @@ def test_a_cut_download_goes_on_where_it_was(server: FakeHub, monkeypatch: pytes
 
 
 def test_waits_get_longer_and_as_long_as_the_server_asks(server: FakeHub, waits: list[float]) -> None:
-    server.faults = [Fault(503, "HEAD", "config.json", times=2)]
+    server.faults = [Fault(503, "HEAD", "config.json", times=3)]
     server.faults += [Fault(429, "HEAD", "config.json", headers={"Retry-After": "17"})]
+    server.faults += [
+        Fault(429, "HEAD", "config.json", headers={"Retry-After": "99999", "RateLimit": '"a";r=0;t=99999'})
+    ]
     hub.locate(REPO)
-    assert waits == [0.5, 1.0, 17.0]
+    assert waits == [1.0, 2.0, 18.0, 61.0]
 
 
 # --------------------------------------------------------------------------------------------------- lasting failures
@@ -276,6 +278,95 @@ def test_a_failure_that_stays_leaves_nothing_half(server: FakeHub, hub_here: Pat
     assert not [path for path in hub_here.rglob("*") if path.name == "model.safetensors"]
     server.faults = []
     assert contents(hub.locate(REPO)) == FILES
+
+
+# ----------------------------------------------------------------------------------------------------- hostile servers
+
+
+@pytest.mark.parametrize("name", ["ETag", "X-Linked-Etag", "X-Repo-Commit", "X-Xet-Hash"])
+@pytest.mark.parametrize("before", [[], ["gone"], [503], [503, "gone"]], ids=str)
+def test_names_that_lead_out_of_the_cache_are_refused(
+    server: FakeHub, tmp_path: Path, name: str, before: list[int | str]
+) -> None:
+    prey = tmp_path / "prey"
+    prey.write_bytes(b"mine")
+    for value in ("../" * 20 + str(prey), str(prey), '"../../prey"', 'W/"..%2fprey"', "a" * 200, "a/b", ".."):
+        server.faults = [Fault(what, "HEAD", "config.json") for what in before]
+        server.faults += [Fault("odd", method, "/resolve/", {name: value}, times=99) for method in ("HEAD", "GET")]
+        with pytest.raises(WeightsUnavailable, match="is not a Hugging Face Hub: its") as caught:
+            hub.locate(REPO)
+        assert (caught.value.exit_code, "\n" in str(caught.value)) == (3, False)
+        assert prey.read_bytes() == b"mine"
+        assert {path.name for path in tmp_path.iterdir()} <= {"prey", "cache"}
+
+
+def test_they_are_refused_where_only_a_later_answer_has_them(server: FakeHub, tmp_path: Path) -> None:
+    """huggingface_hub asks again by itself, and makes itself a new client where a connection failed."""
+    prey = str(tmp_path / "prey")
+    metadata = huggingface_hub.get_hf_file_metadata
+
+    def then_odd(*args: object, **options: object) -> object:
+        facts = metadata(*args, **options)  # type: ignore[arg-type]
+        close_session()
+        server.faults = [Fault("odd", method, "/resolve/", {"ETag": prey}, times=99) for method in ("HEAD", "GET")]
+        return facts
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(huggingface_hub, "get_hf_file_metadata", then_odd)
+        with pytest.raises(WeightsUnavailable, match="its etag header"):
+            hub.locate(REPO)
+    assert not Path(prey).exists()
+
+
+def test_a_quoted_or_weak_checksum_is_one(server: FakeHub) -> None:
+    for etag in ('W/"00ff"', "00FF-3"):
+        server.faults = [Fault("odd", "HEAD", "config.json", {"ETag": etag}, times=2)]
+        assert contents(hub.locate(REPO)) == FILES
+
+
+def test_a_commit_of_a_file_that_is_not_there_makes_no_file_elsewhere(server: FakeHub, tmp_path: Path) -> None:
+    """huggingface_hub remembers what does not exist, under the commit that the answer names."""
+    del server.repos[REPO][COMMIT]["preprocessor_config.json"]
+    server.faults = [Fault("odd", "HEAD", "preprocessor", {"X-Repo-Commit": "../../../../out"}, times=9)]
+    with pytest.raises(WeightsUnavailable, match="its x-repo-commit header"):
+        hub.locate(REPO)
+    assert [path.name for path in tmp_path.iterdir()] == ["cache"]
+
+
+def test_a_damaged_file_is_removed_but_not_what_its_link_leads_to_elsewhere(
+    server: FakeHub, hub_here: Path, tmp_path: Path
+) -> None:
+    prey = tmp_path / "prey"
+    prey.write_bytes(b"mine")
+    folder = hub_here / "models--someone--a-model" / "snapshots" / COMMIT
+    folder.mkdir(parents=True)
+    (folder / "model.safetensors").symlink_to(prey)
+    server.faults = [Fault("wrong", times=99)]
+    with pytest.raises(WeightsUnavailable, match="damaged"):
+        hub.locate(REPO)
+    assert prey.read_bytes() == b"mine"
+
+
+def test_a_transfer_that_drips_has_stalled(server: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub_guard, "STALL_SECONDS", 0.2)
+    server.faults = [Fault("drip")]
+    with pytest.raises(WeightsUnavailable, match=r"the download has stalled: \d+ bytes arrived in 0 seconds"):
+        hub.locate(REPO)
+
+
+@pytest.mark.parametrize("name", ["/cdn/", "/config.json"])
+def test_a_file_without_an_end_is_cut(server: FakeHub, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setattr(hub_guard, "LARGEST_UNANNOUNCED", 5 << 20)
+    server.faults = [Fault("endless", "HEAD", name, times=99), Fault("endless", "GET", name, times=99)]
+    with pytest.raises(WeightsUnavailable, match=r"damaged: more than the \d+ bytes announced arrived"):
+        hub.locate(REPO)
+
+
+def test_a_revision_is_a_name(server: FakeHub) -> None:
+    for revision in ("../../out", "a/../b", "/out"):
+        with pytest.raises(WeightsUnavailable, match="no revision"):
+            hub.locate(f"{REPO}@{revision}")
+    assert not server.seen
 
 
 def test_no_network_and_nothing_cached(server: FakeHub, waits: list[float]) -> None:
