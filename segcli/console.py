@@ -11,10 +11,10 @@ import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from segcli.errors import SegcliWarning
+from segcli.table_layout import Column, Fitted, fit
 
 if TYPE_CHECKING:
     from rich.console import Console as RichConsole
@@ -81,39 +81,48 @@ def json_document(record: Any) -> None:
     print(json.dumps(record, allow_nan=False, indent=2))
 
 
-@dataclass(frozen=True)
-class Column:
-    """A table column: its heading and whether its values are numbers, which line up on the right."""
-
-    heading: str
-    numeric: bool = False
-
-
 def table(
-    columns: Sequence[Column], rows: Sequence[Sequence[object]], title: str | None = None, *, stderr: bool = False
+    columns: Sequence[Column],
+    rows: Sequence[Sequence[object]],
+    title: str | None = None,
+    *,
+    full: str = "a wider terminal",
+    stderr: bool = False,
 ) -> None:
-    """A table on stdout, or on stderr if it is about the work."""
+    """A table on stdout, or on stderr if it is about the work. One that is too wide for the terminal is turned, or
+    loses its last columns, which is said; a pipe gets all of it.
+
+    full: where the whole of it can be had.
+    """
+    stream = sys.stderr if stderr else sys.stdout
+    cells = [[printable(cell) for cell in row] for row in rows]
+    fitted = fit(columns, cells, _rich(stream).width if stream.isatty() else None)
+    if title is not None:  # not the table's own title, which would be folded to the table's width
+        print(printable(title), file=stream)
+    _print(fitted, stream)
+    if fitted.dropped:
+        print(f"not shown for want of width: {', '.join(fitted.dropped)} ({full} has them)", file=stream)
+
+
+def _print(table: Fitted, stream: Any) -> None:
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
     grid = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    for number, column in enumerate(columns):
-        # The first column says what a row is about and is there to be copied: others give way on a narrow terminal.
-        grid.add_column(column.heading, justify="right" if column.numeric else "left", no_wrap=number == 0)
-    for row in rows:
-        grid.add_row(*(Text(printable(cell)) for cell in row))
-    stream = sys.stderr if stderr else sys.stdout
-    if title is not None:  # not the table's own title, which would be folded to the table's width
-        print(printable(title), file=stream)
-    _rich(stream).print(grid)
+    for column, width in zip(table.columns, table.widths, strict=True):
+        justify: Any = "right" if column.numeric else "left"
+        grid.add_column(Text(column.heading), justify=justify, width=width, overflow="fold")
+    for row in table.rows:
+        grid.add_row(*map(Text, row))
+    _rich(stream, None if stream.isatty() else max(160, table.width)).print(grid)
 
 
-def _rich(stream: Any) -> RichConsole:
+def _rich(stream: Any, width: int | None = None) -> RichConsole:
     from rich.console import Console as RichConsole
 
     # A pipe has no width of its own; rich would fold long names at 80 columns.
-    return RichConsole(file=stream, highlight=False, width=None if stream.isatty() else 160)
+    return RichConsole(file=stream, highlight=False, width=width if stream.isatty() else width or 160)
 
 
 class Console:
@@ -136,10 +145,17 @@ class Console:
         if not self.quiet:
             result(text)
 
-    def table(self, columns: Sequence[Column], rows: Sequence[Sequence[object]], title: str | None = None) -> None:
-        """A table on stdout for a person to read; not printed when quiet."""
+    def table(
+        self,
+        columns: Sequence[Column],
+        rows: Sequence[Sequence[object]],
+        title: str | None = None,
+        *,
+        full: str = "a wider terminal",
+    ) -> None:
+        """A table on stdout for a person to read, see `table`; not printed when quiet."""
         if not self.quiet:
-            table(columns, rows, title)
+            table(columns, rows, title, full=full)
 
     @contextmanager
     def progress(

@@ -24,10 +24,10 @@ _PANOPTIC: tuple[tuple[str, str], ...] = (("all", "{}"), ("things", "{} things")
 _INSTANCE: tuple[tuple[str, str], ...] = (("masks", "{}"), ("boxes", "box {}"))
 _DETECT: tuple[tuple[str, str], ...] = (("boxes", "box {}"),)
 _OF_CLASS: dict[str, tuple[str, ...]] = {
-    "panoptic": ("PQ", "SQ", "RQ", "matched", "false positives", "missed"),
-    "instance": ("AP", "AP50", "AP75", "APs", "APm", "APl", "box AP", "instances"),
+    "panoptic": ("PQ", "SQ", "RQ", "matched", "missed", "false positives"),
+    "instance": ("AP", "AP50", "AP75", "instances", "box AP", "APs", "APm", "APl"),
     "semantic": ("IoU", "Acc", "pixels"),
-    "detect": ("box AP", "box AP50", "box AP75", "box APs", "box APm", "box APl", "instances"),
+    "detect": ("box AP", "box AP50", "box AP75", "instances", "box APs", "box APm", "box APl"),
 }
 
 
@@ -92,6 +92,7 @@ def show(say: Console, document: Mapping[str, Any], protocol: str) -> None:
     say.table(
         [Column("class"), *(Column(name, numeric=True) for name in names)],
         [[row["name"], *(_cell(row[name]) for name in names)] for row in measured],
+        full="--json",
     )
     if rest := len(document["per_class"]) - len(measured):
         say.say(f"{rest} more class{'es have' if rest > 1 else ' has'} nothing to measure")

@@ -49,8 +49,8 @@ def list_models(as_json: JsonOption = False) -> None:
     if as_json:
         console.json_document([_facts(entry) for entry in entries])
         return
-    columns = [Column("Name"), Column("Task"), Column("Size", numeric=True), Column("Metric", numeric=True)]
-    columns += [Column("Licence"), Column("Here")]
+    columns = [Column("Name"), Column("Task"), Column("Metric", numeric=True), Column("Licence")]
+    columns += [Column("Size", numeric=True), Column("Here")]
     families = list(MODEL_TYPES)
     entries.sort(key=lambda entry: families.index(entry.family))  # stable: within a family as in weights.toml
     rows: list[list[object]] = []
@@ -58,7 +58,7 @@ def list_models(as_json: JsonOption = False) -> None:
         blank: list[object] = [""] * len(columns)
         rows += [blank] * bool(rows) + [[MODEL_TYPES[family].title, *blank[1:]]]
         rows += [_row(entry) for entry in members]
-    console.table(columns, rows)
+    console.table(columns, rows, full="--json")
     console.result("* the task's default, without --model. +i +s +d: the model does these tasks too.")
     console.result("Size: parameters. Metrics are the authors' own; ✓ verified with segcli.")
     console.result("More: segcli models show NAME")
@@ -74,7 +74,7 @@ def _row(entry: ManifestEntry) -> list[object]:
     check = " ✓" if entry.verified or (here is not None and here.passed) else "  "
     task = "+".join([entry.tasks[0], *(other[0] for other in entry.tasks[1:])])
     size = f"{entry.parameters / 1e6:.0f}M"
-    return [entry.name + star, task, size, entry.headline + check, entry.licence, is_here(entry.name) or "-"]
+    return [entry.name + star, task, entry.headline + check, entry.licence, size, is_here(entry.name) or "-"]
 
 
 @app.command()
