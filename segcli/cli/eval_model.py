@@ -40,8 +40,8 @@ def of_model(
     """
     from segcli.evaluation.colours import in_colours_of
     from segcli.evaluation.data import choose_tasks, for_model, open_data, open_tasks, two_truths
+    from segcli.evaluation.from_model import of_model
     from segcli.evaluation.protocol import Protocol
-    from segcli.evaluation.run import of_model
     from segcli.inference.predict import resized
     from segcli.metrics.match_classes import match_classes
     from segcli.training.validate import other_thresholds

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import segcli
 from segcli.errors import UsageError
 from segcli.evaluation.data import open_data, open_tasks
+from segcli.evaluation.from_model import of_model
 from segcli.evaluation.protocol import Protocol
-from segcli.evaluation.run import Evaluation, of_model
+from segcli.evaluation.run import Evaluation
 from segcli.metrics.match_classes import match_classes
 from segcli.types import OBJECT_TASKS, TASKS, Task
 from segcli.weights.manifest import ManifestEntry

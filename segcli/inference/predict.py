@@ -25,14 +25,15 @@ if TYPE_CHECKING:
     from segcli.weights.checkpoint import LoadedModel
 
 OUT_OF_MEMORY = (
-    "not enough memory; smaller steps: --short-side (a smaller network input), --batch-size 1, "
-    "--tile 1024 (large photos piece by piece), --dtype bf16, or --device cpu if the GPU's memory is the small one"
+    "not enough memory; reduce --short-side (the network's input), use --batch-size 1, --tile 1024 (a large photo "
+    "piece by piece) or --dtype bf16, or choose --device cpu if the GPU has less memory"
 )
+Network = Callable[[Sequence[Prepared]], QueryPredictions]  # images of one padded size -> the prediction for them
 
 
 @dataclass
 class Timings:
-    """Milliseconds spent on one image; those of a batch are shared equally by its images."""
+    """Milliseconds spent on one image."""
 
     decode: float = 0.0
     model: float = 0.0
@@ -42,16 +43,11 @@ class Timings:
 
 @dataclass(frozen=True)
 class Settings:
-    """How to predict: the checkpoint's own protocol, with what the caller overrode.
-
-    spec.rule and spec.size are the ones in force.
-    keep_all: keep instances below the threshold as well (files for evaluation are never thresholded); False for the
-        other tasks.
-    """
+    """How to predict: the checkpoint's own protocol, with what the caller overrode."""
 
     task: Task
-    spec: InferenceSpec
-    keep_all: bool = False
+    spec: InferenceSpec  # its rule and size are the ones in force
+    keep_all: bool = False  # keep instances below the threshold too, as files for evaluation do; False for other tasks
 
     @property
     def threshold(self) -> float | None:
@@ -79,7 +75,8 @@ def resolve(
     """The settings for one checkpoint; None keeps what the checkpoint says.
 
     task: None is the checkpoint's only task, or panoptic if it has several. Sizes: see `resized`.
-    Raises UsageError for a task the checkpoint has not, a threshold the task has not, and values out of range.
+    Raises UsageError for a task the checkpoint does not support, a threshold the task does not use, and values out
+    of range.
     """
     task = choose_task(spec, task)
     given = {
@@ -90,9 +87,9 @@ def resolve(
     }
     for flag, (value, tasks) in given.items():
         if value is not None and task not in tasks:
-            raise UsageError(f"{flag} has no meaning for --task {task}; it is for {', '.join(tasks)}")
+            raise UsageError(f"{flag} does not apply to --task {task}; it is for {', '.join(tasks)}")
         if value is not None and flag != "--top-k" and not 0 <= value <= 1:
-            raise UsageError(f"{flag} {value:g}: a number from 0 to 1")
+            raise UsageError(f"{flag} {value:g}: give a number from 0 to 1")
     rule = spec.rule
     if threshold is not None and task == "panoptic":
         rule = dataclasses.replace(rule, score=threshold)
@@ -120,13 +117,13 @@ def resized(
     """A checkpoint's input size with what is not None in its place.
 
     short_side alone scales the cap on the long side with it: otherwise the cap would undo it.
-    tile: 0 is the photo as a whole, also for a checkpoint that is predicted in tiles.
+    tile: 0 means the photo as a whole, also for a checkpoint that is predicted in tiles.
     Raises UsageError for values out of range.
     """
     if tile and tile < SMALLEST_TILE:
-        raise UsageError(f"--tile {tile}: tiles need at least {SMALLEST_TILE} pixels; 0 is the photo as a whole")
+        raise UsageError(f"--tile {tile}: tiles need at least {SMALLEST_TILE} pixels; 0 predicts the photo as a whole")
     if tile_overlap is not None and not 0 <= tile_overlap <= 0.5:
-        raise UsageError(f"--tile-overlap {tile_overlap}: a share of the tile from 0 to 0.5")
+        raise UsageError(f"--tile-overlap {tile_overlap}: give a share of the tile from 0 to 0.5")
     if short_side is not None:
         size = dataclasses.replace(size, short=short_side, long=max(short_side, size.long * short_side // size.short))
     if long_side is not None:
@@ -139,7 +136,7 @@ def resized(
 
 
 def choose_task(spec: InferenceSpec, task: Task | None) -> Task:
-    """The task asked for, or the checkpoint's default. Raises UsageError naming the tasks it has."""
+    """The task asked for, or the checkpoint's default. Raises UsageError naming the supported tasks."""
     if task is None:
         return "panoptic" if "panoptic" in spec.tasks else spec.tasks[0]
     if task not in TASKS:
@@ -170,7 +167,7 @@ def predict(
     task: one of `segcli.types.TASKS`; None is the checkpoint's only task, or panoptic if it has several.
     The other arguments are the command's options; None keeps what the checkpoint says.
     Raises InputError for an image that cannot be read or does not fit into memory, UsageError for arguments the
-    checkpoint or the task cannot follow, CheckpointError if the network's answer is not finite.
+    checkpoint or the task does not support, CheckpointError if the network's predictions are not finite.
     """
     settings = resolve(
         loaded.spec,
@@ -202,7 +199,7 @@ def predict(
 
 @torch.inference_mode()
 def forward(loaded: LoadedModel, images: Sequence[Prepared]) -> QueryPredictions:
-    """The network's answer for images of one padded size.
+    """The network's prediction for images of one padded size.
 
     Raises CheckpointError if it is not finite: there is nothing to threshold then.
     """
@@ -214,7 +211,7 @@ def forward(loaded: LoadedModel, images: Sequence[Prepared]) -> QueryPredictions
 def finite(prediction: QueryPredictions, name: str, remedy: str) -> QueryPredictions:
     """The same prediction. Raises CheckpointError if there is nothing in it to threshold."""
     if not bool(torch.isfinite(prediction.classes).all()):
-        raise CheckpointError(f"{name}: the network answers NaN or infinity; {remedy}")
+        raise CheckpointError(f"{name}: the network predicts NaN or infinity; {remedy}")
     return prediction
 
 
@@ -236,13 +233,13 @@ def segment(prediction: QueryPredictions, index: int, image: Prepared, settings:
 def segment_photo(loaded: LoadedModel, image: np.ndarray, settings: Settings) -> Segments:
     """Predict a photo, uint8 [H, W, 3] RGB, as a whole or in tiles as the settings say."""
     if settings.spec.size.tile is not None:
-        return segment_tiles(lambda tile: forward(loaded, [tile]), image, [settings])[0]
+        return segment_tiles(lambda tiles: forward(loaded, tiles), image, [settings])[0]
     prepared = prepare(image, settings.spec)
     return segment(forward(loaded, [prepared]), 0, prepared, settings)
 
 
 def segment_tiles(
-    answer: Callable[[Prepared], QueryPredictions],
+    network: Network,
     image: np.ndarray,
     choices: Sequence[Settings],
     timings: Timings | None = None,
@@ -251,9 +248,10 @@ def segment_tiles(
 ) -> list[Segments]:
     """Predict a photo in overlapping tiles, one at a time, and merge what they found into one frame.
 
-    answer: the network. choices: settings of one size; each tile goes through the network once for all of them. An
-    object has the best of its parts' scores, so what is shown of objects is decided when they are whole.
-    advance: is told after each tile which share of the photo it was. look: is shown each tile with its answer.
+    choices: settings of one size; each tile goes through the network once for all of them. An object gets the best
+        score of its parts, so the threshold applies when objects are whole.
+    advance: told after each tile which share of the photo it was.
+    look: shown each tile with its prediction.
     """
     spec = choices[0].spec
     photo = (image.shape[0], image.shape[1])
@@ -265,7 +263,7 @@ def segment_tiles(
     for box in boxes:
         start = time.perf_counter()
         tile = prepare(image[box.y0 : box.y1, box.x0 : box.x1], spec)
-        prediction = answer(tile)
+        prediction = network([tile])
         timings.model += milliseconds_since(start)
         if look:
             look(box, tile, prediction)

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from segcli.codecs.rle import RLE, from_runs
+from segcli.codecs.rle import RLE, encode, from_runs
 from segcli.errors import UsageError
 from segcli.postprocess.repeats import without_repeats
 from segcli.postprocess.tiles import histogram, renumber
@@ -78,39 +78,31 @@ class _View:
     segments: Segments
     ids: np.ndarray
 
-    def parts(self, region: Box) -> list[_Part]:
+    def parts(self, band: Box) -> list[_Part]:
         """The things that reach into a region of the photo, each cut to it."""
         things = np.flatnonzero(self.segments.isthing())
         boxes = self.segments.boxes()[things] + np.array([self.box.x0, self.box.y0] * 2)
         result = []
         for index, box in zip(things.tolist(), boxes.tolist(), strict=True):
-            inside = region & tuple(box)
+            inside = band & tuple(box)
             if inside.area:
                 x, y, mask = self.segments.crop(index)
                 x, y = x + self.box.x0, y + self.box.y0
                 mask = mask[inside.y0 - y : inside.y1 - y, inside.x0 - x : inside.x1 - x]
-                if area := int(np.count_nonzero(mask)):
-                    result.append(_Part(int(self.ids[index]), int(self.segments.labels[index]), inside, mask, area))
+                frame, offset = (band.y1 - band.y0, band.x1 - band.x0), (inside.x0 - band.x0, inside.y0 - band.y0)
+                if mask.any():
+                    label = int(self.segments.labels[index])
+                    result.append(_Part(int(self.ids[index]), label, inside, encode(mask, frame, offset)))
         return result
 
 
-@dataclass
-class _Part:
-    """What one window sees of one thing in a band; `mask` fills `box`."""
+class _Part(NamedTuple):
+    """What one window sees of one thing in a band."""
 
     id: int
     label: int
     box: Box
-    mask: np.ndarray
-    area: int
-
-    def common(self, other: _Part) -> int:
-        """Pixels both have; their boxes meet."""
-        shared = self.box & other.box
-        return int(np.count_nonzero(self.within(shared) & other.within(shared)))
-
-    def within(self, box: Box) -> np.ndarray:
-        return self.mask[box.y0 - self.box.y0 : box.y1 - self.box.y0, box.x0 - self.box.x0 : box.x1 - self.box.x0]
+    mask: RLE  # in the frame of the band
 
 
 def _alike(left: Sequence[_Part], right: Sequence[_Part]) -> np.ndarray:
@@ -220,18 +212,18 @@ class Merger:
         if not left or not right:
             return
         common = np.zeros((len(left), len(right)), dtype=np.int64)
-        for i, j in np.argwhere(_alike(left, right)).tolist():
-            common[i, j] = left[i].common(right[j])
-        areas = np.array([a.area for a in left])[:, None], np.array([b.area for b in right])[None, :]
-        iou = common / (areas[0] + areas[1] - common)
+        for row, part, rivals in zip(common, left, _alike(left, right), strict=True):
+            row[rivals] = part.mask.common([right[j].mask for j in np.flatnonzero(rivals)])
+        areas = np.array([a.mask.area for a in left]), np.array([b.mask.area for b in right])
+        iou = common / (areas[0][:, None] + areas[1] - common)
         scores = [np.array([self._scores[part.id] for part in parts]) for parts in (left, right)]
         partner = (iou * scores[1]).argmax(1)
         back = (iou * scores[0][:, None]).argmax(0)
         same = (back[partner] == np.arange(len(left))) & (common.max(1) > 0)
         for i in np.flatnonzero(same).tolist():
-            a, b = left[i], right[partner[i]]
-            if common[i, partner[i]] >= _SAME * min(a.area, b.area):
-                self._parents[self._root(b.id)] = self._root(a.id)
+            j = partner[i]
+            if common[i, j] >= _SAME * min(areas[0][i], areas[1][j]):
+                self._parents[self._root(right[j].id)] = self._root(left[i].id)
 
     def _root(self, part: int) -> int:
         while self._parents[part] != part:

@@ -7,19 +7,15 @@ size, mirrored back where the photo was, and averaged; the class with the greate
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from segcli.inference.predict import forward
+from segcli.inference.predict import Network
 from segcli.inference.preprocess import Prepared, prepare
 from segcli.postprocess import add_class_scores, as_segments
 from segcli.segments import Segments
 from segcli.types import InferenceSpec, InputSize
-
-if TYPE_CHECKING:
-    from segcli.weights.checkpoint import LoadedModel
 
 # Of the test size, as all of its configurations have it: 256 … 896 for a short side of 512 (ADE20K), 512 … 1792 for
 # 1024 (Cityscapes). One cap on the long side serves all scales: 3584 for 2048.
@@ -33,10 +29,10 @@ def sizes(size: InputSize) -> list[InputSize]:
     return [dataclasses.replace(size, short=round(scale * size.short), long=cap) for scale in SCALES]
 
 
-def segment_averaged(loaded: LoadedModel, image: np.ndarray, spec: InferenceSpec) -> Segments:
-    """Semantic segments of a photo, uint8 RGB [H, W, 3], by the mean of twelve answers of the network.
+def segment_averaged(network: Network, image: np.ndarray, spec: InferenceSpec) -> Segments:
+    """Semantic segments of a photo, uint8 RGB [H, W, 3], by the mean of twelve predictions.
 
-    Holds the scores of all classes at the photo's size, 4 K H W bytes. Raises as `segcli.inference.predict.forward`.
+    Holds the scores of all classes at the photo's size, 4 K H W bytes. Raises what `network` raises.
     """
     total = torch.zeros(len(spec.labels), *image.shape[:2])
     best = 0.0
@@ -44,7 +40,7 @@ def segment_averaged(loaded: LoadedModel, image: np.ndarray, spec: InferenceSpec
         photo = prepare(image, dataclasses.replace(spec, size=size))
         for mirrored in (False, True):
             view = _mirror(photo) if mirrored else photo
-            prediction = forward(loaded, [view])
+            prediction = network([view])
             score = add_class_scores(
                 total, prediction, 0, view.frame, spec.rule, combine_padded=spec.combine_padded, mirrored=mirrored
             )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,8 +14,9 @@ from segcli.codecs.rle import shared_pixels
 from segcli.data.dataset import Dataset, Sample, truth_segments
 from segcli.distributed import Ranks
 from segcli.evaluation.protocol import most_counted
-from segcli.inference.predict import Settings, finite, segment, segment_tiles
-from segcli.inference.preprocess import Prepared, collate, prepare
+from segcli.inference.predict import Settings, finite
+from segcli.inference.preprocess import Prepared, collate
+from segcli.inference.stream import Read, segment_all
 from segcli.metrics import MetricReport, metric_for
 from segcli.render import Style
 from segcli.render.legend import panel, side_by_side
@@ -31,13 +33,12 @@ _BINS = 10
 
 @dataclass
 class Tally:
-    """Sanity figures. histogram: images by their best class probability, in ten equal parts of [0, 1]. empty: images
-    without a segment. best: the best class probability of all. Those of several ranks add up."""
+    """Sanity figures; those of several ranks add up."""
 
-    histogram: np.ndarray
-    empty: int = 0
+    histogram: np.ndarray  # int64 [10], images by their best class probability, in equal parts of [0, 1]
+    empty: int = 0  # images without a segment
     images: int = 0
-    best: float = 0.0
+    best: float = 0.0  # the best class probability of all
 
     @classmethod
     def nothing(cls) -> Tally:
@@ -59,12 +60,12 @@ class Tally:
 
 @dataclass
 class Finding:
-    """What one rule makes of the validation split. measure: what a sweep compares rules by: PQ, or F1 at IoU 0.5."""
+    """What one rule makes of the validation split."""
 
     rule: MergeRule
     metric: MetricReport
     tally: Tally
-    measure: float
+    measure: float  # what a sweep compares rules by: PQ, or F1 at IoU 0.5
 
 
 def best_of(findings: Sequence[Finding]) -> Finding:
@@ -101,7 +102,10 @@ def validate(
     hits = np.zeros((len(rules), 3), dtype=np.int64)
     count = min(images or len(dataset), len(dataset))
     least = np.array([rule.instance_score for rule in rules])
-    for number, sample, results in _answers(loaded, dataset, count, ranks, choices, autocast):
+    # Those that become pictures are the first rank's, which writes.
+    mine = [n for n in range(count) if ranks.rank == (0 if n < PICTURES else n % ranks.size)]
+    stream = _segmented(loaded, dataset, mine, choices, autocast)
+    for number, sample, results in stream:
         for choice, (metric, segments) in enumerate(zip(metrics, results, strict=True)):
             metric.update(segments, sample)
             if task in OBJECT_TASKS:
@@ -114,6 +118,7 @@ def validate(
         yield MeasureReport(step, number + 1, count)
         if stop():
             break
+    stream.close()
     gathered = ranks.gather((stop(), metrics, tallies, hits.copy()))
     if name := next((name for name, *_ in gathered if name), None):
         raise Stopped(name)
@@ -143,37 +148,36 @@ def _shown(segments: Segments, task: Task, rule: MergeRule) -> Segments:
     return segments.filter(segments.scores >= rule.instance_score) if task in OBJECT_TASKS else segments
 
 
-def _answers(
+def _segmented(
     loaded: LoadedModel,
     dataset: Dataset,
-    count: int,
-    ranks: Ranks,
+    numbers: Sequence[int],
     choices: Sequence[Settings],
     autocast: torch.dtype | None,
-) -> Iterator[tuple[int, Sample, list[Segments]]]:
-    """This rank's of the first `count` images with their segments by each choice. Those that become pictures are the
-    first rank's, which writes.
+) -> Generator[tuple[int, Sample, list[Segments]], None, None]:
+    """Some images of the split with their segments by each choice.
+
+    Raises SegcliError for an image that cannot be read or does not fit into memory.
     """
     loaded.model.eval()
-
     remedy = "the weights are damaged" if autocast is None else "try --precision fp32"
 
-    def answer(image: Prepared) -> QueryPredictions:
-        batch = collate([image], loaded.device)
+    def network(images: Sequence[Prepared]) -> QueryPredictions:
+        batch = collate(images, loaded.device)
         # Not inference_mode: what layers cache of their geometry would be useless to the next training step.
         with torch.no_grad(), torch.autocast(loaded.device.type, autocast, enabled=autocast is not None):
             return finite(loaded.model(batch)[-1], "validation", remedy)
 
-    for number in range(count):
-        if ranks.rank != (0 if number < PICTURES else number % ranks.size):
-            continue
+    def read(number: int) -> Read[Sample]:
         sample = dataset[number]
-        if loaded.spec.size.tile:
-            yield number, sample, segment_tiles(answer, sample.image, choices)
-        else:
-            image = prepare(sample.image, loaded.spec)
-            prediction = answer(image)
-            yield number, sample, [segment(prediction, 0, image, settings) for settings in choices]
+        return Read(sample.image, sample)
+
+    stream = segment_all(numbers, read, network, choices, name=lambda number: str(dataset.records[number].image))
+    with closing(stream):
+        for outcome in stream:
+            if outcome.error is not None or outcome.read is None:
+                raise outcome.error or RuntimeError("an image without a result")
+            yield outcome.item, outcome.read.extra, outcome.results
 
 
 def candidates(task: Task, rule: MergeRule) -> list[MergeRule]:

@@ -170,7 +170,7 @@ BAD: dict[str, tuple[Any, tuple[str, ...], int, str]] = {
     "both": (None, ("data", "-o", "out", "--overwrite", "--skip-existing"), 2, "contradict each other"),
     "a file for --out": (None, ("data", "-o", "data/panoptic_val.json"), 1, "is a file, not a folder"),
     "a broken photo": (broken_photo, ("data",), 1, "left out: data/images/photo 2.png"),
-    "a damaged network": (damaged_network, ("data",), 3, "the network answers NaN or infinity"),
+    "a damaged network": (damaged_network, ("data",), 3, "the network predicts NaN or infinity"),
     "another model": (another_model, ("data", "-o", "out", "--skip-existing"), 2, "begun with another model, weights"),
     "other classes": (other_classes, ("other",), 2, "no class in common, neither by id nor by name"),
     "truth cut short": (cut_short, ("data",), 2, "panoptic_val.json"),

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -146,12 +147,12 @@ def test_a_thing_that_one_tile_is_unsure_of_is_whole(fake: FakeLoaded) -> None:
     """Red all over; the network is sure of it in the first tile, and less than the threshold in the second."""
     sure = iter([6.0, 0.5])
 
-    def answer(tile: Prepared) -> QueryPredictions:
-        return ColourNetwork(next(sure))(collate([tile], fake.device))[-1]
+    def network(tiles: Sequence[Prepared]) -> QueryPredictions:
+        return ColourNetwork(next(sure))(collate(tiles, fake.device))[-1]
 
     red = np.zeros((64, 100, 3), dtype=np.uint8)
     red[..., 0] = 255
-    [found] = segment_tiles(answer, red, [resolve(fake.spec, "instance", tile=64)])
+    [found] = segment_tiles(network, red, [resolve(fake.spec, "instance", tile=64)])
     assert found.areas().tolist() == [64 * 100]
 
 
@@ -202,11 +203,11 @@ def test_a_model_for_something_else_is_not_downloaded(tmp_path: Path, monkeypatc
             ["--save", "coco", "--task", "semantic"],
             "--save coco needs --task panoptic or instance or detect, not semantic",
         ),
-        (["--threshold", "0.5", "--task", "semantic"], "--threshold has no meaning for --task semantic"),
-        (["--top-k", "5", "--task", "panoptic"], "--top-k has no meaning for --task panoptic"),
+        (["--threshold", "0.5", "--task", "semantic"], "--threshold does not apply to --task semantic"),
+        (["--top-k", "5", "--task", "panoptic"], "--top-k does not apply to --task panoptic"),
         (["--overwrite", "--skip-existing"], "contradict"),
         (["--tile-overlap", "0.9"], "--tile-overlap"),
-        (["--tile", "40"], "--tile 40: tiles need at least 64 pixels; 0 is the photo as a whole"),
+        (["--tile", "40"], "--tile 40: tiles need at least 64 pixels; 0 predicts the photo as a whole"),
         (["--task", "detection"], "detection"),
         (["--batch-size", "0"], "--batch-size"),
     ],

@@ -24,10 +24,11 @@ from segcli.distributed import Ranks
 from segcli.errors import UsageError
 from segcli.evaluation.data import choose_tasks, for_model, open_data, open_tasks
 from segcli.evaluation.folder import read_evaluations
+from segcli.evaluation.from_model import of_model
 from segcli.evaluation.protocol import Protocol
-from segcli.evaluation.run import Evaluation, Output, of_model
+from segcli.evaluation.run import Evaluation, Output
 from segcli.evaluation.verify import open_verification, verification
-from segcli.inference.predict import predict
+from segcli.inference.predict import forward, predict
 from segcli.inference.preprocess import collate, prepare
 from segcli.inference.tiling import windows
 from segcli.inference.tta import segment_averaged, sizes
@@ -371,7 +372,7 @@ def test_averaged_over_sizes_and_mirror_images(tasks: tuple[Task, ...], tmp_path
                 scores = scores[:, :height, :width]
             scores = F.interpolate(scores[None], size=image.shape[:2], mode="bilinear")[0]
             total += scores.flip(2) if flip else scores
-    segments = segment_averaged(loaded, image, loaded.spec)
+    segments = segment_averaged(lambda inputs: forward(loaded, inputs), image, loaded.spec)
     classes = np.append(-1, segments.labels)[segments.id_map()]
     assert (classes == total.argmax(0).numpy()).mean() > 0.999
 

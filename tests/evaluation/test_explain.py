@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from segcli.codecs.rle import encode
 from segcli.evaluation.data import open_data, open_tasks
 from segcli.evaluation.explain import Explain, Explanation
+from segcli.evaluation.from_model import of_model
 from segcli.evaluation.observers import Evaluated
 from segcli.evaluation.protocol import Protocol
-from segcli.evaluation.run import of_model
 from segcli.inference.predict import predict
 from segcli.metrics.match_classes import match_classes
 from segcli.segments import Segments

@@ -57,7 +57,7 @@ def share_of(frame: Frame) -> tuple[float, float]:
 def check_finite(predictions: list[QueryPredictions], loaded: LoadedModel) -> None:
     """Raises CheckpointError if the network's answer is not finite: there is nothing to draw then."""
     if not all(bool(torch.isfinite(p.classes).all()) for p in predictions):
-        raise CheckpointError(f"{loaded.name}: the network answers NaN or infinity; its weights are damaged")
+        raise CheckpointError(f"{loaded.name}: the network predicts NaN or infinity; its weights are damaged")
 
 
 @contextmanager
