@@ -197,7 +197,7 @@ def test_a_model_for_something_else_is_not_downloaded(tmp_path: Path, monkeypatc
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--save", "overlay,gif"], "--save gif: there is no such kind; choose from coco, coco-panoptic"),
+        (["--save", "overlay,gif"], "--save gif: there is no such kind; choose from coco-panoptic, coco"),
         (["--save", "coco-panoptic", "--task", "semantic"], "--save coco-panoptic needs --task panoptic"),
         (
             ["--save", "coco", "--task", "semantic"],
