@@ -234,4 +234,8 @@ def _alone(prediction: QueryPredictions, index: int) -> QueryPredictions:
 
 
 def _as_input_error(name: str, error: Exception) -> SegcliError:
-    return error if isinstance(error, SegcliError) else InputError(f"{name}: {OUT_OF_MEMORY}")
+    if isinstance(error, SegcliError):
+        return error
+    advice = InputError(f"{name}: {OUT_OF_MEMORY}")
+    advice.__cause__ = error
+    return advice

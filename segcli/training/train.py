@@ -230,7 +230,7 @@ class Run:
             if not is_out_of_memory(error):
                 raise
             raise SegcliError(
-                f"validation at step {self.learner.step}: not enough memory; smaller looks: --short-side, or --tile"
+                f"validation at step {self.learner.step}: not enough memory; reduce --short-side or use --tile"
             ) from error
 
     def _is_best(self, value: float) -> bool:

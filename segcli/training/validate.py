@@ -14,7 +14,7 @@ from segcli.codecs.rle import shared_pixels
 from segcli.data.dataset import Dataset, Sample, truth_segments
 from segcli.distributed import Ranks
 from segcli.evaluation.protocol import most_counted
-from segcli.inference.predict import Settings, finite
+from segcli.inference.predict import Settings, finite, is_out_of_memory
 from segcli.inference.preprocess import Prepared, collate
 from segcli.inference.stream import Read, segment_all
 from segcli.metrics import MetricReport, metric_for
@@ -157,7 +157,7 @@ def _segmented(
 ) -> Generator[tuple[int, Sample, list[Segments]], None, None]:
     """Some images of the split with their segments by each choice.
 
-    Raises SegcliError for an image that cannot be read or does not fit into memory.
+    Raises SegcliError for an image that cannot be read, and what memory that runs out raises.
     """
     loaded.model.eval()
     remedy = "the weights are damaged" if autocast is None else "try --precision fp32"
@@ -175,8 +175,10 @@ def _segmented(
     stream = segment_all(numbers, read, network, choices, name=lambda number: str(dataset.records[number].image))
     with closing(stream):
         for outcome in stream:
-            if outcome.error is not None or outcome.read is None:
-                raise outcome.error or RuntimeError("an image without a result")
+            if outcome.error is not None:
+                cause = outcome.error.__cause__
+                raise cause if cause is not None and is_out_of_memory(cause) else outcome.error
+            assert outcome.read is not None
             yield outcome.item, outcome.read.extra, outcome.results
 
 

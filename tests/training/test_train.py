@@ -258,7 +258,7 @@ def test_out_of_memory_names_the_flags_that_help(shapes: Path, tmp_path: Path, m
     with pytest.raises(SegcliError, match=r"step 1: not enough memory.*--batch 1 --accumulate"):
         list(open_tiny(shapes, tmp_path / "run").train())
     monkeypatch.undo()
-    monkeypatch.setattr("segcli.training.validate.segment", full)
+    monkeypatch.setattr("segcli.inference.stream.segment", full)
     with pytest.raises(SegcliError, match=r"validation at step 1: not enough memory.*--short-side"):
         list(open_tiny(shapes, tmp_path / "val", {"schedule": {"steps": 1}, "validate": {"every": 1}}).train())
 
