@@ -50,7 +50,7 @@ class Fields:
             return default
         value = whole(self.raw.get(name), least, most)
         if value is None:
-            raise self.wrong(name, f"a whole number from {least:,} to {most:,}")
+            raise self.wrong(name, f"a whole number{_between(least, most)}")
         return value
 
     def number(
@@ -71,6 +71,13 @@ class Fields:
         value = self.raw.get(name)
         if not isinstance(value, str):
             raise self.wrong(name, "text")
+        return value
+
+    def file_name(self, name: str) -> str:
+        """Text that a file can be named by, with its folders."""
+        value = self.text(name)
+        if not is_file_name(value):
+            raise self.wrong(name, "a name that a file can have")
         return value
 
     def flag(self, name: str, default: _Default = _MISSING) -> bool | _Default:
@@ -119,7 +126,7 @@ class Fields:
         raw = self.values(name)
         found = [value for part in raw if (value := whole(part, least, most)) is not None]
         if len(found) < len(raw) or count not in (None, len(found)):
-            raise self.wrong(name, f"{'' if count is None else f'{count} '}whole numbers from {least:,} to {most:,}")
+            raise self.wrong(name, f"{'' if count is None else f'{count} '}whole numbers{_between(least, most)}")
         return tuple(found)
 
     def numbers(self, name: str, count: int, *, least: float = -math.inf, most: float = math.inf) -> tuple[float, ...]:
@@ -138,6 +145,16 @@ def whole(value: Any, least: int = 0, most: int = MOST) -> int | None:
     return value if type(value) is int and least <= value <= most else None
 
 
+def is_file_name(text: str) -> bool:
+    """Whether a file system takes a path: no zero byte, no part above 240 bytes, to which endings are added."""
+    try:
+        raw = text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return False
+    parts = raw.replace(b"\\", b"/").split(b"/")
+    return 0 < len(raw) < 4000 and b"\0" not in raw and all(len(part) <= 240 for part in parts)
+
+
 def finite(value: Any) -> float | None:
     """A value as a finite number, or None."""
     if type(value) is int and value.bit_length() < 1000:
@@ -146,6 +163,9 @@ def finite(value: Any) -> float | None:
 
 
 def _between(least: float, most: float) -> str:
-    if math.isinf(least) and math.isinf(most):
-        return ""
-    return f" from {least:g} to {most:g}" if math.isfinite(least + most) else f" of at least {least:g}"
+    """The limits in words, but for those that only keep numbers within their type."""
+    low = None if least in (-math.inf, -MOST) else f"{least:,}" if isinstance(least, int) else f"{least:g}"
+    high = None if most in (math.inf, MOST) else f"{most:,}" if isinstance(most, int) else f"{most:g}"
+    if low is None or high is None:
+        return f" of at least {low}" if low else f" of at most {high}" if high else ""
+    return f" from {low} to {high}"

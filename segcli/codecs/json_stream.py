@@ -151,13 +151,15 @@ class _Walker:
                 value, stop = self.decoder.raw_decode(self.text, self.at)
                 if self.ended or stop < len(self.text) - _NEAR:  # a number may go on behind the window's end
                     break
-            except (json.JSONDecodeError, RecursionError) as error:
-                if isinstance(error, RecursionError):
-                    raise self.wrong("nested too deeply", self.at) from error
+            except RecursionError as error:
+                raise self.wrong("nested too deeply", self.at) from error
+            except json.JSONDecodeError as error:
                 open_string = error.msg.startswith("Unterminated string")
                 cut = open_string or error.pos >= len(self.text) - _NEAR
                 if self.ended or not cut or len(self.text) - self.at > _LONGEST:
                     raise self.wrong(error.msg[0].lower() + error.msg[1:], error.pos, cut=open_string) from error
+            except ValueError as error:
+                raise self.wrong("a number of thousands of digits", self.at) from error
             self.more()
         raw = self.text[self.at : stop]
         place = (self.base + self.at, stop - self.at)

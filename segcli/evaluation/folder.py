@@ -18,7 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from segcli.errors import InputError, UsageError
+from segcli.codecs.json_file import parse_json, read_object
+from segcli.errors import InputError, UsageError, cut
+from segcli.fields import MOST, Fields
 from segcli.metrics import MetricReport
 from segcli.types import TASKS, Task
 from segcli.versions import versions
@@ -77,14 +79,17 @@ class EvaluationFolder:
         try:
             with file.open(encoding="utf-8") as lines:
                 for number, line in enumerate(lines, start=1):
-                    try:
-                        row = json.loads(line)
-                        row["image_id"], row["file"], row["value"], row["counts"]
-                    except (ValueError, KeyError, TypeError) as error:
-                        raise InputError(f"{file}: line {number} is damaged ({error}); evaluate again") from error
-                    yield row
-        except OSError as error:
-            raise InputError(f"{file}: cannot be read ({error.strerror or error}); evaluate again") from error
+                    where = f"{file}: line {number}"
+                    row = Fields(parse_json(line, where, remedy="evaluate again"), where)
+                    for name in ("image_id", "file"):
+                        row.text(name)
+                    if row.raw.get("value") is not None:
+                        row.number("value")
+                    if "counts" not in row:
+                        raise row.wrong("counts", "what the metric is made of")
+                    yield row.raw
+        except (OSError, ValueError) as error:
+            raise InputError(f"{file}: cannot be read ({cut(error)}); evaluate again") from error
 
 
 def read_evaluations(path: Path) -> dict[Task, EvaluationFolder]:
@@ -98,8 +103,13 @@ def read_evaluations(path: Path) -> dict[Task, EvaluationFolder]:
         if not file.is_file():
             continue
         metrics = read_json(file)
-        if metrics.get("kind") != "segcli eval" or metrics.get("task") not in TASKS:
+        task = metrics.get("task")
+        if metrics.get("kind") != "segcli eval" or not isinstance(task, str) or task not in TASKS:
             raise UsageError(f"{file} was not written by segcli eval; give the folder of segcli eval --out")
+        try:
+            _check(metrics, file)
+        except InputError as error:
+            raise InputError(f"{error}; evaluate again") from error
         found.setdefault(metrics["task"], EvaluationFolder(folder, metrics["task"], metrics))
     if not found:
         hint = "it was not finished: go on with --skip-existing" if any(path.rglob(SETTINGS)) else "give one"
@@ -109,12 +119,25 @@ def read_evaluations(path: Path) -> dict[Task, EvaluationFolder]:
 
 def read_json(file: Path) -> dict[str, Any]:
     """One of the folder's JSON files. Raises InputError if it cannot be read or is damaged."""
-    try:
-        value = json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{file}: cannot be read ({error.strerror or error})") from error
-    except ValueError as error:
-        raise InputError(f"{file}: not valid JSON ({error}); evaluate again") from error
-    if not isinstance(value, dict):
-        raise InputError(f"{file}: not what segcli eval writes; evaluate again")
-    return value
+    return read_object(file, InputError, "evaluate again")
+
+
+def _check(metrics: dict[str, Any], file: Path) -> None:
+    """Raises InputError for a metrics.json with an entry of another kind than segcli eval writes."""
+    entries = Fields(metrics, str(file))
+    entries.text("metric")
+    tables = (entries, entries.sub("summary")) if "summary" in entries else (entries,)
+    for table in tables:
+        for name in ("value",) if table is entries else tuple(table.raw):
+            if table.raw.get(name) is not None:
+                table.number(name)
+    for row in entries.rows("per_class"):
+        row.whole("id", least=-MOST)
+        row.text("name")
+        for name in row.raw.keys() - {"id", "name"}:
+            if not isinstance(row.raw[name], str | bool) and row.raw[name] is not None:
+                row.number(name)
+    entries.sub("data")
+    for name in ("model", "protocol"):
+        if metrics.get(name) is not None:
+            entries.sub(name)

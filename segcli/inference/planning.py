@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from segcli.codecs.files import refuse_existing
-from segcli.errors import OutputError, UsageError
+from segcli.codecs.json_file import read_object
+from segcli.errors import InputError, OutputError, UsageError
 from segcli.inference.sources import Source
 from segcli.results.plan import Photo, plan
 from segcli.results.writer import photo_targets, refuse_collisions, run_targets
@@ -94,8 +94,8 @@ def refuse_other_run(work: Work, run: Mapping[str, Any]) -> None:
     for photo in work.photos:
         path = photo_targets(work.out, ("json",), photo)["json"]
         try:
-            record = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):  # not there, or not ours
+            record = read_object(path)
+        except InputError:  # not there, or not ours
             continue
         differing = [key for key, value in run.items() if key in record and record[key] != value]
         if differing:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import re
 import tomllib
@@ -13,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from segcli.errors import InputError, SegcliError, UsageError
+from segcli.codecs.json_file import read_json
+from segcli.errors import InputError, SegcliError, UsageError, cut
 from segcli.inspection.gallery import Gallery, of_predictions, predictions_beside_truth
 from segcli.inspection.report_page import Report, ReportTable
 from segcli.render.curves import LEARNING_RATE, Curve
@@ -51,15 +51,15 @@ def _made_by(path: Path) -> dict[str, str]:
     record = _read_record(path) if path.is_file() else first_record(path)
     if record is None:
         return {}
-    rule = record.get("rule") or {}
-    kept = {"model": record.get("model"), "rule": ", ".join(f"{key} {value}" for key, value in rule.items())}
-    return {key: str(value) for key, value in kept.items() if value}
+    rule = record["rule"] if isinstance(record.get("rule"), dict) else {}
+    kept = {"model": record.get("model"), "rule": ", ".join(f"{key} {cut(value)}" for key, value in rule.items())}
+    return {key: cut(value) for key, value in kept.items() if value}
 
 
 def _read_record(file: Path) -> dict[str, Any] | None:
     try:
-        record = json.loads(file.read_bytes())
-    except (OSError, ValueError):
+        record = read_json(file)
+    except InputError:
         return None
     return record if is_record(record) else None
 

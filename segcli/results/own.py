@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
+from segcli.codecs.json_file import read_json
 from segcli.codecs.label_png import read_label_map
 from segcli.errors import InputError
 from segcli.results.readers.masks import mask_folders
@@ -60,6 +60,6 @@ def newest(here: Path) -> Path | None:
 def holds_record(file: Path) -> bool:
     """Whether a file is a record of `segcli predict`."""
     try:
-        return is_record(json.loads(file.read_bytes()))
-    except (OSError, ValueError):
+        return is_record(read_json(file))
+    except InputError:
         return False

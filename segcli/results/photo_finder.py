@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from filecmp import cmp
 from functools import cached_property
 from pathlib import Path
 
 from segcli.codecs.image_places import ImagePlaces, leaves
+from segcli.codecs.json_file import read_json
 from segcli.errors import InputError, UsageError
+from segcli.fields import Fields
 from segcli.results.own import holds_record
 from segcli.results.readers import PredictedImage
 
@@ -64,9 +65,9 @@ class PhotoFinder:
         places: dict[str | None, Path] = {}
         for file in self.results.rglob("*.json") if self.results.is_dir() else ():
             try:
-                record = json.loads(file.read_bytes())
-                places[str(record["file_name"])] = file.parent / str(record["photo"])
-            except (OSError, ValueError, KeyError, TypeError):
+                record = Fields(read_json(file), str(file))
+                places[record.file_name("file_name")] = file.parent / record.file_name("photo")
+            except InputError:
                 continue  # not a record, or one without a photo
         return places
 

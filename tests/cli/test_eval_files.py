@@ -84,7 +84,7 @@ def test_two_evaluations_compared(segcli: Segcli) -> None:
         (["eval", "--compare", "a", "b"], 2, "a: no evaluation here"),
         (["eval", "data", "-p", "nowhere"], 2, "nowhere: no such file or folder"),
         (["eval", "data", "-p", "cut.json"], 1, "cut.json: not valid JSON, line 1, column 18: unterminated string"),
-        (["eval", "data", "-p", "nan.json"], 1, "nan.json: entry 1 (image 1): score nan is no finite number"),
+        (["eval", "data", "-p", "nan.json"], 1, "nan.json: entry 1 (image 1): score is nan; expected a number"),
         (["eval", "data", "-p", "strange.json"], 2, "strange.json: a prediction of image 99, which data does not have"),
         (
             ["eval", "data", "-p", "strange.json", "-t", "panoptic"],

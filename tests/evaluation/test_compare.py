@@ -172,7 +172,7 @@ BAD: dict[str, tuple[Callable[[Path], None], str]] = {
         lambda p: folders(p, {}, {"value": 0.5}),
         "b: per_image.jsonl gives PQ 77.273, metrics.json says 50.000; they are not of one evaluation",
     ),
-    "a broken line": (broken_line, "per_image.jsonl: line 3 is damaged"),
+    "a broken line": (broken_line, "per_image.jsonl: line 3: not valid JSON"),
     "no evaluation": (lambda p: folders(p, {}, {"kind": "x"}), "metrics.json was not written by segcli eval"),
     "no folder": (lambda p: None, "a: no evaluation here"),
 }

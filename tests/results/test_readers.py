@@ -200,12 +200,15 @@ BAD: dict[str, tuple[Callable[[Path], Path], str]] = {
         r"results.json: entry 2 \(image 7\) has only a box; scoring needs masks",
     ),
     "no mask": (results(ENTRY, ENTRY | {"segmentation": []}), r"entry 2 \(image 7\) has no mask"),
-    "NaN score": (text(json.dumps([ENTRY | {"score": float("nan")}])), r"entry 1 \(image 7\): score nan is no finite"),
+    "NaN score": (
+        text(json.dumps([ENTRY | {"score": float("nan")}])),
+        r"\(image 7\): score is nan; expected",
+    ),
     "score missing": (results({"image_id": 7, "category_id": 90}), "entry 1 has no 'score'; a COCO results file is"),
-    "score in words": (results(ENTRY | {"score": "high"}), "score 'high' is no finite number"),
-    "category in words": (results(ENTRY | {"category_id": "cat"}), "category_id 'cat' is no whole number"),
-    "category unknown as such": (results(ENTRY | {"category_id": 1.5}), "category_id 1.5 is no whole number"),
-    "image id of no kind": (results(ENTRY | {"image_id": [7]}), "image_id is neither a number nor a name"),
+    "score in words": (results(ENTRY | {"score": "high"}), "score is 'high'; expected a number"),
+    "category in words": (results(ENTRY | {"category_id": "cat"}), "category_id is 'cat'; expected a whole number"),
+    "category unknown as such": (results(ENTRY | {"category_id": 1.5}), "category_id is 1.5; expected a whole number"),
+    "image id of no kind": (results(ENTRY | {"image_id": [7]}), r"image_id is \[7\]; expected a number or a name"),
     "not an object": (results(ENTRY, 12), "entry 2 is no object"),
     "RLE of another size": (
         results(ENTRY | {"segmentation": WIDE}),
@@ -230,7 +233,10 @@ BAD: dict[str, tuple[Callable[[Path], Path], str]] = {
         "7.png: its JSON lists segment id 2, which it does not hold",
     ),
     "id twice": (panoptic(rgb(IDS), segments_info=[INFO, INFO]), "7.png: its JSON lists a segment id twice"),
-    "segment without a class": (panoptic(rgb(IDS), segments_info=[{"id": 1}]), "lacks 'category_id'"),
+    "segment without a class": (
+        panoptic(rgb(IDS), segments_info=[{"id": 1}]),
+        r"info\[0\]: category_id is missing",
+    ),
     "map of another size": (label_map(IDS[:2]), "7.png: 4×2 pixels, the image has 4×3; they must agree"),
     "map of colours": (
         label_map(np.arange(36, dtype=np.uint8).reshape(3, 4, 3)),

@@ -6,8 +6,8 @@ an entry); the masks are read when their image's turn comes. So a file of any si
 
 from __future__ import annotations
 
-import math
 from array import array
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,13 @@ import numpy as np
 
 from segcli.codecs.json_stream import Element, read_elements, walk
 from segcli.codecs.rle import RLE
-from segcli.errors import InputError
-from segcli.results.readers.predictions import PredictedImage, in_pixels
+from segcli.errors import InputError, cut, shown
+from segcli.fields import MOST, Fields, finite
+from segcli.results.readers.predictions import PredictedImage, image_id, in_pixels
 from segcli.segments import Segments
 from segcli.types import Label, LabelSet, Task
 
+_MOST_OF_A_BOX = 1e6  # pixels; of a polygon's corners too, between which an edge is walked
 _HELP = "a COCO results file is a list of {image_id, category_id, segmentation, score}"
 
 
@@ -41,39 +43,29 @@ class CocoResultsFile:
         for number, element in enumerate(walk(file)):
             entry = self._checked(number, element)
             assert element.place is not None
-            self._places.setdefault(entry["image_id"], array("q")).extend(element.place)
-            ids.add(int(entry["category_id"]))
-            score = float(entry["score"])
-            self.least_score = score if self.least_score is None else min(self.least_score, score)
+            self._places.setdefault(entry.image_id, array("q")).extend(element.place)
+            ids.add(entry.category_id)
+            self.least_score = entry.score if self.least_score is None else min(self.least_score, entry.score)
             if self._boxes is None:  # pycocotools, too, asks the first entry only
-                self._boxes = bool(entry.get("bbox"))
+                self._boxes = bool(entry.bbox)
         self.images = [PredictedImage(id_, id_ if isinstance(id_, str) else None) for id_ in self._places]
         self.labels = LabelSet(tuple(Label(id_, "", isthing=True) for id_ in sorted(ids)))
         self._index = {label.id: index for index, label in enumerate(self.labels)}
 
-    def _checked(self, number: int, element: Element) -> dict[str, Any]:
+    def _checked(self, number: int, element: Element) -> _Entry:
         if element.key is not None:
-            raise InputError(f"{self.file}: holds an object with {element.key!r}; {_HELP}")
-        entry, where = element.value, f"{self.file}: entry {number + 1}"
-        if not isinstance(entry, dict):
+            raise InputError(f"{self.file}: holds an object with {shown(element.key)}; {_HELP}")
+        where = f"{self.file}: entry {number + 1}"
+        if not isinstance(element.value, dict):
             raise InputError(f"{where} is no object; {_HELP}")
-        missing = [key for key in ("image_id", "category_id", "score") if key not in entry]
-        if missing:
-            raise InputError(f"{where} has no {missing[0]!r}; {_HELP}")
-        image_id, category, score = entry["image_id"], entry["category_id"], entry["score"]
-        where += f" (image {image_id})"
-        if isinstance(image_id, bool) or not isinstance(image_id, int | str):
-            raise InputError(f"{where}: image_id is neither a number nor a name; {_HELP}")
-        if isinstance(category, bool) or not isinstance(category, int | float) or int(category) != category:
-            raise InputError(f"{where}: category_id {category!r} is no whole number; use the dataset's category ids")
-        if isinstance(score, bool) or not isinstance(score, int | float) or not math.isfinite(score):
-            raise InputError(f"{where}: score {score!r} is no finite number; predict again, or drop the entry")
-        if number == 0 and entry.get("bbox") and not entry.get("segmentation"):
+        entry = _entry(element.value, where)
+        where += f" (image {cut(entry.image_id, 80)})"
+        if number == 0 and entry.bbox and not entry.segmentation:
             self.task = "detect"
-        if self.task == "detect" and not entry.get("bbox"):
+        if self.task == "detect" and not entry.bbox:
             raise InputError(f"{where} has no box (bbox), but the first entry has only one")
-        if self.task == "instance" and not entry.get("segmentation"):
-            what = "only a box" if entry.get("bbox") else "no mask"
+        if self.task == "instance" and not entry.segmentation:
+            what = "only a box" if entry.bbox else "no mask"
             raise InputError(f"{where} has {what}; scoring needs masks (segmentation as RLE or polygons)")
         return entry
 
@@ -82,10 +74,12 @@ class CocoResultsFile:
         image_id = self.images[number].id
         assert image_id is not None
         flat, where = self._places[image_id], f"{self.file}: image {image_id}"
-        entries = read_elements(self.file, zip(flat[::2], flat[1::2], strict=True))
-        entries.sort(key=lambda entry: -entry["score"])
-        labels = np.array([self._index[entry["category_id"]] for entry in entries], dtype=np.int64)
-        scores = np.array([entry["score"] for entry in entries], dtype=np.float64)  # as they are: rounding makes ties
+        entries = [
+            _entry(value, str(self.file)) for value in read_elements(self.file, zip(flat[::2], flat[1::2], strict=True))
+        ]
+        entries.sort(key=lambda entry: -entry.score)
+        labels = np.array([self._index[entry.category_id] for entry in entries], dtype=np.int64)
+        scores = np.array([entry.score for entry in entries], dtype=np.float64)  # as they are: rounding makes ties
         if self.task == "detect":
             boxes = np.array([_box(entry, where) for entry in entries])
             return Segments.of_boxes(size, self.labels, labels, scores, boxes)
@@ -95,19 +89,44 @@ class CocoResultsFile:
             self.labels,
             labels,
             scores,
-            rles=tuple(mask_of(entry["segmentation"], size, where) for entry in entries),
+            rles=tuple(mask_of(entry.segmentation, size, where) for entry in entries),
             given_boxes=np.array([_box(entry, where) for entry in entries]) if self._boxes else None,
         )
 
 
-def _box(entry: dict[str, Any], where: str) -> list[float]:
-    try:
-        box = [float(value) for value in entry["bbox"]]
-    except (KeyError, TypeError, ValueError):
-        box = []
-    if len(box) != 4 or not all(map(math.isfinite, box)):
+@dataclass(frozen=True)
+class _Entry:
+    """One object of the file; its mask and box are looked at when its image is read."""
+
+    image_id: int | str
+    category_id: int
+    score: float
+    segmentation: Any
+    bbox: Any
+
+
+def _entry(value: Any, where: str) -> _Entry:
+    row = Fields(value, where)
+    missing = [key for key in ("image_id", "category_id", "score") if key not in row]
+    if missing:
+        raise InputError(f"{where} has no {missing[0]!r}; {_HELP}")
+    image = image_id(row, "image_id")
+    row.where += f" (image {cut(image, 80)})"
+    return _Entry(
+        image,
+        row.whole("category_id", least=-MOST),
+        row.number("score"),
+        row.raw.get("segmentation"),
+        row.raw.get("bbox"),
+    )
+
+
+def _box(entry: _Entry, where: str) -> list[float]:
+    box = [finite(value) for value in entry.bbox] if isinstance(entry.bbox, list) else []
+    numbers = [value for value in box if value is not None and abs(value) < _MOST_OF_A_BOX]
+    if len(box) != 4 or len(numbers) != 4:
         raise InputError(f"{where}: an entry's bbox is not [x, y, width, height]; leave bbox out, or correct it")
-    return box
+    return numbers
 
 
 def mask_of(segmentation: Any, size: tuple[int, int], where: str) -> RLE:
@@ -132,11 +151,10 @@ def mask_of(segmentation: Any, size: tuple[int, int], where: str) -> RLE:
 def _filled(polygons: Any, size: tuple[int, int], where: str) -> RLE:
     from hotcoco import mask as coco_mask
 
-    try:
-        flat = [[float(value) for value in polygon] for polygon in polygons]
-    except (TypeError, ValueError):
-        flat = []
-    if not flat or any(len(polygon) < 6 or len(polygon) % 2 or not np.isfinite(polygon).all() for polygon in flat):
+    rows = polygons if isinstance(polygons, list) else []
+    parts = [[finite(value) for value in row] if isinstance(row, list) else [] for row in rows]
+    flat = [[value for value in row if value is not None and abs(value) < _MOST_OF_A_BOX] for row in parts]
+    if not flat or any(len(p) < 6 or len(p) % 2 or len(p) != len(row) for p, row in zip(flat, parts, strict=True)):
         raise InputError(
             f"{where}: a segmentation that is neither run lengths nor polygons [[x1, y1, x2, y2, x3, y3, …], …]"
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ import numpy as np
 from segcli.codecs.json_stream import walk
 from segcli.codecs.panoptic_png import read_panoptic_png
 from segcli.errors import InputError
-from segcli.results.readers.predictions import PredictedImage, in_pixels
+from segcli.fields import MOST, Fields, whole
+from segcli.results.readers.predictions import PredictedImage, image_id, in_pixels
 from segcli.segments import Segments
 from segcli.types import Label, LabelSet, Task
 
@@ -28,62 +30,76 @@ class PanopticFiles:
 
     def __init__(self, path: Path, file: Path) -> None:
         self.path, self.file = path, file
-        self._annotations: list[dict[str, Any]] = []
+        self._annotations: list[_Annotation] = []
         named: dict[int, Label] = {}
         files: dict[int | str, str] = {}
         ids: set[int] = set()
-        for element in walk(file):
-            try:
-                if element.key == "annotations":
-                    annotation = _slim(element.value)
-                    self._annotations.append(annotation)
-                    ids.update(info["category_id"] for info in annotation["segments_info"])
-                elif element.key == "categories":
-                    colour = _colour(element.value.get("color"))
-                    isthing = bool(element.value.get("isthing", True))
-                    label = Label(int(element.value["id"]), str(element.value["name"]), isthing, colour)
-                    named[label.id] = label
-                elif element.key == "images":
-                    files[element.value["id"]] = str(element.value["file_name"])
-            except (KeyError, TypeError, ValueError) as error:
-                where = f"{file}: an entry of {element.key!r}"
-                raise InputError(f"{where} lacks {error} or has it in another form; {_HELP}") from error
+        for number, element in enumerate(walk(file)):
+            if element.key not in ("annotations", "categories", "images") or element.place is None:
+                continue
+            row = Fields(element.value, f"{file}: an entry of {element.key!r} (value {number + 1})")
+            if element.key == "annotations":
+                annotation = _annotation(row)
+                self._annotations.append(annotation)
+                ids.update(annotation.categories)
+            elif element.key == "categories":
+                isthing = row.flag("isthing", True)
+                label = Label(row.whole("id", least=-MOST), row.text("name"), isthing, _colour(row.raw.get("color")))
+                named[label.id] = label
+            else:
+                files[image_id(row, "id")] = row.file_name("file_name")
         if not self._annotations:
             raise InputError(f"{file}: lists no annotations; {_HELP}")
-        self.images = [PredictedImage(a["image_id"], files.get(a["image_id"])) for a in self._annotations]
+        self.images = [PredictedImage(a.image_id, files.get(a.image_id)) for a in self._annotations]
         self.labels = LabelSet(
             tuple(named.get(id_, Label(id_, "", isthing=True)) for id_ in sorted(ids | named.keys()))
         )
         self._index = {label.id: index for index, label in enumerate(self.labels)}
-        self._folder = _png_folder(file, self._annotations[0]["file_name"])
+        self._folder = _png_folder(file, self._annotations[0].png)
 
     def read(self, number: int, size: tuple[int, int]) -> Segments:
         """One image's segments, in the order of the JSON."""
         annotation = self._annotations[number]
-        infos = annotation["segments_info"]
         return panoptic_segments(
-            self._folder / annotation["file_name"],
+            self._folder / annotation.png,
             size,
             self.labels,
-            ids=[info["id"] for info in infos],
-            classes=[self._index[info["category_id"]] for info in infos],
-            scores=[info["score"] for info in infos],
+            ids=annotation.ids,
+            classes=[self._index[id_] for id_ in annotation.categories],
+            scores=annotation.scores,
         )
 
 
+@dataclass(frozen=True)
+class _Annotation:
+    """One image's segments: the PNG of their ids, and what each of them is."""
+
+    image_id: int | str
+    png: str
+    ids: list[int]
+    categories: list[int]
+    scores: list[float]  # NaN for none
+
+
+def _annotation(row: Fields) -> _Annotation:
+    png = row.file_name("file_name")
+    if Path(png).is_absolute() or ".." in Path(png).parts:
+        raise row.wrong("file_name", "a PNG below the folder of the PNGs")
+    infos = list(row.rows("segments_info"))
+    return _Annotation(
+        image_id(row, "image_id"),
+        png,
+        [info.whole("id", most=2**24 - 1) for info in infos],
+        [info.whole("category_id", least=-MOST) for info in infos],
+        [np.nan if info.raw.get("score") is None else info.number("score") for info in infos],
+    )
+
+
 def _colour(value: Any) -> tuple[int, int, int] | None:
-    if not isinstance(value, list) or len(value) != 3:
-        return None
-    red, green, blue = map(int, value)
-    return red, green, blue
-
-
-def _slim(annotation: dict[str, Any]) -> dict[str, Any]:
-    infos = [
-        {"id": int(info["id"]), "category_id": int(info["category_id"]), "score": float(info.get("score", np.nan))}
-        for info in annotation["segments_info"]
-    ]
-    return {"image_id": annotation["image_id"], "file_name": str(annotation["file_name"]), "segments_info": infos}
+    """A colour, if there is one that can be shown."""
+    parts = [whole(part, 0, 255) for part in value] if isinstance(value, list) and len(value) == 3 else []
+    red, green, blue = parts or (None, None, None)
+    return None if red is None or green is None or blue is None else (red, green, blue)
 
 
 def _png_folder(file: Path, name: str) -> Path:

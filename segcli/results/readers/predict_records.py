@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from segcli.codecs.json_file import read_json
 from segcli.errors import InputError
+from segcli.fields import MOST, Fields
 from segcli.results.kinds import SAVE_KINDS
 from segcli.results.readers.coco import mask_of
 from segcli.results.readers.panoptic import panoptic_segments
@@ -24,7 +26,8 @@ _OF_ALL = frozenset(name for kind in SAVE_KINDS.values() for name in kind.files)
 
 def is_record(value: Any) -> bool:
     """Whether a JSON value is a record of `segcli predict`."""
-    return isinstance(value, dict) and all(key in value for key in _KEYS) and value["task"] in TASKS
+    known = isinstance(value, dict) and all(key in value for key in _KEYS)
+    return known and isinstance(value["task"], str) and value["task"] in TASKS
 
 
 def first_record(path: Path) -> dict[str, Any] | None:
@@ -35,8 +38,8 @@ def first_record(path: Path) -> dict[str, Any] | None:
         if file.name in _OF_ALL:  # perhaps large
             continue
         try:
-            record = json.loads(file.read_bytes())
-        except (OSError, ValueError):
+            record = read_json(file)
+        except InputError:
             continue
         if is_record(record):
             return dict(record)
@@ -61,17 +64,16 @@ class Records:
         for file in files:
             try:
                 record = _read(file)
-                found = _classes(record, file)
             except InputError as error:
                 if broken is None:
                     raise
                 broken(error)
                 continue
-            classes |= found
-            tasks.setdefault(record["task"], file)
+            classes |= record.classes
+            tasks.setdefault(record.task, file)
             self._files.append(file)
-            self.images.append(PredictedImage(None, str(record["file_name"])))
-            thresholds.add(float((record.get("rule") or {}).get("instance_score", 0)))
+            self.images.append(PredictedImage(None, record.file_name))
+            thresholds.add(record.threshold)
         if not tasks:
             raise InputError(f"{path}: none of its records of segcli predict can be read; predict again")
         if len(tasks) > 1:
@@ -86,46 +88,77 @@ class Records:
         """One image's segments."""
         file = self._files[number]
         record = _read(file)
-        stated = (record["size"]["height"], record["size"]["width"])
-        if stated != tuple(size):
-            raise InputError(f"{file}: of {in_pixels(stated)} pixels, the image has {in_pixels(size)}; predict again")
+        if record.size != tuple(size):
+            raise InputError(
+                f"{file}: of {in_pixels(record.size)} pixels, the image has {in_pixels(size)}; predict again"
+            )
         if self.task == "semantic":
             return semantic_segments(file.with_suffix(".png"), size, self.labels)
-        segments = record["segments"]
-        classes = [self._index[segment["category_id"]] for segment in segments]
-        scores = [np.nan if segment["score"] is None else segment["score"] for segment in segments]
+        segments = record.segments
+        if record.task != self.task or any(segment.category_id not in self._index for segment in segments):
+            raise InputError(f"{file}: changed while it was read; start again")
+        classes = [self._index[segment.category_id] for segment in segments]
+        scores = [segment.score for segment in segments]
         if self.task == "panoptic":
-            ids = [segment["id"] for segment in segments]
+            ids = [segment.id for segment in segments]
             file = file.with_suffix(".png")
             return panoptic_segments(file, size, self.labels, ids=ids, classes=classes, scores=scores)
-        masks = tuple(mask_of(segment["segmentation"], size, str(file)) for segment in segments)
+        masks = tuple(mask_of(segment.mask, size, str(file)) for segment in segments)
         places, values = np.array(classes, dtype=np.int64), np.array(scores, dtype=np.float64)
         return Segments("instance", size, self.labels, places, values, rles=masks)
 
 
-def _classes(record: dict[str, Any], file: Path) -> dict[int, Label]:
-    """The classes that a record tells, by id: all of the model; of records without a table, those of its segments."""
-    try:
-        found = {}
-        for segment in record["segments"]:
-            colour = segment.get("color")
-            id_ = segment["category_id"]
-            found[id_] = Label(id_, segment["category_name"], segment["isthing"], colour and tuple(colour))
-        for row in record.get("classes") or ():
-            colour = row.get("color")
-            found[row["id"]] = Label(row["id"], row["name"], row["isthing"], colour and tuple(colour))
-    except (AttributeError, KeyError, TypeError) as error:
-        raise InputError(f"{file}: not as segcli predict writes it ({error!r}); predict the image again") from error
-    return found
+@dataclass(frozen=True)
+class _Segment:
+    id: int
+    category_id: int
+    score: float  # NaN for none
+    mask: Any  # of an instance, as COCO writes it
 
 
-def _read(file: Path) -> dict[str, Any]:
-    try:
-        record = json.loads(file.read_bytes())
-    except OSError as error:
-        raise InputError(f"{file}: cannot be read ({error.strerror or error})") from error
-    except ValueError as error:
-        raise InputError(f"{file}: not valid JSON ({error}); predict the image again") from error
-    if not is_record(record):
+@dataclass(frozen=True)
+class _Record:
+    """A record, every entry of which is what it should be."""
+
+    file_name: str
+    task: Task
+    size: tuple[int, int]  # (H, W)
+    threshold: float
+    classes: dict[int, Label]  # by id: all of the model; of records without a table, those of its segments
+    segments: tuple[_Segment, ...]
+
+
+def _read(file: Path) -> _Record:
+    value = read_json(file, remedy="predict the image again")
+    if not is_record(value):
         raise InputError(f"{file}: no record of segcli predict, unlike others here; take it out of the folder")
-    return record
+    entries = Fields(value, str(file))
+    size = entries.sub("size")
+    rule = entries.sub("rule") if entries.raw.get("rule") is not None else None
+    rows = list(entries.rows("segments"))
+    table = list(entries.rows("classes")) if entries.raw.get("classes") is not None else []
+    named = [_label(row, "category_id", "category_name") for row in rows] + [_label(row, "id", "name") for row in table]
+    task: Task = entries.one_of("task", TASKS)
+    return _Record(
+        file_name=entries.file_name("file_name"),
+        task=task,
+        size=(size.whole("height", least=1), size.whole("width", least=1)),
+        threshold=rule.number("instance_score", 0.0) if rule else 0.0,
+        classes={label.id: label for label in named},
+        segments=tuple(_segment(row, task) for row in rows),
+    )
+
+
+def _segment(row: Fields, task: Task) -> _Segment:
+    score = np.nan if row.raw.get("score") is None and "score" in row else row.number("score")
+    if task in OBJECT_TASKS and "segmentation" not in row:
+        raise row.wrong("segmentation", "the mask of an instance")
+    return _Segment(row.whole("id"), row.whole("category_id", least=-MOST), score, row.raw.get("segmentation"))
+
+
+def _label(row: Fields, id_: str, name: str) -> Label:
+    colour = None
+    if row.raw.get("color") is not None:
+        red, green, blue = row.wholes("color", 3, most=255)
+        colour = (red, green, blue)
+    return Label(row.whole(id_, least=-MOST), row.text(name), row.flag("isthing"), colour)

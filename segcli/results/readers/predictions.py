@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from segcli.fields import Fields, is_file_name
 from segcli.segments import Segments
 from segcli.types import LabelSet, Task
 
@@ -60,3 +61,13 @@ class Predictions(Protocol):
 def in_pixels(size: tuple[int, int]) -> str:
     """(H, W) as people say it."""
     return f"{size[1]}×{size[0]}"
+
+
+def image_id(row: Fields, name: str) -> int | str:
+    """An image's id: a number, or a name as segcli predict gives photos that have none."""
+    value = row.raw.get(name)
+    if type(value) is int and abs(value) < 2**63:
+        return value
+    if isinstance(value, str) and is_file_name(value):
+        return value
+    raise row.wrong(name, "a number or a name")

@@ -212,9 +212,10 @@ def test_bad_input_is_one_clear_line(evaluation: Path, tmp_path: Path) -> None:
     assert code == 1
     assert "evaluate again" in said
     both = tmp_path / "both"
+    minimal = {"kind": "segcli eval", "metric": "PQ", "per_class": [], "data": {}}
     for task in TASKS[:2]:
         (both / task).mkdir(parents=True)
-        (both / task / "metrics.json").write_text(json.dumps({"kind": "segcli eval", "task": task}))
+        (both / task / "metrics.json").write_text(json.dumps(minimal | {"task": task}))
     code, said = run(both, "--out", page)
     assert code == 2
     assert "choose one with --task" in said
