@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field, Strict
 from pydantic.dataclasses import dataclass
@@ -51,6 +51,8 @@ class DatasetTable:
     format: str | None = None
     task: Task | None = None
     ignore: Annotated[tuple[Whole, ...], BeforeValidator(_listed)] | None = None
+    boxes: Literal["rectangles"] | None = None
+    binary: Annotated[bool, Strict()] = False
     things: frozenset[str] = frozenset()
     stuff: frozenset[str] = frozenset()
     classes: Annotated[tuple[ClassRow, ...], BeforeValidator(_numbered)] = ()

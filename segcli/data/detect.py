@@ -221,6 +221,7 @@ def _info(root: Path, found: Found, task: Task, splits: dict[str, list[Record]],
         notes=notes,
         faults=found.faults,
         outlines=_outlines_of_stuff(found),
+        rows=found.rows,
     )
 
 

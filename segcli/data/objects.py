@@ -122,10 +122,10 @@ def gathered(classes: Sequence[int | None], once: Collection[int]) -> tuple[np.n
 def turned(truth: Truth, orientation: int) -> Truth:
     """Objects drawn on the stored pixels of a picture, as they lie on the upright one (EXIF orientation 1 … 8)."""
     if isinstance(truth, MapTruth):
-        return MapTruth(upright(truth.ids, orientation), truth.labels, truth.crowd)
+        return MapTruth(upright(truth.ids, orientation), truth.labels, truth.crowd, truth.left_out)
     shapes = [encode(upright(rle.decode(), orientation)) for rle in rles_of(truth)]
     size = truth.size[::-1] if orientation >= 5 else truth.size
-    return ShapeTruth((int(size[0]), int(size[1])), shapes, truth.labels, truth.crowd)
+    return ShapeTruth((int(size[0]), int(size[1])), shapes, truth.labels, truth.crowd, left_out=truth.left_out)
 
 
 def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:

@@ -50,6 +50,13 @@ class Fault:
     amount: int = 1
 
 
+def bad_rows(source: str, reason: str, first: str, count: int) -> Fault:
+    """Rows of one file (or of many, named by the first) that are left out for one reason."""
+    rows = "1 row is" if count == 1 else f"{count:,} rows are"
+    where = first if count == 1 else f"the first: {first}"
+    return Fault("bad-row", f"{source}: {rows} left out: {reason} ({where})", count)
+
+
 class Reader(Protocol):
     """Turns a record into its truth. Small, picklable, without open files: it goes to every worker."""
 
@@ -90,6 +97,7 @@ class DatasetInfo:
     faults: tuple[Fault, ...] = field(default=())
     outlines: bool = False
     held_out: bool = False
+    rows: dict[int | None, tuple[int, int]] = field(default_factory=dict)  # class -> unusable, all; known beforehand
 
     def find(self, photo: Path, split: str | None = None) -> tuple[str, int]:
         """(split, number of its record) of a photo: the image that is that file, else the only one of its name.
@@ -136,6 +144,7 @@ class Found:
     notes: tuple[str, ...] = ()
     faults: tuple[Fault, ...] = ()
     train_from: str = TRAIN_FROM
+    rows: dict[int | None, tuple[int, int]] = field(default_factory=dict)  # class -> rows that are unusable, and all
 
 
 def out_of_range(file: object, values: Sequence[object], allowed: Sequence[int], ignore: Sequence[int]) -> UsageError:

@@ -5,6 +5,8 @@ task = "semantic"
 ignore = [255]                   # label values that mean "unknown"; [] if every value is a class
 things = ["car", "person"]       # countable classes, by name (or list the others under `stuff`)
 stuff = ["road", "sky"]
+boxes = "rectangles"             # rows with a box and no outline are rectangles, instead of left out
+binary = true                    # label maps are black and white: what is lighter than half is the object
 classes = ["background", "cat"]  # names of the ids 0, 1, …; or with ids of their own:
 [[classes]]
 id = 7
@@ -59,6 +61,8 @@ class Settings:
     declared_kinds: frozenset[str] = frozenset()  # classes whose `thing` was written down
     places: dict[str, SplitPaths] = field(default_factory=dict)  # by split
     file: Path = Path(FILE_NAME)  # where it is written, for messages
+    boxes: bool = False  # rows with a box in place of an outline are rectangles
+    binary: bool = False  # label maps are black and white: what is lighter than half is the object
 
     def ignored(self) -> tuple[int, ...]:
         """The ignored label values, 255 unless declared."""
@@ -136,6 +140,8 @@ def read_settings(root: Path) -> Settings:
         declared_kinds=frozenset(row.name for row in table.classes if row.thing is not None),
         places={name: _paths(split, name, root, file) for name in _SPLITS if (split := getattr(table, name))},
         file=file,
+        boxes=table.boxes is not None,
+        binary=table.binary,
     )
 
 

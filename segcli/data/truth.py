@@ -56,6 +56,15 @@ def _nearest(start: int, count: int, resized: int, original: int) -> np.ndarray:
     return places.astype(np.int64).clip(0, original - 1)
 
 
+@dataclass(frozen=True)
+class LeftOut:
+    """A row of an annotation file that cannot be used: it is left out, and everything else of its image stays."""
+
+    reason: str
+    where: str  # "labels/a.txt:3"
+    label: int | None = None  # its class, if that can be read
+
+
 class Truth(Protocol):
     """N annotated objects of an image of `size` = (H, W)."""
 
@@ -70,6 +79,9 @@ class Truth(Protocol):
 
     @property
     def stated(self) -> CocoObjects | None: ...  # by a COCO instance file
+
+    @property
+    def left_out(self) -> tuple[LeftOut, ...]: ...  # rows that are not among the objects
 
     def areas(self, window: Window) -> np.ndarray:
         """int64 [N], each object's pixels in the window."""
@@ -91,6 +103,7 @@ class MapTruth:
     ids: np.ndarray
     labels: np.ndarray
     crowd: np.ndarray
+    left_out: tuple[LeftOut, ...] = ()
 
     @property
     def size(self) -> tuple[int, int]:
@@ -141,6 +154,7 @@ class ShapeTruth:
     labels: np.ndarray
     crowd: np.ndarray
     stated: CocoObjects | None = None
+    left_out: tuple[LeftOut, ...] = ()
 
     def areas(self, window: Window) -> np.ndarray:
         """Counted on one mask after the other: all of them would be gigabytes in a large photo of many objects."""

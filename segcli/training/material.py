@@ -71,6 +71,8 @@ def gather(info: DatasetInfo, ranks: Ranks, say: Say, progress: Callable[[int, i
 
 
 def _say_flaws(info: DatasetInfo, report: ScanReport, say: Say) -> None:
+    for line in report.left_out:
+        say(line)
     for problem in report.problems[:5]:
         say(f"left out: {problem.message}")
     if len(report.problems) > 5:

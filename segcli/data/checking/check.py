@@ -32,6 +32,7 @@ KINDS: dict[str, Kind] = {
     "leakage": Kind("image in two splits, or nearly the same one", "left out of the training split"),
     "unannotated": Kind("listed image without annotation", "image left out"),
     "orphan": Kind("label file without an image", "left out"),
+    "bad-row": Kind("annotation (row, line, shape) that cannot be used", "left out"),
     "no-mask": Kind("annotation without a mask", "left out"),
     "repeated-id": Kind("id used more than once", "numbered anew"),
     "no-pixels": Kind("object or segment without a pixel", "left out"),

@@ -23,7 +23,7 @@ from segcli.data.records import DatasetInfo, Fault, Reader, Record, Stated
 from segcli.data.truth import MapTruth, Polygons, ShapeTruth, Truth, Window
 from segcli.errors import InputError, UsageError
 
-_VERSION = 3
+_VERSION = 4
 _SAME = 0.9  # two objects of a class with this IoU are one that was drawn twice
 _OVERLAP_SHARE, _OVERLAP_PIXELS = 0.05, 10  # less of the smaller object is two outlines that touch
 _OUT = 1.0  # pixels that a polygon may reach beyond the image by rounding
@@ -110,6 +110,7 @@ def look(dataset: Dataset, record: Record) -> Facts:
         return Facts(seen.size, thumb=thumb, faults=[Fault("unreadable", str(error))], passing=is_passing(error))
     except UsageError as error:
         return Facts(seen.size, thumb=thumb, faults=[Fault("labels", str(error))])
+    faults += [Fault("bad-row", f"{row.where}: left out: {row.reason}") for row in truth.left_out]
     names = {label.id: label.name for label in dataset.source_labels}
     rles = rles_of(truth)
     stated = [] if any(fault.kind == "rotation" for fault in faults) else _stated(dataset.reader, record)

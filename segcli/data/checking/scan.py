@@ -10,11 +10,13 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from segcli.data.checking.rotation import read_truth
 from segcli.data.checking.rows import is_passing, remembered_rows
+from segcli.data.checking.unusable import UnusableRows
 from segcli.data.dataset import Dataset, open_split
 from segcli.data.glance import glance
 from segcli.data.records import DatasetInfo, Record
@@ -22,7 +24,7 @@ from segcli.data.truth import Window
 from segcli.errors import InputError, UsageError
 from segcli.types import SMALLEST_TILE, Label
 
-_VERSION = 5
+_VERSION = 6
 _CLEAR = 32  # pixels: objects that are eight cells of the finest feature map across get outlines (docs/models.md)
 _VIEW = 384  # the short side of a tile that is proposed
 
@@ -44,6 +46,7 @@ class Row:
     pages: int = 1
     turned: bool = False  # by its EXIF tag, and its masks are not
     passing: bool = False  # the problem may be over without a change of the file: not remembered
+    left_out: list[list[Any]] = field(default_factory=list)  # rows that cannot be used: reason, where, class
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,7 @@ class ScanReport:
     problems: list[Problem]
     paged: list[str] = field(default_factory=list)
     turned: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)  # what to say of rows that cannot be used
 
     @property
     def train(self) -> SplitReport:
@@ -162,6 +166,7 @@ def scan(
     reports, problems = [], []
     paged: list[str] = []
     turned: list[str] = []
+    unusable = UnusableRows(info)
     for name in info.splits:
         dataset = open_split(info, name)
         rows: list[Row] = []
@@ -177,9 +182,11 @@ def scan(
                 paged.append(f"{record.image} ({row.pages})")
             if row.turned:
                 turned.append(str(record.image))
+            unusable.add(row.left_out, row.objects)
         _refuse_misuse(rows)
         reports.append(_report(info, dataset.records, name, rows))
-    report = ScanReport(reports, problems, paged, turned)
+    unusable.refuse_misread()
+    report = ScanReport(reports, problems, paged, turned, [fault.message for fault in unusable.faults()])
     if not report.train.images:
         raise UsageError(f"{info.root}: no image to train on can be read; the first: {problems[0].message}")
     _refuse_nothing(info, report.train)
@@ -240,7 +247,8 @@ def _read(dataset: Dataset, record: Record) -> Row:
     try:
         seen = glance(record.image)
         size, pages = seen.size, seen.pages
-        truth = dataset.annotated(record, size)
+        stored = dataset.reader.read(record, size)
+        truth = dataset.as_seen(stored)
         areas = truth.areas(Window.whole(size))
         void = truth.void(Window.whole(size))
         turned = seen.orientation != 1 and bool(read_truth(dataset.reader, record, seen)[1])
@@ -263,7 +271,8 @@ def _read(dataset: Dataset, record: Record) -> Row:
         else:
             single.setdefault(key, []).append(area)
     unknown = 0 if void is None else int(np.count_nonzero(void))
-    return Row(size, objects, pixels, single, crowds, unknown, pages=pages, turned=turned)
+    left_out = [[row.reason, row.where, row.label] for row in stored.left_out]
+    return Row(size, objects, pixels, single, crowds, unknown, pages=pages, turned=turned, left_out=left_out)
 
 
 def _report(info: DatasetInfo, records: list[Record], name: str, rows: list[Row]) -> SplitReport:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 from segcli.codecs.json_stream import walk
 from segcli.data.coco.files import Kind, annotation_files
 from segcli.data.formats import coco_instance, coco_panoptic
+from segcli.data.numbers import identity, whole
 from segcli.data.records import DatasetInfo, Record
 from segcli.data.settings import read_settings
 
@@ -48,28 +50,36 @@ class Extras:
     def take(self, file: Path) -> None:
         """Read the next annotation file. Raises InputError if it cannot be read."""
         images: dict[str, dict[str, Any]] = {}
-        licenses: list[Any] = []
+        licenses: list[dict[str, Any]] = []
         for element in walk(file):
-            match element.key, element.value:
-                case "images", row:
-                    images[str(row["id"])] = _without(row, _OF_IMAGES)
-                case "categories", row:
-                    self.classes.setdefault(int(row["id"]), _without(row, _OF_CLASSES))
-                case "annotations", {"segments_info": segments, **rest}:
-                    self.left.update({str(name) for name in rest} - _OF_LISTS)
-                    for segment in segments:
-                        self.left.update(segment.keys() - _OF_OBJECTS)
-                case "annotations", row:
-                    self.left.update(row.keys() - _OF_OBJECTS)
-                case "licenses", {"id": _} as row:
-                    licenses.append(row)
-                case "info", value if not element.place:
-                    self.head.setdefault("info", value)
+            if element.key == "info" and not element.place:
+                self.head.setdefault("info", element.value)
+            if not isinstance(element.value, dict) or not element.place:
+                continue
+            with contextlib.suppress(ValueError):  # rows that cannot be used were left out, and counted
+                self._take_row(str(element.key), element.value, images, licenses)
         changed = self._add_licenses(licenses)
         for fields in images.values():
-            if fields.get("license") in changed:
+            if isinstance(fields.get("license"), int | str) and fields["license"] in changed:
                 fields["license"] = changed[fields["license"]]
         self._images.append(images)
+
+    def _take_row(
+        self, key: str, row: dict[str, Any], images: dict[str, dict[str, Any]], licenses: list[dict[str, Any]]
+    ) -> None:
+        if key == "images":
+            images[identity(row.get("id"), "id")] = _without(row, _OF_IMAGES)
+        elif key == "categories":
+            self.classes.setdefault(whole(row.get("id"), "id"), _without(row, _OF_CLASSES))
+        elif key == "licenses" and isinstance(row.get("id"), int | str):
+            licenses.append(row)
+        elif key == "annotations" and isinstance(row.get("segments_info"), list):
+            self.left.update({str(name) for name in row} - _OF_LISTS)
+            for segment in row["segments_info"]:
+                if isinstance(segment, dict):
+                    self.left.update(segment.keys() - _OF_OBJECTS)
+        elif key == "annotations":
+            self.left.update(row.keys() - _OF_OBJECTS)
 
     def _add_licenses(self, rows: list[Any]) -> dict[Any, int]:
         """-> ids that mean another licence in a file before: old -> new."""

@@ -7,7 +7,16 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any, Literal
 
-from segcli.codecs.image_places import ImagePlaces, ambiguous, assigned, completed, where_there, with_slashes
+from segcli.codecs.image_places import (
+    ImagePlaces,
+    ambiguous,
+    assigned,
+    completed,
+    confined,
+    leaves,
+    where_there,
+    with_slashes,
+)
 from segcli.codecs.image_ref import FileRef
 from segcli.data.cache import signature
 from segcli.data.coco.packs import Pack, PackedImage, keys_in
@@ -88,8 +97,8 @@ def image_files(root: Path, settings: Settings, split: str, file: Path, names: l
 
     Raises UsageError if none of them is anywhere below the dataset's folder, or if a name could be several files.
     """
-    names = [with_slashes(name) for name in names]
     place = settings.places.get(split)
+    names = [name if not leaves(name) else confined(name) for name in names]
     if place and (images := place.images):
         return completed(file, names, [images / name for name in names], lambda: ImagePlaces(images))
     ranks = {folder: _rank(folder, root, split, file) for folder in folders_below(root, depth=3)}
@@ -215,3 +224,13 @@ def merged_categories(packs: dict[str, Pack]) -> list[dict[str, Any]]:
                     "another split; the splits must share one list of categories"
                 )
     return list(merged.values())
+
+
+def merged_rows(packs: dict[str, Pack]) -> dict[int | None, tuple[int, int]]:
+    """Category -> annotations that cannot be used, and all, over all splits."""
+    merged: dict[int | None, tuple[int, int]] = {}
+    for pack in packs.values():
+        for category, (bad, all_) in pack.rows.items():
+            before = merged.get(category, (0, 0))
+            merged[category] = (before[0] + bad, before[1] + all_)
+    return merged

@@ -7,7 +7,6 @@ parsed once, checked, and packed into a file of the cache from which a worker re
 from __future__ import annotations
 
 import json
-import math
 import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -17,10 +16,10 @@ from typing import Any
 from segcli.codecs.files import written_beside
 from segcli.data.cache import cache_dir, digest, read_json, signature, write_json
 from segcli.data.coco.packing import Packing, Piece
-from segcli.data.records import Stated
+from segcli.data.records import Fault, Stated, bad_rows
 from segcli.errors import InputError, UsageError
 
-_VERSION = 5
+_VERSION = 6
 _CHUNK = 1 << 24  # bytes that are searched at once
 _IN_MEMORY = 1 << 24  # bytes of annotations that wait for their images in memory; more wait on disk
 
@@ -37,20 +36,24 @@ class PackedImage:
 
 @dataclass(frozen=True)
 class Pack:
-    """An annotation file, packed.
-
-    unmasked: annotations that have a box but no mask, which are left out. zero: the category of the annotation whose id
-    is 0, if there is one. repeated: annotation ids that occur more than once.
-    """
+    """An annotation file, packed."""
 
     source: Path
     data: Path
     images: list[PackedImage]
     categories: list[dict[str, Any]]
-    used: frozenset[int]
-    unmasked: int
-    zero: int | None
-    repeated: list[Any]
+    used: frozenset[int]  # categories with annotations
+    unmasked: dict[str, int]  # annotations that have a box but no mask, which are left out: why -> how many
+    zero: int | None  # the category of the annotation whose id is 0, if there is one
+    repeated: list[Any]  # annotation ids that occur more than once
+    bad: list[tuple[str, str, int]]  # rows that cannot be used: reason, the first of them, how many
+    rows: dict[
+        int | None, tuple[int, int]
+    ]  # category -> annotations that cannot be used, and all; None: of no category
+
+    def faults(self) -> list[Fault]:
+        """What to say of the rows that are left out."""
+        return [bad_rows(self.source.name, *bad) for bad in self.bad]
 
 
 def keys_in(file: Path, keys: Iterable[str]) -> set[str]:
@@ -81,7 +84,7 @@ def pack(file: Path, kind: str, piece: Piece) -> Pack:
     """Pack an annotation file, or find the pack made of it before.
 
     kind: names the form of the pieces. piece: what to keep of one annotation; None leaves it out (no mask).
-    Raises UsageError for JSON that is broken or is not COCO: repeated ids, unknown images or categories, missing keys.
+    Raises UsageError for JSON that is broken or is not COCO, and for ids of images or categories that mean two things.
     """
     name = digest(_VERSION, kind, file.resolve(), signature([file]))
     index_file, data_file = cache_dir() / f"pack-{name}.json", cache_dir() / f"pack-{name}.bin"
@@ -103,7 +106,9 @@ def pack(file: Path, kind: str, piece: Piece) -> Pack:
         write_json(index_file, index)
     images = [PackedImage(i, f, (o, n), bool(a)) for i, f, o, n, a in index["images"]]
     facts = {key: index[key] for key in ("categories", "unmasked", "zero", "repeated")}
-    return Pack(file, data_file, images, used=frozenset(index["used"]), **facts)
+    bad = [(reason, where, count) for reason, where, count in index["bad"]]
+    rows = {category: (few, all_) for category, few, all_ in index["rows"]}
+    return Pack(file, data_file, images, used=frozenset(index["used"]), bad=bad, rows=rows, **facts)
 
 
 def read_piece(data: Path, offset: int, length: int) -> tuple[tuple[int, int] | None, list[dict[str, Any]]]:
@@ -115,17 +120,6 @@ def read_piece(data: Path, offset: int, length: int) -> tuple[tuple[int, int] | 
             return size and (size[0], size[1]), annotations
     except (OSError, ValueError) as error:
         raise InputError(f"{data}: packed annotations cannot be read ({error}); start again to rebuild them") from error
-
-
-def facts_of(row: dict[str, Any]) -> dict[str, Any]:
-    """What a row says of its mask, as far as it is made of numbers: "area" and "bbox" (x, y, w, h)."""
-    area, box = row.get("area"), row.get("bbox")
-    facts: dict[str, Any] = {}
-    if isinstance(area, int | float) and math.isfinite(area):
-        facts["area"] = area
-    if isinstance(box, list) and len(box) == 4 and all(isinstance(v, int | float) and math.isfinite(v) for v in box):
-        facts["bbox"] = box
-    return facts
 
 
 def stated(name: str, row: dict[str, Any]) -> Stated:

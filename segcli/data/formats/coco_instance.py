@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from segcli.codecs.rle import RLE
-from segcli.data.coco.files import annotation_files, image_files, merged_categories, records
-from segcli.data.coco.packing import whole_number
-from segcli.data.coco.packs import Pack, facts_of, pack, read_piece, stated
+from segcli.data.coco.files import annotation_files, image_files, merged_categories, merged_rows, records
+from segcli.data.coco.packs import Pack, pack, read_piece, stated
+from segcli.data.coco.rows import box_piece, instance_piece
 from segcli.data.glance import glance
 from segcli.data.records import Fault, Found, Record, Stated
 from segcli.data.settings import Settings
-from segcli.data.truth import Polygons, ShapeTruth
+from segcli.data.truth import LeftOut, Polygons, ShapeTruth
 from segcli.errors import InputError, UsageError
 from segcli.types import CocoObjects, Label, Task
 
@@ -45,29 +45,22 @@ def load(root: Path, settings: Settings) -> Found:
     Raises UsageError for broken annotations, and for a split of boxes beside one of masks.
     """
     files = annotation_files(root, settings, "instance")
-    packs = {split: pack(file, "instance", _piece) for split, file in files.items()}
+    packs = {split: pack(file, "instance", instance_piece) for split, file in files.items()}
+    _refuse_unreadable(packs)
     tasks: tuple[Task, ...] = ("instance",)
-    if any(packed.unmasked for packed in packs.values()) and not any(packed.used for packed in packs.values()):
-        packs, tasks = {split: pack(file, "detect", _box) for split, file in files.items()}, ("detect",)
-    splits: dict[str, list[Record]] = {}
     notes: list[str] = []
+    if any(packed.unmasked for packed in packs.values()) and not any(packed.used for packed in packs.values()):
+        notes += [
+            f"{packed.source.name}: {count:,} outlines are no polygons but {why}: taken as boxes"
+            for packed in packs.values()
+            for why, count in packed.unmasked.items()
+            if why
+        ]
+        packs, tasks = {split: pack(file, "detect", box_piece) for split, file in files.items()}, ("detect",)
+    splits: dict[str, list[Record]] = {}
     faults: list[Fault] = []
     for number, (split, packed) in enumerate(packs.items()):
-        if packed.unmasked and not packed.used:
-            raise UsageError(
-                f"{packed.source}: {packed.unmasked} boxes and no masks, unlike another split; segmentation needs "
-                "polygons or run-length masks"
-            )
-        if packed.unmasked:
-            lacking = "mask" if "instance" in tasks else "box"
-            message = f"{packed.source.name}: {packed.unmasked} annotations have no {lacking} and are left out"
-            faults.append(Fault("no-mask", message, packed.unmasked))
-        if packed.repeated:
-            message = (
-                f"{packed.source.name}: {len(packed.repeated)} annotation ids are used more than once, such as "
-                f"{packed.repeated[0]}; tools that look annotations up by id lose all but one"
-            )
-            faults.append(Fault("repeated-id", message, len(packed.repeated)))
+        faults += _faults(packed, "mask" if "instance" in tasks else "box")
         photos = image_files(root, settings, split, packed.source, [image.file_name for image in packed.images])
         splits[split] = records(packed, number, photos, packed.images)
     categories, placeholder = _without_placeholder(merged_categories(packs), packs)
@@ -79,7 +72,43 @@ def load(root: Path, settings: Settings) -> Found:
     data, zeros = zip(*((packed.data, packed.zero) for packed in packs.values()), strict=True)
     reader = InstanceReader(data, tuple(map(str, files.values())), zeros, boxes="detect" in tasks)
     what = f"COCO {'instances' if 'instance' in tasks else 'boxes'}: {probe(root, settings)}"
-    return Found(FORMAT, what, splits, labels, tasks, reader, notes=tuple(notes), faults=tuple(faults))
+    return Found(
+        FORMAT, what, splits, labels, tasks, reader, notes=tuple(notes), faults=tuple(faults), rows=merged_rows(packs)
+    )
+
+
+def _refuse_unreadable(packs: dict[str, Pack]) -> None:
+    """Raise UsageError where outlines are there and none can be read: boxes are not what was drawn."""
+    for packed in packs.values():
+        bad = sum(few for few, _ in packed.rows.values())
+        if bad and not packed.used:
+            reason, first, _ = packed.bad[0]
+            raise UsageError(
+                f"{packed.source}: none of its {bad:,} outlines can be read; the first: {first}: {reason}; "
+                "correct it or export again"
+            )
+
+
+def _faults(packed: Pack, lacking: str) -> list[Fault]:
+    """What to say of one file. Raises UsageError for a split of boxes beside one of masks."""
+    unmasked = sum(packed.unmasked.values())
+    if unmasked and not packed.used:
+        raise UsageError(
+            f"{packed.source}: {unmasked} boxes and no masks, unlike another split; segmentation needs "
+            "polygons or run-length masks"
+        )
+    faults = packed.faults()
+    for why, count in packed.unmasked.items():
+        because = f" ({why})" if why else ""
+        message = f"{packed.source.name}: {count} annotations have no {lacking}{because} and are left out"
+        faults.append(Fault("no-mask", message, count))
+    if packed.repeated:
+        message = (
+            f"{packed.source.name}: {len(packed.repeated)} annotation ids are used more than once, such as "
+            f"{packed.repeated[0]}; tools that look annotations up by id lose all but one"
+        )
+        faults.append(Fault("repeated-id", message, len(packed.repeated)))
+    return faults
 
 
 def _without_placeholder(rows: list[dict[str, Any]], packs: dict[str, Pack]) -> tuple[list[dict[str, Any]], str | None]:
@@ -93,44 +122,6 @@ def _without_placeholder(rows: list[dict[str, Any]], packs: dict[str, Pack]) -> 
     if first["name"].lower() in _BACKGROUND or groups == {first["name"]} or first["name"] in taken:
         return [row for row in rows if row is not first], f"0 ({first['name']!r})"
     return rows, None
-
-
-def _piece(annotation: dict[str, Any]) -> dict[str, Any] | None:
-    """What a mask is made of; None for an annotation that has only a box."""
-    shape = annotation.get("segmentation")
-    if isinstance(shape, dict):
-        shape = {"size": [int(side) for side in shape["size"]], "counts": shape["counts"]}
-    elif isinstance(shape, list):
-        polygons = [shape] if shape and isinstance(shape[0], int | float) else shape  # one polygon, not nested
-        shape = [[float(value) for value in polygon] for polygon in polygons]
-        if any(len(polygon) % 2 for polygon in shape):
-            raise ValueError("a polygon has an odd number of coordinates")
-        if not np.isfinite([value for polygon in shape for value in polygon]).all():
-            raise ValueError("a polygon has a coordinate that is not a number")
-        shape = shape if _surfaces(shape) else None
-    if not shape:
-        return None
-    return {
-        "category_id": whole_number(annotation, "category_id"),
-        "iscrowd": int(annotation.get("iscrowd", 0)),
-        "segmentation": shape,
-        "id": annotation.get("id"),
-    } | facts_of(annotation)
-
-
-def _box(annotation: dict[str, Any]) -> dict[str, Any] | None:
-    """A box as the polygon of its corners; None for an annotation without one."""
-    facts = facts_of(annotation)
-    x, y, width, height = facts.get("bbox", (0, 0, 0, 0))
-    if width <= 0 or height <= 0:
-        return None
-    corners = [float(v) for v in (x, y, x + width, y, x + width, y + height, x, y + height)]
-    return _piece(annotation | {"segmentation": [corners]})
-
-
-def _surfaces(polygons: list[list[float]]) -> list[list[float]]:
-    """Those polygons that can enclose something."""
-    return [polygon for polygon in polygons if len(polygon) >= 6]
 
 
 @dataclass(frozen=True)
@@ -166,30 +157,32 @@ class InstanceReader:
         if frame and frame != size:
             raise _other_size(record, size, self.sources[number], frame)
         shapes: list[RLE | Polygons] = []
+        kept: list[dict[str, Any]] = []
+        left_out: list[LeftOut] = []
         for row in rows:
             shape = row["segmentation"]
             if isinstance(shape, dict):
-                shapes.append(_run_lengths(shape, size, self.sources[number], record))
+                rle = RLE.from_coco(shape)
+                if rle.size != size:
+                    reason = f"run lengths of {rle.size[1]}×{rle.size[0]} pixels, its image is of {size[1]}×{size[0]}"
+                    where = f"{self.sources[number]}: annotation {row['id']} of image {record.image_id}"
+                    left_out.append(LeftOut(reason, where, row["category_id"]))
+                    continue
+                shapes.append(rle)
             else:
-                points = [np.array(polygon, dtype=np.float64).reshape(-1, 2) for polygon in _surfaces(shape)]
+                points = [np.array(polygon, dtype=np.float64).reshape(-1, 2) for polygon in shape]
                 shapes.append([polygon.round(COORDINATE_DIGITS) for polygon in points])
+            kept.append(row)
+        if left_out and not kept:  # the picture is another, or was resized
+            raise _other_size(record, size, self.sources[number], RLE.from_coco(rows[0]["segmentation"]).size)
         return ShapeTruth(
             size,
             shapes,
-            np.array([row["category_id"] for row in rows], dtype=np.int64),
-            np.array([row["iscrowd"] for row in rows], dtype=bool),
-            CocoObjects(tuple(rows), self.zeros[number]),
+            np.array([row["category_id"] for row in kept], dtype=np.int64),
+            np.array([row["iscrowd"] for row in kept], dtype=bool),
+            CocoObjects(tuple(kept), self.zeros[number]),
+            tuple(left_out),
         )
-
-
-def _run_lengths(shape: dict[str, Any], size: tuple[int, int], source: str, record: Record) -> RLE:
-    try:
-        rle = RLE.from_coco(shape)
-    except InputError as error:
-        raise InputError(f"{source}: image {record.image_id}: {error}") from error
-    if tuple(rle.size) != size:
-        raise _other_size(record, size, source, rle.size)
-    return rle
 
 
 def _other_size(record: Record, size: tuple[int, int], source: str, stated: tuple[int, int]) -> InputError:

@@ -8,14 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from segcli.codecs.image_places import with_slashes
+from segcli.codecs.image_places import confined
 from segcli.codecs.panoptic_png import read_panoptic_png
-from segcli.data.coco.files import annotation_files, image_files, merged_categories, records, truth_folder
-from segcli.data.coco.packing import whole_number
-from segcli.data.coco.packs import Pack, facts_of, pack, read_piece, stated
+from segcli.data.coco.files import annotation_files, image_files, merged_categories, merged_rows, records, truth_folder
+from segcli.data.coco.packs import Pack, pack, read_piece, stated
+from segcli.data.coco.rows import panoptic_piece
+from segcli.data.numbers import file_name, flag
 from segcli.data.records import Fault, Found, Record, Stated, as_ranges
 from segcli.data.settings import FILE_NAME, Settings
-from segcli.data.truth import MapTruth
+from segcli.data.truth import VOID, LeftOut, MapTruth
 from segcli.errors import InputError, UsageError
 from segcli.types import Label
 
@@ -41,6 +42,7 @@ def load(root: Path, settings: Settings) -> Found:
     folders: list[Path] = []
     faults: list[Fault] = []
     for number, (split, packed) in enumerate(packs.items()):
+        faults += packed.faults()
         annotated = [image for image in packed.images if image.has_annotations]
         if len(annotated) < len(packed.images):
             count = len(packed.images) - len(annotated)
@@ -62,17 +64,12 @@ def load(root: Path, settings: Settings) -> Found:
         ("panoptic", "semantic", "instance"),
         PanopticReader(tuple(packed.data for packed in packs.values()), tuple(folders)),
         faults=tuple(faults),
+        rows=merged_rows(packs),
     )
 
 
 def _piece(annotation: dict[str, Any]) -> dict[str, Any]:
-    segments = [
-        {"id": whole_number(row, "id"), "category_id": whole_number(row, "category_id")}
-        | {"iscrowd": int(row.get("iscrowd", 0))}
-        | facts_of(row)
-        for row in annotation["segments_info"]
-    ]
-    return {"file_name": with_slashes(str(annotation["file_name"])), "segments": segments}
+    return {"file_name": confined(file_name(annotation.get("file_name")))} | panoptic_piece(annotation)
 
 
 def _label(row: dict[str, Any], packs: dict[str, Pack], settings: Settings) -> Label:
@@ -83,8 +80,12 @@ def _label(row: dict[str, Any], packs: dict[str, Pack], settings: Settings) -> L
             f'list the countable classes in {FILE_NAME}: things = ["…"]'
         )
     color = row.get("color")
-    color = (int(color[0]), int(color[1]), int(color[2])) if isinstance(color, list) and len(color) == 3 else None
-    return Label(row["id"], row["name"], bool(row.get("isthing", False)), color)
+    is_colour = isinstance(color, list) and len(color) == 3 and all(type(c) is int and 0 <= c <= 255 for c in color)
+    try:
+        isthing = flag(row.get("isthing"), "isthing")
+    except ValueError as error:
+        raise UsageError(f"{next(iter(packs.values())).source}: category {row['name']!r}: {error}") from error
+    return Label(row["id"], row["name"], isthing, tuple(color) if color and is_colour else None)
 
 
 @dataclass(frozen=True)
@@ -94,11 +95,11 @@ class PanopticReader:
     packs: tuple[Path, ...]
     folders: tuple[Path, ...]
 
-    def _annotation(self, record: Record) -> tuple[Path, list[dict[str, Any]]]:
+    def _annotation(self, record: Record) -> tuple[Path, dict[str, Any]]:
         assert isinstance(record.truth, tuple)
         number, offset, length = record.truth
         annotation = read_piece(self.packs[number], offset, length)[1][0]
-        return self.folders[number] / annotation["file_name"], annotation["segments"]
+        return self.folders[number] / annotation["file_name"], annotation
 
     def files(self, record: Record) -> list[Path]:
         """The id map."""
@@ -106,11 +107,12 @@ class PanopticReader:
 
     def stated(self, record: Record) -> list[Stated]:
         """What the file says of each segment, in the order of `read`."""
-        return [stated(f"segment {row['id']}", row) for row in self._annotation(record)[1]]
+        return [stated(f"segment {row['id']}", row) for row in self._annotation(record)[1]["segments"]]
 
     def read(self, record: Record, size: tuple[int, int]) -> MapTruth:
-        """The segments; pixels of id 0 are void."""
-        file, segments = self._annotation(record)
+        """The segments; pixels of id 0, and of ids that are not listed, are void."""
+        file, annotation = self._annotation(record)
+        segments = annotation["segments"]
         if not file.is_file():
             raise InputError(f"{file}: no such file (id map of {record.image.name})")
         ids = read_panoptic_png(file)
@@ -119,32 +121,34 @@ class PanopticReader:
                 f"{file}: {ids.shape[1]}×{ids.shape[0]} pixels, its image {size[1]}×{size[0]}; they must be equal"
             )
         numbers = np.array([segment["id"] for segment in segments], dtype=np.int64)
+        positions, strange = _numbered(ids, numbers)
+        strange = sorted(set(strange) - {number for _, number in annotation["lost"]})
+        if len(strange) > len(segments):
+            raise UsageError(
+                f"{file}: holds segment id {', '.join(map(str, strange[:5]))}, which its annotation does not list "
+                f"(listed: {as_ranges(numbers.tolist())}); the PNG and the JSON are not of one export"
+            )
         return MapTruth(
-            _numbered(ids, numbers, file),
+            positions,
             np.array([segment["category_id"] for segment in segments], dtype=np.int64),
             np.array([segment["iscrowd"] for segment in segments], dtype=bool),
+            tuple(LeftOut("a segment id that its annotation does not list", f"{file}: id {n}") for n in strange),
         )
 
 
-def _numbered(ids: np.ndarray, numbers: np.ndarray, file: Path) -> np.ndarray:
-    """Segment ids -> positions in `numbers` plus 1, int16; id 0 -> -1 (void). Other ids are an error."""
+def _numbered(ids: np.ndarray, numbers: np.ndarray) -> tuple[np.ndarray, list[int]]:
+    """Segment ids -> (positions in `numbers` plus 1, int16, void for id 0 and ids that are not there; these ids)."""
     top = int(numbers.max(initial=0))
-    unknown, void = -2, -1
+    unknown, void = -2, VOID
     # Ids may be any 24-bit colour: zeros() of that length costs nothing until touched, unlike sorting the pixels.
     table = np.zeros(top + 2, dtype=np.int16)  # stored shifted by -unknown, so that untouched entries mean unknown
     table[0] = void - unknown
     table[numbers] = np.arange(1, len(numbers) + 1) - unknown
     table[top + 1] = 0
-    if top < 0xFFFFFF:
-        ids = np.minimum(ids, top + 1)
-    positions = table[ids]
+    positions = table[np.minimum(ids, top + 1) if top < 0xFFFFFF else ids]
+    strange: list[int] = []
     if not positions.all():
-        strange = np.unique(read_panoptic_png(file)[positions == 0])
-        shown = ", ".join(str(value) for value in strange[:5])
-        raise UsageError(
-            f"{file}: holds segment id {shown}, which its annotation does not list "
-            f"(listed: {as_ranges(numbers.tolist())}); "
-            "the PNG and the JSON are not of one export"
-        )
+        strange = np.unique(ids[positions == 0]).tolist()
+        positions[positions == 0] = void - unknown
     positions += np.int16(unknown)
-    return positions
+    return positions, strange

@@ -8,19 +8,23 @@ import json
 import os
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
-from segcli.codecs.image_names import IMAGE_SUFFIXES
+from segcli.codecs.image_names import IMAGE_SUFFIXES, printable
+from segcli.codecs.image_places import ImagePlaces, with_slashes
 from segcli.codecs.image_ref import FileRef, ImageRef, checked
 from segcli.codecs.rle import RLE, encode
+from segcli.data.cache import signature
 from segcli.data.coco.packs import keys_in
 from segcli.data.layouts.folders import files_in, named, split_folders
+from segcli.data.numbers import file_name, finite, shown, side
 from segcli.data.records import Fault, Found, Record
 from segcli.data.settings import Settings
-from segcli.data.truth import Polygons, ShapeTruth
+from segcli.data.truth import LeftOut, Polygons, ShapeTruth
 from segcli.errors import InputError, UsageError
 from segcli.types import Label
 
@@ -31,6 +35,7 @@ PLACES: tuple[str, ...] = ()
 EXPLAINS: tuple[str, ...] = ()
 IS_LABEL_MAPS = False
 _SKIPPED = {"__ignore__", "_background_"}
+_LOOKED_AT = 40  # JSON files of a folder until one is labelme's
 _CIRCLE = np.stack([np.cos(np.linspace(0, 2 * np.pi, 64, endpoint=False)),
                     np.sin(np.linspace(0, 2 * np.pi, 64, endpoint=False))], axis=1)  # fmt: skip
 _AREAS = ("polygon", "rotation", "rectangle", "circle", "mask")  # rotation: a turned rectangle of X-AnyLabeling
@@ -42,21 +47,30 @@ def _folders(root: Path) -> dict[str, Path]:
         split: named(folder, ("annotations", "labels")) or folder for split, folder in split_folders(root).items()
     }
     candidates = {**splits, "all": named(root, ("annotations", "labels", "json")) or root}
-    found = {split: folder for split, folder in candidates.items() if _is_labelme(folder)}
-    if not found and _is_labelme(root):
+    found = {split: folder for split, folder in candidates.items() if _annotations(folder, 1)}
+    if not found and _annotations(root, 1):
         found = {"all": root}
     return found
 
 
-def _is_labelme(folder: Path) -> bool:
-    file = next(iter(sorted(folder.glob("*.json"))), None)
-    return file is not None and keys_in(file, ("shapes", "imagePath")) == {"shapes", "imagePath"}
+def _annotations(folder: Path, most: int | None = None) -> list[Path]:
+    """labelme's files among the JSON files of a folder; strangers, such as settings, are passed over.
+
+    most: so many are enough; then up to 40 files are looked into.
+    """
+    found: list[Path] = []
+    for number, file in enumerate(files_in(folder, frozenset({".json"}))):
+        if most is not None and (len(found) == most or number == _LOOKED_AT):
+            break
+        if keys_in(file, ("shapes", "imagePath")) == {"shapes", "imagePath"}:
+            found.append(file)
+    return found
 
 
 def probe(root: Path, settings: Settings) -> str | None:
     """Where the JSON files are, in a few words; None if there are none."""
     folders = _folders(root)
-    return ", ".join(f"{len(list(f.glob('*.json')))} JSON files in {f.name}/" for f in folders.values()) or None
+    return ", ".join(f"{len(_annotations(folder))} JSON files in {folder.name}/" for folder in folders.values()) or None
 
 
 def load(root: Path, settings: Settings) -> Found:
@@ -64,17 +78,27 @@ def load(root: Path, settings: Settings) -> Found:
     splits: dict[str, list[Record]] = {}
     names: set[str] = set()
     without_area: Counter[str] = Counter()
+    broken: list[str] = []
     for split, folder in _folders(root).items():
         splits[split] = []
-        for file in sorted(folder.glob("*.json")):
-            raw = _parsed(file)
-            splits[split].append(Record(file.stem, _image(file, raw), str(file)))
-            areas = [shape for shape in raw["shapes"] if _kind(shape) in _AREAS]
-            without_area.update(kind for shape in raw["shapes"] if (kind := _kind(shape)) not in _AREAS)
-            names |= {_name(shape) for shape in areas} - _SKIPPED
+        for file in _annotations(folder):
+            try:
+                raw = _parsed(file)
+            except UsageError as error:
+                broken.append(str(error))
+                continue
+            splits[split].append(Record(file.stem, _image(file, raw, root), str(file)))
+            for shape in raw["shapes"]:
+                kind, name = _kind(shape), _name(shape)
+                if kind not in _AREAS:
+                    without_area[kind] += 1
+                elif name is not None:
+                    names.add(name)
+    names -= _SKIPPED
     kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(without_area.items()))
     message = f"shapes that enclose no area are left out: {kinds}"
-    faults = (Fault("no-mask", message, without_area.total()),) if without_area else ()
+    faults: tuple[Fault, ...] = (Fault("no-mask", message, without_area.total()),) if without_area else ()
+    faults += tuple(Fault("unreadable", message) for message in broken)
     if settings.classes:
         labels = [Label(label.id, label.name, isthing=True, color=label.color) for label in settings.classes]
     else:
@@ -106,34 +130,51 @@ def _parsed(file: Path) -> dict[str, Any]:
         raw = json.loads(file.read_bytes())
     except OSError as error:
         raise InputError(f"{file}: cannot be read ({error.strerror or error}); check its permissions") from error
-    except ValueError as error:
-        raise UsageError(f"{file}: not valid JSON ({error}); save it again in labelme") from error
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{file}: not valid JSON ({str(error)[:80]}); save it again in labelme") from error
     if not isinstance(raw, dict) or not isinstance(raw.get("shapes"), list) or "imagePath" not in raw:
         raise UsageError(f"{file}: not a labelme file (shapes or imagePath is missing)")
-    for number, shape in enumerate(raw["shapes"], start=1):
-        if not isinstance(shape, dict) or "label" not in shape:
-            raise UsageError(f"{file}: shape {number} has no label; name it in labelme")
     return raw
 
 
-def _name(shape: dict[str, Any]) -> str:
-    """A shape's label. Blanks around it are slips of the hand, and would make a class of their own that looks alike."""
-    return str(shape["label"]).strip()
+def _name(shape: Any) -> str | None:
+    """A shape's label; None if it has none. Blanks around it are slips of the hand, and would make a class of their
+    own that looks alike."""
+    label = shape.get("label") if isinstance(shape, dict) else None
+    return printable(label.strip()) or None if isinstance(label, str) else str(label) if type(label) is int else None
 
 
-def _kind(shape: dict[str, Any]) -> str:
-    return str(shape.get("shape_type") or "polygon")
+def _kind(shape: Any) -> str:
+    """The sort of a shape. A mask is one, whatever it is called (labelme's AI tools call it a polygon)."""
+    if not isinstance(shape, dict):
+        return "polygon"
+    kind = shape.get("shape_type")
+    return "mask" if shape.get("mask") else kind if isinstance(kind, str) and kind else "polygon"
 
 
-def _image(file: Path, raw: dict[str, Any]) -> ImageRef:
-    """The image a file speaks of: by its path, by its name beside the file or in images/, or within the file."""
-    name = str(raw["imagePath"]).replace("\\", "/")
+def _image(file: Path, raw: dict[str, Any], root: Path) -> ImageRef:
+    """The image a file speaks of: by its path, by its name beside the file or in images/, or within the file; else
+    where the dataset has one of this name. Never outside of the dataset."""
+    try:
+        name = with_slashes(file_name(raw["imagePath"], "imagePath"))
+    except ValueError:
+        name = file.stem
     folders = (file.parent, file.parent.parent / "images", file.parent.parent)
-    tried = [file.parent / name, *(folder / Path(name).name for folder in folders)]
-    there = next((path for path in tried if path.is_file()), None)
+    tried = [file.parent / name, *(folder / PurePosixPath(name).name for folder in folders)]
+    base = os.path.abspath(root)
+    inside = [path for path in tried if os.path.abspath(path).startswith(base + os.sep)]
+    there = next((path for path in inside if path.is_file()), None)
     if there is None and raw.get("imageData"):
-        return EmbeddedRef(str(file), Path(name).name)
-    return FileRef(str(there or tried[0]))
+        return EmbeddedRef(str(file), PurePosixPath(name).name)
+    if there is None and len(found := _places(root, signature([file.parent])).fitting(name)) == 1:
+        there = found[0]
+    return FileRef(str(there or inside[0] if inside else file.parent / PurePosixPath(name).name))
+
+
+@lru_cache(maxsize=1)
+def _places(root: Path, state: str) -> ImagePlaces:
+    """The images below a folder, listed once and not for every file that looks for its own."""
+    return ImagePlaces(root)
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +213,7 @@ class LabelmeReader:
         """The objects; shapes of one name and one group_id are one object."""
         file = Path(str(record.truth))
         raw = _parsed(file)
-        stated = (raw.get("imageHeight"), raw.get("imageWidth"))
+        stated = (side(raw.get("imageHeight")), side(raw.get("imageWidth")))
         if all(stated) and stated != size:
             raise InputError(
                 f"{record.image}: {size[1]}×{size[0]} pixels, but {stated[1]}×{stated[0]} in {file.name}; "
@@ -180,43 +221,52 @@ class LabelmeReader:
             )
         ids = dict(self.ids)
         groups: dict[object, tuple[int, list[RLE | Polygons]]] = {}
+        left_out: list[LeftOut] = []
         for position, shape in enumerate(raw["shapes"]):
             label = _name(shape)
             if _kind(shape) not in _AREAS or label in _SKIPPED:
                 continue
-            if label not in ids:
-                raise UsageError(
-                    f"{file}: label {label!r} is no class of this dataset (allowed: {', '.join(ids)}); "
-                    "rename it, or declare the class in dataset.toml"
-                )
+            try:
+                if label is None:
+                    raise ValueError("a shape without a label")
+                if label not in ids:
+                    raise ValueError(f"label {shown(label)} is no class of this dataset")
+                outline = _shape(shape, size)
+            except ValueError as error:
+                left_out.append(LeftOut(str(error), f"{file}: shape {position + 1}", ids.get(label or "")))
+                continue
             group = shape.get("group_id")
-            key = position if group is None else (label, group)
-            groups.setdefault(key, (ids[label], []))[1].append(_shape(shape, size, file))
+            key = position if group is None else (label, str(group))
+            groups.setdefault(key, (ids[label], []))[1].append(outline)
         labels = np.array([label for label, _ in groups.values()], dtype=np.int64)
         shapes = [_joined(parts, size) for _, parts in groups.values()]
-        return ShapeTruth(size, shapes, labels, np.zeros(len(labels), dtype=bool))
+        return ShapeTruth(size, shapes, labels, np.zeros(len(labels), dtype=bool), left_out=tuple(left_out))
 
 
-def _shape(shape: dict[str, Any], size: tuple[int, int], file: Path) -> RLE | Polygons:
+def _shape(shape: dict[str, Any], size: tuple[int, int]) -> RLE | Polygons:
+    """The outline of a shape. Raises ValueError for one that encloses nothing, or that is malformed."""
     kind = _kind(shape)
-    outlined = kind in ("polygon", "rotation")
+    values = shape.get("points")
+    if not isinstance(values, list) or not all(isinstance(point, list) and len(point) == 2 for point in values):
+        raise ValueError(f"the points of a {kind} are {shown(values)}; expected x y pairs")
+    points = np.array([[finite(v, f"a coordinate of a {kind}") for v in point] for point in values]).reshape(-1, 2)
+    fewest = 3 if kind in ("polygon", "rotation") else 1 if kind == "mask" else 2
+    if len(points) < fewest:
+        raise ValueError(f"a {kind} of {len(points)} point{'s' * (len(points) != 1)}")
+    if kind in ("polygon", "rotation"):
+        return [points]
+    if kind == "circle":  # centre and a point on the rim
+        return [points[0] + _CIRCLE * np.hypot(*(points[1] - points[0]))]
+    if kind == "rectangle":  # two opposite corners, or all four
+        (x0, y0), (x1, y1) = points.min(axis=0), points.max(axis=0)
+        return [np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)])]
     try:
-        points = np.array(shape["points"], dtype=np.float64).reshape(-1, 2)
-        if not np.isfinite(points).all() or len(points) < (3 if outlined else 2):
-            raise ValueError(f"{len(points)} points")
-        if outlined:
-            return [points]
-        if kind == "circle":  # centre and a point on the rim
-            return [points[0] + _CIRCLE * np.hypot(*(points[1] - points[0]))]
-        if kind == "rectangle":  # two opposite corners, or all four
-            (x0, y0), (x1, y1) = points.min(axis=0), points.max(axis=0)
-            return [np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)])]
-        return _mask(shape["mask"], points, size)
-    except (KeyError, TypeError, ValueError, OSError) as error:
-        raise UsageError(f"{file}: a {kind} of {shape.get('label')!r} is malformed ({error})") from error
+        return _mask(shape.get("mask"), points, size)
+    except Exception as error:  # base64, and whatever Pillow's decoders raise on malformed data
+        raise ValueError(f"a mask that cannot be decoded ({str(error)[:80]})") from error
 
 
-def _mask(text: str, points: np.ndarray, size: tuple[int, int]) -> RLE:
+def _mask(text: Any, points: np.ndarray, size: tuple[int, int]) -> RLE:
     """labelme's mask: a PNG in base64 whose top left pixel is at the first point."""
     from PIL import Image
 

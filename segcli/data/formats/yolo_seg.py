@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,10 @@ from segcli.codecs.image_places import ImagePlaces, completed, there, where_ther
 from segcli.codecs.image_ref import FileRef
 from segcli.codecs.text import lines_of
 from segcli.data.layouts.folders import files_in
-from segcli.data.records import Found, Record, out_of_range
+from segcli.data.numbers import shown
+from segcli.data.records import Found, Record, as_ranges
 from segcli.data.settings import Settings
-from segcli.data.truth import Polygons, ShapeTruth
+from segcli.data.truth import LeftOut, Polygons, ShapeTruth
 from segcli.errors import InputError, UsageError
 from segcli.types import Label
 
@@ -27,7 +29,7 @@ EXPLAINS: tuple[str, ...] = ()
 IS_LABEL_MAPS = False
 _FILES = ("data.yaml", "data.yml", "dataset.yaml")
 _SPLITS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
-_SLACK = 0.01  # how far outside of the image a coordinate may be by rounding
+_SLACK = 0.1  # how far outside of the image a coordinate may be: further out it is no fraction of a side
 
 
 def _yaml_file(root: Path) -> Path | None:
@@ -92,7 +94,7 @@ def load(root: Path, settings: Settings) -> Found:
     unlabelled = _unlabelled([record for records in splits.values() for record in records])
     if unlabelled:
         notes.append(f"{unlabelled} images have no label file: taken as images without objects, as YOLO does")
-    reader = YoloReader(tuple(label_set.ids))
+    reader = YoloReader(tuple(label_set.ids), settings.boxes)
     what = f"YOLO segmentation: {file.name}"
     return Found(
         FORMAT, what, splits, label_set, ("instance",), reader, notes=tuple(notes), train_from=f"as train in {file}"
@@ -175,6 +177,7 @@ class YoloReader:
     """Reads one text file an image."""
 
     ids: tuple[int, ...]
+    boxes: bool = False  # rows of boxes are taken as rectangles
 
     def files(self, record: Record) -> list[Path]:
         """The text file, if there is one."""
@@ -190,33 +193,49 @@ class YoloReader:
             raise InputError(f"{file}: cannot be read ({error}); export it again") from error
         shapes: list[Polygons] = []
         labels: list[int] = []
+        left_out: list[LeftOut] = []
         for number, line in enumerate(lines, start=1):
             if not line.strip():
                 continue
-            label, polygon = _parse(line, f"{file}:{number}")
-            if label not in self.ids:
-                raise out_of_range(f"{file}:{number}", [label], self.ids, ())
+            label: int | None = None
+            try:
+                label, points = _numbers(line)
+                if label not in self.ids:
+                    raise ValueError(f"label {label} is no class of this dataset (allowed: {as_ranges(self.ids)})")
+                polygon = _polygon(points, self.boxes)
+            except ValueError as error:
+                left_out.append(LeftOut(str(error), f"{file}:{number}", label if label in self.ids else None))
+                continue
             shapes.append([polygon * (size[1], size[0])])
             labels.append(label)
-        return ShapeTruth(size, shapes, np.array(labels, dtype=np.int64), np.zeros(len(labels), dtype=bool))
+        crowd = np.zeros(len(labels), dtype=bool)
+        return ShapeTruth(size, shapes, np.array(labels, dtype=np.int64), crowd, left_out=tuple(left_out))
 
 
-def _parse(line: str, where: str) -> tuple[int, np.ndarray]:
+def _numbers(line: str) -> tuple[int, np.ndarray]:
+    """A row's class and its coordinates. Raises ValueError."""
+    words = line.replace(",", " ").split()
     try:
-        values = [float(word) for word in line.split()]
-        label = int(values[0])
-        if label != values[0]:
-            raise ValueError(f"class {values[0]:g} is no whole number")
-    except (ValueError, OverflowError) as error:
-        raise UsageError(f"{where}: {error}; expected a class number and x y pairs") from error
-    points = np.array(values[1:])
-    if len(points) == 4:
-        raise UsageError(
-            f"{where}: a box (4 numbers), not a polygon of at least 3 x y pairs; export the masks, not the boxes"
-        )
+        values = [float(word) for word in words]
+    except ValueError:
+        raise ValueError(f"{shown(line.strip())} is not a class number and x y pairs") from None
+    if not math.isfinite(values[0]) or values[0] != int(values[0]):
+        raise ValueError(f"class {values[0]:g} is no whole number")
+    return int(values[0]), np.array(values[1:])
+
+
+def _polygon(points: np.ndarray, boxes: bool) -> np.ndarray:
+    """Coordinates -> [n, 2], cut off at the image's edges. Raises ValueError for what is no polygon."""
+    if len(points) == 4 and np.isfinite(points).all():
+        if not boxes:
+            raise ValueError("a box (4 numbers), not a polygon of at least 3 x y pairs")
+        x, y, w, h = points / (1, 1, 2, 2)
+        points = np.array([x - w, y - h, x + w, y - h, x + w, y + h, x - w, y + h])
     if len(points) < 6 or len(points) % 2:
-        raise UsageError(f"{where}: {len(points)} coordinates; expected at least 3 x y pairs")
-    if not np.isfinite(points).all() or points.min() < -_SLACK or points.max() > 1 + _SLACK:
+        raise ValueError(f"{len(points)} coordinates; expected at least 3 x y pairs")
+    if not np.isfinite(points).all():
+        raise ValueError("a coordinate is not a number")
+    if points.min() < -_SLACK or points.max() > 1 + _SLACK:
         worst = points[np.abs(points - 0.5).argmax()]
-        raise UsageError(f"{where}: coordinate {worst:g} is outside of 0–1; YOLO's are fractions of the image")
-    return label, points.reshape(-1, 2)
+        raise ValueError(f"coordinate {worst:g} is outside of 0–1; YOLO's are fractions of the image")
+    return points.reshape(-1, 2).clip(0, 1)
