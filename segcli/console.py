@@ -109,7 +109,7 @@ def _print(table: Fitted, stream: Any) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    grid = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    grid = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
     for column, width in zip(table.columns, table.widths, strict=True):
         justify: Any = "right" if column.numeric else "left"
         grid.add_column(Text(column.heading), justify=justify, width=width, overflow="fold")

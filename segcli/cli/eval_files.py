@@ -81,7 +81,7 @@ def _show(comparison: Comparison, say: Console) -> None:
     heads = [Column(head, numeric=True) for head in ("A", "B", "B − A", "95 % interval")]
     rows = [[comparison.metric, *_cells(comparison.difference)]]
     rows += [[own.name, *_cells(own.difference)] for own in comparison.classes]
-    say.table([Column("class"), *heads, Column("")], rows)
+    say.table([Column("class"), *heads, Column("")], rows, title="in %, B − A in points", full="--json")
     better = [image for image in comparison.images if image.b > image.a]
     worse = [image for image in comparison.images if image.b < image.a]
     changed = [*better[:_CHANGED], *worse[:_CHANGED]]
@@ -95,10 +95,14 @@ def _show(comparison: Comparison, say: Console) -> None:
 
 
 def _cells(difference: Difference) -> list[str]:
+    from segcli.evaluation.compare import LEAST
+
     if difference.low != difference.low:
         return [percent(difference.a), percent(difference.b), "-", "-", ""]
     interval = f"{_points(difference.low)} to {_points(difference.high)}"
     verdict = {1: "better", -1: "worse", 0: ""}[difference.shown]
+    if difference.images < LEAST:
+        verdict = f"too few: {difference.images} image{'s' * (difference.images != 1)}"
     return [percent(difference.a), percent(difference.b), _points(difference.b - difference.a), interval, verdict]
 
 

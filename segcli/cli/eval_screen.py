@@ -62,7 +62,7 @@ class EvalScreen:
         self._last = now
         pace = (now - self._began) / self.done
         left = duration(pace * (self.evaluation.images - self.done))
-        numbers = "  ".join(f"{r.name} {percent(r.value)}" for r in self.evaluation.scores.reports().values())
+        numbers = "  ".join(f"{r.name} {with_sign(r.value)}" for r in self.evaluation.scores.reports().values())
         if self._renew is None:
             self.say.note(f"{self._count()}: {numbers} so far; {pace:.2f} s an image, {left} left")
         else:
@@ -82,16 +82,19 @@ def show(say: Console, document: Mapping[str, Any], protocol: str) -> None:
     document: what metrics.json says. protocol: a line in words.
     """
     task, data = document["task"], document["data"]
-    value = percent(document["value"])
-    say.say(f"{document['metric']} {value}  {task}, {data['images']} images of {data['split']} ({data['root']})")
+    say.say(
+        f"{document['metric']} {with_sign(document['value'])}  {task}, "
+        f"{data['images']} images of {data['split']} ({data['root']})"
+    )
     columns, rows = summary(task, document["summary"])
-    say.table(columns, rows)
+    say.table(columns, rows, full="--json")
     say.say()
     names = [name for name in _OF_CLASS[task] if document["per_class"] and name in document["per_class"][0]]
     measured = [row for row in document["per_class"] if row[names[0]] is not None]
     say.table(
         [Column("class"), *(Column(name, numeric=True) for name in names)],
         [[row["name"], *(_cell(row[name]) for name in names)] for row in measured],
+        title="classes, in %",
         full="--json",
     )
     if rest := len(document["per_class"]) - len(measured):
@@ -111,17 +114,24 @@ def show_ladder(say: Console, explanation: Explanation) -> None:
 def summary(task: Task, numbers: Mapping[str, float | None]) -> tuple[list[Column], list[list[str]]]:
     """The numbers over all classes as a table."""
     if task == "semantic":
-        return [Column(name, numeric=True) for name in numbers], [[percent(value) for value in numbers.values()]]
+        columns = [Column("%"), *(Column(name, numeric=True) for name in numbers)]
+        return columns, [["all", *(percent(value) for value in numbers.values())]]
     kinds = {"panoptic": _PANOPTIC, "detect": _DETECT}.get(task, _INSTANCE)
     first = kinds[0][1].format("")  # what stands before or after a number's name in the first row
     heads = [name.replace(first, "") for name in numbers if (first in name if first else " " not in name)]
     rows = [[row, *(percent(numbers[form.format(name)]) for name in heads)] for row, form in kinds]
-    return [Column(""), *(Column(name, numeric=True) for name in heads)], rows
+    return [Column("%"), *(Column(name, numeric=True) for name in heads)], rows
 
 
 def percent(value: float | None) -> str:
     """A fraction as people write metrics, 53.21; "-" where there was nothing to measure."""
     return "-" if value is None or value != value else f"{100 * value:.2f}"
+
+
+def with_sign(value: float | None) -> str:
+    """The same where no heading says that it is in percent: 53.21 %."""
+    text = percent(value)
+    return text if text == "-" else f"{text} %"
 
 
 def _cell(value: Any) -> str:

@@ -8,6 +8,7 @@ the middle 95 % of the differences are the interval that is reported.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from segcli.metrics.bootstrap import mean
 from segcli.types import OBJECT_TASKS, Task
 
 RESAMPLES, SEED = 1000, 0
+LEAST = 10  # images that a verdict takes: drawn from fewer, the interval is far too narrow
 _MIDDLE = (2.5, 97.5)
 _SAME = 1e-6  # how far a number may be from the one that its own counts give
 
@@ -34,11 +36,19 @@ class Difference:
     b: float
     low: float
     high: float
+    images: int  # that have something of it in their truth
 
     @property
     def shown(self) -> int:
-        """1 if B is better beyond chance, -1 if it is worse, 0 if neither can be said."""
-        return int(self.low > 0) - int(self.high < 0)
+        """1 if B is better beyond chance, -1 if it is worse, 0 if neither can be said, as of fewer than `LEAST`."""
+        return 0 if self.images < LEAST else int(self.low > 0) - int(self.high < 0)
+
+    @property
+    def verdict(self) -> str:
+        """The same in words."""
+        if self.images < LEAST:
+            return "too few images"
+        return {1: "better", -1: "worse", 0: "no difference"}[self.shown]
 
 
 @dataclass(frozen=True)
@@ -80,6 +90,8 @@ class Comparison:
         d, count = self.difference, f"{len(self.images)} image" + "s" * (len(self.images) != 1)
         numbers = f"{self.metric} {100 * d.b:.2f} against {100 * d.a:.2f}, {_signed(d.b - d.a)}"
         interval = f"95 % interval {_signed(d.low)} to {_signed(d.high)}"
+        if d.images < LEAST:
+            return f"{count} cannot tell whether B is better than A, which takes {LEAST}: {numbers} ({interval})"
         if d.shown:
             return f"B is {'better' if d.shown > 0 else 'worse'} than A: {numbers} ({interval}, {count})"
         return f"No difference between A and B that {count} can show: {numbers} ({interval})"
@@ -92,12 +104,17 @@ class Comparison:
             "metric": self.metric,
             "a": self.a,
             "b": self.b,
-            "verdict": {1: "better", -1: "worse", 0: "no difference"}[self.difference.shown],
+            "verdict": self.difference.verdict,
             "sentence": self.sentence,
             "difference": _plain(self.difference),
             "per_class": [{"id": c.id, "name": c.name, **_plain(c.difference)} for c in self.classes],
             "per_image": [{key: _finite(value) for key, value in asdict(image).items()} for image in self.images],
-            "bootstrap": {"resamples": self.resamples, "seed": self.seed, "interval": "95 %, percentile, paired"},
+            "least_images": LEAST,
+            "bootstrap": {
+                "resamples": self.resamples,
+                "seed": self.seed,
+                "interval": "95 %, percentile, paired",
+            },
         }
 
 
@@ -129,6 +146,7 @@ def _compared(a: EvaluationFolder, b: EvaluationFolder, resamples: int, seed: in
     whole = [mean(per_class) for per_class in classes]
     for side, folder in enumerate((a, b)):
         _check(folder, float(whole[side][0]))
+    present = Counter(id_ for one, _ in rows for id_ in _truth(task, one["counts"]))
     per_image = [
         ImageDifference(one["image_id"], one["file"], _number(one["value"]), _number(other["value"]))
         for one, other in rows
@@ -138,9 +156,13 @@ def _compared(a: EvaluationFolder, b: EvaluationFolder, resamples: int, seed: in
         a.metrics["metric"],
         str(a.path),
         str(b.path),
-        _difference(*whole),
+        _difference(whole[0], whole[1], images),
         tuple(
-            ClassDifference(row["id"], row["name"], _difference(classes[0][:, index], classes[1][:, index]))
+            ClassDifference(
+                row["id"],
+                row["name"],
+                _difference(classes[0][:, index], classes[1][:, index], present[str(row["id"])]),
+            )
             for index, row in enumerate(labels)
         ),
         tuple(sorted(per_image, key=lambda image: -abs(np.nan_to_num(image.b - image.a)))),
@@ -149,12 +171,12 @@ def _compared(a: EvaluationFolder, b: EvaluationFolder, resamples: int, seed: in
     )
 
 
-def _difference(a: np.ndarray, b: np.ndarray) -> Difference:
+def _difference(a: np.ndarray, b: np.ndarray, images: int) -> Difference:
     """From the value of the dataset, which is first, and those of the draws."""
     apart = (b - a)[1:]
     apart = apart[~np.isnan(apart)]
     low, high = np.percentile(apart, _MIDDLE) if len(apart) else (math.nan, math.nan)
-    return Difference(float(a[0]), float(b[0]), float(low), float(high))
+    return Difference(float(a[0]), float(b[0]), float(low), float(high), images)
 
 
 def _paired(a: EvaluationFolder, b: EvaluationFolder) -> list[tuple[dict[str, Any], dict[str, Any]]]:
@@ -217,7 +239,7 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
-def _plain(difference: Difference) -> dict[str, float | None]:
+def _plain(difference: Difference) -> dict[str, Any]:
     return {key: _finite(value) for key, value in asdict(difference).items()} | {
         "b - a": _finite(difference.b - difference.a)
     }

@@ -82,7 +82,7 @@ class Explanation:
     def headings(self) -> list[tuple[str, bool]]:
         """(heading, whether it is a number) of the table's columns."""
         name = self.plain.name
-        return [("if …", False), (name, True), ("gain", True), ("how many", True), (f"{name}, all up to here", True)]
+        return [("if …", False), (f"{name} %", True), ("gain", True), ("how many", True), ("all up to here", True)]
 
     def rows(self) -> list[tuple[str, str, str, str, str]]:
         """The table, for a person."""
@@ -266,7 +266,7 @@ def _cell(value: float) -> str:
 
 
 def _percent(value: float) -> str:
-    return "–" if math.isnan(value) else f"{100 * value:.1f}"
+    return "–" if math.isnan(value) else f"{100 * value:.1f} %"
 
 
 def _plain(value: float | None) -> float | None:

@@ -88,7 +88,12 @@ def _of_evaluation(evaluation: EvaluationFolder, photos: Path | None) -> Report:
         raise InputError(f"{path / EVALUATION}: not what segcli eval writes ({error!r}); evaluate again") from error
     gallery, notes = _gallery(evaluation, photos, data)
     rows = [[name, _in_percent(figure)] for name, figure in summary.items()]
-    said = [evaluation.task if gallery is None else "", f"{metric} {_in_percent(value)}", _model(measured)]
+    number = "" if value is None else f"{metric} {_in_percent(value)} %"
+    said = [
+        evaluation.task if gallery is None else "",
+        number,
+        _model(measured),
+    ]
     facts = _flat({key: measured.get(key) for key in ("model", "predictions", "data", "protocol", "versions")})
     return Report(
         title=" ".join(path.resolve().parts[-2:] if path.name == evaluation.task else [path.resolve().name]),
@@ -155,7 +160,7 @@ def _of_run(path: Path) -> Report:
         tables.append(ReportTable("Recipe", ("section", "setting", "value"), recipe))
     steps = [int(curve.steps[-1]) for curve in (*run.noisy.values(), *run.metric.values())]
     best = [
-        f"best {title.split()[0]} {np.nanmax(curve.values):.1f}"
+        f"best {title.split()[0]} {np.nanmax(curve.values):.1f} %"
         for title, curve in run.metric.items()
         if np.isfinite(curve.values).any()
     ]

@@ -47,7 +47,7 @@ def test_a_table_for_people(evaluate: Eval) -> None:
     headline, head, *_ = result.stdout.splitlines()
     assert headline.startswith("PQ ")
     assert "5 images of val" in headline
-    assert head.split() == ["PQ", "SQ", "RQ"]
+    assert head.split() == ["%", "PQ", "SQ", "RQ"]
     for words in ("all", "things", "stuff", "false positives", "green", "score > 0.8, overlap ≥ 0.8, mask ≥ 0.5"):
         assert words in result.stdout
     assert "COCO panoptic: panoptic_val.json; 5 val images; 3 classes (2 things, 1 stuff)" in result.stderr

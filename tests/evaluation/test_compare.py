@@ -102,6 +102,16 @@ def test_one_lucky_image_is_no_difference(tmp_path: Path) -> None:
     assert comparison.sentence.startswith("No difference between A and B that 40 images can show: PQ")
 
 
+def test_too_few_images_have_no_verdict(tmp_path: Path) -> None:
+    """Nine images, each better: their bootstrap cannot see beyond them. The same of a class that is in few of many."""
+    comparison = verdict(tmp_path, [2] * 9, [3] * 9)
+    assert comparison.difference.low > 0
+    assert comparison.difference.shown == 0
+    assert comparison.sentence.startswith("9 images cannot tell whether B is better than A, which takes 10: PQ 92.86")
+    assert comparison.to_json()["verdict"] == "too few images"
+    assert [own.difference.verdict for own in comparison.classes] == ["too few images"] * 2
+
+
 def test_worse_is_better_the_other_way_round(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     a = rng.integers(1, 5, 30)

@@ -25,7 +25,7 @@ function visibleOf(side, label = state.label) {
 /** What images are sorted by and filtered to a range of: name -> {title, of: index -> number, null: unknown}. */
 const measures = {
   name: {title: 'name', of: (index) => index},
-  ...(head.metric && {metric: {title: head.metric, of: (index) => scaled(head.images[index].value)}}),
+  ...(head.metric && {metric: {title: `${head.metric} (%)`, of: (index) => scaled(head.images[index].value)}}),
   ...(head.scored && {
     best: {title: 'best score', of: (index) => extreme(index, Math.max)},
     least: {title: 'lowest score', of: (index) => extreme(index, Math.min)},
@@ -121,7 +121,7 @@ function cardOf(index) {
 function tellFacts(card, index) {
   const {value, problem: gone} = head.images[index], visible = visibleOf(sideShown(index)).filter(Boolean).length;
   const facts = gone ? [] : [count(visible, 'segment')];
-  if (value !== null && value !== undefined) facts.unshift(`${head.metric} ${scaled(value).toFixed(1)}`);
+  if (value !== null && value !== undefined) facts.unshift(`${head.metric} ${scaled(value).toFixed(1)} %`);
   card.querySelector('.facts').textContent = facts.join(' · ');
 }
 

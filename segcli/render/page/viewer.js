@@ -127,7 +127,7 @@ function originalPixels() {
 function about(image) {
   const {width, height, value} = head.images[state.open];
   const facts = [`${width}×${height}`];
-  if (value !== null && value !== undefined) facts.push(`${head.metric} ${scaled(value).toFixed(1)}`);
+  if (value !== null && value !== undefined) facts.push(`${head.metric} ${scaled(value).toFixed(1)} %`);
   if (state.view === 'error') facts.push(image.truth && image.prediction ? '% of the picture' : 'no truth here');
   else if (!image[state.view]) facts.push(`no ${state.view} here`);
   else {
