@@ -132,6 +132,10 @@ def launch(devices: int, arguments: list[str], device: str) -> int:
     device: what the ranks compute on, as `join` takes it. Signals reach every rank: those of a terminal by themselves,
     others are passed on. A rank that fails ends the rest, which would wait for it for ever.
     """
+    # Not torch.distributed's elastic launch (torchrun), which works too where the user calls it: it kills ranks 30
+    # seconds after a signal, in the middle of a checkpoint if that takes longer, and no setting of torch 2.4 changes
+    # this; it sends a Ctrl-C on to ranks that the terminal has told already, and a second signal is meant to end
+    # them; and its exit code is 1 whatever happened, where scripts rely on 130 and 143.
     if device in ("auto", "cuda") and torch.cuda.is_available() and devices > torch.cuda.device_count():
         raise UsageError(f"--devices {devices}: there are {torch.cuda.device_count()} CUDA devices here")
     threads = max(1, (os.cpu_count() or 1) // devices)

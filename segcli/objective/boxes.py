@@ -18,21 +18,12 @@ def generalised_iou(a: Tensor, b: Tensor) -> Tensor:
     """Of boxes cxcywh [..., 4] that broadcast against each other (arXiv 1902.09630) -> [...], 1 for the same box, below
     0 for boxes far apart. Boxes without area have a value too.
     """
-    (a0, a1), (b0, b1) = _corners(a), _corners(b)
-    common = _area(torch.maximum(a0, b0), torch.minimum(a1, b1))
-    union = _area(a0, a1) + _area(b0, b1) - common
-    hull = _area(torch.minimum(a0, b0), torch.maximum(a1, b1))
-    tiny = torch.finfo(union.dtype).tiny
-    return common / union.clamp(min=tiny) - (hull - union) / hull.clamp(min=tiny)
+    # Here, as only DETR's training needs it: importing torchvision takes as long as importing torch.
+    from torchvision.ops import box_convert, generalized_box_iou_loss
 
-
-def _corners(boxes: Tensor) -> tuple[Tensor, Tensor]:
-    centre, half = boxes[..., :2], boxes[..., 2:] / 2
-    return centre - half, centre + half
-
-
-def _area(low: Tensor, high: Tensor) -> Tensor:
-    return (high - low).clamp(min=0).prod(-1)
+    first, second = torch.broadcast_tensors(*(box_convert(boxes, "cxcywh", "xyxy") for boxes in (a, b)))
+    # Its eps is 1e-7, which tells on small boxes; the least number keeps 0/0 from being NaN as well.
+    return 1 - generalized_box_iou_loss(first, second, eps=torch.finfo(first.dtype).tiny)
 
 
 @dataclass(frozen=True)

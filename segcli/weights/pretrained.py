@@ -1,4 +1,4 @@
-"""Backbones that have seen ImageNet, as starting points: timm's repositories on the Hub, and one package of PyPI.
+"""Backbones that have seen ImageNet, as starting points: timm's repositories on the Hub, torchvision, a PyPI package.
 
 Their names are translated by the tables in `keys/`, strictly: every tensor is placed or known not to be needed.
 """
@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 from torch import Tensor, nn
 
 from segcli.config import ModelConfig
-from segcli.config.backbones import PRETRAINED, pretrained_backbone
+from segcli.config.backbones import PRETRAINED, Pretrained, pretrained_backbone
 from segcli.errors import CheckpointError, UsageError, WeightsUnavailable
 from segcli.weights import download
 from segcli.weights.download import Progress
@@ -44,8 +45,19 @@ def load_backbone(module: nn.Module, name: str, progress: Progress | None = None
     Raises WeightsUnavailable if they are not here and cannot be had, CheckpointError if they do not fit.
     """
     backbone = pretrained_backbone(name)
-    state = _read_package() if backbone.repo is None else _read_hub(backbone.repo, backbone.revision, progress)
-    place(module, state, backbone.keys, backbone.repo or LITE0_PACKAGE)
+    place(module, _read(backbone, progress), backbone.keys, backbone.repo or LITE0_PACKAGE)
+
+
+def _read(backbone: Pretrained, progress: Progress | None) -> dict[str, Tensor]:
+    """The weights of a backbone by their authors' names, from the first place that has them."""
+    if backbone.repo is None:
+        return _read_package()
+    try:
+        return _read_hub(backbone.repo, backbone.revision, progress)
+    except WeightsUnavailable as missing:
+        if backbone.torchvision is None:
+            raise
+        return _read_torchvision(backbone.torchvision, missing)
 
 
 def place(module: nn.Module, state: dict[str, Tensor], table: str, where: str) -> None:
@@ -101,3 +113,26 @@ def _read_hub(repo: str, revision: str, progress: Progress | None) -> dict[str, 
     if path is None:
         raise WeightsUnavailable(f"{repo} has no model.safetensors on the Hub; choose another --backbone")
     return load_file(path)
+
+
+def _read_torchvision(name: str, missing: WeightsUnavailable) -> dict[str, Tensor]:
+    """The weights that torchvision publishes under a name, from its cache (TORCH_HOME) or pytorch.org.
+
+    missing: why they are asked for here, said again where this fails too.
+    """
+    from huggingface_hub import constants
+    from torch import hub
+    from torchvision.models import get_weight
+
+    url: str = get_weight(name).url
+    file = Path(hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
+    if not file.is_file():
+        if constants.HF_HUB_OFFLINE:
+            raise missing
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            checksum = file.stem.rpartition("-")[2]  # the first digits of its SHA-256
+            hub.download_url_to_file(url, str(file), checksum, progress=sys.stderr.isatty())
+        except (OSError, RuntimeError) as error:
+            raise WeightsUnavailable(f"{missing} Nor can {url} be had: {error}") from error
+    return tensors(read_weights(file), file)

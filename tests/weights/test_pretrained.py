@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
+from types import SimpleNamespace
 
+import huggingface_hub
 import numpy as np
 import pytest
 import torch
@@ -12,9 +19,10 @@ from PIL import Image
 
 from segcli.config import MODEL_TYPES, ModelConfig, parse_config
 from segcli.config.mask2former import Mask2FormerConfig
-from segcli.errors import CheckpointError, UsageError
+from segcli.errors import CheckpointError, UsageError, WeightsUnavailable
 from segcli.models.backbones import build_backbone
 from segcli.types import Label, LabelSet
+from segcli.weights import download
 from segcli.weights.hf_config import raw_config
 from segcli.weights.pretrained import LITE0_PACKAGE, PRETRAINED, load_backbone, new_config, place
 
@@ -99,6 +107,76 @@ def _without_norms(network: torch.nn.Module, images: torch.Tensor) -> list[torch
     """timm's intermediate maps are not normalised."""
     network.norms = torch.nn.ModuleList(torch.nn.Identity() for _ in range(4))
     return network(images)
+
+
+def test_torchvision_has_resnet_where_the_hub_cannot_be_reached(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its weights lie in its own cache under the name that pytorch.org gives them."""
+    models = pytest.importorskip("torchvision.models")
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    network = build_backbone(PRETRAINED["resnet50"].config).eval()
+    with pytest.raises(WeightsUnavailable, match="HF_HUB_OFFLINE is set"):
+        load_backbone(network, "resnet50")
+    torch.manual_seed(0)
+    teacher = models.resnet50(weights=None).eval()
+    place = tmp_path / "hub" / "checkpoints" / "resnet50-0676ba61.pth"
+    place.parent.mkdir(parents=True)
+    torch.save(teacher.state_dict(), place)
+    load_backbone(network, "resnet50")
+    images = torch.randn(1, 3, 64, 64)
+    steps = [teacher.conv1, teacher.bn1, teacher.relu, teacher.maxpool, teacher.layer1, teacher.layer2, teacher.layer3]
+    with torch.no_grad():
+        wanted = torch.nn.Sequential(*steps, teacher.layer4)(images)
+        torch.testing.assert_close(network(images)[-1], wanted, rtol=1e-3, atol=1e-4 * float(wanted.abs().max()))
+
+
+def test_torchvisions_weights_are_downloaded_and_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: str, served: Path
+) -> None:
+    models = pytest.importorskip("torchvision.models")
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(download, "fetch", _no_hub)
+    torch.save(models.resnet50(weights=None).state_dict(), served / "weights")
+    checksum = hashlib.sha256((served / "weights").read_bytes()).hexdigest()[:8]
+    (served / "weights").rename(served / f"resnet50-{checksum}.pth")
+    (served / "resnet50-00000000.pth").write_bytes(b"damaged")
+    network = build_backbone(PRETRAINED["resnet50"].config)
+    for name, complaint in (("resnet50-00000000.pth", "invalid hash"), ("resnet50-11111111.pth", "404")):
+        monkeypatch.setattr(models, "get_weight", lambda _, name=name: SimpleNamespace(url=f"{server}/{name}"))
+        with pytest.raises(WeightsUnavailable, match=f"no network. Nor can {server}/{name} be had: .*{complaint}"):
+            load_backbone(network, "resnet50")
+    monkeypatch.setattr(models, "get_weight", lambda _: SimpleNamespace(url=f"{server}/resnet50-{checksum}.pth"))
+    load_backbone(network, "resnet50")
+    assert [file.name for file in (tmp_path / "home" / "hub" / "checkpoints").iterdir()] == [f"resnet50-{checksum}.pth"]
+
+
+def _no_hub(*arguments: object) -> None:
+    raise WeightsUnavailable("no network.")
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Path:
+    folder = tmp_path / "served"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def server(served: Path) -> Iterator[str]:
+    """An HTTP server of the files in a folder; -> its address."""
+    handler = partial(QuietHandler, directory=str(served))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:
+        pass
 
 
 def test_another_backbone_is_refused() -> None:

