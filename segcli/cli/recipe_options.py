@@ -136,8 +136,8 @@ SETTINGS = (
         help="Steps between checkpoints, beside those at validations; every 5 minutes if not given.",
     ),
     _setting(
-        "run.tensorboard", bool, "--tensorboard", panel=RUN,
-        help="Write event files too (needs the package tensorboard).",
+        "run.log", str, "--log", metavar="NAMES", panel=RUN, to_value=lambda names: names.split(","),
+        help="Send the numbers to experiment trackers too, with commas between: tensorboard, wandb, mlflow, trackio.",
     ),
     _setting("run.precision", Precision, "--precision", panel=options.SPEED, help="auto: bf16 where it is fast."),
     _setting("run.device", Device, "--device", panel=options.SPEED, help="Where to compute."),

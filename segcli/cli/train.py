@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from segcli import console
 from segcli.cli import options
 from segcli.cli.recipe_options import RUN, SPELLED, STEP, takes_settings
 from segcli.console import Console
@@ -118,10 +119,10 @@ def train(
     if preview is not None:
         _preview(recipe, out, preview, say)
         return
-    if recipe.run.tensorboard:  # said now rather than after the data were looked at
-        from segcli.training.tensorboard import require_tensorboard
+    if recipe.run.log:  # said now rather than after the data were looked at
+        from segcli.training.loggers import require
 
-        require_tensorboard()
+        require(recipe.run.log)
     from segcli.training.material import find_data
 
     info = find_data(recipe)  # before torch is imported, which takes two seconds
@@ -201,6 +202,7 @@ def _train(recipe: Recipe, info: DatasetInfo, out: Path, resume: bool, threads: 
     from segcli.cli.data_screen import show_training
     from segcli.cli.train_screen import TrainScreen
     from segcli.distributed import is_lost_peer, join, leave
+    from segcli.training.loggers import Loggers
     from segcli.training.memory import keep_freed_memory
 
     keep_freed_memory()
@@ -213,11 +215,13 @@ def _train(recipe: Recipe, info: DatasetInfo, out: Path, resume: bool, threads: 
         run = _open(recipe, info, out, ranks, resume, say)
         show_training(say, run.material.info, run.material.scan.train)
         with (
-            TrainScreen(say, out, recipe.run.tensorboard and ranks.is_first) as screen,
+            TrainScreen(say, out) as screen,
+            closing(Loggers(run.recipe if ranks.is_first else None, out, console.warning)) as loggers,
             closing(run.train()) as reports,
         ):
             for report in reports:
                 screen.show(report)
+                loggers.write(report)
         return SIGNALS.get(screen.why, 0)
     except RuntimeError as error:
         if ranks.size == 1 or not is_lost_peer(error):

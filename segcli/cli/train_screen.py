@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from segcli import console
+from segcli.codecs.text import percent
 from segcli.console import Console
 
 if TYPE_CHECKING:
@@ -29,23 +30,16 @@ FIRST_LINES = 5  # steps that are always worth a line there
 class TrainScreen:
     """Shows reports as they come. why: how the run ended, once it has."""
 
-    def __init__(self, say: Console, out: Path, tensorboard: bool = False) -> None:
+    def __init__(self, say: Console, out: Path) -> None:
         self.say, self.out, self.why = say, out, ""
         self._stack = ExitStack()
         self._renew: Any = None
         self._metric = "none yet"
         self._rows: list[tuple[str, str]] = []  # of the last step
         self._shown, self._last_line = 0, 0.0
-        self._board: Any = None
-        self._wants_board = tensorboard
 
     def __enter__(self) -> TrainScreen:
         self._renew = self._stack.enter_context(self.say.panel())
-        if self._wants_board:
-            from segcli.training.tensorboard import Board
-
-            self._board = Board(self.out)
-            self._stack.callback(self._board.close)
         return self
 
     def __exit__(
@@ -57,8 +51,6 @@ class TrainScreen:
         """One report, in the way of its kind."""
         from segcli.training import reports
 
-        if self._board is not None:
-            self._board.write(report)
         match report:
             case reports.StepReport():
                 self._step(report)
@@ -119,7 +111,7 @@ class TrainScreen:
         )
         bars = " ".join(str(count) for count in report.histogram)
         self.say.note(
-            f"  images by best class probability, in tenths from 0 to 1: {bars}; {percent(report.empty)} % are empty"
+            f"  images by best class probability, in tenths from 0 to 1: {bars}; {percent(report.empty)} are empty"
         )
         if report.empty == 1:
             self.say.note(
@@ -137,12 +129,21 @@ class TrainScreen:
         self.why = report.why
         if report.why.startswith("SIG"):
             self.say.note(
-                f"stopped by {report.why} after step {report.step}; go on with: segcli train --resume --out {self.out}"
+                f"stopped by {report.why} after step {report.step}; "
+                f"continue with: segcli train --resume --out {self.out}"
             )
             return
         early = " early, as nothing got better" if report.why == "patience" else ""
         final = f"; best/ has {report.final}" if report.final else ""
+        if report.final and report.during is not None:
+            final += f", measured as predict and eval will use it ({percent(report.during)} during training)"
         self.say.note(f"done{early} after {report.step} steps{final}")
+        if report.found_nothing:
+            self.say.note(
+                "it finds nothing right in the validation images yet. What helps most: train longer (--max-steps), "
+                "begin from a model that knows more (--model), show objects larger (--short-side, --tile). "
+                f"What is missing: segcli eval DATA --model {self.out / 'best'} --explain"
+            )
         self.say.say(f"{self.out / 'best'}")
         self.say.note(f"try it: segcli predict photo.jpg --model {self.out / 'best'}")
 
@@ -153,11 +154,6 @@ def _terms(report: StepReport) -> str:
 
 def _gigabytes(memory: int | None) -> str:
     return "memory unknown" if memory is None else f"{memory / 2**30:.1f} GB"
-
-
-def percent(value: float) -> str:
-    """A fraction as people write metrics: 53.2."""
-    return "-" if value != value else f"{100 * value:.1f}"
 
 
 def duration(seconds: float) -> str:

@@ -1,7 +1,8 @@
-"""Text files that people write by hand, on any system."""
+"""Text as people write it, in files of any system, and numbers as they read them."""
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from segcli.errors import UsageError
@@ -20,3 +21,8 @@ def read_text(file: Path) -> str:
 def lines_of(file: Path) -> list[str]:
     """The lines of a list, without blanks around them and without empty ones. Raises UsageError as `read_text` does."""
     return [line.strip() for line in read_text(file).splitlines() if line.strip()]
+
+
+def percent(share: float) -> str:
+    """A share of 1 as people write metrics: "53.2 %"; "–" for what could not be measured."""
+    return f"{100 * share:.1f} %" if math.isfinite(share) else "–"

@@ -18,7 +18,8 @@ from segcli.inspection.gallery import Gallery, of_predictions, predictions_besid
 from segcli.inspection.report_page import Report, ReportTable
 from segcli.render.curves import LEARNING_RATE, Curve
 from segcli.results.readers.predict_records import first_record, is_record
-from segcli.training.run_log import METRICS, read_runs, validations
+from segcli.training.run_files import METRICS
+from segcli.training.run_log import final, read_runs, validations
 from segcli.types import TASKS, Task
 
 if TYPE_CHECKING:
@@ -160,10 +161,12 @@ def _of_run(path: Path) -> Report:
         tables.append(ReportTable("Recipe", ("section", "setting", "value"), recipe))
     steps = [int(curve.steps[-1]) for curve in (*run.noisy.values(), *run.metric.values())]
     best = [
-        f"best {title.split()[0]} {np.nanmax(curve.values):.1f} %"
+        f"{title.split()[0]} during training {np.nanmax(curve.values):.1f} % at best"
         for title, curve in run.metric.items()
         if np.isfinite(curve.values).any()
     ]
+    if (last := final(path)) is not None:
+        best.insert(0, f"{last['metric']} of best/ {_in_percent(last['value'])} %")
     return Report(
         title=path.resolve().name,
         subtitle=" · ".join(["training run", f"step {max(steps):,}", *best]),

@@ -87,7 +87,7 @@ def summary(run: RunCurves) -> str:
     for title, curve in run.metric.items():
         if np.isfinite(curve.values).any():
             best = int(np.nanargmax(curve.values))
-            parts.append(f"best {title.split(' on ')[0]} {curve.values[best]:.1f} at step {curve.steps[best]}")
+            parts.append(f"best {title.split(' on ')[0]} {curve.values[best]:.1f} % at step {curve.steps[best]}")
     return ": ".join(parts[:1] + [", ".join(parts[1:])] * (len(parts) > 1))
 
 

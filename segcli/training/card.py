@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from segcli.codecs.text import percent
 from segcli.training.recipe import FullRecipe
 from segcli.training.reports import ValidationReport
 from segcli.training.setup import Material
@@ -16,6 +17,7 @@ def model_card(loaded: LoadedModel, recipe: FullRecipe, material: Material, repo
     spec, table, metric = loaded.spec, recipe.schedule, report.metric
     train = len(material.train)
     batch = table.batch * table.accumulate
+    measured = "" if report.is_final else "; measured during training"
     crop = " × ".join(map(str, recipe.augment.crop))
     licence = loaded.facts.get("licence of the starting model")
     lines = [
@@ -27,8 +29,8 @@ def model_card(loaded: LoadedModel, recipe: FullRecipe, material: Material, repo
         "",
         f"# {config.title} for {material.info.root.name}",
         "",
-        f"{metric.name} {_percent(metric.value)} on {report.images} validation images after {report.step} steps "
-        f"({report.thresholds}).",
+        f"{metric.name} {percent(metric.value)} on {report.images} validation images after {report.step} steps "
+        f"({report.thresholds}{measured}).",
         "",
         "```",
         f"segcli predict photo.jpg --model FOLDER --task {spec.tasks[0]}",
@@ -52,7 +54,7 @@ def model_card(loaded: LoadedModel, recipe: FullRecipe, material: Material, repo
         *_summary(report),
         "",
         f"Best class probability of an image: {report.best_score:.2f} at most; "
-        f"{_percent(report.empty)} % of the images have no segment at these thresholds.",
+        f"{percent(report.empty)} of the images have no segment at these thresholds.",
         "",
         *_classes(report),
         "",
@@ -64,20 +66,16 @@ def model_card(loaded: LoadedModel, recipe: FullRecipe, material: Material, repo
     return "\n".join(lines) + "\n"
 
 
-def _percent(value: float) -> str:
-    return "not measurable" if value != value else f"{100 * value:.1f}"
-
-
 def _summary(report: ValidationReport) -> list[str]:
     numbers = {name: value for name, value in report.metric.summary.items() if value == value}
-    return ["| | |", "|---|---|", *(f"| {name} | {100 * value:.1f} |" for name, value in numbers.items())]
+    return ["| | |", "|---|---|", *(f"| {name} | {percent(value)} |" for name, value in numbers.items())]
 
 
 def _classes(report: ValidationReport) -> list[str]:
     rows = report.metric.table[:_ROWS]
     headline = {"mIoU": "IoU"}.get(report.metric.name, report.metric.name)
     lines = [f"| class | id | {headline} |", "|---|---|---|"]
-    lines += [f"| {row['name']} | {row['id']} | {_percent(float(row[headline]))} |" for row in rows]
+    lines += [f"| {row['name']} | {row['id']} | {percent(float(row[headline]))} |" for row in rows]
     if len(report.metric.table) > _ROWS:
         lines.append(f"| … and {len(report.metric.table) - _ROWS} more | | |")
     return lines

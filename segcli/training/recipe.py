@@ -17,6 +17,7 @@ from segcli.config import MODEL_TYPES
 from segcli.config.mask2former import Mask2FormerConfig
 from segcli.types import SMALLEST_TILE, Task
 
+LoggerName = Literal["tensorboard", "wandb", "mlflow", "trackio"]  # see `loggers.py`
 Tables = dict[str, dict[str, Any]]
 
 T = TypeVar("T")
@@ -142,7 +143,7 @@ class RunTable:
     workers: Annotated[int, Strict(), Field(ge=-1)]  # image-loading processes; -1: what the machine has cores for
     checkpoint_every: Count | None = None  # steps; None: at every validation and at least every five minutes
     give_up_after: Count  # batches in a row that were not finite
-    tensorboard: Flag
+    log: tuple[LoggerName, ...] = ()  # experiment trackers that get the numbers too
 
 
 @dataclass(frozen=True, kw_only=True)

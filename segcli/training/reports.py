@@ -80,11 +80,12 @@ class ValidationReport:
     images: int
     seconds: float
     is_best: bool = False
+    is_final: bool = False  # measured after training, on best/ as predict and eval load it
 
     def record(self) -> dict[str, Any]:
         """A line of metrics.jsonl."""
         return {
-            "kind": "validation",
+            "kind": "final" if self.is_final else "validation",
             "step": self.step,
             "metric": self.metric.name,
             "value": self.metric.value,
@@ -119,14 +120,15 @@ class SavedReport:
 
 @dataclass(frozen=True)
 class EndReport:
-    """The run is over. why: "finished", "patience", or the name of the signal that stopped it. final: what best/ was
-    measured to have, in words, unless it was stopped."""
+    """The run is over."""
 
     step: int
     steps: int
-    why: str
+    why: str  # "finished", "patience", or the name of the signal that stopped it
     folder: Path
-    final: str | None
+    final: str | None  # what best/ was measured to have at last, in words, unless it was stopped
+    during: float | None = None  # the same metric of the same step as it was measured during training
+    found_nothing: bool = False  # in any of the validation images, or nothing that is right
 
 
 Report = StepReport | SkipReport | MeasureReport | ValidationReport | SweepReport | SavedReport | EndReport

@@ -52,6 +52,10 @@ def resolve(
             for rivals in (pair for table_name, *pair in _RIVALS if table_name == name):
                 if any(key in table for key in rivals):
                     merged[name] = {key: value for key, value in merged[name].items() if key not in rivals}
+            if name == "run" and "tensorboard" in table:  # what runs before `log` have in their config.toml
+                table = {key: value for key, value in table.items() if key != "tensorboard"} | (
+                    {"log": ["tensorboard"]} if table["tensorboard"] else {}
+                )
             merged[name] |= table
             sources |= {(name, key): source for key in table}
     try:

@@ -16,7 +16,7 @@ _FREE = {
     ("data", "path"),  # the same images may lie elsewhere now; the fingerprint tells whether they are the same
     ("run", "workers"),
     ("run", "checkpoint_every"),
-    ("run", "tensorboard"),
+    ("run", "log"),
     ("validate", "patience"),
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import tomllib
 from pathlib import Path
@@ -58,6 +59,14 @@ def devices_of(run: Path) -> int:
         return int(json.loads((run / FACTS).read_text(encoding="utf-8"))["devices"])
     except (OSError, ValueError, KeyError, TypeError):
         return 1
+
+
+def run_id(run: Path) -> str:
+    """What tells a run from all others, also from one of the same name."""
+    try:
+        return str(json.loads((run / FACTS).read_text(encoding="utf-8"))["id"])
+    except (OSError, ValueError, KeyError, TypeError):  # begun before runs had one
+        return hashlib.blake2b(str(run.resolve()).encode(), digest_size=6).hexdigest()
 
 
 def _changed(run: Path) -> int:

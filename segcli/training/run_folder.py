@@ -205,7 +205,8 @@ def _step_of(line: str, swept: bool) -> float:
     """The step of a metrics line. One that was cut short counts as later than all, and so does a sweep if none was."""
     try:
         record = json.loads(line)
-        return float("inf") if record.get("kind") == "sweep" and not swept else float(record["step"])
+        is_last = record.get("kind") in ("sweep", "final")
+        return float("inf") if is_last and not swept else float(record["step"])
     except (ValueError, KeyError, TypeError, AttributeError):
         return float("inf")
 

@@ -28,6 +28,11 @@ def read_runs(paths: Sequence[Path]) -> list[RunCurves]:
     return [_curves(file, name) for file, name in zip(files, _names(files), strict=True)]
 
 
+def final(path: Path) -> dict[str, Any] | None:
+    """What best/ was measured to have after training; None if it was not yet. Raises as `read_runs`."""
+    return next((record for record in _records(_file(path)) if record["kind"] == "final"), None)
+
+
 def validations(path: Path) -> list[dict[str, Any]]:
     """What each validation of a run measured, as its lines have it. Raises as `read_runs`."""
     return [record for record in _records(_file(path)) if record["kind"] == "validation"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import platform
 import sys
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -201,6 +202,7 @@ def _facts(run: Run) -> dict[str, Any]:
         for split in material.scan.splits
     ]
     return {
+        "id": uuid.uuid4().hex[:12],
         "command": sys.argv,
         "segcli": segcli.__version__,
         "python": platform.python_version(),

@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 
+from segcli.codecs.text import percent
 from segcli.data.loading.loader import Step
 from segcli.distributed import Ranks
 from segcli.errors import SegcliError
@@ -74,6 +75,7 @@ class Run:
     about: dict[str, Any]  # the fingerprint
     progress: Progress = field(default_factory=Progress)
     _validation: float = 0.0  # seconds that the last one took
+    _found_nothing: bool = False  # by best/, at last
     _interrupts: Interrupts = field(default_factory=Interrupts)
 
     # ------------------------------------------------------------------------------------------------------- the loop
@@ -140,8 +142,8 @@ class Run:
             if not is_lost_worker(error):
                 raise
             raise SegcliError(
-                f"step {self.learner.step + 1}: a process that loads images is no more, most likely as memory ran out "
-                f"({str(error).strip('. ')}); go on with --resume, and --workers 0, which needs the least"
+                f"step {self.learner.step + 1}: an image-loading process was killed, most likely because memory ran "
+                f"out ({str(error).strip('. ')}); continue with --resume --workers 0, which needs the least"
             ) from error
 
     def _update(self, parts: Any) -> Outcome:
@@ -295,7 +297,8 @@ class Run:
         if not over:
             yield self._save()
             self.ranks.gather(None)  # nobody leaves while the first rank writes
-        yield EndReport(self.learner.step, self._steps, why, self.folder.path, self.progress.final)
+        final, during = self.progress.final, self.progress.best
+        yield EndReport(self.learner.step, self._steps, why, self.folder.path, final, during, self._found_nothing)
 
     def _finish(self) -> Generator[Report, None, str]:
         """Give best/ the thresholds that serve the validation split best, and a last measurement -> that in words.
@@ -308,11 +311,14 @@ class Run:
         findings = yield from self._measure(loaded, rules, None, stop=lambda: self._interrupts.name)
         best = best_of(findings)  # the rule in force is the first
         loaded = dataclasses.replace(loaded, spec=dataclasses.replace(loaded.spec, rule=best.rule))
-        self._publish("best", loaded, _report(step, best, self._task, 0.0, True))
+        report = dataclasses.replace(_report(step, best, self._task, 0.0, True), is_final=True)
+        self._publish("best", loaded, report)
         if len(rules) > 1:
             yield self._swept(findings, best)
+        self.folder.append(report.record())
         value = best.metric.value
-        return f"{best.metric.name} {100 * value:.1f} at step {step}" if math.isfinite(value) else f"step {step}"
+        self._found_nothing = value == 0 or best.tally.empty == best.tally.images
+        return f"{best.metric.name} {percent(value)} at step {step}" if math.isfinite(value) else f"step {step}"
 
     def _swept(self, findings: list[Finding], best: Finding) -> SweepReport:
         report = SweepReport(

@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 from segcli.cli import app
 from segcli.evaluation import verify
 from segcli.types import Label, LabelSet
-from segcli.weights import download, golden
+from segcli.weights import golden
 from segcli.weights import manifest as manifest_module
 from segcli.weights.manifest import manifest
 from segcli.weights.verified import verifications
@@ -31,7 +31,6 @@ def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     cache = tmp_path / "cache"
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(download, "RETRY_DELAYS", ())
     return cache
 
 

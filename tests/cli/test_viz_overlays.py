@@ -304,7 +304,7 @@ def test_curves(viz: Viz) -> None:
     assert viz("curves", *runs).exit_code == 2
     text = viz("curves", runs[0] / "metrics.jsonl", "--term")
     assert text.exit_code == 0
-    assert "one: best PQ 50.0 at step 30" in text.stdout
+    assert "one: best PQ 50.0 % at step 30" in text.stdout
     for title in ("loss (weighted sum)", "mask loss (last layer)", "learning rate", "PQ on validation (%)"):
         assert title in text.stdout
     assert "\x1b" not in text.stdout

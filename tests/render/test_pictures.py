@@ -168,7 +168,7 @@ def test_smoothing_keeps_length_mean_and_gaps() -> None:
 
 def test_charts_in_the_terminal() -> None:
     lines = chart_lines(curves()[:1], 40, colour=False)
-    assert lines[0] == "small: best PQ 31.5 at step 200"
+    assert lines[0] == "small: best PQ 31.5 % at step 200"
     assert lines[2] == "loss"
     assert max(map(len, lines)) <= 40
     chart = [line[12:] for line in lines[3:11]]
@@ -188,4 +188,4 @@ def test_a_run_without_a_single_finite_value_is_drawn() -> None:
 
 def test_a_metric_of_two_words_is_named_whole() -> None:
     run = RunCurves("x", metric={"box AP on validation (%)": Curve(np.array([5, 9]), np.array([1.0, 3.0]))})
-    assert summary(run) == "x: best box AP 3.0 at step 9"
+    assert summary(run) == "x: best box AP 3.0 % at step 9"

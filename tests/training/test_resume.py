@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 from segcli.cli import app
 from segcli.distributed import Ranks
 from segcli.errors import OutputError, SegcliError, UsageError
+from segcli.training import loggers
 from segcli.training.reports import EndReport, MeasureReport, Report, SavedReport, SweepReport, ValidationReport
 from segcli.training.resolve import resolve
 from segcli.training.resume import resumed_recipe
@@ -113,7 +114,7 @@ def test_a_signal_saves_and_says_how_to_go_on(shapes: Path, tmp_path: Path) -> N
     process.send_signal(signal.SIGINT)
     _, messages = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert f"go on with: segcli train --resume --out {out}" in messages
+    assert f"continue with: segcli train --resume --out {out}" in messages
     assert state(out)
     assert len(losses(out)) < 500
 
@@ -278,7 +279,7 @@ def test_a_killed_worker_costs_no_step(shapes: Path, tmp_path: Path) -> None:
     (worker,) = multiprocessing.active_children()
     worker.kill()
     worker.join()
-    with pytest.raises(SegcliError, match=r"a process that loads images .*pid.*--resume.*--workers 0") as raised:
+    with pytest.raises(SegcliError, match=r"an image-loading process was killed.*pid.*--resume.*--workers 0") as raised:
         list(reports)
     step = losses(tmp_path / "run")[-1][0]
     assert run.folder.load().state["step"] == step >= 2
@@ -330,15 +331,18 @@ def test_a_run_killed_after_its_sweep_has_it_once(shapes: Path, tmp_path: Path) 
     for _ in range(2):  # and a run that is over keeps it
         list(open_tiny(shapes, tmp_path / "run", changes, resume=True).train())
         lines = (tmp_path / "run" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-        assert [json.loads(line)["kind"] for line in lines] == ["train", "validation", "sweep"]
+        assert [json.loads(line)["kind"] for line in lines] == ["train", "validation", "sweep", "final"]
 
 
-def test_tensorboard_is_missed_before_there_is_a_folder(
+def test_a_tracker_is_missed_before_there_is_a_folder(
     shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    answer = CliRunner().invoke(app, ["train", str(shapes), "--tensorboard", "--out", str(tmp_path / "run")])
-    assert (answer.exit_code, "pip install tensorboard" in answer.stderr) == (2, True)
+    monkeypatch.setattr(loggers.TensorBoard, "package", "no_such_package")
+    answer = CliRunner().invoke(app, ["train", str(shapes), "--log", "tensorboard", "--out", str(tmp_path / "run")])
+    assert (answer.exit_code, "pip install no_such_package" in answer.stderr) == (2, True)
+    answer = CliRunner().invoke(app, ["train", str(shapes), "--log", "paper", "--out", str(tmp_path / "run")])
+    assert answer.exit_code == 2
+    assert "--log ['paper']; expected a list, each one of tensorboard, wandb, mlflow, trackio" in answer.stderr
     assert not (tmp_path / "run").exists()
 
 

@@ -127,7 +127,7 @@ def test_a_run_has_curves_tables_and_pictures(tmp_path: Path) -> None:
     (run_ / "config.toml").write_text('preset = "small"\n[schedule]\nsteps = 2000\n')
     assert run(run_, "--out", tmp_path / "page.html") == (0, "")
     head = head_of(tmp_path / "page.html")
-    assert head["subtitle"] == "training run · step 2,000 · best PQ 50.0 %"
+    assert head["subtitle"] == "training run · step 2,000 · PQ during training 50.0 % at best"
     assert [curve["title"] for curve in head["curves"]][:2] == ["PQ on validation (%)", "loss (weighted sum)"]
     assert all(len(series["steps"]) <= 601 for curve in head["curves"] for series in curve["series"])
     validations, classes, recipe = head["tables"]
