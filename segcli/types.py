@@ -225,7 +225,11 @@ SMALLEST_TILE = 64  # pixels a side; less shows a network nothing
 class InputSize:
     """Resize the short side to `short`, cap the long side at `long`, pad to a multiple of `divisor`.
 
-    rounding: of the other side, to the nearest pixel (detectron2) or down (DETR).
+    rounding: of the other side, to the nearest pixel (detectron2), down (DETR) or to the nearest even at halves (EoMT).
+    frame: what is padded to: a multiple of `divisor`, or a square with the long side (EoMT, which then fits the photo
+        into a square of `short`). "windows": nothing is; the network sees square windows along the long side, and class
+        scores are averaged where they overlap (EoMT, semantic).
+    fill: padding is the mean colour, or black as before the normalisation (EoMT).
     tile: side, in pixels of the photo, of the square windows that are resized and predicted one by one, for objects too
         small or too many for one look; None: the photo as a whole. A photo that is smaller is resized like any other.
     tile_overlap: share of a tile that its neighbour covers too.
@@ -236,7 +240,9 @@ class InputSize:
     short: int = 800
     long: int = 1333
     divisor: int = 32
-    rounding: Literal["nearest", "down"] = "nearest"
+    rounding: Literal["nearest", "down", "even"] = "nearest"
+    frame: Literal["multiple", "square", "windows"] = "multiple"
+    fill: Literal["mean", "black"] = "mean"
     tile: int | None = None
     tile_overlap: float = 0.2
     tile_for: int | None = None
@@ -249,14 +255,19 @@ class InputSize:
 
     def to_table(self) -> dict[str, Any]:
         """Every entry by name; those of tiles only where there are tiles."""
+        own = {"frame": "multiple", "fill": "mean"}  # said only where they differ
         table = {key: value for key, value in asdict(self).items() if self.tile or not key.startswith("tile")}
-        return {key: value for key, value in table.items() if value is not None}
+        return {key: value for key, value in table.items() if value is not None and value != own.get(key)}
 
     def in_words(self) -> str:
         """The same for a person."""
         if self.tile:
             where = f", for photos of {self.tile_for}" if self.tile_for else ""
             return f"tiles of {self.tile} pixels{where}, resized to {self.short}"
+        if self.frame == "square":
+            return f"fitted into {self.short}×{self.short}, padded to a square"
+        if self.frame == "windows":
+            return f"square windows of {self.short} along the long side"
         return f"short side {self.short}, long side at most {self.long}"
 
 

@@ -41,8 +41,8 @@ class Attention(nn.Module):
         """q [B, Q, D] · k, v [B, N, D] (projected) -> [B, Q, D]. `mask` [B, Q, N] bool: True = may be looked at."""
         q, k, v = (x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for x in (q, k, v))  # [B, heads, ·, D/heads]
         mask = None if mask is None else mask[:, None]
-        trace.save(self.name, lambda: _probabilities(q, k, mask))
-        return self.out_proj(_attend(q, k, v, mask).transpose(1, 2).flatten(2))
+        trace.save(self.name, lambda: probabilities(q, k, mask))
+        return self.out_proj(attend(q, k, v, mask).transpose(1, 2).flatten(2))
 
 
 def project_memory(attentions: Sequence[Attention], key: Tensor, value: Tensor) -> tuple[list[Tensor], list[Tensor]]:
@@ -59,7 +59,7 @@ def project_memory(attentions: Sequence[Attention], key: Tensor, value: Tensor) 
     return projected[0], projected[1]
 
 
-def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
     """The attention itself, [B, heads, ·, D/heads] each."""
     if not learns_in_half(q):
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
@@ -67,7 +67,7 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
         return F.scaled_dot_product_attention(q.float(), k.float(), v.float(), attn_mask=mask)
 
 
-def _probabilities(q: Tensor, k: Tensor, mask: Tensor | None) -> Tensor:
+def probabilities(q: Tensor, k: Tensor, mask: Tensor | None) -> Tensor:
     """What the fused kernel does not return: softmax(q kᵀ / √d) -> [B, heads, Q, N] in fp32."""
     logits = q.float() @ k.float().transpose(-1, -2) * q.shape[-1] ** -0.5
     if mask is not None:

@@ -14,16 +14,17 @@ from segcli.layers.linear import Linear, linear, linear_gradients
 
 
 class MLP(nn.Module):
-    """Linear layers with ReLU between them: [..., in_dim] -> [..., out_dim]."""
+    """Linear layers with ReLU (or GELU) between them: [..., in_dim] -> [..., out_dim]."""
 
-    def __init__(self, in_dim: int, hidden_dim: int, out_dim: int, num_layers: int = 3) -> None:
+    def __init__(self, in_dim: int, hidden_dim: int, out_dim: int, num_layers: int = 3, gelu: bool = False) -> None:
         super().__init__()
+        self.gelu = gelu
         dims = [in_dim, *[hidden_dim] * (num_layers - 1), out_dim]
         self.layers = nn.ModuleList(Linear(a, b) for a, b in itertools.pairwise(dims))
 
     def forward(self, x: Tensor) -> Tensor:
         for layer in self.layers[:-1]:
-            x = layer(x).relu_()
+            x = F.gelu(layer(x)) if self.gelu else layer(x).relu_()
         return self.layers[-1](x)
 
 

@@ -36,11 +36,14 @@ def dropout(x: Tensor, probability: float) -> Tensor:
     return x * _kept(tuple(x.shape), probability, x)
 
 
-def _kept(shape: tuple[int, ...], probability: float, like: Tensor) -> Tensor:
-    """[B, ...] 0 or 1 / (1 - probability)."""
+def uniform(shape: tuple[int, ...]) -> Tensor:
+    """Numbers in [0, 1) of this shape [B, ...], on the CPU."""
     generators = _generators[-1]
     if generators is None:
-        chance = torch.rand(shape)
-    else:
-        chance = torch.stack([torch.rand(shape[1:], generator=generator) for generator in generators])
-    return (chance >= probability).to(like.device, like.dtype) / (1 - probability)
+        return torch.rand(shape)
+    return torch.stack([torch.rand(shape[1:], generator=generator) for generator in generators])
+
+
+def _kept(shape: tuple[int, ...], probability: float, like: Tensor) -> Tensor:
+    """[B, ...] 0 or 1 / (1 - probability)."""
+    return (uniform(shape) >= probability).to(like.device, like.dtype) / (1 - probability)

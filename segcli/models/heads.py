@@ -17,13 +17,16 @@ from segcli.types import Masks, PixelFeatures, QueryPredictions
 
 
 class MaskClassificationHead(Head):
-    """MaskFormer's two outputs of a query (arXiv 2107.06278, §3.3): class logits, and the factor of its mask."""
+    """MaskFormer's two outputs of a query (arXiv 2107.06278, §3.3): class logits, and the factor of its mask.
 
-    def __init__(self, dim: int, num_classes: int, mask_dim: int) -> None:
+    norm: of the queries, unless they come normed. gelu: in the mask's MLP, in place of ReLU. Both are EoMT's.
+    """
+
+    def __init__(self, dim: int, num_classes: int, mask_dim: int, norm: bool = True, gelu: bool = False) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(dim)
+        self.norm = nn.LayerNorm(dim) if norm else nn.Identity()
         self.classifier = Linear(dim, num_classes + 1)
-        self.mask_embed = MLP(dim, dim, mask_dim)
+        self.mask_embed = MLP(dim, dim, mask_dim, gelu=gelu)
 
     def forward(self, queries: Tensor) -> tuple[Tensor, Tensor]:
         """queries [B, Q, D] -> class logits [B, Q, K + 1], mask embeddings [B, Q, C]."""

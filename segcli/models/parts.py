@@ -32,7 +32,13 @@ class Backbone(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, images: Tensor) -> list[Tensor]:
-        """images [B, 3, H, W], normalised -> one map [B, channels[i], h_i, w_i] a level, fine to coarse."""
+        """images [B, 3, H, W], normalised -> one map [B, channels[i], h_i, w_i] a level, fine to coarse, and behind
+        them what a backbone has that is no map, for a pixel decoder that knows it.
+        """
+
+    def layers(self) -> list[list[nn.Parameter]]:
+        """Its weights from input to output, those that learn at one rate together; all at one rate if not told."""
+        return [list(self.parameters())]
 
 
 class PixelDecoder(nn.Module, ABC):
@@ -78,3 +84,16 @@ class QueryDecoder(nn.Module, ABC, Generic[HeadT]):
     @abstractmethod
     def fresh_queries(self, count: int) -> None:
         """For another number of queries: their embeddings are drawn anew, all other weights stay."""
+
+    def reach(self, progress: float) -> None:
+        """A training run has come this far, from 0 to 1; for decoders that change as it goes on."""
+
+    # ------------------------------------------------------------------- of a decoder that ends what a backbone begins
+
+    def backbone_names(self) -> dict[str, str]:
+        """{the backbone's name of a tensor: its name here}, of the tensors that the backbone would have without it."""
+        return {}
+
+    def backbone_layers(self) -> list[list[nn.Parameter]]:
+        """Further `Backbone.layers`, which lie here."""
+        return []

@@ -33,3 +33,12 @@ class Segmenter(nn.Module):
         pixels = self.pixel_decoder(pyramid, batch.padding)
         del pyramid  # as large as the rest together; not needed while the queries are decoded
         return self.query_decoder(pixels, self.head, every_layer, pilots)
+
+    def backbone_names(self) -> dict[str, str]:
+        """{the backbone's own name of a tensor: its name in this model}. A decoder may end what the backbone begins."""
+        names = {name: f"backbone.{name}" for name in self.backbone.state_dict()}
+        return names | {name: f"query_decoder.{own}" for name, own in self.query_decoder.backbone_names().items()}
+
+    def backbone_layers(self) -> list[list[nn.Parameter]]:
+        """The backbone's weights from input to output, in groups that learn at one rate, wherever they lie."""
+        return [*self.backbone.layers(), *self.query_decoder.backbone_layers()]

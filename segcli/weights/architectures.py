@@ -19,4 +19,5 @@ def build_model(config: ModelConfig) -> Segmenter:
 def key_map(config: ModelConfig) -> KeyMap:
     """Between the names of its tensors in Hugging Face files and here."""
     keys = importlib.import_module(f"segcli.weights.keys.{config.module}")
-    return KeyMap(keys.tables(config), partial(keys.constants, config))
+    defaults = partial(keys.defaults, config) if hasattr(keys, "defaults") else dict
+    return KeyMap(keys.tables(config), partial(keys.constants, config), defaults)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -49,10 +49,18 @@ class KeyMap:
     """Names of one network in its files and here.
 
     constants: what a file holds that is no weight here, made when one is written.
+    defaults: tensors of ours that a file may lack.
     """
 
-    def __init__(self, tables: Sequence[Table], constants: Callable[[], dict[str, Tensor]] = dict) -> None:
-        self.constants = constants
+    def __init__(
+        self,
+        tables: Sequence[Table],
+        constants: Callable[[], dict[str, Tensor]] = dict,
+        defaults: Callable[[], dict[str, Tensor]] = dict,
+    ) -> None:
+        self.constants, self.defaults = constants, defaults
+        self.moved = {old: new for table in tables for old, new in table.moved.items()}
+        self.unpacked = {name for table in tables for name in table.unpacked}
         self.aliases = {old: new for table in tables for old, new in table.aliases.items()}
         self.dropped = re.compile("|".join(f"(?:{pattern})" for table in tables for pattern in table.dropped))
         self.rows = [_Row(theirs, ours) for table in tables for theirs, ours in table.joined.items()] + [
@@ -68,12 +76,15 @@ class KeyMap:
             name = self._canonical(name)
             if self.dropped.fullmatch(name):
                 continue
+            if name in self.unpacked and tensor.shape[0] == 1:
+                tensor = tensor[0]
             for row in self.rows:
                 if (found := row.read(name)) is not None:
+                    own = _renamed(found[0], self.moved)
                     if len(row.theirs) == 1:
-                        ours[found[0]] = tensor
+                        ours[own] = tensor
                     else:
-                        parts.setdefault(found[0], {})[found[1]] = tensor
+                        parts.setdefault(own, {})[found[1]] = tensor
                     break
             else:
                 unknown.append(name)
@@ -85,7 +96,7 @@ class KeyMap:
             except RuntimeError as error:
                 shapes = ", ".join(str(tuple(pieces[i].shape)) for i in range(len(pieces)))
                 raise CheckpointError(f"the parts of {name} do not fit together: {shapes}") from error
-        return ours, unknown
+        return self.defaults() | ours, unknown
 
     def write(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Our tensors -> theirs, with what they store beside the weights."""
@@ -100,6 +111,7 @@ class KeyMap:
 
     def names(self, name: str) -> list[str]:
         """Their names of one of our tensors, several if they store it in parts."""
+        name = _renamed(name, {new: old for old, new in self.moved.items()})
         for row in self.rows:
             if (found := row.write(name)) is not None:
                 return found
@@ -109,3 +121,11 @@ class KeyMap:
         for new, old in self.aliases.items():
             name = name.replace(new, old)
         return name
+
+
+def _renamed(name: str, prefixes: Mapping[str, str]) -> str:
+    """With the prefix that it has replaced, if it has one of these."""
+    for old, new in prefixes.items():
+        if name.startswith(old):
+            return new + name.removeprefix(old)
+    return name

@@ -1,0 +1,120 @@
+"""EoMT's configuration (arXiv 2503.19108), of both of transformers' architectures: DINOv2 and DINOv3 below."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Self
+
+from segcli.config.backbones import BackboneConfig
+from segcli.config.backbones.vit import PATCH, ViTConfig, as_vit
+from segcli.config.checks import check_facts, class_count, numbers
+from segcli.config.model_config import ModelConfig, ObjectiveName
+from segcli.errors import CheckpointError
+from segcli.types import MASK_TASKS, InputSize, MergeRule, Task
+
+_NUMBERS = {"num_queries": "num_queries", "joint_blocks": "num_blocks", "upscale_blocks": "num_upscale_blocks"}
+_DINOV3 = "eomt_dinov3"
+_CLASSES = {"table": "EomtForUniversalSegmentation", "rotary": "EomtDinov3ForUniversalSegmentation"}
+_POINTS = {"train_num_points": 12544, "oversample_ratio": 3.0, "importance_sample_ratio": 0.75}
+
+
+@dataclass(frozen=True)
+class EomtConfig(ModelConfig):
+    """EoMT: a ViT whose last blocks see queries and patches together."""
+
+    num_queries: int = 200
+    joint_blocks: int = 3  # of the ViT's blocks, those that the queries take part in
+    upscale_blocks: int = 2  # each doubles the resolution of the patches for the masks
+    no_object_weight: float = 0.1
+
+    model_type: ClassVar[str] = "eomt"
+    reads: ClassVar[tuple[str, ...]] = (_DINOV3,)
+    module: ClassVar[str] = "eomt"
+    title: ClassVar[str] = "EoMT"
+    arxiv: ClassVar[str] = "2503.19108"
+    image_processor: ClassVar[str | None] = "EomtImageProcessor"
+    tasks: ClassVar[tuple[Task, ...]] = MASK_TASKS
+    rule: ClassVar[MergeRule] = MergeRule()
+    size: ClassVar[InputSize] = InputSize(640, 640, divisor=16, rounding="even", frame="square", fill="black")
+    sizes: ClassVar[tuple[str, ...]] = ()
+    small: ClassVar[Mapping[str, int]] = {}
+    objective: ClassVar[ObjectiveName] = "points"
+    loss_weights: ClassVar[Mapping[str, float]] = {
+        "class_weight": 2.0,
+        "mask_weight": 5.0,
+        "dice_weight": 5.0,
+        "no_object_weight": 0.1,
+    }
+
+    @classmethod
+    def takes(cls, backbone: BackboneConfig) -> bool:
+        """A plain ViT."""
+        return isinstance(backbone, ViTConfig)
+
+    @property
+    def vit(self) -> ViTConfig:
+        """The backbone, as what it is."""
+        return as_vit(self.backbone)
+
+    @property
+    def hidden_dim(self) -> int:
+        """Width of a query, which is that of the ViT."""
+        return self.vit.dim
+
+    @property
+    def transformers_class(self) -> str:
+        """The class of transformers that loads a folder of this model."""
+        return _CLASSES[self.vit.positions]
+
+    @property
+    def annealing(self) -> tuple[tuple[float, float], ...]:
+        """When each joint block's attention masks begin to be left out and are gone, as shares of a training run: the
+        earlier blocks first, from 1/6 of the run to 4/6, each within 1/6; on DINOv3 the first block's go at once. So it
+        was published for S and B, L and g.
+        """
+        last = max(self.joint_blocks - 1, 1)
+        starts = [1 / 6 + index / last * 3 / 6 for index in range(self.joint_blocks)]
+        spans = [(start, start + 1 / 6) for start in starts]
+        if self.vit.positions == "rotary":
+            spans[0] = (0.0, 0.03)
+        return tuple(spans)
+
+    @classmethod
+    def parse(cls, raw: dict[str, Any], where: str) -> Self:
+        """Of a parsed `config.json`; CheckpointError for what the code here cannot build."""
+        check_facts(raw, {"hidden_act": "gelu", "num_channels": 3, "hidden_dropout_prob": 0.0}, where)
+        rotary = raw["model_type"] == _DINOV3
+        config = cls(
+            backbone=ViTConfig.rotary(raw, where) if rotary else ViTConfig.table(raw, where),
+            num_classes=class_count(raw, where),
+            no_object_weight=float(raw.get("no_object_weight", 0.1)),
+            **numbers({"num_blocks": 4, **raw}, _NUMBERS, where),
+        )
+        if config.joint_blocks > config.vit.depth:
+            raise CheckpointError(f"{where}: num_blocks {config.joint_blocks} of {config.vit.depth} num_hidden_layers")
+        return config
+
+    @classmethod
+    def new(cls, backbone: BackboneConfig, num_classes: int, sizes: Mapping[str, int]) -> Self:
+        """Around a ViT, brought to patches of 16 pixels; the blocks that queries take part in are the paper's."""
+        vit = replace(as_vit(backbone), patch_size=PATCH, image_size=640)
+        joint = {12: 3, 24: 4, 40: 5}.get(vit.depth, max(1, vit.depth // 4))
+        return cls(vit, num_classes, joint_blocks=joint)
+
+    def raw(self) -> dict[str, Any]:
+        """The `config.json` but for the names of the classes; `parse` reads it back."""
+        weights = {name: self.loss_weights[name] for name in ("class_weight", "mask_weight", "dice_weight")}
+        return (
+            {
+                "architectures": [self.transformers_class],
+                "model_type": self.model_type if self.vit.positions == "table" else _DINOV3,
+                **self.vit.raw(),
+                **{theirs: getattr(self, ours) for ours, theirs in _NUMBERS.items()},
+                "no_object_weight": self.no_object_weight,
+                "hidden_dropout_prob": 0.0,
+                "dtype": "float32",
+            }
+            | weights
+            | _POINTS
+        )
