@@ -7,14 +7,25 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
 from segcli.config.backbones import BackboneConfig
-from segcli.config.backbones.vit import PATCH, ViTConfig, as_vit
-from segcli.config.checks import check_facts, class_count, numbers
+from segcli.config.backbones.vit import PATCH, VIT_SIZES, ViTConfig, as_vit
+from segcli.config.checks import check_facts, class_count, numbers, share
 from segcli.config.model_config import ModelConfig, ObjectiveName
 from segcli.errors import CheckpointError
 from segcli.types import MASK_TASKS, InputSize, MergeRule, Task
 
 _NUMBERS = {"num_queries": "num_queries", "joint_blocks": "num_blocks", "upscale_blocks": "num_upscale_blocks"}
 _DINOV3 = "eomt_dinov3"
+_MOST_UPSCALING = 4
+# The sizes behind the names in the authors' own config.json, which says nothing else of the backbone.
+_AUTHORS: dict[Any, dict[str, Any]] = {
+    f"vit_{size}_patch14_reg4_dinov2": {
+        "hidden_size": dim,
+        "num_hidden_layers": depth,
+        "num_attention_heads": heads,
+        "use_swiglu_ffn": size == "giant",
+    }
+    for size, (dim, depth, heads) in VIT_SIZES.items()
+}
 _CLASSES = {"table": "EomtForUniversalSegmentation", "rotary": "EomtDinov3ForUniversalSegmentation"}
 _POINTS = {"train_num_points": 12544, "oversample_ratio": 3.0, "importance_sample_ratio": 0.75}
 
@@ -68,6 +79,11 @@ class EomtConfig(ModelConfig):
         return _CLASSES[self.vit.positions]
 
     @property
+    def own_size(self) -> InputSize:
+        """The square that the ViT was made for."""
+        return replace(self.size, short=self.vit.image_size, long=self.vit.image_size)
+
+    @property
     def annealing(self) -> tuple[tuple[float, float], ...]:
         """When each joint block's attention masks begin to be left out and are gone, as shares of a training run: the
         earlier blocks first, from 1/6 of the run to 4/6, each within 1/6; on DINOv3 the first block's go at once. So it
@@ -84,13 +100,18 @@ class EomtConfig(ModelConfig):
     def parse(cls, raw: dict[str, Any], where: str) -> Self:
         """Of a parsed `config.json`; CheckpointError for what the code here cannot build."""
         check_facts(raw, {"hidden_act": "gelu", "num_channels": 3, "hidden_dropout_prob": 0.0}, where)
+        raw = _AUTHORS.get(str(raw.get("backbone")), {}) | raw
         rotary = raw["model_type"] == _DINOV3
         config = cls(
             backbone=ViTConfig.rotary(raw, where) if rotary else ViTConfig.table(raw, where),
             num_classes=class_count(raw, where),
-            no_object_weight=float(raw.get("no_object_weight", 0.1)),
+            no_object_weight=share(raw, "no_object_weight", 0.1, where),
             **numbers({"num_blocks": 4, **raw}, _NUMBERS, where),
         )
+        if config.upscale_blocks > _MOST_UPSCALING:
+            raise CheckpointError(
+                f"{where}: num_upscale_blocks is {config.upscale_blocks}; expected at most {_MOST_UPSCALING}"
+            )
         if config.joint_blocks > config.vit.depth:
             raise CheckpointError(f"{where}: num_blocks {config.joint_blocks} of {config.vit.depth} num_hidden_layers")
         return config

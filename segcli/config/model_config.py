@@ -92,6 +92,11 @@ class ModelConfig(ABC):
         return self.tasks
 
     @property
+    def own_size(self) -> InputSize:
+        """The test size of this network, where its files do not say one."""
+        return self.size
+
+    @property
     def outputs(self) -> int:
         """Class logits in its files, without "no object"."""
         return self.num_classes

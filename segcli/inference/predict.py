@@ -226,6 +226,8 @@ def segment(prediction: QueryPredictions, index: int, image: Prepared, settings:
         if settings.task == "detect":
             return postprocess.detect(prediction, index, image.frame, labels, least)
         return postprocess.instance(prediction, index, image.frame, labels, rule, least)
+    if image.windows:
+        return postprocess.semantic_windows(prediction, index, image.windows, image.frame, labels, rule)
     combine_padded = settings.spec.combine_padded
     return postprocess.semantic(prediction, index, image.frame, labels, rule, combine_padded=combine_padded)
 

@@ -11,6 +11,7 @@ import dataclasses
 import numpy as np
 import torch
 
+from segcli.errors import UsageError
 from segcli.inference.predict import Network
 from segcli.inference.preprocess import Prepared, prepare
 from segcli.postprocess import add_class_scores, as_segments
@@ -34,6 +35,8 @@ def segment_averaged(network: Network, image: np.ndarray, spec: InferenceSpec) -
 
     Holds the scores of all classes at the photo's size, 4 K H W bytes. Raises what `network` raises.
     """
+    if spec.size.frame == "windows":
+        raise UsageError("this model averages windows of a photo already; it cannot be averaged over sizes too")
     total = torch.zeros(len(spec.labels), *image.shape[:2])
     best = 0.0
     for size in sizes(spec.size):

@@ -14,6 +14,7 @@ from segcli.postprocess.instance import instance
 from segcli.postprocess.panoptic import panoptic
 from segcli.postprocess.repeats import without_repeats
 from segcli.postprocess.semantic import add_class_scores, as_segments, pixel_scores, semantic
+from segcli.postprocess.windows import semantic_windows
 
 __all__ = [
     "add_class_scores",
@@ -23,5 +24,6 @@ __all__ = [
     "panoptic",
     "pixel_scores",
     "semantic",
+    "semantic_windows",
     "without_repeats",
 ]

@@ -203,7 +203,7 @@ def loader_of(recipe: FullRecipe, material: Material, spec: InferenceSpec, ranks
         transform_of(recipe),
         seed=recipe.run.seed,
         share=Share(table.batch, table.accumulate, ranks.rank, ranks.size),
-        layout=Layout(recipe.augment.crop, spec.size.divisor, spec.mean, spec.std),
+        layout=Layout(recipe.augment.crop, spec.size.divisor, spec.mean, spec.std, spec.size.fill == "black"),
         workers=recipe.run.workers,
         start_step=start,
     )

@@ -6,7 +6,7 @@ from typing import Any
 
 from segcli.config import ModelConfig
 from segcli.config.detr import UNUSED
-from segcli.types import InferenceSpec, LabelSet
+from segcli.types import InferenceSpec, InputSize, LabelSet
 
 
 def raw_config(config: ModelConfig, labels: LabelSet) -> dict[str, Any]:
@@ -37,6 +37,17 @@ def preprocessor(spec: InferenceSpec, config: ModelConfig) -> dict[str, Any]:
         "rescale_factor": 1 / 255,
         "resample": 2,
         "num_labels": len(spec.labels),
-        "size": {"shortest_edge": spec.size.short, "longest_edge": spec.size.long},
-        "size_divisor": spec.size.divisor,
+        **_size(spec.size),
+    }
+
+
+def _size(size: InputSize) -> dict[str, Any]:
+    if size.fill == "mean":
+        return {"size": {"shortest_edge": size.short, "longest_edge": size.long}, "size_divisor": size.divisor}
+    split = size.frame == "windows"  # transformers' words for what EoMT does
+    longest = None if split else size.short
+    return {
+        "size": {"shortest_edge": size.short, "longest_edge": longest},
+        "do_split_image": split,
+        "do_pad": not split,
     }

@@ -93,9 +93,9 @@ def read_manifest(path: Path) -> Manifest:
 def _entry(name: str, row: dict[str, Any]) -> ManifestEntry:
     try:
         values = dict(row)
-        values["size"] = InputSize(**row["size"])
-        rule = MODEL_TYPES[row["family"]].rule if "family" in row else MergeRule()  # without, the row is refused below
-        values["rule"] = replace(rule, **row["rule"])
+        family = MODEL_TYPES.get(row.get("family", ""))  # without one the row is refused below
+        values["size"] = replace(family.size if family else InputSize(), **row["size"])
+        values["rule"] = replace(family.rule if family else MergeRule(), **row["rule"])
         values["metrics"] = MappingProxyType(row["metrics"])
         for key in ("tasks", "mean", "std"):
             if key in row:

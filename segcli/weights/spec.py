@@ -97,7 +97,9 @@ def _size(entries: Fields) -> InputSize:
         short=entries.whole("short", usual.short, least=1, most=_MOST_PIXELS),
         long=entries.whole("long", usual.long, least=1, most=_MOST_PIXELS),
         divisor=entries.whole("divisor", usual.divisor, least=1, most=1024),
-        rounding=entries.one_of("rounding", ("nearest", "down"), usual.rounding),
+        rounding=entries.one_of("rounding", ("nearest", "down", "even"), usual.rounding),
+        frame=entries.one_of("frame", ("multiple", "square", "windows"), usual.frame),
+        fill=entries.one_of("fill", ("mean", "black"), usual.fill),
         tile=None if entries.raw.get("tile") is None else _edge(entries, "tile"),
         tile_overlap=entries.number("tile_overlap", usual.tile_overlap, least=0, most=0.9),
         tile_for=None if entries.raw.get("tile_for") is None else _edge(entries, "tile_for"),
@@ -144,10 +146,11 @@ def guess_spec(raw: dict[str, Any], preprocessor: dict[str, Any] | None, config:
     labels = known or LabelSet(tuple(Label(i, name, isthing=True) for i, name in zip(ids, called, strict=True)))
     entries = Fields(preprocessor or {}, f"{where.rpartition(CONFIG)[0]}{PREPROCESSOR}", CheckpointError)
     scale = 1 / entries.number("rescale_factor", 1 / 255, least=1e-6, most=1e6)
+    size = _input_size(entries, config.own_size)
     spec = InferenceSpec(
-        tasks=config.answers,
+        tasks=("semantic",) if size.frame == "windows" else config.answers,
         labels=labels,
-        size=_input_size(entries, config.size),
+        size=size,
         rule=config.rule,
         mean=_pixels(entries, "image_mean", scale, IMAGENET_MEAN, least=-1e9),
         std=_pixels(entries, "image_std", scale, IMAGENET_STD, least=_LEAST_STD),
@@ -167,6 +170,10 @@ def _input_size(entries: Fields, usual: InputSize) -> InputSize:
         size = entries.sub("size")
         if "shortest_edge" in size:
             short = _edge(size, "shortest_edge")
+            if usual.frame == "square":
+                return replace(
+                    usual, short=short, long=short, frame="windows" if entries.raw.get("do_split_image") else "square"
+                )
             long = _edge(size, "longest_edge") if size.raw.get("longest_edge") else short * 1333 // 800
             return replace(usual, short=short, long=long)
         if "height" in size and "width" in size:

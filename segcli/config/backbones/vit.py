@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
 
 from segcli.config.backbones import PRETRAINED, BackboneConfig, Pretrained
-from segcli.config.checks import check_facts, check_heads, numbers
-from segcli.errors import CheckpointError
+from segcli.config.checks import check_facts, check_heads, numbers, settings
+from segcli.errors import CheckpointError, shown
 
 DINOV2_SIDE, DINOV2_PATCH = 518, 14  # what DINOv2's files were trained at
 PATCH = 16
@@ -78,17 +78,17 @@ class ViTConfig(BackboneConfig):
     def table(cls, raw: dict[str, Any], where: str, patch: int = PATCH, side: int = 640) -> Self:
         """Of settings in DINOv2's names, which say the width of the MLP as a ratio. patch, side: where not said."""
         raw = _LARGE | {"patch_size": patch, "image_size": side} | raw
-        values = numbers(raw, _NUMBERS, where)
-        gated = bool(raw.get("use_swiglu_ffn", False))
-        wide = int(values["dim"] * raw.get("mlp_ratio", 4))
+        values, entries = numbers(raw, _NUMBERS, where), settings(raw, where)
+        gated = entries.flag("use_swiglu_ffn", False)
+        wide = int(values["dim"] * entries.number("mlp_ratio", 4, least=0.1, most=64))
         return cls._checked(
             where,
             mlp_dim=(int(wide * 2 / 3) + 7) // 8 * 8 if gated else wide,
             gated=gated,
             image_size=_side(raw["image_size"], values["patch_size"], where),
             registers=_registers(raw, where),
-            norm_eps=float(raw.get("layer_norm_eps", 1e-6)),
-            layer_scale=float(raw.get("layerscale_value", 1e-5)),
+            norm_eps=entries.number("layer_norm_eps", 1e-6, least=0, most=1),
+            layer_scale=entries.number("layerscale_value", 1e-5),
             **values,
         )
 
@@ -97,19 +97,22 @@ class ViTConfig(BackboneConfig):
         """Of settings in DINOv3's names."""
         raw = _LARGE | {"image_size": 640, "intermediate_size": 4096} | raw
         values = numbers(raw, _NUMBERS | {"mlp_dim": "intermediate_size"}, where)
-        rope: dict[str, Any] = raw.get("rope_parameters") or {}
-        if rope.get("rope_type", "default") != "default":
-            raise CheckpointError(f"{where}: rope_type is {rope['rope_type']!r}; segcli supports 'default'")
-        rescale = raw.get("pos_embed_rescale", 2.0)
+        entries = settings(raw, where)
+        theta = entries.number("rope_theta", 100.0, least=1, most=1e9)  # of older files
+        rope = settings(raw.get("rope_parameters") or {}, f"{where}: rope_parameters")
+        check_facts(rope.raw, {"rope_type": "default"}, where)
+        has_rescale = raw.get("pos_embed_rescale", 2.0) is not None
         return cls._checked(
             where,
             positions="rotary",
             image_size=_side(raw["image_size"], values["patch_size"], where),
             registers=_registers(raw, where),
-            norm_eps=float(raw.get("layer_norm_eps", 1e-5)),
-            layer_scale=float(raw.get("layerscale_value", 1.0)),
-            rope_theta=float(rope.get("rope_theta", raw.get("rope_theta", 100.0))),
-            rope_rescale=None if rescale is None else float(rescale),
+            norm_eps=entries.number("layer_norm_eps", 1e-5, least=0, most=1),
+            layer_scale=entries.number("layerscale_value", 1.0),
+            rope_theta=rope.number(
+                "rope_theta", entries.number("rope_theta", 100.0, least=1, most=1e9), least=1, most=1e9
+            ),
+            rope_rescale=entries.number("pos_embed_rescale", 2.0, least=1, most=100) if has_rescale else None,
             **values,
         )
 
@@ -151,19 +154,21 @@ class ViTConfig(BackboneConfig):
         return f"dinov2-{('small', 'base', 'large', 'giant')[size]}"
 
 
+_MOST_SIDE, _MOST_REGISTERS = 16384, 64
+
+
 def _side(value: Any, patch: int, where: str) -> int:
-    sides = set(value) if isinstance(value, list | tuple) else {value}
-    side = sides.pop()
-    if sides or not isinstance(side, int) or side < patch or side % patch:
-        raise CheckpointError(f"{where}: image_size is {value!r}; expected one side, a multiple of patch_size {patch}")
+    sides = list(dict.fromkeys(value)) if isinstance(value, list | tuple) and value else [value]
+    side = sides.pop() if len(sides) == 1 else None
+    if type(side) is not int or not patch <= side <= _MOST_SIDE or side % patch:
+        raise CheckpointError(
+            f"{where}: image_size is {shown(value)}; expected one side, a multiple of patch_size {patch}"
+        )
     return side
 
 
 def _registers(raw: dict[str, Any], where: str) -> int:
-    count = raw.get("num_register_tokens", 4)
-    if not isinstance(count, int) or count < 0:
-        raise CheckpointError(f"{where}: num_register_tokens is {count!r}, not a whole number from 0")
-    return count
+    return settings(raw, where).whole("num_register_tokens", 4, most=_MOST_REGISTERS)
 
 
 def as_vit(config: BackboneConfig) -> ViTConfig:
@@ -173,8 +178,8 @@ def as_vit(config: BackboneConfig) -> ViTConfig:
     return config
 
 
-_SIZES = {"small": (384, 12, 6), "base": (768, 12, 12), "large": (1024, 24, 16), "giant": (1536, 40, 24)}
-for _name, (_dim, _depth, _heads) in _SIZES.items():
+VIT_SIZES = {"small": (384, 12, 6), "base": (768, 12, 12), "large": (1024, 24, 16), "giant": (1536, 40, 24)}
+for _name, (_dim, _depth, _heads) in VIT_SIZES.items():
     _giant = _name == "giant"
     _hidden = 4096 if _giant else 4 * _dim
     PRETRAINED[f"dinov2-{_name}"] = Pretrained(
@@ -185,7 +190,7 @@ for _name, (_dim, _depth, _heads) in _SIZES.items():
         data="LVD-142M",
     )
 for _name in ("small", "base", "large"):
-    _dim, _depth, _heads = _SIZES[_name]
+    _dim, _depth, _heads = VIT_SIZES[_name]
     PRETRAINED[f"dinov3-vit{_name[0]}16"] = Pretrained(
         ViTConfig(_dim, _depth, _heads, 4 * _dim, image_size=224, positions="rotary", norm_eps=1e-5, layer_scale=1.0),
         "dino",

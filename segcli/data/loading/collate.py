@@ -18,13 +18,15 @@ _DEFAULT = InferenceSpec((), LabelSet(()))
 class Layout:
     """How images lie in a batch. size: (H, W) at least, for crops of fixed size; else the largest image decides.
 
-    divisor: both sides are rounded up to a multiple. mean, std: as in `InferenceSpec`.
+    divisor: both sides are rounded up to a multiple. mean, std: as in `InferenceSpec`. black: padding is black, as
+    before the normalisation; else it is the mean colour.
     """
 
     size: tuple[int, int] = (1, 1)
     divisor: int = 32
     mean: Sequence[float] = _DEFAULT.mean
     std: Sequence[float] = _DEFAULT.std
+    black: bool = False
 
 
 def collate(examples: Sequence[Example], layout: Layout | None = None) -> tuple[Batch, list[Target]]:
@@ -41,6 +43,8 @@ def collate(examples: Sequence[Example], layout: Layout | None = None) -> tuple[
     shift = torch.tensor([-m / s for m, s in zip(layout.mean, layout.std, strict=True)]).view(3, 1, 1)
     for image, pad, example, (h, w) in zip(images.unbind(0), padding.unbind(0), examples, sizes, strict=True):
         pixels = torch.from_numpy(np.ascontiguousarray(example.image)).permute(2, 0, 1)
+        if layout.black:
+            image.copy_(shift.expand_as(image))
         torch.addcmul(shift, pixels.float(), scale, out=image[:, :h, :w])
         pad[:h, :w] = False
     return Batch(images, padding, sizes), [_target(example, height, width) for example in examples]

@@ -19,7 +19,6 @@ from segcli.data.loading.draws import torch_generator
 from segcli.data.loading.transforms import ValTransform
 from segcli.errors import InputError, UsageError
 from segcli.inference.predict import choose_task
-from segcli.inference.preprocess import resized_size
 from segcli.inspection.views.photo import OpenedPhoto, batch_of, check_finite, looking
 from segcli.metrics.match_classes import ClassMatch, match_classes
 from segcli.objective.criterion import SetCriterion, without_crowd
@@ -85,7 +84,7 @@ def match_queries(loaded: LoadedModel, photo: OpenedPhoto, sample: Sample) -> As
     Of a network without masks the boxes are shown, filled. Raises CheckpointError if its answer is not finite.
     """
     prepared, spec = photo.prepared(loaded), loaded.spec
-    example = ValTransform(lambda size: resized_size(size, spec.size))(sample)
+    example = ValTransform(lambda size: prepared.frame.resized)(sample)
     _, (target,) = collate([example], Layout(prepared.frame.padded, spec.size.divisor))
     target = without_crowd(target)
     if not len(target.labels):

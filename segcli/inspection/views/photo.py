@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +28,10 @@ class OpenedPhoto:
 
     def prepared(self, loaded: LoadedModel) -> Prepared:
         """Resized, normalised and padded as the model wants it."""
-        return prepare(self.image, loaded.spec)
+        spec = loaded.spec
+        if spec.size.frame == "windows":  # a view shows one pass of the network over the whole photo
+            spec = replace(spec, size=replace(spec.size, frame="square"))
+        return prepare(self.image, spec)
 
 
 def read_photo(name: str) -> OpenedPhoto:
