@@ -59,6 +59,25 @@ class EomtConfig(ModelConfig):
     }
 
     @classmethod
+    def recipe(cls, backbone: str) -> Mapping[str, Mapping[str, Any]]:
+        """The published recipes (configs of the authors' code): 16 images a step, the gradient's norm held at 0.01."""
+        rotary = backbone.startswith("dinov3")
+        return {
+            "schedule": {
+                "lr": 2e-4 if rotary else 1e-4,
+                "reference_batch": 16,
+                "backbone_lr": 1.0,
+                "layer_decay": 0.8,
+                "joint_decay": not rotary,
+                "decay_all": True,
+                "clip": 0.01,
+                "schedule": "warm-poly",
+                "warmup": 2000 if rotary else 500,
+                "backbone_warmup": 3000 if rotary else 1000,
+            }
+        }
+
+    @classmethod
     def takes(cls, backbone: BackboneConfig) -> bool:
         """A plain ViT."""
         return isinstance(backbone, ViTConfig)
@@ -82,6 +101,16 @@ class EomtConfig(ModelConfig):
     def own_size(self) -> InputSize:
         """The square that the ViT was made for."""
         return replace(self.size, short=self.vit.image_size, long=self.vit.image_size)
+
+    def for_size(self, size: InputSize) -> Self:
+        """With positions for the square of a test size."""
+        patch = self.vit.patch_size
+        return replace(self, backbone=replace(self.vit, image_size=-(-size.short // patch) * patch))
+
+    @classmethod
+    def size_for(cls, task: Task, short: int, long: int) -> InputSize:
+        """The square or the windows of a task, of side `short`."""
+        return replace(cls.size, short=short, long=short, frame="windows" if task == "semantic" else "square")
 
     @property
     def annealing(self) -> tuple[tuple[float, float], ...]:

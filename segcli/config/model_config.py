@@ -77,6 +77,13 @@ class ModelConfig(ABC):
     # ------------------------------------------------------------------------------------------------- what some say
 
     @classmethod
+    def recipe(cls, backbone: str) -> Mapping[str, Mapping[str, Any]]:
+        """Tables of a recipe that hold for this architecture where nothing else is given, by the name of the backbone;
+        they come after the preset.
+        """
+        return {}
+
+    @classmethod
     def takes(cls, backbone: BackboneConfig) -> bool:
         """Whether a network of this architecture can be built around a backbone."""
         return backbone.pyramid
@@ -109,6 +116,15 @@ class ModelConfig(ABC):
     def for_task(self, task: Task) -> Self:
         """With the parts that answering a task needs."""
         return self
+
+    def for_size(self, size: InputSize) -> Self:
+        """With the parts made for this test size, where they depend on it."""
+        return self
+
+    @classmethod
+    def size_for(cls, task: Task, short: int, long: int) -> InputSize:
+        """The test size of a task, with these sides."""
+        return replace(cls.size, short=short, long=long)
 
     def with_classes(self, count: int) -> Self:
         """For another number of classes, one an output."""

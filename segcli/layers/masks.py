@@ -149,15 +149,68 @@ class DenseMasks:
         return self.logits
 
 
+@dataclass(frozen=True)
+class ChainedMasks:
+    """Products of several predictions of one batch after each other, each with features of its own: EoMT's change with
+    every block.
+
+    order: [ΣQ], the place of each mask among those of the parts after each other; None: as they come.
+    """
+
+    parts: tuple[ProductMasks, ...]
+    order: Tensor | None = None
+
+    def select(self, batch: int, queries: Tensor) -> ChainedMasks:
+        """Queries `queries` (indices or a bool mask, [N]) of image `batch`, in float32 -> [1, N, ...]."""
+        wanted = queries.nonzero()[:, 0] if queries.dtype == torch.bool else queries
+        wanted = wanted if self.order is None else self.order[wanted]
+        parts, places, start = [], [], 0
+        for part in self.parts:
+            stop = start + part.embeddings.shape[1]
+            here = ((wanted >= start) & (wanted < stop)).nonzero()[:, 0]
+            if len(here):
+                parts.append(part.select(batch, wanted[here] - start))
+                places.append(here)
+            start = stop
+        if not parts:
+            return ChainedMasks((self.parts[0].select(batch, wanted),))
+        place = torch.cat(places)
+        in_order = torch.equal(place, torch.arange(len(place), device=place.device))
+        return ChainedMasks(tuple(parts), None if in_order else place.argsort())
+
+    def images(self) -> list[ChainedMasks]:
+        """One [1, ΣQ, ...] an image."""
+        every = zip(*(part.images() for part in self.parts), strict=True)
+        return [ChainedMasks(parts, self.order) for parts in every]
+
+    def at(self, points: Tensor) -> Tensor:
+        """Bilinear logits at points [B, P, 2], xy in [0, 1] of the padded frame -> [B, ΣQ, P]; 0 beyond the border."""
+        return self._joined([part.at(points) for part in self.parts])
+
+    def resized(self, size: tuple[int, int]) -> Tensor:
+        """Bilinear resize without antialiasing, align_corners=False -> [B, ΣQ, *size]."""
+        return self._joined([part.resized(size) for part in self.parts])
+
+    def dense(self) -> Tensor:
+        """The products at the features' own stride -> [B, ΣQ, h, w]."""
+        return self._joined([part.dense() for part in self.parts])
+
+    def _joined(self, parts: Sequence[Tensor]) -> Tensor:
+        every = torch.cat(list(parts), dim=1)
+        return every if self.order is None else every[:, self.order]
+
+
 def concatenate(masks: Sequence[Masks]) -> Masks:
     """The queries of several predictions of one batch after each other -> [B, ΣQ, ...].
 
-    Products of the same features stay a product.
+    Products stay products, one if their features are the same.
     """
     products = [m for m in masks if isinstance(m, ProductMasks)]
-    if len(products) == len(masks) and all(m.features is products[0].features for m in products):
+    if len(products) < len(masks):
+        return DenseMasks(torch.cat([m.dense() for m in masks], dim=1))
+    if all(m.features is products[0].features for m in products):
         return ProductMasks(torch.cat([m.embeddings for m in products], dim=1), products[0].features)
-    return DenseMasks(torch.cat([m.dense() for m in masks], dim=1))
+    return ChainedMasks(tuple(products))
 
 
 def _product(embeddings: Tensor, columns: Tensor) -> Tensor:

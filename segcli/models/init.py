@@ -18,6 +18,7 @@ from segcli.models.heads import BoxHead, ClassMaskHead, MaskClassificationHead, 
 from segcli.models.mask_head import MaskHead
 from segcli.models.pixel_decoders.deformable import DeformableLayer, DeformablePixelDecoder
 from segcli.models.pixel_decoders.fpn import FPN
+from segcli.models.query_decoders.joint import JointQueryDecoder
 from segcli.models.query_decoders.masked import MaskedLayer, MaskedQueryDecoder
 from segcli.models.query_decoders.plain import PlainQueryDecoder
 from segcli.models.segmenter import Segmenter
@@ -35,6 +36,8 @@ def initialise(model: Segmenter) -> None:
                 _pyramid(module)
             case MaskedQueryDecoder():
                 _normal(module.query_features, module.query_positions, module.level_embed)
+            case JointQueryDecoder():
+                _normal(module.query_features)
             case PlainQueryDecoder():
                 _normal(module.query_positions)
                 if module.input_proj is not None:

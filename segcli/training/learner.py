@@ -18,7 +18,15 @@ from segcli.objective.criterion import Normalisers
 from segcli.objective.pilots import MaskPilots
 from segcli.training.ema import WeightAverage
 from segcli.training.objectives import objective_of
-from segcli.training.optim import Schedule, build_optimizer, clip_gradients, freeze_backbone, set_rates, training_mode
+from segcli.training.optim import (
+    Rates,
+    Schedule,
+    build_optimizer,
+    clip_gradients,
+    freeze_backbone,
+    set_rates,
+    training_mode,
+)
 from segcli.training.recipe import FullRecipe
 from segcli.types import Batch, Target
 from segcli.weights.checkpoint import LoadedModel
@@ -67,17 +75,21 @@ class Learner:
         ]
         self._parameters = [p for module in modules.values() for p in module.parameters() if p.requires_grad]
         table = self.recipe.schedule
-        self.optimizer = build_optimizer(modules, self.lr, table.backbone_lr, table.weight_decay)
+        rates = Rates(
+            self.lr, table.backbone_lr, table.layer_decay, table.joint_decay, table.weight_decay, table.decay_all
+        )
+        self.optimizer = build_optimizer(self.loaded.model, rates, {k: m for k, m in modules.items() if k != "model"})
         self.average = WeightAverage(self.loaded.model, table.ema)
         needs_scaling = self.autocast is torch.float16
         self.scaler = torch.amp.GradScaler(self.loaded.device.type, enabled=needs_scaling)
+        self._reach()
 
     # ------------------------------------------------------------------------------------------------------ one update
 
     def update(self, parts: Sequence[MicroBatch]) -> Outcome:
         """Learn from this rank's micro-batches. What is not finite on any rank is learnt from on none."""
         training_mode(self.loaded.model)
-        set_rates(self.optimizer, self.schedule.factor(self.step))
+        set_rates(self.optimizer, self.schedule, self.step)
         self.optimizer.zero_grad(set_to_none=True)
         normalisers = self._normalisers([target for _, targets in parts for target in targets])
         names = self.criterion.names
@@ -94,8 +106,15 @@ class Learner:
         outcome = Outcome(sums[0], dict(zip(names, sums[1:], strict=True)), float("nan"))
         self.step += 1
         if bad:
+            self._reach()
             return _with(outcome, problem="the loss is not finite")
-        return self._apply(outcome)
+        outcome = self._apply(outcome)
+        self._reach()
+        return outcome
+
+    def _reach(self) -> None:
+        """The model learns how far the run is."""
+        self.loaded.model.query_decoder.reach(self.step / self.schedule.steps)
 
     def _apply(self, outcome: Outcome) -> Outcome:
         """Gradients of all ranks -> new weights."""
@@ -161,6 +180,7 @@ class Learner:
         if self.pilots is not None:
             self.pilots.load_state_dict(_part(tensors, "pilots."))
         self.average.load(_part(tensors, "ema."), int(numbers["ema_updates"]))
+        self._reach()
         if numbers["scaler"]:
             self.scaler.load_state_dict(numbers["scaler"])
         for name, parameter in zip(self._names, self._parameters, strict=True):

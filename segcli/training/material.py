@@ -103,7 +103,7 @@ def fingerprint(recipe: FittedRecipe, material: Material, raw_config: dict[str, 
     }
     keys = (
         "backbone_config", "decoder_config", "hidden_dim", "encoder_layers", "decoder_layers", "num_queries",
-        "dim_feedforward",
+        "dim_feedforward", "hidden_size", "num_hidden_layers", "num_blocks",
     )  # fmt: skip
     return {
         "classes": [[x.id, x.name, "thing" if x.isthing else "stuff"] for x in material.info.labels],

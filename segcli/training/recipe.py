@@ -97,8 +97,13 @@ class ScheduleTable:
     weight_decay: NotNegative
     clip: NotNegative  # greatest norm of the gradient; 0: none
     ema: Annotated[float, Strict(), Field(ge=0, lt=1)]  # decay of the average of the weights; 0: none
-    schedule: Literal["poly", "step", "constant"]
+    # warm-poly (EoMT): the backbone rests in the warm-up, then has its own of `backbone_warmup` steps.
+    schedule: Literal["poly", "step", "constant", "warm-poly"]
     warmup: Natural  # steps in which the rate rises
+    backbone_warmup: Natural = 0
+    layer_decay: Annotated[Share, Field(gt=0)] = 1.0  # each layer of a ViT learns so much as fast as the next
+    joint_decay: Flag = True  # …, also those that queries take part in
+    decay_all: Flag = False  # weight decay on norms, biases and embeddings too
     steps: Count | None = None  # the length; or:
     epochs: Positive | None = None  # …, which a run turns into steps, and notes both
     least_steps: Natural = 0  # that epochs make

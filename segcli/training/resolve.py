@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from segcli.codecs.toml import Flaw, checked, read_toml, shown
+from segcli.config import MODEL_TYPES
 from segcli.errors import UsageError
 from segcli.training.presets import read_preset
 from segcli.training.recipe import TABLES, Recipe, Tables
+from segcli.weights.manifest import family_of
 
 # Keys that exclude each other, and why; of each pair the one named last holds.
 _RIVALS = {
@@ -25,7 +27,7 @@ _RIVALS = {
 def resolve(
     preset: str | None, config: Path | None, options: Tables, spelled: Mapping[tuple[str, str], str] | None = None
 ) -> Recipe:
-    """small ← preset ← config file ← options, later ones winning.
+    """small ← preset ← architecture ← config file ← options, later ones winning.
 
     spelled: the option behind a table's key, for messages. Raises UsageError for unknown keys and wrong values.
     """
@@ -43,6 +45,7 @@ def resolve(
     for source, tables in (
         ("presets/small.toml", read_preset("small")),
         (f"presets/{chosen}.toml", read_preset(chosen)),
+        ("the architecture", _of_architecture(given.get("model"), options.get("model"))),
         (str(config), given),
         ("options", options),
     ):
@@ -62,6 +65,18 @@ def resolve(
         return checked(Recipe, {**_with_tuples(merged), "preset": chosen})
     except Flaw as flaw:
         raise UsageError(_told(flaw, sources, spelled or {})) from None
+
+
+def _of_architecture(*tables: Any) -> Tables:
+    """What a published recipe of the architecture says, as far as [model] tells which one it is."""
+    model: dict[str, Any] = {}
+    for table in tables:
+        model |= table if isinstance(table, Mapping) else {}
+    arch, backbone = model.get("arch"), str(model.get("backbone") or "")
+    if model.get("start") and isinstance(model["start"], str):
+        arch, backbone = family_of(model["start"])
+    kind = MODEL_TYPES.get(arch) if isinstance(arch, str) else None
+    return {name: dict(table) for name, table in kind.recipe(backbone).items()} if kind else {}
 
 
 def _told(flaw: Flaw, sources: Mapping[tuple[str, str], str], spelled: Mapping[tuple[str, str], str]) -> str:

@@ -123,7 +123,8 @@ def begin(recipe: FittedRecipe, material: Material, progress: Progress | None = 
         raise UsageError(f"{name} is for {', '.join(possible)}, the data for {material.info.task}; {remedy}")
     rule = dataclasses.replace(config.rule, score=recipe.validate.score, top_k=max(100, config.num_queries))
     tasks = tuple(task for task in spec.tasks if task in possible)
-    size = dataclasses.replace(config.size, short=data.short, long=data.long, tile=data.tile, tile_for=data.tile_for)
+    size = config.size_for(material.info.task, data.short, data.long)
+    size = dataclasses.replace(size, tile=data.tile, tile_for=data.tile_for)
     loaded.spec = dataclasses.replace(loaded.spec, tasks=tasks, rule=rule, size=size)
     return beginning
 
@@ -158,8 +159,11 @@ def plan_schedule(
     # Ten in a run, but at least four images learnt from for every one measured.
     seldom = math.ceil(4 * min(validate.images or val_images, val_images) / batch)
     every = validate.every or min(steps, max(1, math.ceil(steps / VALIDATIONS), seldom))
-    warmup = min(table.warmup, max(1, steps // 5))
-    schedule = Schedule(table.schedule, steps, warmup, power=table.power, milestones=table.milestones)
+    longest, wanted = max(1, steps // 5), table.warmup + table.backbone_warmup
+    warmup, of_backbone = (
+        n if wanted <= longest else n * longest // wanted for n in (table.warmup, table.backbone_warmup)
+    )
+    schedule = Schedule(table.schedule, steps, warmup, of_backbone, power=table.power, milestones=table.milestones)
     return full(recipe, table.batch, steps, every), schedule, lr
 
 

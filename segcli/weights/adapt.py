@@ -10,7 +10,6 @@ from typing import Any
 import torch
 
 from segcli.config import ModelConfig, parse_config
-from segcli.config.backbones import pretrained_backbone
 from segcli.models.init import initialise
 from segcli.models.segmenter import Segmenter
 from segcli.types import InferenceSpec
@@ -19,7 +18,7 @@ from segcli.weights.checkpoint import LoadedModel, load_model
 from segcli.weights.download import Progress
 from segcli.weights.hf_config import preprocessor, raw_config
 from segcli.weights.hub import find
-from segcli.weights.pretrained import load_backbone, new_config
+from segcli.weights.pretrained import backbone_named, load_backbone, new_config
 from segcli.weights.spec import TABLE, from_table, to_table
 
 
@@ -72,13 +71,13 @@ def from_backbone(
     progress: Progress | None = None,
 ) -> Beginning:
     """A new network around a backbone that has seen ImageNet. kind: its architecture; sizes: see `new_config`."""
-    backbone = pretrained_backbone(name)
-    config = new_config(kind, name, len(spec.labels), sizes).for_task(spec.tasks[0])
+    backbone = backbone_named(name)
+    config = new_config(kind, name, len(spec.labels), sizes).for_task(spec.tasks[0]).for_size(spec.size)
     if queries is not None:
         config = config.with_queries(queries)
     model = build_model(config)
     initialise(model)
-    load_backbone(model.backbone, name, progress)
+    load_backbone(model, name, progress)
     spec = replace(spec, mean=backbone.mean, std=backbone.std)
     facts = {"started from": f"{name}, {backbone.data}", "licence of the starting model": backbone.licence}
     return Beginning(_wrap(model, config, spec, raw_config(config, spec.labels), facts), ())

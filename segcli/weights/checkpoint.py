@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -69,7 +69,7 @@ def load_model(
     preprocessor = read_object(files.preprocessor, CheckpointError) if files.preprocessor else None
     spec, facts, config = _spec(table, raw, preprocessor, config, files)
     target_dtype = choose_dtype(dtype, choice.device, facts.get("bf16_loss"))
-    state = _read_weights(files.weights)
+    state = read_tensors(files.weights)
     model, stored = build(config, key_map(config), state, _place(files))
     model.to(device=choice.device, dtype=target_dtype)
     facts |= {"source": files.source, "device_reason": choice.reason}
@@ -219,7 +219,8 @@ def _shape(tensor: Tensor) -> str:
     return "×".join(str(n) for n in tensor.shape) or "a number"
 
 
-def _read_weights(paths: tuple[Path, ...]) -> dict[str, Tensor]:
+def read_tensors(paths: Sequence[Path]) -> dict[str, Tensor]:
+    """The tensors of some files, safetensors or pickles; CheckpointError for what cannot be read."""
     state: dict[str, Tensor] = {}
     for path in paths:
         state |= _read_safetensors(path) if path.suffix == ".safetensors" else _read_bin(path)

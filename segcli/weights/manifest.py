@@ -15,7 +15,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from segcli.config import MODEL_TYPES
+from segcli.codecs.json_file import read_object
+from segcli.config import MODEL_TYPES, parse_config
+from segcli.errors import CheckpointError
 from segcli.types import InferenceSpec, InputSize, Label, LabelSet, MergeRule, Task
 
 _HERE = Path(__file__).resolve().parent
@@ -148,6 +150,21 @@ def lookup(name: str) -> ManifestEntry | None:
     `facebook/mask2former-swin-tiny-coco-panoptic` are the same row.
     """
     return _spellings().get(name.casefold())
+
+
+def family_of(ref: str) -> tuple[str | None, str]:
+    """The architecture of a model and the name of its backbone, as far as is known before it is fetched: of a local
+    folder, which wins, or of a row; (None, "") of others.
+    """
+    config = Path(ref) / "config.json"
+    if config.is_file():
+        try:
+            found = parse_config(read_object(config, CheckpointError), str(config))
+        except CheckpointError:
+            return None, ""  # whoever loads it says what is wrong
+        return found.model_type, found.backbone.name
+    entry = lookup(ref)
+    return (entry.family, entry.backbone) if entry else (None, "")
 
 
 @cache

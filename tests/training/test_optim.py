@@ -12,7 +12,7 @@ from segcli.config.backbones.efficientnet_lite import EfficientNetLite0Config
 from segcli.config.mask2former import Mask2FormerConfig
 from segcli.models.mask2former import build as build_mask2former
 from segcli.training.ema import WeightAverage
-from segcli.training.optim import Schedule, build_optimizer, freeze_backbone, scaled_lr, training_mode
+from segcli.training.optim import Rates, Schedule, build_optimizer, freeze_backbone, scaled_lr, training_mode
 
 
 def test_schedules() -> None:
@@ -31,7 +31,7 @@ def test_the_learning_rate_follows_the_root_of_the_batch() -> None:
 
 def test_groups() -> None:
     model = build_mask2former(Mask2FormerConfig(EfficientNetLite0Config(), 3, 5, 32, 32, 32, 1, 64, 4, 64, 4))
-    optimizer = build_optimizer({"model": model}, lr=1.0, backbone_factor=0.1, weight_decay=0.05)
+    optimizer = build_optimizer(model, Rates(1.0, backbone_lr=0.1, weight_decay=0.05))
     found = {id(p): (group["lr"], group["weight_decay"]) for group in optimizer.param_groups for p in group["params"]}
     named = dict(model.named_parameters())
     assert set(found) == {id(p) for p in named.values()}
@@ -53,7 +53,7 @@ def test_groups() -> None:
     assert model.training
     assert not model.backbone.stem.norm.training
     freeze_backbone(model)
-    frozen = build_optimizer({"model": model}, 1.0, 0.1, 0.05)
+    frozen = build_optimizer(model, Rates(1.0, 0.1, weight_decay=0.05))
     assert all(group["lr"] == 1.0 for group in frozen.param_groups)
 
 

@@ -109,9 +109,7 @@ class ViTConfig(BackboneConfig):
             registers=_registers(raw, where),
             norm_eps=entries.number("layer_norm_eps", 1e-5, least=0, most=1),
             layer_scale=entries.number("layerscale_value", 1.0),
-            rope_theta=rope.number(
-                "rope_theta", entries.number("rope_theta", 100.0, least=1, most=1e9), least=1, most=1e9
-            ),
+            rope_theta=rope.number("rope_theta", theta, least=1, most=1e9),
             rope_rescale=entries.number("pos_embed_rescale", 2.0, least=1, most=100) if has_rescale else None,
             **values,
         )

@@ -116,8 +116,8 @@ class JointQueryDecoder(QueryDecoder[MaskClassificationHead]):
     def reach(self, progress: float) -> None:
         """A run has come this far, from 0 to 1."""
         left = [1 - min(max((progress - start) / (stop - start), 0.0), 1.0) for start, stop in self.annealing]
-        self._masking = [share**POWER for share in left]
-        self.mask_probabilities.copy_(torch.tensor(self._masking))
+        self.mask_probabilities.copy_(torch.tensor([share**POWER for share in left]))
+        self._masking = None
 
     def _load_from_state_dict(self, *arguments: Any, **options: Any) -> None:
         super()._load_from_state_dict(*arguments, **options)

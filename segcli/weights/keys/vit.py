@@ -9,11 +9,11 @@ BLOCK = "blocks.*"
 
 
 def block_table(config: ViTConfig, theirs: str, ours: str) -> Table:
-    """Of blocks below the prefix `theirs`.*, whose modules lie in `ours` here.
+    """Of blocks below the prefix `theirs`.*, whose modules lie in `ours` here (empty: at the root).
 
     Fused tensors and both families' words are read; what is written is what transformers writes.
     """
-    block, own = f"{theirs}.*", f"{ours}.{BLOCK}"
+    block, own = f"{theirs}.*", f"{ours}.{BLOCK}" if ours else BLOCK
     rotary = config.positions == "rotary"
     parts = ("q_proj", "k_proj", "v_proj")
     renamed = {
