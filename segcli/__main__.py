@@ -3,11 +3,26 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+from types import FrameType
+
+# Packages whose C++ parts call Python while they are imported, and end the process with an abort if that raises.
+_COMPILED = ("torch", "torchvision", "numpy", "scipy", "cv2")
+
+
+def _interrupted(number: int, frame: FrameType | None) -> None:
+    """Ctrl-C: KeyboardInterrupt, as ever, but at once out of an import, when there is no work to be cleaned up."""
+    for name in _COMPILED:
+        if getattr(getattr(sys.modules.get(name), "__spec__", None), "_initializing", False):
+            os._exit(130)
+    raise KeyboardInterrupt
 
 
 def main() -> None:
     """Run the command line and exit with its code; whatever the user does ends in one line, not in a traceback."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _interrupted)
     # PyTorch's threads wait for one another thousands of times in a forward pass. Spinning while they wait, they hold a
     # core that the thread they wait for could use, and beside one other busy program on two cores a pass takes fifteen
     # times as long; asleep, twice. A quiet machine notices no difference. Read when torch is first imported.

@@ -62,15 +62,18 @@ def written_beside(path: Path, *, lasting: bool = True) -> Iterator[BinaryIO]:
 def replace_file(path: Path, write: Callable[[Path], Any]) -> None:
     """Let `write` fill a file beside `path`, bring it to the disk, rename: `path` is the old file or the new one.
 
-    Raises OSError as `write` and the disk do; nothing is left behind.
+    The file has a folder to itself, for what `write` may put beside it in turn (safetensors does): what a killed
+    process leaves has one name. Raises OSError as `write` and the disk do; nothing is left behind.
     """
     with _part_of(path) as part:
-        part.touch()
-        mode = part.stat().st_mode
-        write(part)
-        part.chmod(mode)  # safetensors makes its files private to the user, whatever the umask
-        sync_file(part)
-        os.replace(part, path)
+        part.mkdir()
+        file = part / path.name
+        file.touch()
+        mode = file.stat().st_mode
+        write(file)
+        file.chmod(mode)  # safetensors makes its files private to the user, whatever the umask
+        sync_file(file)
+        os.replace(file, path)
     sync_folder(path.parent)
 
 

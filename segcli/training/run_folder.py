@@ -167,8 +167,9 @@ class RunFolder:
         """Remove what a killed process left half-written."""
         if self.silent:
             return
-        for path in (*self.path.glob(".*.part-*"), *self.path.glob(".segcli-*.part")):
-            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+        for pattern in (".*.part-*", ".segcli-*.part", ".tmp*"):  # the last is safetensors', of earlier versions
+            for path in self.path.glob(pattern):
+                shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
     # --------------------------------------------------------------------------------------------------------- writing
 

@@ -7,6 +7,8 @@ import json
 import os
 import shutil
 import struct
+import subprocess
+import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -314,3 +316,15 @@ def test_a_missing_device_is_an_error(tmp_path: Path, monkeypatch: pytest.Monkey
     assert result.exit_code == 2
     assert "--device cuda" in result.stderr
     assert "--device cpu" in result.stderr
+
+
+def test_an_interrupt_during_the_import_of_torch_ends_with_130(tmp_path: Path) -> None:
+    """torch's C++ calls Python while it is imported; an exception from there ends in an abort."""
+    interrupt = "import os, signal, time\ntry:\n    os.kill(os.getpid(), signal.SIGINT)\n    time.sleep(9)\n"
+    (tmp_path / "torch.py").write_text(interrupt + "except BaseException:\n    os.abort()\n")
+    photo = tmp_path / "photo.png"
+    Image.new("RGB", (8, 8)).save(photo)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *filter(None, sys.path)])}
+    command = [sys.executable, "-m", "segcli", "predict", str(photo), "--out", str(tmp_path / "out")]
+    answer = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert (answer.returncode, "Traceback" in answer.stderr) == (130, False), answer.stderr
