@@ -167,6 +167,25 @@ def pull(name: RefArgument) -> None:
 
 
 @app.command()
+def push(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A model, such as RUN/best.", show_default=False)],
+    repo: Annotated[str, typer.Argument(metavar="ORG/NAME", help="The repository on the Hub.", show_default=False)],
+    private: Annotated[bool, typer.Option("--private", help="Make a new repository a private one.")] = False,
+) -> None:
+    """Upload a model and its card to the Hugging Face Hub, and print its address.
+
+    segcli models push runs/data-1/best my-name/my-model
+    """
+    from segcli.console import Console
+    from segcli.weights.publish import CARD
+    from segcli.weights.publish import push as pushed
+
+    if folder.is_dir() and not (folder / CARD).is_file():
+        Console().note(f"{folder} has no {CARD}, the model card that the Hub shows: write one there and push again")
+    console.result(pushed(folder, repo, private=private))
+
+
+@app.command()
 def path(name: RefArgument) -> None:
     """Print the folder of a model that is on this machine; never touches the network."""
     from segcli.weights.hub import find

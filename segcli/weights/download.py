@@ -37,7 +37,7 @@ class _Damaged(Exception):
 
 
 @dataclass(frozen=True)
-class _Failure:
+class Failure:
     """Why an attempt failed."""
 
     reason: str
@@ -55,14 +55,14 @@ def fetch(repo: str, name: str, revision: str, progress: Progress | None = None)
     start_afresh = False
     for attempt in range(1, ATTEMPTS + 1):
         try:
-            with _quiet_library(), guarded() as limits:
+            with quiet_library(), guarded() as limits:
                 facts = _facts(repo, name, revision)
                 limits.size = facts.size
                 return _transfer(repo, name, revision, facts, progress, start_afresh)
         except Exception as error:
             if _is_missing_file(error):
                 return None
-            failure = _explain(error, repo, revision)
+            failure = explain(error, repo, revision)
             if failure is None:
                 raise
             if failure.transient and failure.answered and attempt < ATTEMPTS:
@@ -84,7 +84,7 @@ def _facts(repo: str, name: str, revision: str) -> Any:
     try:
         return get_hf_file_metadata(url)
     except Exception as error:
-        failure = None if _is_missing_file(error) else _explain(error, repo, revision)
+        failure = None if _is_missing_file(error) else explain(error, repo, revision)
         if failure is None or not failure.transient:
             raise
         if failure.answered:
@@ -137,50 +137,50 @@ def _is_missing_file(error: Exception) -> bool:
     return isinstance(error, errors.EntryNotFoundError) and not isinstance(error, errors.LocalEntryNotFoundError)
 
 
-def _explain(error: BaseException, repo: str, revision: str) -> _Failure | None:
+def explain(error: BaseException, repo: str, revision: str) -> Failure | None:
     """The failure behind an exception of huggingface_hub or its HTTP library; None for anything else."""
     from huggingface_hub import constants, errors
 
     hub = constants.ENDPOINT
     is_wrapper = isinstance(error, errors.LocalEntryNotFoundError) or type(error) is ValueError
     if is_wrapper and error.__cause__ is not None:
-        return _explain(error.__cause__, repo, revision)  # "and it is not in the cache either", which we knew
+        return explain(error.__cause__, repo, revision)  # "and it is not in the cache either", which we knew
     if isinstance(error, errors.GatedRepoError):
-        return _Failure(f"{repo} is gated: accept its conditions at {hub}/{repo}, then `hf auth login` or set HF_TOKEN")
+        return Failure(f"{repo} is gated: accept its conditions at {hub}/{repo}, then `hf auth login` or set HF_TOKEN")
     if isinstance(error, errors.RepositoryNotFoundError):
-        return _Failure(f"{hub} has no repository {repo}, or it is private: check the spelling, or set HF_TOKEN")
+        return Failure(f"{hub} has no repository {repo}, or it is private: check the spelling, or set HF_TOKEN")
     if isinstance(error, errors.RevisionNotFoundError):
-        return _Failure(f"{repo} has no revision {revision!r}: try another after the @, or none for its main branch")
+        return Failure(f"{repo} has no revision {revision!r}: try another after the @, or none for its main branch")
     if isinstance(error, errors.OfflineModeIsEnabled):
-        return _Failure("HF_HUB_OFFLINE is set", unreachable=True)
+        return Failure("HF_HUB_OFFLINE is set", unreachable=True)
     if isinstance(error, errors.HfHubHTTPError):
         return _explain_status(error, repo)
     if isinstance(error, errors.FileMetadataError):
-        return _Failure(f"what answers at {hub} is not a Hugging Face Hub (a proxy, a login page?)", unreachable=True)
+        return Failure(f"what answers at {hub} is not a Hugging Face Hub (a proxy, a login page?)", unreachable=True)
     if isinstance(error, Refused):
-        return _Failure(f"what answers at {hub} is not a Hugging Face Hub: {error}")
+        return Failure(f"what answers at {hub} is not a Hugging Face Hub: {error}")
     if isinstance(error, Stalled):
-        return _Failure(f"{hub}: the download has stalled: {error}", transient=True, answered=False)
+        return Failure(f"{hub}: the download has stalled: {error}", transient=True, answered=False)
     if isinstance(error, (_Damaged, TooLong)):
-        return _Failure(f"{hub}: the download was damaged: {error}", transient=True, damaged=True)
+        return Failure(f"{hub}: the download was damaged: {error}", transient=True, damaged=True)
     if isinstance(error, OSError) and "Consistency check failed" in str(error):
-        return _Failure(f"{hub}: the download was damaged: not of the size announced", transient=True, damaged=True)
+        return Failure(f"{hub}: the download was damaged: not of the size announced", transient=True, damaged=True)
     if _is_network(error):
-        return _Failure(f"{hub} cannot be reached: {_brief(error)}", transient=True, answered=False)
+        return Failure(f"{hub} cannot be reached: {_brief(error)}", transient=True, answered=False)
     if isinstance(error, OSError) and error.errno is not None:  # what is left of the system's errors is the disk's
-        return _Failure(f"cannot write to the cache {constants.HF_HUB_CACHE}: {error.strerror} (HF_HOME moves it)")
+        return Failure(f"cannot write to the cache {constants.HF_HUB_CACHE}: {error.strerror} (HF_HOME moves it)")
     return None
 
 
-def _explain_status(error: Any, repo: str) -> _Failure:
+def _explain_status(error: Any, repo: str) -> Failure:
     from huggingface_hub import constants
 
     status = error.response.status_code
     if status in (408, 429) or status >= 500:
-        return _Failure(f"{constants.ENDPOINT} answers with HTTP error {status}", transient=True)
+        return Failure(f"{constants.ENDPOINT} answers with HTTP error {status}", transient=True)
     if status in (401, 403):
-        return _Failure(f"{constants.ENDPOINT} refuses access to {repo} (HTTP {status}): check the token in HF_TOKEN")
-    return _Failure(f"{constants.ENDPOINT} answers with HTTP error {status} for {repo}")
+        return Failure(f"{constants.ENDPOINT} refuses access to {repo} (HTTP {status}): check the token in HF_TOKEN")
+    return Failure(f"{constants.ENDPOINT} answers with HTTP error {status} for {repo}")
 
 
 def _is_network(error: BaseException) -> bool:
@@ -224,7 +224,7 @@ def _no_progress() -> Iterator[Callable[[int], None]]:
 
 
 @contextmanager
-def _quiet_library() -> Iterator[None]:
+def quiet_library() -> Iterator[None]:
     """Keep huggingface_hub from telling of each failed attempt: the user hears of those that matter from us."""
     logger = logging.getLogger("huggingface_hub")
     level = logger.level

@@ -29,6 +29,7 @@ WEIGHTS = (
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 )
+INDICES = tuple(name for name in WEIGHTS if name.endswith(".index.json"))
 
 
 @dataclass(frozen=True)

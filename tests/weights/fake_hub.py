@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import hashlib
+import json
 import threading
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -29,7 +31,7 @@ class Fault:
 
 
 class FakeHub(ThreadingHTTPServer):
-    """Serves `repos[name][commit][file]`; `heads[name]` is the commit of main.
+    """Serves `repos[name][commit][file]`; `heads[name]` is the commit of main. What is pushed is served, too.
 
     seen: every request as (method, path, headers).
     """
@@ -42,6 +44,8 @@ class FakeHub(ThreadingHTTPServer):
         self.heads: dict[str, str] = {}
         self.faults: list[Fault] = []
         self.seen: list[tuple[str, str, dict[str, str]]] = []
+        self.private: set[str] = set()
+        self.uploads: dict[str, bytes] = {}  # by SHA-256, until a commit names them
         self._thread = threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True)
         self._thread.start()
 
@@ -74,6 +78,64 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self._answer()
 
+    def do_POST(self) -> None:
+        self._push()
+
+    def do_PUT(self) -> None:
+        self._push()
+
+    def _push(self) -> None:
+        """What a commit takes: the repository, which files go to LFS, those, and the commit itself."""
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.server.seen.append((self.command, self.path, {k.lower(): v for k, v in self.headers.items()}))
+        fault = next((f for f in self.server.faults if f.method == self.command and f.path in self.path), None)
+        if fault is not None:
+            return self._send(int(fault.what), fault.headers)
+        if self.path == "/api/repos/create":
+            asked = json.loads(body)
+            name = f"{asked['organization']}/{asked['name']}"
+            if name in self.server.repos:
+                return self._json({"error": "exists", "url": f"{self.server.url}/{name}"}, 409)
+            self.server.repos[name] = {}
+            if asked.get("private") or asked.get("visibility") == "private":
+                self.server.private.add(name)
+            return self._json({"url": f"{self.server.url}/{name}", "name": name, "id": name})
+        if self.path == "/api/validate-yaml":
+            return self._json({"errors": [], "warnings": []})
+        if self.path.startswith("/upload/"):
+            self.server.uploads[self.path.removeprefix("/upload/")] = body
+            return self._json({})
+        if self.path.endswith("/info/lfs/objects/batch"):
+            objects = [
+                row | {"actions": {"upload": {"href": f"{self.server.url}/upload/{row['oid']}"}}}
+                for row in json.loads(body)["objects"]
+            ]
+            return self._json({"transfer": "basic", "objects": objects})
+        if "/preupload/" in self.path:
+            names = [row["path"] for row in json.loads(body)["files"]]
+            modes = {name: "lfs" if name.endswith(LARGE) else "regular" for name in names}
+            return self._json(
+                {"files": [{"path": n, "uploadMode": m, "shouldIgnore": False} for n, m in modes.items()]}
+            )
+        return self._commit([json.loads(line) for line in body.splitlines()])
+
+    def _commit(self, lines: list[dict[str, Any]]) -> None:
+        """/api/models/org/name/commit/main"""
+        repo = "/".join(self.path.split("/")[3:5])
+        commit = hashlib.sha1(str(lines).encode()).hexdigest()
+        files = dict(self.server.repos[repo].get(self.server.heads.get(repo, ""), {}))
+        for line in lines:
+            value = line["value"]
+            if line["key"] == "file":
+                files[value["path"]] = base64.b64decode(value["content"])
+            elif line["key"] == "lfsFile":
+                files[value["path"]] = self.server.uploads[value["oid"]]
+        self.server.repos[repo][commit], self.server.heads[repo] = files, commit
+        self._json({"commitUrl": f"{self.server.url}/{repo}/commit/{commit}", "commitOid": commit, "success": True})
+
+    def _json(self, value: Any, status: int = 200) -> None:
+        self._send(status, {"Content-Type": "application/json"}, json.dumps(value).encode())
+
     def log_message(self, format: str, *args: Any) -> None:
         pass
 
@@ -97,6 +159,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _resolve(self, how: str) -> None:
         """/org/name/resolve/revision/file"""
+        if self.path.startswith("/api/"):
+            repo = "/".join(self.path.split("?")[0].split("/")[3:5])
+            if repo in self.server.repos:
+                return self._json({"id": repo, "sha": self.server.heads.get(repo)})
+            return self._send(401, {"X-Error-Code": "RepoNotFound", "X-Error-Message": "Invalid username or password."})
         org, name, _, revision, file = self.path.lstrip("/").split("/", 4)
         repo = f"{org}/{name}"
         if repo not in self.server.repos:

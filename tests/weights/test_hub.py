@@ -23,6 +23,7 @@ from huggingface_hub import close_session, constants
 from segcli.errors import CheckpointError, UsageError, WeightsUnavailable
 from segcli.weights import download, hub, hub_guard
 from segcli.weights.manifest import ManifestEntry, manifest
+from segcli.weights.publish import push
 
 from .fake_hub import FakeHub, Fault
 
@@ -393,6 +394,50 @@ def test_a_cache_that_cannot_be_written(server: FakeHub, hub_here: Path) -> None
     with pytest.raises(WeightsUnavailable, match="cannot write to the cache") as caught:
         hub.locate(REPO)
     assert str(hub_here) in str(caught.value)
+
+
+# --------------------------------------------------------------------------------------------------------------- push
+
+
+def test_what_is_pushed_is_found_again(server: FakeHub, tmp_path: Path) -> None:
+    folder = write(tmp_path / "best", *FILES, README_DOT_md="# A card")
+    write(folder, "notes.txt")
+    assert push(folder, "me/mine", private=True) == f"{server.url}/me/mine"
+    assert server.private == {"me/mine"}
+    commit = server.heads["me/mine"]
+    assert server.repos["me/mine"][commit] == FILES | {"README.md": b"# A card"}  # and no other file
+    assert all(headers["authorization"] == "Bearer hf_secret" for headers in server.requests("POST", "/api/"))
+    assert contents(hub.locate("me/mine")) == FILES
+    write(folder, README_DOT_md="# Another")
+    push(folder, "me/mine")  # a second time: a commit on top
+    assert server.repos["me/mine"][server.heads["me/mine"]]["README.md"] == b"# Another"
+
+
+@pytest.mark.parametrize(
+    ("fault", "complaint"),
+    [
+        (Fault(401, "POST", "/repos/create"), "me/mine cannot be pushed: .*refuses access.*HF_TOKEN"),
+        (Fault(403, "POST", "/commit/"), "me/mine cannot be pushed: .*refuses access"),
+        (Fault(500, "PUT", "/upload/", times=99), "me/mine cannot be pushed: .*HTTP error 500"),
+    ],
+)
+def test_a_push_that_fails_is_one_line(server: FakeHub, tmp_path: Path, fault: Fault, complaint: str) -> None:
+    server.faults = [fault]
+    with pytest.raises(WeightsUnavailable, match=complaint) as caught:
+        push(write(tmp_path / "best", *FILES), "me/mine")
+    assert "\n" not in str(caught.value)
+
+
+def test_what_cannot_be_pushed(server: FakeHub, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="org/name"):
+        push(write(tmp_path / "best", *FILES), "mine")
+    with pytest.raises(CheckpointError, match="no such folder"):
+        push(tmp_path / "nowhere", "me/mine")
+    with pytest.raises(CheckpointError, match="no weights"):
+        push(write(tmp_path / "empty", "config.json"), "me/mine")
+    server.close()
+    with pytest.raises(WeightsUnavailable, match=r"cannot be pushed: .*cannot be reached"):
+        push(tmp_path / "best", "me/mine")
 
 
 # -------------------------------------------------------------------------------------------------------- environment
