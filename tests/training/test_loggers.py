@@ -87,6 +87,8 @@ def test_weights_and_biases_offline(run: Path, monkeypatch: pytest.MonkeyPatch) 
     pytest.importorskip("wandb")
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
+    monkeypatch.setenv("WANDB__SERVICE_WAIT", "120")  # seconds; its service is slow to start on a busy machine
+    monkeypatch.setenv("WANDB_INIT_TIMEOUT", "120")
     said: list[str] = []
     track(run, "wandb", said)
     assert said == []

@@ -80,7 +80,7 @@ def test_it_learns_sixteen_images_by_heart(tmp_path: Path) -> None:
     (sweep,) = _of(SweepReport, reports)
     assert sweep.value >= best.metric.value
     (end,) = _of(EndReport, reports)  # which of two nearly equal steps is the best, the processor decides
-    assert (end.why, end.final) == ("finished", f"PQ {100 * sweep.value:.1f} at step {best.step}")
+    assert (end.why, end.final) == ("finished", f"PQ {100 * sweep.value:.1f} % at step {best.step}")
 
     loaded = segcli.load_model(out / "best", dtype="fp32")
     assert [label.id for label in loaded.labels] == [c["id"] for c in CATEGORIES]
@@ -89,7 +89,7 @@ def test_it_learns_sixteen_images_by_heart(tmp_path: Path) -> None:
     segments = segcli.predict(loaded, data / "images" / "000.png")
     assert {"sky", "ground"} <= set(segments.names())
     card = (out / "best" / "README.md").read_text(encoding="utf-8")
-    assert f"PQ {100 * sweep.value:.1f} on 16 validation images" in card
+    assert f"PQ {100 * sweep.value:.1f} % on 16 validation images" in card
     assert "| disc | 1 |" in card
     assert len(list((out / "pictures").glob("*.png"))) == 3 * 2
     width, height = Image.open(next((out / "pictures").glob("*.png"))).size
@@ -112,7 +112,7 @@ def test_what_it_says_of_its_best_model_is_what_others_will_measure(shapes: Path
         metric.update(segcli.predict(loaded, sample.image), sample)
     value = metric.compute().value
     assert during.metric.value != value > 0.1
-    assert end.final == f"mIoU {100 * value:.1f} at step 40"
+    assert end.final == f"mIoU {100 * value:.1f} % at step 40"
     assert loaded.facts["metrics"] == {"mIoU": round(100 * value, 2)}
 
 
