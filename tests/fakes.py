@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from segcli.codecs.image_ref import ImageRef
 from segcli.codecs.rle import RLE, encode
 from segcli.config import ModelConfig
 from segcli.config.backbones.efficientnet_lite import EfficientNetLite0Config
@@ -106,3 +108,21 @@ class Picture:
         top = (self.masks * rank[:, None, None]).max(axis=0, initial=0)
         ids = np.where(top > 0, (top - 1) % max(count, 1) + 1, 0)
         return ids if self.void is None else np.where(self.void, 0, ids)
+
+
+@dataclass(frozen=True)
+class BytesRef(ImageRef):
+    """A picture in memory."""
+
+    data: bytes
+
+    @property
+    def place(self) -> Path:
+        return Path("picture")
+
+    @property
+    def file(self) -> Path:
+        return Path("picture")
+
+    def read(self) -> bytes:
+        return self.data

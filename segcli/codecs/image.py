@@ -4,8 +4,11 @@ Pillow decodes because it refuses truncated files, applies orientation and opens
 
 * grey, 1-bit, palette, CMYK, YCbCr, LAB → RGB by Pillow's conversion
 * transparency (RGBA, LA, palette or colour-key) → composited over white
-* more than 8 bits (16-bit PNG and TIFF, 32-bit integer, float) → scaled by the depth really used: the largest value
-  decides between 8, 10, 12, 14 and 16 bits, so a 12-bit picture stored in 16 bits does not come out black
+* more than 8 bits (16-bit PNG and TIFF, 32-bit integer, float) → scaled by the depth really used: the values that all
+  but a thousandth of the pixels stay below decide between 8, 10, 12, 14 and 16 bits, so that neither a 12-bit picture
+  stored in 16 bits nor one with a hot pixel comes out black; a picture that uses less than a sixteenth of its depth, as
+  thermal cameras', is stretched to the whole of it
+* a JPEG that lacks its end marker alone → read, with a warning; one that lacks pixels is refused
 * several frames or pages → the first
 """
 
@@ -14,13 +17,15 @@ from __future__ import annotations
 import io
 import sys
 import threading
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
 from segcli.codecs.image_ref import ImageRef, checked, read_file
-from segcli.errors import InputError
+from segcli.codecs.jpeg import ended, lacks_pixels, may_lack_pixels
+from segcli.errors import InputError, SegcliWarning
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,6 +38,8 @@ MAX_PIXELS = 250_000_000
 
 _STRIP = 256  # rows copied at a time: Pillow hands a whole picture to numpy through a list of 64 KB pieces, 4 × slower
 _ORIENTATION = 0x0112  # EXIF tag
+_JPEGS = ("JPEG", "MPO")
+_OUTLIERS = 0.001  # share of the pixels at either end that may be hot or dead
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # how its files begin; with a plus, those above 4 GB
 _OPEN_LOCK = threading.Lock()
 
@@ -57,7 +64,7 @@ def read_image(
     data = read_bytes(source, name)
     image = _open(data, name, max_pixels)
     try:
-        return _to_rgb(image, data)
+        return _to_rgb(image, data) if image.format not in _JPEGS else _whole_jpeg(image, data, name)
     except MemoryError:
         width, height = image.size
         raise InputError(f"{name}: not enough memory for {width}×{height} pixels; downscale it first") from None
@@ -145,6 +152,8 @@ def _to_rgb(file: ImageFile, data: bytes) -> np.ndarray:
     from PIL import Image
 
     image: Image.Image = file
+    if _is_misread(file):
+        return _by_tifffile(data)
     deep_color = file.mode in ("RGB", "RGBA") and ";16" in _rawmode(file)
     file.load()
     orientation = _orientation(file)
@@ -162,6 +171,22 @@ def _to_rgb(file: ImageFile, data: bytes) -> np.ndarray:
     if image.mode != "RGB":
         image = image.convert("RGB")
     return _pixels(_upright(image, orientation))
+
+
+def _whole_jpeg(image: ImageFile, data: bytes, name: str) -> np.ndarray:
+    """A JPEG's pixels. Raises OSError if it ends before they do."""
+    size = image.size
+    try:
+        pixels = _to_rgb(image, data)
+    except OSError as error:
+        if lacks_pixels(data, size):
+            raise
+        pixels = _to_rgb(_parse_header(io.BytesIO(ended(data))), data)
+        warnings.warn(f"{name}: lacks its end marker ({error}); all pixels are there", SegcliWarning, stacklevel=3)
+        return pixels
+    if may_lack_pixels(data, pixels) and lacks_pixels(data, size):
+        raise OSError("pixels are missing at its end")
+    return pixels
 
 
 def _pixels(image: Image.Image) -> np.ndarray:
@@ -202,7 +227,8 @@ def _upright(image: Image.Image, orientation: int) -> Image.Image:
 
 
 def _to_8bit(values: np.ndarray) -> np.ndarray:
-    """Scale non-negative counts to uint8 by the smallest depth of 8, 10, … 16 (or more) bits that holds their maximum.
+    """Scale non-negative counts to uint8 by the smallest depth of 8, 10, … 16 (or more) bits that holds nearly all of
+    them, or by their own range if that is less than a sixteenth of the depth.
 
     Floats up to 1 are taken as fractions of white; negative values and NaN are black.
     """
@@ -210,9 +236,45 @@ def _to_8bit(values: np.ndarray) -> np.ndarray:
         values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
         if values.size and values.max() <= 1:
             return (values.clip(0, 1) * 255 + 0.5).astype(np.uint8)
-    peak = int(values.max(initial=0))
+    values = values.clip(0)
+    low, peak = _limits(values)
     bits = max(8, peak.bit_length() + peak.bit_length() % 2)
-    return (values.clip(0).astype(np.uint32) >> (bits - 8)).astype(np.uint8)
+    if bits > 8 and (peak - low) << 4 < 1 << bits:
+        scale = 255 / max(1, peak - low)
+        return ((values.astype(np.float64) - low) * scale + 0.5).clip(0, 255).astype(np.uint8)
+    return (values.astype(np.uint32) >> (bits - 8)).clip(0, 255).astype(np.uint8)
+
+
+def _limits(values: np.ndarray) -> tuple[int, int]:
+    """(low, high) that all but a thousandth of the values at either end lie between."""
+    if not values.size:
+        return 0, 0
+    if values.max() < 1 << 16:
+        below = np.cumsum(np.bincount(values.astype(np.uint16).ravel()))
+        ends = np.searchsorted(below, [_OUTLIERS * values.size, (1 - _OUTLIERS) * values.size])
+        return int(ends[0]), int(min(ends[1], len(below) - 1))
+    flat = values.ravel()[:: max(1, values.size >> 20)]
+    low, high = np.quantile(flat, [_OUTLIERS, 1 - _OUTLIERS], method="nearest")
+    return int(low), int(high)
+
+
+def _is_misread(image: ImageFile) -> bool:
+    """Whether Pillow takes a TIFF's planes of 16 bits for pixels of 8: uncompressed, one plane a colour."""
+    tags = getattr(image, "tag_v2", {})
+    bits = tags.get(258, (8,))
+    deep = max(bits) > 8 if isinstance(bits, tuple) else bits > 8
+    return tags.get(284, 1) == 2 and tags.get(277, 1) > 1 and tags.get(259, 1) == 1 and deep
+
+
+def _by_tifffile(data: bytes) -> np.ndarray:
+    try:
+        import tifffile
+    except ImportError:
+        raise ValueError("a TIFF of 16-bit planes; `pip install tifffile` reads it, or save it interleaved") from None
+    planes = tifffile.imread(io.BytesIO(data), key=0)
+    planes = planes if planes.ndim == 3 and planes.shape[0] in (2, 3, 4) else np.moveaxis(planes, -1, 0)
+    scaled = _to_8bit(np.moveaxis(planes[:3] if len(planes) > 2 else planes[:1], 0, -1))
+    return np.ascontiguousarray(np.repeat(scaled, 3, axis=2) if scaled.shape[2] == 1 else scaled)
 
 
 # Pillow keeps only the high byte of 16-bit colour. Where that loses a 10- to 14-bit picture, the same file is decoded
@@ -228,7 +290,8 @@ def _scaled_by_depth(high: Image.Image, data: bytes) -> Image.Image:
     from PIL import Image
 
     top = _pixels(high)
-    if top[..., :3].max() >= 64:  # 16 bits in use: the high byte is the answer
+    low, peak = _limits(top[..., :3])
+    if peak >= 64 and peak - low >= 16:  # 16 bits in use: the high byte is the answer
         return high
     image = _parse_header(io.BytesIO(data))
     opposite = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}

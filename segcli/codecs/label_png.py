@@ -52,6 +52,26 @@ def read_label_map(file: Path, *, colours: Colours = "none") -> np.ndarray:
     return pixels if pixels.ndim == 3 else pixels.astype(np.int32)
 
 
+def read_black_and_white(file: Path) -> np.ndarray:
+    """A mask of one object -> bool [H, W], True where it is lighter than half of its lightest value.
+
+    Smoothed edges and JPEG do no harm here. Raises InputError as `read_label_map`.
+    """
+    try:
+        with open_header(file.read_bytes(), str(file)) as image:
+            image.load()
+            grey = np.asarray(image.convert("L") if image.mode in ("P", "RGB", "RGBA", "LA", "1", "CMYK") else image)
+    except FileNotFoundError:
+        raise InputError(f"{file}: no such file (label map)") from None
+    except InputError:
+        raise
+    except Exception as error:  # Pillow's decoders raise nearly anything on malformed data
+        raise InputError(f"{file}: label map cannot be read ({error}); export it again") from error
+    most = float(grey.max(initial=0))
+    full = next(limit for limit in (1, 255, 65_535, max(most, 65_536)) if most <= limit)
+    return np.asarray(grey > full / 2)
+
+
 def is_grey(picture: np.ndarray) -> bool:
     """Whether a picture is of three equal channels."""
     return bool(

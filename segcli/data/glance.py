@@ -9,6 +9,7 @@ import numpy as np
 
 from segcli.codecs.image import count_pages, open_header, read_image
 from segcli.codecs.image_ref import ImageRef
+from segcli.codecs.jpeg import lacks_pixels, may_lack_pixels
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -51,6 +52,8 @@ def glance(image: ImageRef) -> Glance:
             orientation = _orientation(picture)
             picture.draft(None, (max(1, width // 8), max(1, height // 8)))
             picture.load()
+            if may_lack_pixels(data, np.asarray(picture), 1) and lacks_pixels(data, (width, height)):
+                raise ValueError("refused below")
             size = (width, height) if orientation >= 5 else (height, width)
             return Glance(size, orientation, _thumb(ImageOps.exif_transpose(picture)))
     except Exception:  # not a JPEG, or a broken one: the reader of images has the right words

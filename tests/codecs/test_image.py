@@ -208,3 +208,35 @@ def test_resize_is_pillows_antialiased_bilinear() -> None:
     expected = np.asarray(Image.fromarray(photo).resize((50, 60), Image.Resampling.BILINEAR))
     np.testing.assert_array_equal(resize(photo, (60, 50)), expected)
     assert resize(photo, (301, 200)) is photo
+
+
+def _deep(values: np.ndarray) -> np.ndarray:
+    buffer = io.BytesIO()
+    Image.fromarray(values.astype(np.uint16)).save(buffer, "PNG")
+    return read_image(buffer.getvalue())[..., 0]
+
+
+def test_a_hot_pixel_does_not_decide_the_depth() -> None:
+    """One of 6,000 pixels at the largest value: the 12-bit picture is as it is without."""
+    clean = np.linspace(0, 4000, 6000).reshape(60, 100)
+    hot = clean.copy()
+    hot[30, 50] = 65_535
+    one, other = _deep(clean), _deep(hot)
+    one[30, 50] = other[30, 50] = 0
+    assert np.array_equal(one, other)
+
+
+def test_a_small_part_of_the_depth_is_stretched() -> None:
+    """Thermal data in 1.4 % of 16 bits has all its grey levels, in the order of its values."""
+    thermal = np.linspace(51_241, 52_181, 6000).reshape(60, 100)
+    seen = _deep(thermal)
+    assert len(np.unique(seen)) == 256
+    assert (np.diff(seen.ravel().astype(int)) >= 0).all()
+
+
+def test_planes_of_16_bits_are_pixels() -> None:
+    tifffile = pytest.importorskip("tifffile")
+    pixels = (np.random.default_rng(0).random((40, 50, 3)) * 65_535).astype(np.uint16)
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, np.moveaxis(pixels, -1, 0), planarconfig="separate", photometric="rgb")
+    assert np.abs(read_image(buffer.getvalue()).astype(int) - (pixels >> 8)).max() <= 1

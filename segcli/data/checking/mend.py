@@ -15,6 +15,7 @@ from segcli.data.glance import glance
 from segcli.data.objects import rles_of
 from segcli.data.records import DatasetInfo, Reader, Record
 from segcli.data.truth import MapTruth, ShapeTruth, Truth
+from segcli.errors import UsageError
 
 _LEFT_OUT = ("unreadable", "labels", "all-void")
 
@@ -34,6 +35,9 @@ def mended(info: DatasetInfo, report: CheckReport) -> DatasetInfo:
                 splits[split].append(record)
             seen.add(record.image)
     kept = {split: records for split, records in splits.items() if records}
+    if not kept:
+        worst = next(finding for finding in report.findings if finding.kind in _LEFT_OUT)
+        raise UsageError(f"{info.root}: nothing would be left: no image can be used; the first: {worst.message}")
     cut, turned = (frozenset(f.file for f in report.of_kind(kind) if f.file) for kind in ("off-image", "rotation"))
     return replace(info, splits=kept, reader=MendingReader(info.reader, cut, turned))
 

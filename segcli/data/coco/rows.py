@@ -18,6 +18,8 @@ _DEEPEST = 5  # levels of lists around the numbers of a polygon; exporters add o
 
 def instance_piece(row: dict[str, Any]) -> dict[str, Any] | None:
     """What a mask is made of; None for an annotation that has none. Raises ValueError for one that cannot be read."""
+    if "unusable" in row:  # of a tool whose file was brought into this form
+        raise ValueError(str(row["unusable"]))
     shape = outline(row.get("segmentation"))
     category = whole(present(row, "category_id"), "category_id")
     if shape is None:

@@ -22,7 +22,7 @@ from segcli.data.checking.scan import Problem
 from segcli.data.coco.extras import Extras, extras_of
 from segcli.data.converting.writing import Encoded, Item, Writer
 from segcli.data.glance import glance
-from segcli.data.layouts.pairs import image_key
+from segcli.data.layouts.shared_names import image_key
 from segcli.data.records import DatasetInfo, Record
 from segcli.errors import InputError, OutputError, UsageError
 
@@ -101,11 +101,12 @@ def write_dataset(
                 progress(position + 1, len(entries))
         kept = {split: of_split for split, of_split in kept.items() if of_split}
         if not kept:
-            raise UsageError(f"{info.root}: no image can be read; the first: {report.problems[0].message}")
+            first = f"; the first: {report.problems[0].message}" if report.problems else ""
+            raise UsageError(f"{info.root}: no image can be read{first}")
         for table in tables.values():
             table.close()
         for place, text in writer.finish(kept).items():
-            _write(folder / place, text.encode())
+            _write(folder / place, text.encode("utf-8", "surrogateescape"))
     report.images = {split: len(of_split) for split, of_split in kept.items()}
     return report
 
@@ -223,7 +224,8 @@ class _Table:
 
     @staticmethod
     def _append(stream: IO[str], row: dict[str, Any]) -> None:
-        stream.write((",\n" if stream.tell() else "") + json.dumps(row, ensure_ascii=False, separators=(",", ":")))
+        text = json.dumps(row, ensure_ascii=False, separators=(",", ":"))
+        stream.write((",\n" if stream.tell() else "") + text.encode("utf-8", "backslashreplace").decode())
 
     def close(self) -> None:
         if not self._images.tell():

@@ -135,6 +135,7 @@ class InstanceReader:
     sources: tuple[str, ...]
     zeros: tuple[int | None, ...]
     boxes: bool = False
+    renamed: tuple[tuple[tuple[int, int], ...], ...] = ()  # of each pack: category -> class, where they differ
 
     def files(self, record: Record) -> list[Path]:
         """None: the annotations of all images are in one file."""
@@ -158,6 +159,7 @@ class InstanceReader:
             raise _other_size(record, size, self.sources[number], frame)
         shapes: list[RLE | Polygons] = []
         kept: list[dict[str, Any]] = []
+        numbers = dict(self.renamed[number]) if self.renamed else {}
         left_out: list[LeftOut] = []
         for row in rows:
             shape = row["segmentation"]
@@ -178,9 +180,9 @@ class InstanceReader:
         return ShapeTruth(
             size,
             shapes,
-            np.array([row["category_id"] for row in kept], dtype=np.int64),
+            np.array([numbers.get(row["category_id"], row["category_id"]) for row in kept], dtype=np.int64),
             np.array([row["iscrowd"] for row in kept], dtype=bool),
-            CocoObjects(tuple(kept), self.zeros[number]),
+            None if self.renamed else CocoObjects(tuple(kept), self.zeros[number]),
             tuple(left_out),
         )
 

@@ -18,7 +18,7 @@ from segcli.data.records import Fault, Found, Record, Stated, as_ranges
 from segcli.data.settings import FILE_NAME, Settings
 from segcli.data.truth import VOID, LeftOut, MapTruth
 from segcli.errors import InputError, UsageError
-from segcli.types import Label
+from segcli.types import Label, Task
 
 FORMAT = "coco-panoptic"
 SOUGHT = "COCO JSON"
@@ -26,6 +26,7 @@ WRITTEN_AS = "coco-panoptic"
 PLACES: tuple[str, ...] = ("images", "labels", "annotations")
 EXPLAINS: tuple[str, ...] = ()
 IS_LABEL_MAPS = False
+TASKS: tuple[Task, ...] = ("panoptic", "semantic", "instance")
 
 
 def probe(root: Path, settings: Settings) -> str | None:
@@ -37,7 +38,7 @@ def probe(root: Path, settings: Settings) -> str | None:
 def load(root: Path, settings: Settings) -> Found:
     """The dataset. Raises UsageError for broken annotations, and for classes that do not say thing or stuff."""
     files = annotation_files(root, settings, "panoptic")
-    packs = {split: pack(file, "panoptic", _piece) for split, file in files.items()}
+    packs = {split: pack(file, "panoptic", piece) for split, file in files.items()}
     splits: dict[str, list[Record]] = {}
     folders: list[Path] = []
     faults: list[Fault] = []
@@ -54,25 +55,27 @@ def load(root: Path, settings: Settings) -> Found:
         names = [read_piece(packed.data, *image.place)[1][0]["file_name"] for image in few]
         folders.append(truth_folder(root, settings, split, packed.source, names))
     labels = settings.label_set(
-        [_label(row, packs, settings) for row in merged_categories(packs)], next(iter(files.values()))
+        [label_of(row, packs, settings) for row in merged_categories(packs)], next(iter(files.values()))
     )
     return Found(
         FORMAT,
         f"COCO panoptic: {probe(root, settings)}",
         splits,
         labels,
-        ("panoptic", "semantic", "instance"),
+        TASKS,
         PanopticReader(tuple(packed.data for packed in packs.values()), tuple(folders)),
         faults=tuple(faults),
         rows=merged_rows(packs),
     )
 
 
-def _piece(annotation: dict[str, Any]) -> dict[str, Any]:
+def piece(annotation: dict[str, Any]) -> dict[str, Any]:
+    """What a pack keeps of one image's annotation. Raises ValueError for one that cannot be read."""
     return {"file_name": confined(file_name(annotation.get("file_name")))} | panoptic_piece(annotation)
 
 
-def _label(row: dict[str, Any], packs: dict[str, Pack], settings: Settings) -> Label:
+def label_of(row: dict[str, Any], packs: dict[str, Pack], settings: Settings) -> Label:
+    """A category as a class. Raises UsageError for one that does not say whether it is a thing."""
     if "isthing" not in row and not settings.knows_kind(row["name"]):
         file = next(iter(packs.values())).source
         raise UsageError(

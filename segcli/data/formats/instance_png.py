@@ -13,9 +13,10 @@ from segcli.data.formats.semantic_png import known_tree
 from segcli.data.formats.semantic_png import probe as probe
 from segcli.data.layouts.class_tables import name_list
 from segcli.data.layouts.label_values import check_size, numbered, values_of
-from segcli.data.layouts.pairs import label_files, left_out, paired_folders, paired_records
+from segcli.data.layouts.pairs import label_files, left_out, named_alike, paired_folders, paired_records
+from segcli.data.layouts.smoothed import refuse_jpeg
 from segcli.data.records import Found, Record
-from segcli.data.settings import Settings
+from segcli.data.settings import FILE_NAME, Settings
 from segcli.data.truth import MapTruth
 from segcli.errors import InputError, UsageError
 from segcli.types import Label
@@ -43,13 +44,17 @@ def load(root: Path, settings: Settings) -> Found:
     ignore = settings.ignore or ()
     splits: dict[str, list[Record]] = {}
     orphans: list[Path] = []
-    for split, pair in paired_folders(root, settings).items():
-        splits[split], of_split = paired_records(pair)
+    pairs = paired_folders(root, settings)
+    refuse_jpeg(label_files(pairs, _SAMPLE), root / FILE_NAME)
+    notes: list[str] = []
+    for split, pair in pairs.items():
+        splits[split], of_split, difference = paired_records(pair)
         orphans += of_split
+        notes += named_alike(split, difference)
     labels = settings.label_set([Label(label.id, label.name, isthing=True, color=label.color)], root)
     what = f"instance maps: {probe(root, settings)}"
     reader = InstanceMapReader(label.id, ignore)
-    return Found(FORMAT, what, splits, labels, ("instance",), reader, ignore, faults=left_out(orphans))
+    return Found(FORMAT, what, splits, labels, ("instance",), reader, ignore, tuple(notes), left_out(orphans))
 
 
 @dataclass(frozen=True)
@@ -85,13 +90,17 @@ def values_are_objects(root: Path, settings: Settings) -> bool | None:
     instance map has one.
     """
     names = [label.name for label in settings.classes] or name_list(root)
-    if len(names) > 1 or known_tree(root, settings):
+    if len(names) > 1 or settings.binary or known_tree(root, settings):
         return False
+    pairs = paired_folders(root, settings)
+    refuse_jpeg(label_files(pairs, _SAMPLE), root / FILE_NAME)
+    if all(pair.images == pair.labels and _as_cellpose(*pair.files()) for pair in pairs.values()):
+        return True
     colours: Colours = "stored" if any(label.color for label in settings.classes) else "none"
     counts: list[int] = []
     gapless: list[bool] = []
     whole: list[bool] = []
-    for file in label_files(paired_folders(root, settings), _SAMPLE):
+    for file in label_files(pairs, _SAMPLE):
         try:
             label_map = read_label_map(file, colours=colours)
         except InputError:
@@ -111,6 +120,11 @@ def values_are_objects(root: Path, settings: Settings) -> bool | None:
     if np.mean(gapless) >= 0.95 and np.mean(whole) >= 0.8 and len(set(counts)) > 1 and max(counts) > 2:
         return True
     return None
+
+
+def _as_cellpose(images: list[Path], labels: list[Path]) -> bool:
+    """Whether files are called as Cellpose calls its objects: x_img.png (or x.png) and x_masks.png."""
+    return all(file.stem.endswith("_masks") for file in labels) and any(i.stem.endswith("_img") for i in images)
 
 
 def _in_one_piece(label_map: np.ndarray, values: np.ndarray) -> list[bool]:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from segcli.codecs.label_png import Colours, read_label_map
+from segcli.codecs.image_names import IMAGE_SUFFIXES
+from segcli.codecs.label_png import Colours, read_black_and_white, read_label_map
+from segcli.codecs.text import lines_of
 from segcli.data.layouts.cityscapes import ENDING as INSTANCE_IDS
 from segcli.data.layouts.cityscapes import CityscapesReader
-from segcli.data.layouts.class_tables import VOID_NAMES, colour_table, known_table, name_list
+from segcli.data.layouts.class_tables import VOID_NAMES, colour_table, known_table, name_list, roboflow_classes
 from segcli.data.layouts.folders import files_in, split_folders
 from segcli.data.layouts.label_values import check_size, colours_to_ids, greys_are_colours, numbered, survey, values_of
-from segcli.data.layouts.pairs import PairedFolders, label_files, left_out, paired_folders, paired_records
+from segcli.data.layouts.pairs import PairedFolders, label_files, left_out, named_alike, paired_folders, paired_records
+from segcli.data.layouts.smoothed import refuse_jpeg, refuse_smoothed
 from segcli.data.records import Found, Reader, Record, out_of_range
 from segcli.data.settings import FILE_NAME, Settings
 from segcli.data.truth import MapTruth
@@ -52,14 +56,25 @@ def probe(root: Path, settings: Settings) -> str | None:
     pairs = paired_folders(root, settings)
     if not label_files(pairs, 1):
         return None
-    return ", ".join(f"{pair.images.relative_to(root)} + {pair.labels.relative_to(root)}" for pair in pairs.values())
+    return ", ".join(
+        f"{_under(pair.images, root)} + {_under(pair.labels, root)}"
+        if pair.labels != pair.images
+        else f"label maps beside photos in {_under(pair.images, root)}"
+        for pair in pairs.values()
+    )
+
+
+def _under(folder: Path, root: Path) -> str:
+    return str(folder.relative_to(root) if folder.is_relative_to(root) else folder)
 
 
 def known_tree(root: Path, settings: Settings) -> Tree | None:
     """The dataset this tree belongs to, if its layout or its class list tells; then the labels are classes for sure."""
-    if settings.classes:
+    if settings.classes or settings.binary:
         return None
-    recognisers: tuple[Callable[[Path, Settings], Tree | None], ...] = (_cityscapes, _ade20k, _camvid)
+    recognisers: tuple[Callable[[Path, Settings], Tree | None], ...] = (
+        *(_cityscapes, _ade20k, _camvid, _roboflow, _camvid_of_twelve),
+    )
     return next((tree for recognise in recognisers if (tree := recognise(root, settings))), None)
 
 
@@ -71,19 +86,24 @@ def load(root: Path, settings: Settings) -> Found:
         pairs.pop("test", None)  # its label maps are blank
     splits: dict[str, list[Record]] = {}
     orphans: list[Path] = []
+    notes = list(tree.notes)
     for split, pair in pairs.items():
-        splits[split], of_split = paired_records(pair, only=tree.only)
+        splits[split], of_split, difference = paired_records(pair, only=tree.only)
         orphans += of_split
+        notes += named_alike(split, difference)
+    splits = _listed_validation(root, splits)
     ignore = tree.ignore if settings.ignore is None else settings.ignore
     labels = settings.label_set([label for label in tree.labels if label.id not in ignore], root)
     # Void classes keep their colours: they are declared, though not trained on.
-    reader: Reader = SemanticReader(tuple(labels.ids), ignore, tuple(tree.labels), _colours(tree, pairs))
+    reader: Reader = SemanticReader(
+        tuple(labels.ids), ignore, tuple(tree.labels), _colours(tree, pairs), binary=settings.binary
+    )
     tasks: tuple[Task, ...] = ("semantic",)
     if tree.tells_objects:
         things = tuple(label.id for label in labels if label.isthing)
         reader, tasks = CityscapesReader(tuple(labels.ids), things, ignore), ("panoptic", "semantic", "instance")
     what = f"{tree.name}: {probe(root, settings)}"
-    return Found(FORMAT, what, splits, labels, tasks, reader, ignore, tree.notes, left_out(orphans))
+    return Found(FORMAT, what, splits, labels, tasks, reader, ignore, tuple(notes), left_out(orphans))
 
 
 def _colours(tree: Tree, pairs: dict[str, PairedFolders]) -> Colours:
@@ -129,9 +149,51 @@ def _camvid(root: Path, settings: Settings) -> Tree | None:
     )
 
 
+def _roboflow(root: Path, settings: Settings) -> Tree | None:
+    table = roboflow_classes([root, *split_folders(root).values()])
+    if not table:
+        return None
+    taken = {label.id for label in table}
+    return Tree("Roboflow semantic masks", table, tuple(value for value in settings.ignored() if value not in taken))
+
+
+_CAMVID = (
+    "sky", "building", "pole", "road", "pavement", "tree", "sign", "fence", "car", "pedestrian", "cyclist",
+    "unlabelled",
+)  # fmt: skip
+
+
+def _camvid_of_twelve(root: Path, settings: Settings) -> Tree | None:
+    """CamVid in 11 classes and void, as SegNet's authors divided it: train/ and trainannot/."""
+    folder = root / "train"
+    if not (root / "trainannot").is_dir() or not folder.is_dir() or name_list(root):
+        return None
+    frames = [re.match(r"(0001TP|0006R0|0016E5|Seq05VD)_", file.name) for file in files_in(folder, IMAGE_SUFFIXES)[:20]]
+    if not frames or not all(frames):
+        return None
+    labels = [Label(i, name, isthing=False) for i, name in enumerate(_CAMVID)]
+    return Tree("CamVid", labels, (11, 255), ("value 11 (unlabelled) counts as void",))
+
+
+def _listed_validation(root: Path, splits: dict[str, list[Record]]) -> dict[str, list[Record]]:
+    """The images that a valid.txt names (fastai) are for validation."""
+    file = root / "valid.txt"
+    if splits.keys() != {"all"} or not file.is_file():
+        return splits
+    names = {Path(line).stem for line in lines_of(file)}
+    val = [record for record in splits["all"] if record.image.place.stem in names]
+    train = [record for record in splits["all"] if record.image.place.stem not in names]
+    return {"train": train, "val": val} if val and train else splits
+
+
 def _plain(root: Path, settings: Settings, pairs: dict[str, PairedFolders]) -> Tree:
     """Label maps without a known tree: declared classes, a list of names, or the values that occur."""
     ignore = settings.ignored()
+    if settings.binary:
+        return _black_and_white(root, settings)
+    refuse_jpeg(label_files(pairs, _SAMPLE), root / FILE_NAME)
+    if not any(label.color for label in settings.classes):
+        refuse_smoothed(label_files(pairs, _SAMPLE), root / FILE_NAME)
     if settings.classes:
         painted = any(label.color for label in settings.classes)
         return Tree("semantic label maps", list(settings.classes), ignore, painted=painted)
@@ -139,8 +201,11 @@ def _plain(root: Path, settings: Settings, pairs: dict[str, PairedFolders]) -> T
     if names:
         if _is_binary(survey(label_files(pairs, _SAMPLE)), ignore):  # else the other maps need not be read
             _refuse_binary(survey(label_files(pairs, 1 << 40)), ignore, root)
+        void = [i for i, name in enumerate(names) if name.lower() in VOID_NAMES]
+        notes = tuple(f"class {names[i]!r} counts as void" for i in void)
+        ignore = (*ignore, *void) if settings.ignore is None else ignore
         labels = [Label(i, name, isthing=False) for i, name in enumerate(names) if i not in ignore]
-        return Tree("semantic label maps", labels, ignore)
+        return Tree("semantic label maps", labels, ignore, notes)
     values = survey(label_files(pairs, 1 << 40))
     _refuse_binary(values, ignore, root)
     classes = [value for value in values if value not in ignore]
@@ -156,6 +221,15 @@ def _plain(root: Path, settings: Settings, pairs: dict[str, PairedFolders]) -> T
     return Tree("semantic label maps", labels, ignore, (note,))
 
 
+def _black_and_white(root: Path, settings: Settings) -> Tree:
+    """Two classes: what is darker than half, and what is lighter."""
+    names = [label.name for label in settings.classes] or name_list(root) or ["background", "object"]
+    if len(names) != 2:
+        raise UsageError(f"{settings.file}: binary = true is for two classes, here are {len(names)}")
+    labels = list(settings.classes) or [Label(i, name, isthing=False) for i, name in enumerate(names)]
+    return Tree("black and white masks", labels, settings.ignore or ())
+
+
 def _is_binary(values: dict[int, str], ignore: tuple[int, ...]) -> bool:
     """Whether label maps are black and white, and white is void."""
     return set(values) <= {0, 255} and 255 in ignore and 255 in values
@@ -165,7 +239,7 @@ def _refuse_binary(values: dict[int, str], ignore: tuple[int, ...], root: Path) 
     if _is_binary(values, ignore):
         raise UsageError(
             f"{values[255]}: holds only 0 and 255, and 255 means ignored unless declared; if 255 is the object, write "
-            f"{root / FILE_NAME}: ignore = [] and two [[classes]], id = 0 and id = 255, each with its name"
+            f"`binary = true` into {root / FILE_NAME} (or ignore = [] and two [[classes]], id = 0 and id = 255)"
         )
 
 
@@ -179,6 +253,7 @@ class SemanticReader:
     ignore: tuple[int, ...]
     declared: tuple[Label, ...]
     colours: Colours = "none"
+    binary: bool = False  # black and white: what is lighter than half is the second class
 
     def files(self, record: Record) -> list[Path]:
         """The label map."""
@@ -187,7 +262,10 @@ class SemanticReader:
     def read(self, record: Record, size: tuple[int, int]) -> MapTruth:
         """One object a class that occurs."""
         file = Path(str(record.truth))
-        label_map = read_label_map(file, colours=self.colours)
+        if self.binary:
+            label_map = np.array(self.ids, dtype=np.int32)[read_black_and_white(file).astype(np.int8)]
+        else:
+            label_map = read_label_map(file, colours=self.colours)
         check_size(label_map, size, file)
         if label_map.ndim == 3:
             numbers = () if self.colours == "all" else (*self.ids, *self.ignore)

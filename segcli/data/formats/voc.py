@@ -77,7 +77,7 @@ def load(root: Path, settings: Settings) -> Found:
         raise UsageError(
             f'{home}: holds masks and no images; export again with "Save images", or put them into JPEGImages/'
         )
-    records, orphans = paired_records(PairedFolders(photos, classes))
+    records, orphans, _ = paired_records(PairedFolders(photos, classes))
     # Most of VOC's photographs were never segmented: only those with a label map belong to this dataset.
     records = [record for record in records if Path(str(record.truth)).is_file()]
     classes_known = _classes(root, home, settings)

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from segcli.codecs.image_names import IMAGE_SUFFIXES
-from segcli.codecs.image_places import ImagePlaces, completed, there, where_there, with_slashes
+from segcli.codecs.image_names import IMAGE_SUFFIXES, is_litter, printable
+from segcli.codecs.image_places import ImagePlaces, completed, confined, leaves, there, where_there, with_slashes
 from segcli.codecs.image_ref import FileRef
-from segcli.codecs.text import lines_of
-from segcli.data.layouts.folders import files_in
-from segcli.data.numbers import shown
+from segcli.codecs.text import lines_of, read_text
+from segcli.data.layouts.folders import files_in, split_folders
+from segcli.data.numbers import shown, whole
 from segcli.data.records import Found, Record, as_ranges
 from segcli.data.settings import Settings
 from segcli.data.truth import LeftOut, Polygons, ShapeTruth
@@ -22,12 +22,13 @@ from segcli.errors import InputError, UsageError
 from segcli.types import Label
 
 FORMAT = "yolo-seg"
-SOUGHT = "YOLO (data.yaml)"
+SOUGHT = "YOLO (data.yaml, or classes.txt with images/ and labels/)"
 WRITTEN_AS = "yolo"
 PLACES: tuple[str, ...] = ()
 EXPLAINS: tuple[str, ...] = ()
 IS_LABEL_MAPS = False
 _FILES = ("data.yaml", "data.yml", "dataset.yaml")
+_NAME_LISTS = ("classes.txt", "obj.names", "class_names.txt")
 _SPLITS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
 _SLACK = 0.1  # how far outside of the image a coordinate may be: further out it is no fraction of a side
 
@@ -40,7 +41,7 @@ def _yaml_file(root: Path) -> Path | None:
 def _names_and_train(file: Path) -> bool:
     """Whether a file of another name is one of YOLO's; a broken one is somebody else's business."""
     try:
-        return _parsed(file).keys() >= {"names", "train"}
+        return not is_litter(file.name) and _parsed(file).keys() >= {"names", "train"}
     except UsageError:
         return False
 
@@ -49,24 +50,43 @@ def _parsed(file: Path) -> dict[str, Any]:
     import yaml
 
     try:
-        raw = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f"{file}: not valid YAML ({str(error).splitlines()[0]})") from error
+        raw = yaml.safe_load(read_text(file))
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise UsageError(f"{file}: not valid YAML ({str(error)[:200].splitlines()[0]})") from error
     return raw if isinstance(raw, dict) else {}
+
+
+def _without_yaml(root: Path) -> tuple[Path, dict[str, Any]] | None:
+    """(list of class names, what a data.yaml would say) of images/ and labels/*.txt as Label Studio exports them."""
+    names = next((root / name for name in _NAME_LISTS if (root / name).is_file()), None)
+    images, labels = root / "images", root / "labels"
+    if names is None or not images.is_dir() or not files_in(labels, frozenset({".txt"}), deep=True):
+        return None
+    splits = split_folders(images)
+    places: dict[str, Any] = {split: f"images/{folder.name}" for split, folder in splits.items()} or {"train": "images"}
+    return names, places | {"names": lines_of(names)}
 
 
 def probe(root: Path, settings: Settings) -> str | None:
     """The YAML file's name; None if there is none with class names."""
     file = _yaml_file(root)
-    return file.name if file and "names" in _parsed(file) else None
+    if file:
+        return file.name if "names" in _parsed(file) else None
+    found = _without_yaml(root)
+    return f"{found[0].name}, images/ and labels/" if found else None
 
 
 def load(root: Path, settings: Settings) -> Found:
     """The dataset. Raises UsageError for a YAML file whose folders are not there."""
     file = _yaml_file(root)
-    if file is None:
+    listed = _without_yaml(root) if file is None else None
+    if file is None and listed is None:
         raise UsageError(f"{root}: no data.yaml here; YOLO data needs one with names, train and val")
-    raw = _parsed(file)
+    if listed:
+        file, raw = listed
+    else:
+        assert file is not None
+        raw = _parsed(file)
     labels = _labels(raw.get("names"), file)
     splits: dict[str, list[Record]] = {}
     notes: list[str] = []
@@ -95,7 +115,7 @@ def load(root: Path, settings: Settings) -> Found:
     if unlabelled:
         notes.append(f"{unlabelled} images have no label file: taken as images without objects, as YOLO does")
     reader = YoloReader(tuple(label_set.ids), settings.boxes)
-    what = f"YOLO segmentation: {file.name}"
+    what = f"YOLO segmentation: {probe(root, settings)}"
     return Found(
         FORMAT, what, splits, label_set, ("instance",), reader, notes=tuple(notes), train_from=f"as train in {file}"
     )
@@ -107,33 +127,52 @@ def _labels(names: object, file: Path) -> list[Label]:
         list(names.items()) if isinstance(names, dict) else list(enumerate(names)) if isinstance(names, list) else []
     )
     try:
-        labels = [Label(int(key), str(name), isthing=True) for key, name in pairs]
-    except (TypeError, ValueError):
+        labels = [Label(whole(key, "names"), _class_name(name), isthing=True) for key, name in pairs]
+    except ValueError:
         labels = []
     if not labels:
-        raise UsageError(f"{file}: names is {names!r}; expected the class names, as a list or by number")
+        raise UsageError(f"{file}: names is {shown(names)}; expected the class names, as a list or by number")
     return labels
+
+
+def _class_name(name: object) -> str:
+    if isinstance(name, bool) or not isinstance(name, str | int | float):
+        raise ValueError("no name")
+    return printable(str(name))
 
 
 def _bases(root: Path, raw: dict[str, Any]) -> list[Path]:
     """What paths may be relative to: `path` of the YAML file, and the file itself."""
-    return [*([root / str(raw["path"])] if raw.get("path") else []), root]
+    return [*([root / with_slashes(raw["path"])] if isinstance(raw.get("path"), str) else []), root]
 
 
 def _place(root: Path, file: Path, raw: dict[str, Any], entry: object, *, needed: bool) -> Path | None:
-    """Where an entry is: a folder, or a text file that lists images. Exporters write "../" before it too often.
+    """Where an entry is: a folder, or a text file that lists images. Exporters write "../" before it too often, and the
+    folders of their own machine: then what is there under the end of its path.
 
     Raises UsageError if it is `needed` and not there.
     """
-    text = str(entry)
+    if not isinstance(entry, str) or "\0" in entry:
+        raise UsageError(f"{file}: a path is {shown(entry)}; expected the name of a folder or of a list of images")
+    text = with_slashes(entry)
     tried = [base / part for base in _bases(root, raw) for part in (text, text.removeprefix("../").removeprefix("./"))]
-    place = next((candidate for candidate in tried if candidate.exists()), None)
+    ends = confined(text).split("/")
+    tails = [ends[start:] for start in range(len(ends))]
+    tried += [root / "/".join(tail) for tail in tails if len(tail) > 1 or tail[0] in split_folders(root)]
+    place = next((candidate for candidate in tried if _exists(candidate)), None)
     if place is None and needed:
         raise UsageError(
-            f"{file}: {text!r} is not there (looked at {tried[0]} and {tried[-1]}); correct train in {file.name}, or "
-            "put the images there"
+            f"{file}: {shown(entry)} is not there (looked at {tried[0]} and {tried[-1]}); correct train in "
+            f"{file.name}, or put the images there"
         )
     return place
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a name that is too long
+        return False
 
 
 def _images(root: Path, raw: dict[str, Any], place: Path) -> list[Path]:
@@ -142,6 +181,7 @@ def _images(root: Path, raw: dict[str, Any], place: Path) -> list[Path]:
         folder = place / "images" if (place / "images").is_dir() else place
         return files_in(folder, IMAGE_SUFFIXES, deep=True)
     lines = [with_slashes(line) for line in lines_of(place)]
+    lines = [line if not leaves(line) else confined(line) for line in lines]
     paths = [place.parent / line for line in lines]
     for base in (*_bases(root, raw), root.parent):
         paths = where_there(paths, [base / line for line in lines])

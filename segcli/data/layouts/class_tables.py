@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
 
@@ -16,7 +17,10 @@ from segcli.types import Label
 _NAME_LISTS = ("classes.txt", "class_names.txt", "labels.txt", "codes.txt")
 _BEFORE_FIRST = "__ignore__"  # labelme's lists begin with it: its id is -1
 
-VOID_NAMES = frozenset({"void", "unlabelled", "unlabeled", "ignore", "ignored", "__ignore__", "_ignore_"})
+VOID_NAMES = frozenset({
+    "void", "unlabelled", "unlabeled", "ignore", "ignored", "__ignore__", "_ignore_", "void--unlabeled", "unknown/void",
+})  # fmt: skip
+_COLOUR_LINE = re.compile(r"(\d{1,3})\s+(\d{1,3})\s+(\d{1,3})\s+(.+)")
 _LABEL_MAP = "labelmap.txt"
 _LABEL_MAP_LINE = re.compile(r"(.*?):\s*(?:(\d+)\s*,\s*(\d+)\s*,\s*(\d+))?\s*(?::[^:]*){0,2}")
 
@@ -31,10 +35,13 @@ def known_table(name: str) -> list[Label]:
 
 
 def colour_table(root: Path) -> list[Label]:
-    """The classes of CamVid's `class_dict.csv` (name, r, g, b), ids by row; empty if there is none."""
+    """The classes of CamVid's `class_dict.csv` (name, r, g, b) or label_colors.txt, ids by row; empty if neither is."""
     file = next(iter(sorted(root.glob("class_dict*.csv"))), None)
     if file is None:
-        return []
+        listed = root / "label_colors.txt"
+        lines = map(_COLOUR_LINE.fullmatch, lines_of(listed) if listed.is_file() else [])
+        found = [line.groups() for line in lines if line]
+        return [Label(i, name.strip(), False, (int(r), int(g), int(b))) for i, (r, g, b, name) in enumerate(found)]
     try:
         table = csv.DictReader(io.StringIO(read_text(file), newline=""))
         rows = [{key.strip().lower(): value for key, value in row.items()} for row in table]
@@ -44,6 +51,21 @@ def colour_table(root: Path) -> list[Label]:
         ]
     except (KeyError, ValueError, AttributeError) as error:
         raise UsageError(f"{file}: expected the columns name, r, g, b ({error!r})") from error
+
+
+def roboflow_classes(folders: Iterable[Path]) -> list[Label]:
+    """The classes of Roboflow's _classes.csv (Pixel Value, Class) in the first folder that has one, else none.
+
+    Raises UsageError for a table of other columns.
+    """
+    file = next((folder / "_classes.csv" for folder in folders if (folder / "_classes.csv").is_file()), None)
+    if file is None:
+        return []
+    rows = [[cell.strip() for cell in row] for row in csv.reader(io.StringIO(read_text(file), newline="")) if row]
+    try:
+        return [Label(int(row[0]), row[1], isthing=False) for row in rows[1:]]
+    except (ValueError, IndexError) as error:
+        raise UsageError(f"{file}: expected the columns Pixel Value, Class; export it again") from error
 
 
 def name_list(root: Path) -> list[str]:

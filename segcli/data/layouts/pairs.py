@@ -1,60 +1,79 @@
 """Image folders beside label folders: the layouts, and which label file belongs to which image.
 
 train/images  train/labels   val/images  val/labels          split outside
-images/train  labels/train   images/val  labels/val          split inside (ADE20K: images/training, annotations/…)
-images        labels                                         no split
-train  train_labels          val  val_labels                 CamVid (train_labels or trainannot)
+images/train  labels/train   images/val  labels/val          split inside (ADE20K, mmsegmentation: img_dir, ann_dir)
+images        labels                                         no split (FiftyOne: data and labels; input and target)
+train  train_labels          val  val_labels                 CamVid (or trainannot); train_images, train_masks
+train/x.jpg  train/x_mask.png                                label files beside their photos (Roboflow, DeepGlobe)
 leftImg8bit/train/city       gtFine/train/city               Cityscapes (same layout, one folder deeper)
 """
 
 from __future__ import annotations
 
+import csv
+import json
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from segcli.codecs.image_names import IMAGE_SUFFIXES
 from segcli.codecs.image_ref import FileRef
-from segcli.data.layouts.folders import LABEL_SUFFIXES, files_in, named, split_folders, subfolders
+from segcli.codecs.text import read_text
+from segcli.data.layouts.folders import LABEL_SUFFIXES, files_in, split_folders, split_of, subfolders
+from segcli.data.layouts.shared_names import Paired, divided, paired
 from segcli.data.records import Fault, Record
 from segcli.data.settings import Settings
 from segcli.errors import UsageError
 
-IMAGE_FOLDERS = ("images", "image", "imgs", "img", "jpegimages", "leftimg8bit", "photos", "rgb")
+IMAGE_FOLDERS = (
+    "images", "image", "imgs", "img", "jpegimages", "leftimg8bit", "photos", "rgb", "img_dir", "image_dir", "input",
+    "inputs", "originals", "original", "data", "x",
+)  # fmt: skip
 LABEL_FOLDERS = (
     "labels", "label", "masks", "mask", "annotations", "annotation", "segmentationclass", "segmentationclasspng",
-    "gtfine", "gt", "ground_truth", "groundtruth", "segmentation", "segmentations", "instances",
+    "gtfine", "gt", "ground_truth", "groundtruth", "segmentation", "segmentations", "instances", "ann_dir", "label_dir",
+    "mask_dir", "annos", "anno", "annot", "annots", "target", "targets", "gts", "seg", "segs", "y",
 )  # fmt: skip
-_ENDINGS = re.compile(
-    r"(_leftImg8bit|_gtFine_label(Train)?Ids|_gtFine_instanceIds|_(L|P|mask|masks|label|labels|gt|seg))$"
-)
+_METADATA = ("metadata.jsonl", "metadata.csv")  # of Hugging Face's imagefolder: which file is whose label map
 
 
 @dataclass(frozen=True)
 class PairedFolders:
-    """One split's folder of images and its folder of label files."""
+    """One split's folder of images and its folder of label files, which may be the same."""
 
     images: Path
     labels: Path
+
+    def files(self, only: str | None = None) -> tuple[list[Path], list[Path]]:
+        """(images, label files). only: label files that end in this, where a folder has several kinds."""
+        if self.images == self.labels:
+            images, labels = divided(files_in(self.images, IMAGE_SUFFIXES))
+        else:
+            images = files_in(self.images, IMAGE_SUFFIXES, deep=True)
+            labels = files_in(self.labels, LABEL_SUFFIXES, deep=True)
+        return images, [file for file in labels if only is None or file.name.endswith(only)]
 
 
 def paired_folders(root: Path, settings: Settings) -> dict[str, PairedFolders]:
     """split (or "all") -> its two folders, by the first layout that fits; empty if none does.
 
-    Raises UsageError if images and label files are declared to be in one folder.
+    Raises UsageError if images and label files are declared to be in one folder where names do not tell them apart.
     """
     declared = {
         split: PairedFolders(place.images, place.labels)
         for split, place in settings.places.items()
         if place.images and place.labels
     }
-    for pair in declared.values():
+    for split, pair in declared.items():
         if pair.images.resolve() == pair.labels.resolve():
-            raise UsageError(
-                f"{settings.file}: images and labels are both {pair.images}, so that photos would be their own label "
-                "maps; move the label maps into a folder of their own"
-            )
-    return declared or _split_outside(root) or _split_inside(root) or _beside(root)
+            declared[split] = one = PairedFolders(pair.images, pair.images)
+            if not one.files()[1]:
+                raise UsageError(
+                    f"{settings.file}: images and labels are both {pair.images}, and the files' names do not tell "
+                    "photos from label maps; move the label maps into a folder of their own"
+                )
+    return declared or _split_outside(root) or _split_inside(root) or _beside(root) or _within(root)
 
 
 def _split_outside(root: Path) -> dict[str, PairedFolders]:
@@ -72,51 +91,90 @@ def _split_inside(root: Path) -> dict[str, PairedFolders]:
 
 
 def _pair_in(folder: Path) -> PairedFolders | None:
-    images, labels = named(folder, IMAGE_FOLDERS), named(folder, LABEL_FOLDERS)
-    return PairedFolders(images, labels) if images and labels else None
+    children = {child.name.lower(): child for child in subfolders(folder)}
+    images = next((children[name] for name in IMAGE_FOLDERS if name in children), None)
+    labels = [children[name] for name in LABEL_FOLDERS if name in children]
+    holding = next((place for place in labels if files_in(place, LABEL_SUFFIXES, deep=True)), None)
+    if images and (holding or labels):
+        return PairedFolders(images, holding or labels[0])
+    return None
 
 
 def _beside(root: Path) -> dict[str, PairedFolders]:
-    """CamVid: train/ and train_labels/ (or trainannot/) in one folder."""
-    folders = {child.name.lower(): child for child in subfolders(root)}
-    pairs: dict[str, PairedFolders] = {}
-    for split, images in split_folders(root).items():
-        for ending in ("_labels", "_label", "_masks", "_mask", "annot", "_annot", "_annotations"):
-            labels = folders.get(images.name.lower() + ending)
-            if labels:
-                pairs[split] = PairedFolders(images, labels)
-    return pairs
+    """Folders called by a split and what they hold: train (or train_images) and train_labels (or trainannot)."""
+    images: dict[str, list[Path]] = {}
+    labels: dict[str, list[Path]] = {}
+    for child in subfolders(root):
+        name = re.sub(r"[^a-z]", "", child.name.lower())
+        split = next((word for word in _SPLIT_STARTS if name.startswith(word)), None)
+        split = split or next((word for word in _SPLIT_STARTS if name.endswith(word)), None)
+        if split is None:
+            continue
+        rest = name.removeprefix(split).removesuffix(split)
+        if not rest or rest in _BARE_IMAGES:
+            images.setdefault(str(split_of(split)), []).append(child)
+        elif rest in _BARE_LABELS:
+            labels.setdefault(str(split_of(split)), []).append(child)
+    for found in (images, labels):
+        for split, folders in found.items():
+            if len(folders) > 1 and images.keys() & labels.keys():
+                raise UsageError(
+                    f"{root}: {folders[0].name}/ and {folders[1].name}/ could both belong to the {split} split; "
+                    f'say which in dataset.toml: [{split}] images = "…", labels = "…"'
+                )
+    return {split: PairedFolders(images[split][0], labels[split][0]) for split in images if split in labels}
 
 
-def paired_records(pair: PairedFolders, *, only: str | None = None) -> tuple[list[Record], list[Path]]:
-    """(a record an image, label files without an image). An image without a label file gets the path where it ought
-    to be, and the scan will say that it is missing.
+_SPLIT_STARTS = ("training", "trainval", "train", "trn", "validation", "valid", "val", "testing", "test")
+_BARE_IMAGES = {re.sub(r"[^a-z]", "", name) for name in IMAGE_FOLDERS} - {"x", "data"}
+_BARE_LABELS = {re.sub(r"[^a-z]", "", name) for name in LABEL_FOLDERS} - {"y"}
+
+
+def _within(root: Path) -> dict[str, PairedFolders]:
+    """Label files in the folders of their photos: those called after a split, or the dataset's own."""
+    folders = split_folders(root) or {"all": root}
+    pairs = {split: PairedFolders(folder, folder) for split, folder in folders.items()}
+    return {split: pair for split, pair in pairs.items() if pair.files()[1]}
+
+
+def paired_records(pair: PairedFolders, *, only: str | None = None) -> tuple[list[Record], list[Path], str]:
+    """(a record an image, label files without an image, how their names differ if that was learnt from them). An image
+    without a label file gets the path where it ought to be, and the scan will say that it is missing.
 
     only: take label files that end in this, where a folder has several kinds ("_gtFine_labelIds.png").
     """
-    labels: dict[str, Path] = {}
-    for file in files_in(pair.labels, LABEL_SUFFIXES, deep=True):
-        if only is None or file.name.endswith(only):
-            key = _key(file, pair.labels)
-            if key in labels:
-                raise UsageError(f"{file}: {labels[key].name} is a label file of the same image; keep one of the two")
-            labels[key] = file
+    images, labels = pair.files(only)
+    if named := dict(_named_in_metadata(pair.images)):
+        found = Paired({image: named[image] for image in images if image in named}, {i: i.stem for i in images})
+        images = [image for image in images if image in named]
+    else:
+        found = paired(images, pair.images, labels, pair.labels)
     records = []
-    for image in files_in(pair.images, IMAGE_SUFFIXES, deep=True):
-        key = _key(image, pair.images)
-        label = labels.pop(key, None) or pair.labels / f"{key}{only or '.png'}"
-        records.append(Record(key, FileRef(str(image)), str(label)))
-    return records, list(labels.values())
+    for image in images:
+        label = found.pairs.get(image) or pair.labels / f"{found.keys[image]}{only or '.png'}"
+        records.append(Record(found.keys[image], FileRef(str(image)), str(label)))
+    return records, found.orphans, found.difference
 
 
-def image_key(stem: str) -> str:
-    """What an image and its label file have in common: a name without the endings that say which of the two it is."""
-    return _ENDINGS.sub("", stem)
-
-
-def _key(file: Path, folder: Path) -> str:
-    place = file.relative_to(folder)
-    return (place.parent / image_key(place.stem)).as_posix()
+def _named_in_metadata(folder: Path) -> Iterator[tuple[Path, Path]]:
+    """(image, label file) as a Hugging Face imagefolder's metadata says: "file_name", and another "…_file_name"."""
+    file = next((folder / name for name in _METADATA if (folder / name).is_file()), None)
+    if file is None:
+        return
+    text = read_text(file)
+    try:
+        rows = (
+            list(csv.DictReader(text.splitlines()))
+            if file.suffix == ".csv"
+            else list(map(json.loads, text.split("\n")))
+        )
+    except (ValueError, RecursionError, csv.Error):
+        return
+    for row in rows:
+        if isinstance(row, dict) and isinstance(row.get("file_name"), str):
+            other = next((v for k, v in row.items() if k != "file_name" and str(k).endswith("file_name")), None)
+            if isinstance(other, str) and ".." not in other and ".." not in row["file_name"]:
+                yield folder / row["file_name"], folder / other
 
 
 def left_out(orphans: list[Path]) -> tuple[Fault, ...]:
@@ -129,5 +187,11 @@ def left_out(orphans: list[Path]) -> tuple[Fault, ...]:
 
 def label_files(pairs: dict[str, PairedFolders], count: int) -> list[Path]:
     """Up to `count` label files, spread evenly over all splits."""
-    files = [file for pair in pairs.values() for file in files_in(pair.labels, LABEL_SUFFIXES, deep=True)]
+    files = [file for pair in pairs.values() for file in pair.files()[1]]
     return files[:: max(1, len(files) // count)][:count]
+
+
+def named_alike(split: str, difference: str) -> list[str]:
+    """What to say aloud of pairs that were found by what their names differ in."""
+    where = "" if split == "all" else f"{split}: "
+    return [f"{where}images and label files are paired by what their names share ({difference})"] if difference else []

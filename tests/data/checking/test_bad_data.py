@@ -186,7 +186,7 @@ CASES = [
     Bad("YOLO without labels", lambda root: shutil.rmtree(layouts.yolo(root, things_only(scenes()), THINGS) / "labels/train"), ["no object in any of the 4 training images", "looked for", "labels/train/shot0.txt"]),
     Bad("YOLO folders", lambda root: (layouts.yolo(root, things_only(scenes()), THINGS) / "data.yaml").write_text("names: [a]\ntrain: nowhere\n"), ["data.yaml", "'nowhere'", "correct train"]),
     Bad("YOLO names twice", lambda root: (layouts.yolo(root, things_only(scenes()), THINGS) / "data.yaml").write_text("names: [a, a]\ntrain: images/train\n"), ["data.yaml", "classes 0 and 1", "'a'"]),
-    Bad("YOLO names", lambda root: (layouts.yolo(root, things_only(scenes()), THINGS) / "data.yaml").write_text("names:\ntrain: images/train\n"), ["data.yaml", "names is None"]),
+    Bad("YOLO names", lambda root: (layouts.yolo(root, things_only(scenes()), THINGS) / "data.yaml").write_text("names:\ntrain: images/train\n"), ["data.yaml", "names is null"]),
     Bad("YOLO number of names", lambda root: (layouts.yolo(root, things_only(scenes()), THINGS) / "data.yaml").write_text("names: 1\ntrain: images/train\n"), ["data.yaml", "names is 1"]),
     Bad("YOLO one name", lambda root: (layouts.yolo(root, things_only(scenes()), THINGS) / "data.yaml").write_text("names: cat\ntrain: images/train\n"), ["data.yaml", "names is 'cat'", "as a list"]),
     Bad("YOLO train empty", lambda root: (layouts.yolo(root, things_only(scenes()), THINGS) / "data.yaml").write_text("names: [a, b]\ntrain:\nval: images/val\n"), ["no images to train on", "as train in", "data.yaml"]),

@@ -1,0 +1,111 @@
+"""Annotations of other tools brought into COCO's form, in the cache, so that one pack and one reader serve them all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from segcli.codecs.image_places import ImagePlaces
+from segcli.codecs.image_ref import FileRef
+from segcli.data.cache import cache_dir, digest, read_json, signature, write_json
+from segcli.data.coco.packs import Pack, pack
+from segcli.data.coco.rows import instance_piece
+from segcli.data.records import Fault, Found, Record
+from segcli.data.settings import Settings
+from segcli.errors import UsageError
+from segcli.types import Label
+
+_VERSION = 1
+
+
+@dataclass
+class Drawn:
+    """What a tool's file says, as COCO tables. Classes are numbered from 1 in the order in which they come."""
+
+    images: list[dict[str, Any]] = field(default_factory=list)  # id, file_name, height, width
+    annotations: list[dict[str, Any]] = field(default_factory=list)
+    classes: dict[str, int] = field(default_factory=dict)
+
+    def class_of(self, name: str) -> int:
+        """The number of a class, a new one if it is new."""
+        return self.classes.setdefault(name, len(self.classes) + 1)
+
+    def add(self, image: int | str, name: str, **fields: Any) -> None:
+        """An object of an image. fields: "segmentation", "bbox", or "unusable": why the row cannot be read."""
+        row = {"id": len(self.annotations) + 1, "image_id": image, "category_id": self.class_of(name)}
+        self.annotations.append(row | fields)
+
+
+def drawn_pack(source: Path, format: str, parse: Callable[[Path], Drawn]) -> Pack:
+    """The pack of a tool's file, parsed once until the file changes. Raises UsageError as `parse` and `pack`."""
+    made = cache_dir() / f"{format}-{digest(_VERSION, source.resolve(), signature([source]))}.json"
+    if read_json(made) is None:
+        drawn = parse(source)
+        categories = [{"id": number, "name": name} for name, number in drawn.classes.items()]
+        if not categories or not drawn.images:
+            raise UsageError(f"{source}: holds no objects of any class; draw some, or export the annotations again")
+        write_json(made, {"images": drawn.images, "categories": categories, "annotations": drawn.annotations})
+    return replace(pack(made, "instance", instance_piece), source=source)
+
+
+def found_of(
+    root: Path, settings: Settings, format: str, what: str, packs: Iterable[Pack], split_of_image: Callable[[str], str]
+) -> Found:
+    """The dataset of some packs, whose images are looked up by their names below the root. The same class has one
+    number in all files: they are renumbered by their names.
+    """
+    from segcli.data.formats.coco_instance import InstanceReader
+
+    packs = list(packs)
+    places = ImagePlaces(root)
+    names = sorted({row["name"] for packed in packs for row in packed.categories})
+    numbers = {name: number for number, name in enumerate(names, start=1)}
+    if settings.classes:
+        numbers = {label.name: label.id for label in settings.classes}
+    splits: dict[str, list[Record]] = {}
+    faults: list[Fault] = []
+    missing: list[str] = []
+    for number, packed in enumerate(packs):
+        faults += packed.faults()
+        unmasked = sum(packed.unmasked.values())
+        if unmasked:
+            message = f"{packed.source.name}: {unmasked} annotations have no outline and are left out"
+            faults.append(Fault("no-mask", message, unmasked))
+        for image in packed.images:
+            found = places.fitting(image.file_name) or places.fitting(_without_prefix(image.file_name))
+            if len(found) != 1:
+                missing.append(image.file_name)
+            file = found[0] if found else root / PurePosixPath(image.file_name).name
+            image_id = f"{number}-{image.image_id}" if len(packs) > 1 else image.image_id
+            record = Record(image_id, FileRef(str(file)), (number, *image.place), file.name)
+            splits.setdefault(split_of_image(image.image_id), []).append(record)
+    if missing and len(missing) == sum(map(len, splits.values())):
+        raise UsageError(
+            f"{packs[0].source}: names images such as {missing[0]}, which are not below {root}; put them there"
+        )
+    labels = settings.label_set([Label(i, name, isthing=True) for name, i in numbers.items()], packs[0].source)
+    renamed = tuple(
+        tuple((row["id"], numbers[row["name"]]) for row in packed.categories if row["name"] in numbers)
+        for packed in packs
+    )
+    reader = InstanceReader(
+        tuple(packed.data for packed in packs), tuple(str(packed.source) for packed in packs),
+        tuple(packed.zero for packed in packs), renamed=renamed,
+    )  # fmt: skip
+    rows: dict[int | None, tuple[int, int]] = {}
+    for packed, table in zip(packs, renamed, strict=True):
+        for category, (bad, all_) in packed.rows.items():
+            label = dict(table).get(category) if category is not None else None
+            before = rows.get(label, (0, 0))
+            rows[label] = (before[0] + bad, before[1] + all_)
+    return Found(format, what, splits, labels, ("instance",), reader, faults=tuple(faults), rows=rows)
+
+
+def _without_prefix(name: str) -> str:
+    """Label Studio puts eight letters and a dash before the names of uploads."""
+    folder, _, file = name.rpartition("/")
+    head, dash, rest = file.partition("-")
+    is_prefix = dash and len(head) == 8 and all(sign in "0123456789abcdef" for sign in head)
+    return (f"{folder}/{rest}" if folder else rest) if is_prefix else name

@@ -1,0 +1,130 @@
+"""CVAT's own XML ("CVAT for images 1.1"): polygons, masks, boxes and ellipses of all images in one file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+
+from segcli.codecs.rle import encode
+from segcli.data.coco.made import Drawn, drawn_pack, found_of
+from segcli.data.layouts.folders import files_in, split_of
+from segcli.data.numbers import finite, side, whole
+from segcli.data.records import Found
+from segcli.data.settings import Settings
+from segcli.errors import UsageError
+
+FORMAT = "cvat"
+SOUGHT = "CVAT XML (annotations.xml)"
+WRITTEN_AS = "cvat"
+PLACES: tuple[str, ...] = ()
+EXPLAINS: tuple[str, ...] = ("semantic-png", "instance-png")
+IS_LABEL_MAPS = False
+_HEAD = 4096  # bytes in which a file of CVAT says what it is
+_ELLIPSE = np.linspace(0, 2 * np.pi, 64, endpoint=False)
+_WITHOUT_AREA = {"polyline", "points", "tag", "skeleton", "cuboid", "attribute"}
+
+
+def _files(root: Path) -> list[Path]:
+    return [file for folder in (root, root / "annotations") for file in files_in(folder, frozenset({".xml"}))[:20]
+            if _is_cvat(file)]  # fmt: skip
+
+
+def _is_cvat(file: Path) -> bool:
+    try:
+        with file.open("rb") as stream:
+            head = stream.read(_HEAD)
+    except OSError:
+        return False
+    return b"<annotations" in head and (b"<version>1.1" in head or b"<image " in head)
+
+
+def probe(root: Path, settings: Settings) -> str | None:
+    """The XML files' names; None if there are none."""
+    return ", ".join(file.name for file in _files(root)) or None
+
+
+def load(root: Path, settings: Settings) -> Found:
+    """The dataset; the subsets that CVAT tells are its splits. Raises UsageError for broken XML."""
+    files = _files(root)
+    packs = [drawn_pack(file, FORMAT, _parsed) for file in files]
+    subsets = {
+        name: split_of(name) or "all" for packed in packs for name in [i.image_id.split("|")[0] for i in packed.images]
+    }
+    return found_of(root, settings, FORMAT, f"CVAT XML: {probe(root, settings)}", packs,
+                    lambda image: subsets[image.split("|")[0]])  # fmt: skip
+
+
+def _parsed(file: Path) -> Drawn:
+    drawn = Drawn()
+    with file.open("rb") as stream:
+        if b"<!DOCTYPE" in stream.read(_HEAD) or b"<!ENTITY" in stream.read(_HEAD):
+            raise UsageError(f"{file}: declares entities, which CVAT does not; export it again")
+    try:
+        for _, element in ElementTree.iterparse(file):
+            if element.tag == "label" and element.findtext("name"):
+                drawn.class_of(str(element.findtext("name")).strip())
+            elif element.tag == "image":
+                _take_image(element, drawn)
+                element.clear()
+    except (ElementTree.ParseError, ValueError) as error:
+        raise UsageError(f"{file}: not valid XML ({error}); export it again") from error
+    except OSError as error:
+        raise UsageError(f"{file}: cannot be read ({error.strerror or error})") from error
+    return drawn
+
+
+def _take_image(element: ElementTree.Element, drawn: Drawn) -> None:
+    number = f"{element.get('subset') or ''}|{element.get('id') or len(drawn.images)}"
+    size = (side(element.get("height")), side(element.get("width")))
+    row = {"id": number, "file_name": element.get("name"), "height": size[0], "width": size[1]}
+    drawn.images.append(row)
+    for shape in element:
+        name = (shape.get("label") or "").strip()
+        if shape.tag in _WITHOUT_AREA or not name:
+            continue
+        try:
+            drawn.add(number, name, **_fields(shape, size))
+        except (ValueError, KeyError) as error:
+            drawn.add(number, name, unusable=f"a {shape.tag} that cannot be read ({error})")
+
+
+def _fields(shape: ElementTree.Element, size: tuple[int | None, int | None]) -> dict[str, Any]:
+    """The outline of a shape. Raises ValueError or KeyError for what is missing or no number."""
+    if shape.tag == "polygon":
+        points = [
+            finite(number, "a coordinate") for pair in shape.attrib["points"].split(";") for number in pair.split(",")
+        ]
+        return {"segmentation": [points]}
+    if shape.tag == "box":
+        x0, y0, x1, y1 = (finite(shape.attrib[key], key) for key in ("xtl", "ytl", "xbr", "ybr"))
+        return {"bbox": [x0, y0, x1 - x0, y1 - y0]}
+    if shape.tag == "ellipse":
+        x, y, rx, ry = (finite(shape.attrib[key], key) for key in ("cx", "cy", "rx", "ry"))
+        turn = np.deg2rad(finite(shape.get("rotation", 0), "rotation"))
+        across, down = rx * np.cos(_ELLIPSE), ry * np.sin(_ELLIPSE)
+        rim = np.stack(
+            [x + across * np.cos(turn) - down * np.sin(turn), y + across * np.sin(turn) + down * np.cos(turn)], 1
+        )
+        return {"segmentation": [rim.round(3).ravel().tolist()]}
+    if shape.tag == "mask":
+        return {"segmentation": _mask(shape, size)}
+    raise ValueError("a shape that segcli does not know")
+
+
+def _mask(shape: ElementTree.Element, size: tuple[int | None, int | None]) -> dict[str, Any]:
+    """CVAT's run lengths go along the rows of the mask's box, zeros first."""
+    left, top, width, height = (whole(shape.attrib[key], key) for key in ("left", "top", "width", "height"))
+    if size[0] is None or size[1] is None:
+        raise ValueError("its image has no stated size")
+    if not (0 <= left <= left + width <= size[1] and 0 <= top <= top + height <= size[0]):
+        raise ValueError("it lies outside of its image")
+    counts = np.array([whole(count.strip(), "rle") for count in shape.attrib["rle"].split(",")], dtype=np.int64)
+    if (counts < 0).any() or int(counts.sum()) > width * height:
+        raise ValueError(f"run lengths of {width}×{height} pixels have {int(counts.sum())}")
+    flat = np.zeros(width * height, dtype=bool)
+    runs = np.repeat(np.arange(len(counts)) % 2 == 1, counts)
+    flat[: len(runs)] = runs
+    return encode(flat.reshape(height, width), (size[0], size[1]), (left, top)).to_coco()

@@ -1,0 +1,139 @@
+"""Label Studio's JSON export: tasks with polygons, brushes, rectangles and ellipses, in percent of the picture."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from segcli.codecs.brush import decode_brush
+from segcli.codecs.image_places import with_slashes
+from segcli.codecs.rle import encode
+from segcli.data.coco.made import Drawn, drawn_pack, found_of
+from segcli.data.coco.packs import keys_in
+from segcli.data.layouts.folders import files_in
+from segcli.data.numbers import file_name, finite, shown, side
+from segcli.data.records import Found
+from segcli.data.settings import Settings
+from segcli.errors import UsageError
+
+FORMAT = "label-studio"
+SOUGHT = "Label Studio JSON"
+WRITTEN_AS = "label-studio"
+PLACES: tuple[str, ...] = ()
+EXPLAINS: tuple[str, ...] = ("semantic-png", "instance-png")
+IS_LABEL_MAPS = False
+_KINDS = ("polygonlabels", "brushlabels", "rectanglelabels", "ellipselabels")
+_CIRCLE = np.linspace(0, 2 * np.pi, 64, endpoint=False)
+_LOOKED_AT = 20
+
+
+def _files(root: Path) -> list[Path]:
+    return [file for file in files_in(root, frozenset({".json"}))[:_LOOKED_AT] if _is_export(file)]
+
+
+def _is_export(file: Path) -> bool:
+    with file.open("rb") as stream:
+        if stream.read(64).lstrip()[:1] != b"[":
+            return False
+    return bool(keys_in(file, _KINDS)) and bool(keys_in(file, ("image", "data")))
+
+
+def probe(root: Path, settings: Settings) -> str | None:
+    """The JSON files' names; None if there are none."""
+    return ", ".join(file.name for file in _files(root)) or None
+
+
+def load(root: Path, settings: Settings) -> Found:
+    """The dataset. Raises UsageError for broken JSON, and where no image can be found."""
+    packs = [drawn_pack(file, FORMAT, _parsed) for file in _files(root)]
+    what = f"Label Studio: {probe(root, settings)}"
+    return found_of(root, settings, FORMAT, what, packs, lambda image: "all")
+
+
+def _parsed(file: Path) -> Drawn:
+    try:
+        tasks = json.loads(file.read_bytes())
+    except OSError as error:
+        raise UsageError(f"{file}: cannot be read ({error.strerror or error})") from error
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{file}: not valid JSON ({str(error)[:80]}); export it again") from error
+    drawn = Drawn()
+    for number, task in enumerate(tasks, start=1):
+        if isinstance(task, dict):
+            _take_task(task, number, drawn)
+    return drawn
+
+
+def _take_task(task: dict[str, Any], number: int, drawn: Drawn) -> None:
+    results = _results(task)
+    sizes = [(side(r.get("original_height")), side(r.get("original_width"))) for r in results]
+    size = next((size for size in sizes if all(size)), (None, None))
+    try:
+        name = with_slashes(file_name(_image(task), "image"))
+    except ValueError:
+        name = None
+    drawn.images.append({"id": number, "file_name": name, "height": size[0], "width": size[1]})
+    for result in results:
+        value = result.get("value", result)
+        if not isinstance(value, dict):
+            continue
+        kind = next((kind for kind in _KINDS if isinstance(value.get(kind), list) and value[kind]), None)
+        if kind is None:
+            continue
+        label = value[kind][0]
+        try:
+            if not isinstance(label, str) or size[0] is None or size[1] is None:
+                raise ValueError(f"label {shown(label)}, image of {shown(size[1])}×{shown(size[0])} pixels")
+            drawn.add(number, label, **_fields(kind, value, (size[0], size[1])))
+        except (ValueError, KeyError, TypeError) as error:
+            drawn.add(number, str(label), unusable=f"{kind} that cannot be read ({str(error)[:80]})")
+
+
+def _image(task: dict[str, Any]) -> Any:
+    """The name of a task's picture: under "data", or beside the labels in the short form."""
+    data = task["data"] if isinstance(task.get("data"), dict) else task
+    if isinstance(data.get("image"), str):
+        return data["image"]
+    return next((v for v in data.values() if isinstance(v, str) and os.path.splitext(v)[1]), None)
+
+
+def _results(task: dict[str, Any]) -> list[dict[str, Any]]:
+    """What was drawn in a task: by the last annotator who finished it."""
+    given = task.get("annotations") or task.get("completions")
+    if isinstance(given, list):
+        done = [
+            a for a in given if isinstance(a, dict) and not a.get("was_cancelled") and isinstance(a.get("result"), list)
+        ]
+        return [r for r in done[-1]["result"] if isinstance(r, dict)] if done else []
+    lists = [v for v in task.values() if isinstance(v, list)]
+    return [r for rows in lists for r in rows if isinstance(r, dict) and any(kind in r for kind in _KINDS)]
+
+
+def _fields(kind: str, value: dict[str, Any], size: tuple[int, int]) -> dict[str, Any]:
+    """The outline of a shape in pixels. Raises ValueError, KeyError or TypeError for what cannot be read."""
+    scale = np.array([size[1], size[0]]) / 100
+    if kind == "brushlabels":
+        return {"segmentation": encode(decode_brush(value["rle"], size)).to_coco()}
+    if kind == "polygonlabels":
+        points = np.array([[finite(v, "a coordinate") for v in point] for point in value["points"]]).reshape(-1, 2)
+        return {"segmentation": [(points * scale).round(3).ravel().tolist()]}
+    x, y = finite(value["x"], "x"), finite(value["y"], "y")
+    turn = np.deg2rad(finite(value.get("rotation") or 0, "rotation"))
+    if kind == "ellipselabels":
+        corners = np.stack([np.cos(_CIRCLE), np.sin(_CIRCLE)], 1) * (
+            finite(value["radiusX"], "x"),
+            finite(value["radiusY"], "y"),
+        )
+    else:
+        width, height = finite(value["width"], "width"), finite(value["height"], "height")
+        if not turn:
+            box = np.array([x, y, width, height]) * np.tile(scale, 2)
+            return {"bbox": box.round(3).tolist()}
+        corners = np.array([[0, 0], [width, 0], [width, height], [0, height]])
+    corners = corners * scale
+    turned = corners @ np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
+    return {"segmentation": [(turned + np.array([x, y]) * scale).round(3).ravel().tolist()]}
