@@ -19,6 +19,21 @@ def _interrupted(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
+class Stopped(KeyboardInterrupt):
+    """SIGTERM or SIGHUP: what is half done is removed on the way out, as after Ctrl-C."""
+
+    exit_code = 143
+
+
+_MAIN = os.getpid()
+
+
+def _stop(number: int, frame: object) -> None:
+    if os.getpid() != _MAIN:  # a process that loads images: its parent cleans up
+        os._exit(143)
+    raise Stopped
+
+
 def main() -> None:
     """Run the command line and exit with its code; whatever the user does ends in one line, not in a traceback."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
@@ -33,6 +48,7 @@ def main() -> None:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     try:
+        signal.signal(signal.SIGTERM, _stop)
         from segcli.cli import app
 
         try:
@@ -48,8 +64,8 @@ def main() -> None:
         print(f"segcli: error: standard output: {error.strerror or error}", file=sys.stderr)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    except KeyboardInterrupt as stop:
+        sys.exit(getattr(stop, "exit_code", 130))
 
 
 if __name__ == "__main__":

@@ -37,8 +37,8 @@ class _Group(Group):
                 raise
             console.error(_of_file(error))
             raise typer.Exit(1) from error
-        except KeyboardInterrupt:
-            raise typer.Exit(130) from None
+        except KeyboardInterrupt as stop:
+            raise typer.Exit(getattr(stop, "exit_code", 130)) from None
 
 
 def _of_file(error: OSError) -> str:

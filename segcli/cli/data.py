@@ -248,11 +248,14 @@ def _announce(say: Console, info: DatasetInfo) -> None:
 
 def _write(say: Console, info: DatasetInfo, out: Path, to: str, threads: int | None) -> None:
     """Write the dataset and say what became of it. Exits with 1 if images had to be left out."""
+    from segcli.codecs.files import remove_left_over
+    from segcli.codecs.locks import owned
     from segcli.data.converting.convert import write_dataset
     from segcli.data.converting.writers import writer_for
 
     writer = writer_for(to, info)
-    with _progress(say, "writing", info) as advance:
+    with _progress(say, "writing", info) as advance, owned(out, beside=True):
+        remove_left_over(out.parent)
         written: Written = write_dataset(info, out, writer, threads=threads, progress=lambda done, total: advance())
     from segcli.cli.data_screen import show_written
 

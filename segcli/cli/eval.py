@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -165,9 +165,13 @@ def evaluate(
         raise UsageError("--predictions are there already; leave out --model, --short-side, --tile and --tta")
     if out is None and (overwrite or skip_existing):
         raise UsageError("--overwrite and --skip-existing are about earlier results; name their folder with --out")
+    from segcli.codecs.files import remove_left_over
+    from segcli.codecs.locks import owned
     from segcli.evaluation.run import Output
 
-    with _ranks(device) as ranks:
+    with _ranks(device) as ranks, owned(out) if out is not None and ranks.is_first else nullcontext():
+        if out is not None and ranks.is_first:
+            remove_left_over(out)
         say = Console(quiet=quiet or not ranks.is_first)
         wanted = task
         what: dict[str, Any] = {"images": images, "max_dets": max_dets, "ranks": ranks, "say": say}

@@ -159,6 +159,8 @@ def predict(
     loaded = load(model, task, device, dtype, threads, say)
     ready = time.perf_counter()
 
+    from segcli.codecs.files import remove_left_over
+    from segcli.codecs.locks import owned
     from segcli.inference.predict import resolve
 
     settings = resolve(
@@ -179,7 +181,9 @@ def predict(
     introduce(loaded, (settings.task,), say)
     report = RunReport(say, out, settings.threshold, many=len(work.images) > TABLES_UP_TO, json=as_json)
     try:
-        _run(loaded, settings, work, report, batch_size, max_pixels, overwrite, skip_existing)
+        with owned(out):
+            remove_left_over(out)
+            _run(loaded, settings, work, report, batch_size, max_pixels, overwrite, skip_existing)
     finally:
         report.finish(time.perf_counter() - ready)
         if profile:

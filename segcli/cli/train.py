@@ -195,12 +195,13 @@ def _without_devices(arguments: list[str]) -> list[str]:
 
 def _train(recipe: Recipe, info: DatasetInfo, out: Path, resume: bool, threads: int | None, say: Console) -> int:
     """Open the run and show it to its end; -> the exit code."""
-    from contextlib import closing
+    from contextlib import closing, nullcontext
 
     import torch
 
     from segcli.cli.data_screen import show_training
     from segcli.cli.train_screen import TrainScreen
+    from segcli.codecs.locks import owned
     from segcli.distributed import is_lost_peer, join, leave
     from segcli.training.loggers import Loggers
     from segcli.training.memory import keep_freed_memory
@@ -212,16 +213,17 @@ def _train(recipe: Recipe, info: DatasetInfo, out: Path, resume: bool, threads: 
     if not ranks.is_first:
         say = Console(quiet=True)
     try:
-        run = _open(recipe, info, out, ranks, resume, say)
-        show_training(say, run.material.info, run.material.scan.train)
-        with (
-            TrainScreen(say, out) as screen,
-            closing(Loggers(run.recipe if ranks.is_first else None, out, console.warning)) as loggers,
-            closing(run.train()) as reports,
-        ):
-            for report in reports:
-                screen.show(report)
-                loggers.write(report)
+        with owned(out, beside=True) if ranks.is_first else nullcontext():
+            run = _open(recipe, info, out, ranks, resume, say)
+            show_training(say, run.material.info, run.material.scan.train)
+            with (
+                TrainScreen(say, out) as screen,
+                closing(Loggers(run.recipe if ranks.is_first else None, out, console.warning)) as loggers,
+                closing(run.train()) as reports,
+            ):
+                for report in reports:
+                    screen.show(report)
+                    loggers.write(report)
         return SIGNALS.get(screen.why, 0)
     except RuntimeError as error:
         if ranks.size == 1 or not is_lost_peer(error):

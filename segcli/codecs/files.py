@@ -9,13 +9,14 @@ import contextlib
 import errno
 import itertools
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from segcli.errors import OutputError, UsageError
+from segcli.errors import OutputError, UsageError, shown
 
 _REMEDIES = {
     errno.ENOSPC: "free some space or choose another --out, then go on with --skip-existing",
@@ -103,6 +104,8 @@ def write_folder(path: Path, files: Iterable[tuple[str, bytes]]) -> None:
     try:
         with new_folder(path) as part:
             for name, data in files:
+                if Path(name).name != name:
+                    raise OutputError(f"{path}: a file in it would be called {shown(name)}, which is no plain name")
                 (part / name).write_bytes(data)
     except OSError as error:
         raise output_error(path, error) from error
@@ -119,12 +122,15 @@ def new_folder(path: Path) -> Iterator[Path]:
         part.mkdir(parents=True)
         yield part
         sync_folder(part)
+        if is_there := path.exists():
+            os.replace(path, old)
         try:
-            if path.exists():
-                os.replace(path, old)
             os.replace(part, path)
-        finally:
-            shutil.rmtree(old, ignore_errors=True)
+        except OSError:
+            if is_there:
+                os.replace(old, path)
+            raise
+        shutil.rmtree(old, ignore_errors=True)
 
 
 @contextmanager
@@ -138,6 +144,46 @@ def _part_of(path: Path) -> Iterator[Path]:
         else:
             with contextlib.suppress(OSError):
                 part.unlink()
+
+
+def below(folder: Path, path: Path) -> Path:
+    """`path`, which must lie below `folder` when links and ".." in it are followed.
+
+    Every file whose name comes from somewhere else than segcli goes through this before it is written. Raises
+    OutputError naming it.
+    """
+    home, place = folder.resolve(), path.parent.resolve()
+    if not path.name or path.name == ".." or not place.is_relative_to(home):
+        raise OutputError(f"{path}: lies outside of {folder}; rename it, or remove the link that leads there")
+    return path
+
+
+_PART = re.compile(r"\.segcli-(\d+)-\d+\.part")
+
+
+def remove_left_over(folder: Path) -> None:
+    """Remove the parts in a folder that processes of this machine which are no more have left there."""
+    for part in folder.glob(".segcli-*.part"):
+        match = _PART.fullmatch(part.name)
+        if match is None or _is_running(int(match[1])):
+            continue
+        if part.is_dir() and not part.is_symlink():
+            shutil.rmtree(part, ignore_errors=True)
+        else:
+            with contextlib.suppress(OSError):
+                part.unlink()
+
+
+def _is_running(process: int) -> bool:
+    if os.name == "nt":  # where asking ends the process; parts stay
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True
+    return True
 
 
 def _beside(path: Path) -> Path:

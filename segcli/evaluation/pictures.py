@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 from hotcoco.metrics import precision_recall_curve
 
-from segcli.codecs.files import write_file
+from segcli.codecs.files import below, write_file
 from segcli.codecs.image import resize
 from segcli.codecs.png import encode_png
 from segcli.data.dataset import truth_segments
@@ -162,7 +162,7 @@ class EvalPictures:
         for name, figure in self._figures(read_evaluations(folder)[self.task]).items():
             write_file(folder / PICTURES / f"{name}.png", encode(figure, ".png"))
         for place, (_, _, name, png) in enumerate(sorted(self._worst, reverse=True), start=1):
-            write_file(folder / WORST / f"{place:02d}-{name}.png", png)
+            write_file(below(folder, folder / WORST / f"{place:02d}-{name}.png"), png)
 
     def _figures(self, evaluation: EvaluationFolder) -> dict[str, Figure]:
         """File name -> chart, of those for which there is something to show."""

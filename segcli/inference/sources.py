@@ -84,14 +84,21 @@ def _expand(name: str, recursive: bool, skip: Path | None, passed: Callable[[Pat
     elif path.is_dir():
         yield from _in_folder(path, recursive, skip, passed)
     elif os.path.lexists(path):
-        yield Source(path)
+        yield Source(path, missing=_unending(path))
     elif glob.has_magic(name):
         matches = [Path(match) for match in sorted(glob.glob(name, recursive=True))]
         if not matches:
             yield Source(path, missing=f"{name}: no file matches")
-        yield from (Source(match) for match in matches if not match.is_dir())
+        yield from (Source(match) for match in matches if match.is_file())
     else:
         yield Source(path, missing=f"{name}: no such file or folder")
+
+
+def _unending(path: Path) -> str | None:
+    """Why a named file cannot be an image: a device has no end. A pipe that is named may be meant."""
+    if path.is_char_device() or path.is_block_device() or path.is_socket():
+        return f"{path}: a device, not an image"
+    return None
 
 
 def _in_folder(folder: Path, recursive: bool, skip: Path | None, passed: Callable[[Path], None]) -> Iterator[Source]:
@@ -133,6 +140,8 @@ def _walk(
         for file in sorted(files):
             if is_image_name(file):
                 picture = Path(place, file)
+                if not picture.is_file() and picture.exists():
+                    continue  # a pipe or a device
                 if here in results or file.endswith(_FILES) or is_signed(picture):
                     own.append(picture)
                 else:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from segcli.codecs.files import write_file
+from segcli.codecs.files import below, write_file
 from segcli.codecs.image import resize
 from segcli.codecs.jpeg import LONGEST_SIDE, encode_jpeg
 from segcli.errors import InputError, UsageError
@@ -127,7 +127,7 @@ def draw_gallery(
             except InputError as error:
                 yield Drawn(None, str(error))
                 continue
-            write_file(path, encode_jpeg(drawn))
+            write_file(below(out, path), encode_jpeg(drawn))
             yield Drawn(path)
         return
     count = _per_sheet(columns)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
@@ -43,14 +44,27 @@ def plan(sources: Sequence[tuple[Path, Path | None]]) -> list[Photo]:
     differ only in their extension (a.jpg, a.png) keep it (a.jpg.json, a.png.json), also where only letter case
     differs, which Windows and macOS do not tell apart.
     """
-    names = _distinct([path for path, _ in sources], [path.relative_to(root or path.parent) for path, root in sources])
+    names = _distinct([_plain(path) for path, _ in sources], [_name(path, root) for path, root in sources])
     stems = _stems(names)
     ids = _image_ids(names)
     return [Photo(sources[number][0], name.as_posix(), stems[number], ids[number]) for number, name in enumerate(names)]
 
 
+def _plain(path: Path) -> Path:
+    """Absolute, and without the ".." that would lead out of the folder of the results."""
+    return Path(os.path.normpath(path.absolute()))
+
+
+def _name(path: Path, root: Path | None) -> Path:
+    """Below its folder; of a file that is named itself or lies elsewhere, its own name."""
+    plain = _plain(path)
+    if root is not None and plain.is_relative_to(_plain(root)):
+        return plain.relative_to(_plain(root))
+    return Path(plain.name)
+
+
 def _distinct(paths: list[Path], names: list[Path]) -> list[Path]:
-    parts = [path.absolute().parts[1:] for path in paths]  # without "/" or a drive
+    parts = [path.parts[1:] for path in paths]  # without "/" or a drive
     names = list(names)
     while True:
         counts = Counter(_key(name) for name in names)

@@ -10,6 +10,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from segcli.codecs.files import below
 from segcli.errors import OutputError, UsageError
 from segcli.results.kinds import SAVE_KINDS, Answer, SaveRun
 from segcli.results.kinds.kind import in_order
@@ -134,6 +135,8 @@ class ResultsWriter:
             raise OutputError(f"{existing[0]}: exists; replace it with --overwrite or keep it with --skip-existing")
         answer = Answer(photo, segments, image, segments if unthresholded is None else unthresholded, timings)
         written = []
+        for path in targets.values():
+            below(self._run.out, path)
         for kind in self._kinds:
             if self._run.overwrite or not kind.is_done(photo):
                 kind.write(answer, targets.get(kind.name))

@@ -117,3 +117,19 @@ def test_folder_that_cannot_be_listed(tree: Path, monkeypatch: pytest.MonkeyPatc
     assert refused.missing is not None
     assert "sub: cannot look into this folder: Permission denied" in refused.missing
     assert len(found) == 4
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names here")
+def test_only_regular_files_of_a_folder_are_images(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").touch()
+    (tmp_path / "b.jpg").symlink_to("a.jpg")
+    (tmp_path / "c.jpg").symlink_to("/dev/zero")
+    os.mkfifo(tmp_path / "pipe.jpg")
+    names = ["a.jpg"]  # b.jpg is the same picture
+    assert [source.path.name for source in find_sources([str(tmp_path)])] == names
+    assert [source.path.name for source in find_sources([str(tmp_path / "*.jpg")])] == names
+    [device] = find_sources(["/dev/zero"])
+    with pytest.raises(InputError, match="/dev/zero: a device, not an image"):
+        device.open()
+    [named] = find_sources([str(tmp_path / "pipe.jpg")])  # may be meant: somebody writes a picture into it
+    assert named.missing is None

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from segcli.codecs import files as files_module
@@ -19,7 +21,7 @@ from segcli.codecs.rle import RLE, encode
 from segcli.errors import OutputError, UsageError
 from segcli.results.kinds import SAVE_KINDS
 from segcli.results.plan import Photo, plan
-from segcli.results.writer import ResultsWriter
+from segcli.results.writer import ResultsWriter, photo_targets
 from segcli.segments import Segments
 from segcli.types import Label, LabelSet, Task
 
@@ -366,3 +368,20 @@ def test_places_that_cannot_be_written_are_named(tmp_path: Path) -> None:
 def test_a_photo_too_long_for_jpeg_is_named(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="JPEG holds at most 65,500"):
         one(tmp_path, ["overlay"], panoptic(np.zeros((1, 70_000), np.uint16), ()))
+
+
+# ------------------------------------------------------------------------------------------- names from anywhere
+
+PARTS = st.sampled_from(["..", ".", "a", "b.jpg", "photo.png", "x" * 200, "é", "\udce9", "a\nb", "CON", "~", "-o", " "])
+NAMES = st.lists(PARTS, min_size=1, max_size=5).map("/".join)
+
+
+@given(st.lists(st.tuples(NAMES, st.sampled_from([None, ".", "a", "..", "a/..", "/"])), min_size=1, max_size=4))
+def test_no_name_leads_out_of_the_folder(named: list[tuple[str, str | None]]) -> None:
+    """Of any photos, below any folder: what is written for them lies below the output folder, whichever kind it is."""
+    out = Path("/nowhere/out")
+    for photo in plan([(Path(name), root and Path(root)) for name, root in named if Path(name).name not in ("", "..")]):
+        assert ".." not in Path(photo.file_name).parts
+        for target in photo_targets(out, SAVE_KINDS, photo).values():
+            assert Path(os.path.normpath(target)).is_relative_to(out)
+            assert target.name not in ("", "..")

@@ -51,7 +51,8 @@ def report(
 
     segcli viz report runs/data-1 --out run.html
     """
-    from segcli.codecs.files import refuse_existing
+    from segcli.codecs.files import refuse_existing, remove_left_over
+    from segcli.codecs.locks import owned
     from segcli.inspection.report_inputs import read_report
     from segcli.inspection.report_page import MOST_IN_A_FILE, folder_of, write_report
 
@@ -70,7 +71,8 @@ def report(
 
     for reason in made.gallery.broken if made.gallery else ():
         problem(reason)
-    with say.progress("packing", images) as advance:
+    with say.progress("packing", images) as advance, owned(page, beside=True):
+        remove_left_over(page.parent)
         write_report(made, page, problem=problem, advance=advance)
     say.say(page)
     if problems:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from segcli.codecs.files import new_folder
+from segcli.codecs.files import below, new_folder
 from segcli.codecs.image_names import IMAGE_SUFFIXES
 from segcli.codecs.image_ref import ImageRef
 from segcli.data.checking.rows import in_order
@@ -90,9 +90,9 @@ def write_dataset(
                 report.problems.append(answer)
             else:
                 name = names[position]
-                _place(record.image, folder / writer.image_place(split, name), report)
+                _place(record.image, below(folder, folder / writer.image_place(split, name)), report)
                 for place, data in answer.files.items():
-                    _write(folder / place, data)
+                    _write(below(folder, folder / place), data)
                 if split in tables:
                     tables[split].add(answer, extras.of(record))
                 kept[split].append(name)
