@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from segcli.codecs.files import output_error
-from segcli.errors import UsageError, cut
+from segcli.errors import OutputError, UsageError, cut
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
@@ -35,6 +35,8 @@ def owned(out: Path, *, beside: bool = False, shard: str | None = None) -> Itera
     """
     folder = out.parent if beside else out
     stem = f".{out.name}{_NAME}" if beside else _NAME
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"{folder}: is a file, not a folder; choose another --out")
     made = [place for place in (folder, *folder.parents) if not place.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -271,7 +271,7 @@ BAD_CHECKPOINTS: dict[Callable[[Path], None], str] = {
     lying_shapes: "config.json means",
     too_few_layers: "tensors unexpected",
     other_architecture: "'segformer'",
-    broken_json: "config.json: not JSON",
+    broken_json: "config.json: not valid JSON",
 }
 
 
