@@ -1,4 +1,4 @@
-"""Several processes that train one model: torch's process groups, whoever started them.
+"""Several processes that train one model: torch's process groups, whether `launch` or torchrun started them.
 
 Gradients are summed, not averaged: the loss of every rank is already divided by what all ranks hold together. They go
 in a few flat pieces after the last micro-batch, so that parameters without a gradient and skipped batches need no care.
@@ -109,7 +109,7 @@ def is_worker() -> bool:
 
 
 def join(device: str) -> Ranks:
-    """Enter the group the environment describes (RANK, WORLD_SIZE, MASTER_ADDR, …); alone if there is none."""
+    """Join the process group that the environment describes (RANK, WORLD_SIZE, …); alone if there is none."""
     if not is_worker():
         return Ranks()
     cuda = device in ("auto", "cuda") and torch.cuda.is_available()
@@ -121,7 +121,7 @@ def join(device: str) -> Ranks:
 
 
 def leave() -> None:
-    """Dissolve the group, if there is one."""
+    """Leave the process group, if there is one."""
     if dist.is_available() and dist.is_initialized():
         dist.destroy_process_group()
 
@@ -130,7 +130,7 @@ def launch(devices: int, arguments: list[str], device: str) -> int:
     """Run this command once a device, and return the first exit code that is not 0.
 
     device: what the ranks compute on, as `join` takes it. Signals reach every rank: those of a terminal by themselves,
-    others are passed on. A rank that fails ends the rest, which would wait for it for ever.
+    others are passed on. When a rank fails the others are ended, which would wait for it for ever.
     """
     # Not torch.distributed's elastic launch (torchrun), which works too where the user calls it: it kills ranks 30
     # seconds after a signal, in the middle of a checkpoint if that takes longer, and no setting of torch 2.4 changes
@@ -167,7 +167,7 @@ def launch(devices: int, arguments: list[str], device: str) -> int:
 
 
 def _wait(ranks: list[subprocess.Popen[bytes]]) -> int:
-    """The first exit code that is not 0. After a failure the others are told to stop, and ended if they cannot hear."""
+    """The first exit code that is not 0. After a failure the other ranks are told to stop, then killed."""
     failed_at: float | None = None
     code = 0
     while any(process.poll() is None for process in ranks):
@@ -183,13 +183,13 @@ def _wait(ranks: list[subprocess.Popen[bytes]]) -> int:
     code = code or next((process.returncode for process in ranks if process.returncode), 0)
     if code < 0:
         raise SegcliError(
-            f"a process of --devices {len(ranks)} was ended by signal {-code}; --resume continues the run"
+            f"one of the {len(ranks)} processes of --devices was killed by signal {-code}; continue with --resume"
         )
     return code
 
 
 def is_lost_peer(error: BaseException) -> bool:
-    """Whether an exception only says that another rank has gone, which has told why."""
+    """Whether an exception only means that another rank has ended, which has said why."""
     text = str(error)
     signs = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "gloo", "NCCL")
     return isinstance(error, RuntimeError) and any(sign in text for sign in signs)

@@ -76,7 +76,7 @@ SETTINGS = (
     _setting("data.task", Task, "--task", "-t", metavar="TASK", panel=options.DATA, help="If not the data's own."),
     _setting(
         "model.start", str, "--model", "-m", metavar="REF", panel=START, autocompletion=options.complete_model,
-        help="A folder, a name from `segcli models list`, or org/name on the Hub; its class layer is made anew.",
+        help="A folder, a name from `segcli models list`, or org/name on the Hub; its class layer is replaced.",
     ),
     _setting(
         "model.backbone", str, "--backbone", metavar="NAME", panel=START,

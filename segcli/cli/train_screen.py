@@ -89,7 +89,7 @@ class TrainScreen:
     def _skip(self, report: SkipReport) -> None:
         if not self.say.quiet:
             console.warning(
-                f"step {report.step}: {report.reason}, nothing learnt from {', '.join(report.files)}"
+                f"step {report.step}: {report.reason}, skipped {', '.join(report.files)}"
                 + (f" ({report.in_a_row} in a row)" if report.in_a_row > 1 else "")
             )
 

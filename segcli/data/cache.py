@@ -1,4 +1,4 @@
-"""Where segcli keeps what it learnt about a dataset: derived files that can be deleted at any time."""
+"""The cache of what was found out about datasets: files that can be deleted at any time."""
 
 from __future__ import annotations
 

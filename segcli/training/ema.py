@@ -13,7 +13,7 @@ class WeightAverage:
     """Averages of a model's floating-point parameters; buffers are the model's own.
 
     The decay grows with the number of updates as (1 + t) / (10 + t) up to `decay`, so that a short run is not judged
-    by its initial weights. decay 0 keeps no average: the weights themselves are meant.
+    by its initial weights. With decay 0 there is no average, and the weights themselves are used.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
@@ -25,7 +25,7 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(self) -> None:
-        """Take in the weights after an update."""
+        """Include the weights after an update."""
         self.updates += 1
         if self._mean:
             decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
@@ -53,7 +53,7 @@ class WeightAverage:
         return dict(zip(self._names, self._mean, strict=True)) if self._mean else {}
 
     def load(self, state: dict[str, Tensor], updates: int) -> None:
-        """Take up what `state` gave."""
+        """Restore what `state` returned."""
         self.updates = updates
         for name, mean in self.state().items():
             mean.copy_(state[name])

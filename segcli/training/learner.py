@@ -36,12 +36,12 @@ MicroBatch = tuple[Batch, list[Target]]
 
 @dataclass(frozen=True)
 class Outcome:
-    """One update. problem: why nothing was learnt, None if it was."""
+    """The result of one update."""
 
-    loss: float
-    terms: dict[str, float]
-    gradient: float
-    problem: str | None = None
+    loss: float  # weighted sum of the terms of all layers
+    terms: dict[str, float]  # of the last layer, unweighted
+    gradient: float  # its norm before clipping
+    problem: str | None = None  # why the update was skipped
 
 
 @dataclass

@@ -27,7 +27,7 @@ class Logger(Protocol):
     package: ClassVar[str]  # what must be installed
 
     def __init__(self, run: Path, settings: Mapping[str, Any]) -> None:
-        """Begin, or go on with what was begun for the same run. settings: the recipe, flat."""
+        """Start a record, or continue the one of the same run. settings: the recipe, flat."""
 
     def log(self, step: int, numbers: Mapping[str, float]) -> None:
         """What was measured at a step."""

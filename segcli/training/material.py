@@ -79,12 +79,12 @@ def _say_flaws(info: DatasetInfo, report: ScanReport, say: Say) -> None:
         say(f"left out: {len(report.problems) - 5} more files that cannot be read")
     if report.paged:
         files = "1 file has" if len(report.paged) == 1 else f"{len(report.paged)} files have"
-        say(f"{files} more than one page, such as {report.paged[0]}; the first is taken")
+        say(f"{files} more than one page, such as {report.paged[0]}; the first is used")
     if report.turned:
         photos = "1 photo is" if len(report.turned) == 1 else f"{len(report.turned)} photos are"
         say(
-            f"warning: {photos} shown turned by the EXIF tag, with masks that are not, such as {report.turned[0]}; "
-            f"segcli data check {info.root} --fix OUT writes a copy with the masks turned"
+            f"warning: {photos} shown rotated by the EXIF tag, with masks that are not, such as {report.turned[0]}; "
+            f"segcli data check {info.root} --fix OUT writes a copy with the masks rotated"
         )
 
 

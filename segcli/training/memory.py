@@ -21,7 +21,7 @@ _MOST = 64
 
 
 def peak_memory(device: torch.device) -> int | None:
-    """Bytes in use at most so far: of the GPU, else of this process; None where the system does not say."""
+    """The most bytes used so far, of the GPU or else of this process; None where the system does not say."""
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
     if sys.platform == "win32":
@@ -33,8 +33,10 @@ def peak_memory(device: torch.device) -> int | None:
 
 
 def _memory_now(device: torch.device) -> int:
-    """Bytes in use; where the system does not say, at most so far. Reading the data may have taken more than a step
-    does, so that growth is not to be told from the peak before."""
+    """Bytes in use now; where the system does not say, the peak so far.
+
+    Reading the data may have needed more than a step does, so that the peak would hide what a step needs.
+    """
     if device.type == "cuda":
         return int(torch.cuda.memory_allocated(device))
     with contextlib.suppress(OSError, ValueError):
@@ -43,7 +45,7 @@ def _memory_now(device: torch.device) -> int:
 
 
 def keep_freed_memory() -> None:
-    """Have this process keep the memory it frees, for the next step needs just as much.
+    """Make this process keep the memory it frees, as the next step needs just as much.
 
     glibc gives large blocks back to the system at once, and getting them again costs a page fault every 4 KiB: a tenth
     of a training step on a CPU. Elsewhere this does nothing. The values are those of <malloc.h>.
@@ -59,7 +61,7 @@ def keep_freed_memory() -> None:
 
 
 def free_memory(device: torch.device) -> int | None:
-    """Bytes that could be taken, None where the system does not say."""
+    """Bytes that are still free; None where the system does not say."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     limit = _container_limit()
@@ -75,7 +77,7 @@ def free_memory(device: torch.device) -> int | None:
 
 
 def _container_limit() -> int | None:
-    """What the control group still allows."""
+    """Bytes that the control group (a container's limit) still allows."""
     folder = Path("/sys/fs/cgroup")
     with contextlib.suppress(OSError, ValueError):
         return int((folder / "memory.max").read_text()) - int((folder / "memory.current").read_text())
@@ -83,10 +85,10 @@ def _container_limit() -> int | None:
 
 
 def largest_batch(attempt: Callable[[int], None], device: torch.device, most: int = _MOST) -> int:
-    """The most images a step for which there is memory, as a power of two.
+    """The largest batch, a power of two, that fits into memory.
 
-    attempt(n) runs one step of n images and learns nothing. Memory grows evenly with n: what 1 and 2 images take
-    tells the rest, with a margin; on a GPU the answer is tried too, for there memory is taken in pieces.
+    attempt(n) runs one step of n images and learns nothing. Memory grows linearly with n, so 1 and 2 images predict the
+    rest, with a margin; on a GPU the prediction is tried out too, because memory there fragments.
     """
     free = free_memory(device)
     if free is None:

@@ -1,4 +1,4 @@
-"""What a training run tells while it works. The loop yields these; whoever runs it shows them."""
+"""What a training run reports while it works. The loop yields these, and the command line shows them."""
 
 from __future__ import annotations
 
@@ -11,24 +11,18 @@ from segcli.metrics import MetricReport
 
 @dataclass(frozen=True)
 class StepReport:
-    """One update.
-
-    loss: weighted sum; terms: the last layer's, unweighted. lr: of the head (the backbone's is a share of it).
-    seconds: of this step; images_per_second and eta (seconds, with the validations to come, once one was
-    timed) follow from the recent steps. memory: bytes, at most so
-    far: the GPU's where there is one, else the process's; None where it cannot be known.
-    """
+    """One update."""
 
     step: int
-    steps: int
-    loss: float
-    terms: dict[str, float]
-    lr: float
-    gradient: float
-    seconds: float
-    images_per_second: float
-    eta: float
-    memory: int | None
+    steps: int  # of the whole run
+    loss: float  # weighted sum of the terms of all layers
+    terms: dict[str, float]  # of the last layer, unweighted
+    lr: float  # of the head; the backbone's is a share of it
+    gradient: float  # its norm before clipping
+    seconds: float  # that this step took
+    images_per_second: float  # over the recent steps
+    eta: float  # seconds to the end at this speed, with the validations to come once one was timed
+    memory: int | None  # bytes: the peak of the GPU, or else of the process; None where it is unknown
 
     def record(self) -> dict[str, Any]:
         """A line of metrics.jsonl."""
@@ -42,12 +36,12 @@ class StepReport:
 
 @dataclass(frozen=True)
 class SkipReport:
-    """A batch that was not learnt from. in_a_row: so many by now."""
+    """A batch that was skipped."""
 
     step: int
     reason: str
-    files: tuple[str, ...]
-    in_a_row: int
+    files: tuple[str, ...]  # its images
+    in_a_row: int  # how many were skipped one after the other by now
 
     def record(self) -> dict[str, Any]:
         """A line of metrics.jsonl."""
@@ -56,30 +50,26 @@ class SkipReport:
 
 @dataclass(frozen=True)
 class MeasureReport:
-    """A validation, or the search for thresholds after the last step, has come to image `done` of `images`."""
+    """Progress of a validation, or of the search for thresholds after the last step."""
 
     step: int
-    done: int
-    images: int
+    done: int  # images so far
+    images: int  # in all
 
 
 @dataclass(frozen=True)
 class ValidationReport:
-    """The metric on the validation split and what helps to understand it.
-
-    thresholds: what the metric was taken at, in words. histogram: images by their best class probability, in ten equal
-    parts of [0, 1]. empty: share of images without a segment at these thresholds. best_score: over all images.
-    """
+    """The metric on the validation split and what helps to understand it."""
 
     step: int
     metric: MetricReport
-    thresholds: str
-    histogram: tuple[int, ...]
-    empty: float
-    best_score: float
+    thresholds: str  # that the metric was measured at, in words
+    histogram: tuple[int, ...]  # images by their best class probability, in ten equal parts of [0, 1]
+    empty: float  # share of images without a segment at these thresholds
+    best_score: float  # the best class probability in all images
     images: int
     seconds: float
-    is_best: bool = False
+    is_best: bool = False  # of all validations so far
     is_final: bool = False  # measured after training, on best/ as predict and eval load it
 
     def record(self) -> dict[str, Any]:
@@ -102,12 +92,12 @@ class ValidationReport:
 
 @dataclass(frozen=True)
 class SweepReport:
-    """What thresholds serve the validation split best. tried: (thresholds in words, value), in the order tried."""
+    """The thresholds that are best on the validation split."""
 
-    measure: str
-    value: float
-    thresholds: str
-    tried: tuple[tuple[str, float], ...]
+    measure: str  # by which they were compared: PQ, or F1 at IoU 0.5
+    value: float  # of the best
+    thresholds: str  # the best, in words
+    tried: tuple[tuple[str, float], ...]  # (thresholds in words, value), in the order tried
 
 
 @dataclass(frozen=True)

@@ -45,8 +45,8 @@ def resumed_recipe(out: Path, preset: str | None, config: Path | None, options: 
         changed.append(f"preset was {begun.preset}, now {preset}")
     if changed:
         raise UsageError(
-            f"--resume: the run in {out} was begun with other settings: {'; '.join(changed)}. Leave them out, or begin "
-            f"a new run{from_last(out)}"
+            f"--resume: the run in {out} was started with other settings: {'; '.join(changed)}. Leave them out, or "
+            f"start a new run{from_last(out)}"
         )
     free = {name: {k: v for k, v in table.items() if (name, k) in _FREE} for name, table in given.items()}
     recipe = resolve(None, path, {name: table for name, table in free.items() if table})

@@ -32,23 +32,19 @@ from segcli.weights.checkpoint import LoadedModel, save_model
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The state of a run after `step` updates.
+    """The state of a run between two updates."""
 
-    tensors: by name, "model.", "ema.", "optimizer." … before it. state: plain JSON: step, best metric, the
-    fingerprint of what the run is about, and its network as `described`.
-    """
-
-    tensors: dict[str, Tensor]
-    state: dict[str, Any]
+    tensors: dict[str, Tensor]  # by name, with "model.", "ema.", "optimizer." … before it
+    state: dict[str, Any]  # JSON: the step, the best metric, the run's fingerprint, its network as `described`
 
 
 @dataclass
 class RunFolder:
-    """Writes one run's files. silent: a rank that writes nothing."""
+    """Writes the files of one run."""
 
     path: Path
-    silent: bool = False
-    _made: bool = False
+    silent: bool = False  # for a rank that writes nothing
+    _made: bool = False  # whether `create` made the folder
 
     def create(self) -> None:
         """Make the folder. Raises UsageError if a run is there already, OutputError if it cannot be made."""
@@ -199,7 +195,7 @@ class RunFolder:
         state = checkpoint_state(self.path / CHECKPOINT)
         if state is None:
             return ""
-        return f" The checkpoint of step {state['step']} is untouched: make room, then go on with --resume"
+        return f" The checkpoint of step {state['step']} is untouched: free some space, then continue with --resume"
 
 
 def _step_of(line: str, swept: bool) -> float:

@@ -82,7 +82,7 @@ def _prepare(
     out, device = folder.path, pick_device(recipe.run.device)
     saved = folder.load() if resume and folder.has_checkpoint else None
     if resume and saved is None:
-        say("the run was interrupted before its first checkpoint: it begins anew")
+        say("the run was interrupted before its first checkpoint: it starts again")
     material = gather(info, ranks, say, scanned)
     fitted = fit(recipe, material, device)
     loaded = _to_device(_network(fitted, material, folder, saved, say, progress), device)
@@ -94,7 +94,7 @@ def _prepare(
     if saved is not None and (changed := differences(saved.state["about"], about)):
         raise UsageError(
             f"--resume: this is not the run in {out}: {'; '.join(changed)}. "
-            f"Undo the change, or begin a new run{from_last(out)}"
+            f"Undo the change, or start a new run{from_last(out)}"
         )
     if not fitted.schedule.batch:
         fitted = _with_fitting_batch(fitted, material, loaded, ranks, say)
@@ -123,7 +123,7 @@ def _prepare(
         say(f"resumed at step {learner.step} of {schedule.steps}")
         threads = saved.state["threads"]
         if threads != torch.get_num_threads():
-            say(f"warning: {threads} threads before, {torch.get_num_threads()} now: sums are rounded differently")
+            say(f"warning: {threads} threads before, {torch.get_num_threads()} now: last digits may differ")
     return run
 
 

@@ -111,7 +111,7 @@ def begin(recipe: FittedRecipe, material: Material, progress: Progress | None = 
     loaded, config = beginning.loaded, beginning.loaded.config
     if model.arch not in (None, config.model_type):
         raise UsageError(
-            f"--arch {model.arch}: {model.start} is {config.title}; leave --arch out, or begin from a --backbone"
+            f"--arch {model.arch}: {model.start} is {config.title}; leave out --arch, or start from a --backbone"
         )
     possible = config.answers
     if material.info.task not in possible:

@@ -1,4 +1,4 @@
-"""A run that is told to stop, or loses a process that loads images, finishes its step and saves."""
+"""Signals to stop, and killed image-loading processes: a run finishes its step and saves."""
 
 from __future__ import annotations
 
@@ -13,16 +13,18 @@ _CHILD: signal.Signals | None = getattr(signal, "SIGCHLD", None)  # Windows has 
 
 
 class Stopped(Exception):
-    """What was under way is given up. name: of the signal that asked for it."""
+    """A signal asked to stop: what was under way is abandoned."""
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
-        self.name = name
+        self.name = name  # of the signal
 
 
 class Interrupts:
-    """While entered, SIGINT and SIGTERM only set `name`; a second one does what it always did. That a child process
-    has ended is heard inside `hearing_children` only."""
+    """While entered, the first SIGINT or SIGTERM only sets `name`; a second one has its usual effect.
+
+    The end of a child process is noticed inside `hearing_children` only.
+    """
 
     def __init__(self) -> None:
         self.name: str | None = None
@@ -39,8 +41,8 @@ class Interrupts:
 
     @contextlib.contextmanager
     def hearing_children(self) -> Iterator[None]:
-        """Here torch may raise that a loader's process was killed, now or before: by itself it does so wherever the
-        main thread is, be it half-way through an update.
+        """Inside, torch may raise an error for an image-loading process that was killed, now or earlier. By itself it
+        raises wherever the main thread happens to be, even half-way through an update.
         """
         if _CHILD is None or self._on_child is None:
             yield
@@ -72,5 +74,5 @@ class Interrupts:
 
 
 def is_lost_worker(error: BaseException) -> bool:
-    """Whether an exception is torch's word for a loader's process that is no more."""
+    """Whether an exception is torch's error for an image-loading process that was killed."""
     return isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker (pid")

@@ -2,7 +2,7 @@
 
     for report in train(recipe, folder, ranks): show(report)
 
-A run is a function of its recipe and its data. Where it was interrupted leaves no trace in the result: the loop has no
+A run is a function of its recipe and its data. Interruptions leave no trace in the result: the loop has no
 state but the learner's and `Progress`, both in every checkpoint, and every draw is a function of (seed, step, image).
 """
 
@@ -52,15 +52,13 @@ RECENT = 50  # steps whose speed makes the forecast
 
 @dataclass
 class Progress:
-    """What a run has come to, beside its weights. best: the metric's best value and its step. worse: validations
-    since then. bad: batches in a row that were not finite. final: the metric of best/ with its thresholds, in words,
-    once it has them."""
+    """The state of a run beside its weights."""
 
-    best: float | None = None
+    best: float | None = None  # value of the metric so far
     best_step: int | None = None
-    worse: int = 0
-    bad: int = 0
-    final: str | None = None
+    worse: int = 0  # validations since then
+    bad: int = 0  # batches in a row that were not finite
+    final: str | None = None  # the metric of best/ with its final thresholds, in words, once it has them
 
 
 @dataclass
@@ -81,7 +79,7 @@ class Run:
     # ------------------------------------------------------------------------------------------------------- the loop
 
     def train(self) -> Iterator[Report]:
-        """Until the last step, a signal, or patience runs out. Raises SegcliError where going on makes no sense."""
+        """Until the last step, a signal, or the end of patience. Raises SegcliError where continuing makes no sense."""
         learner, steps = self.learner, self._steps
         with self._interrupts as interrupts:
             self._tick = time.monotonic()
@@ -132,7 +130,7 @@ class Run:
         return bool(patience) and self.progress.worse >= patience
 
     def _next(self, stream: Iterator[Step]) -> Step:
-        """The next batch. If there is none, the steps until now are kept."""
+        """The next batch. If it cannot be had, the steps so far are saved."""
         try:
             with self._interrupts.hearing_children():
                 return next(stream)

@@ -177,7 +177,7 @@ def test_another_run_is_refused_with_the_difference(shapes: Path, tmp_path: Path
     with pytest.raises(UsageError, match=r"lr was 0.001, now 0.1"):
         resume({"schedule": {"lr": 0.1}})
     others = write_shapes(tmp_path / "others", images=6, side=64, seed=1)
-    with pytest.raises(UsageError, match=r"train annotations: was .* objects, .*, now .* begin .* --model .*last"):
+    with pytest.raises(UsageError, match=r"train annotations: was .* objects, .*, now .* start .* --model .*last"):
         resume({"data": {"path": str(others)}})
     with pytest.raises(UsageError, match=r"backbone was lite0, now swin-tiny"):
         resume({"model": {"backbone": "swin-tiny"}})

@@ -26,15 +26,12 @@ from segcli.types import Batch, Target
 
 @dataclass(frozen=True)
 class Share:
-    """Which part of every step this process computes.
+    """Which part of every step this process computes."""
 
-    images: a micro-batch's images. accumulate: micro-batches a step. rank, world: this process among all.
-    """
-
-    images: int
-    accumulate: int = 1
-    rank: int = 0
-    world: int = 1
+    images: int  # of a micro-batch
+    accumulate: int = 1  # micro-batches a step
+    rank: int = 0  # of this process …
+    world: int = 1  # … among so many
 
     def numbers(self, step: int) -> list[list[int]]:
         """accumulate × images numbers of the run that this process has in a step."""
@@ -45,11 +42,11 @@ class Share:
 
 @dataclass(frozen=True)
 class Step:
-    """One step's micro-batches on this process, and the files in them."""
+    """What this process computes in one step."""
 
     step: int
-    batches: list[tuple[Batch, list[Target]]]
-    files: list[str]
+    batches: list[tuple[Batch, list[Target]]]  # micro-batches
+    files: list[str]  # the images in them, for messages
 
 
 def index_of(number: int, count: int, seed: int) -> int:
@@ -64,7 +61,7 @@ def _order(seed: int, epoch: int, count: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Draw:
-    """Makes the n-th example of a run. This is what a worker holds."""
+    """Makes the n-th example of a run, in an image-loading process."""
 
     dataset: Dataset
     transform: Transform
@@ -182,6 +179,6 @@ def make_loader(
     """The training stream of one process.
 
     workers: 0 computes in this process, when asked; any number gives the same stream.
-    start_step: where to go on; the stream from there is what it would have been without the stop.
+    start_step: where to continue; the stream from there is the same as without the interruption.
     """
     return Loader(Draw(dataset, transform, seed), share, layout or Layout(), workers, start_step)

@@ -23,17 +23,13 @@ from segcli.types import InputSize
 
 @dataclass(frozen=True, eq=False)
 class Example:
-    """What the network is to see of an image, before padding.
+    """What the network sees of an image, before padding."""
 
-    image: uint8 [h, w, 3]. masks: bool [N, h, w], none of them empty. labels: int64 [N]. boxes: float32 [N, 4] cxcywh
-    of the masks, relative to (w, h). crowd: bool [N].
-    """
-
-    image: np.ndarray
-    masks: np.ndarray
-    labels: np.ndarray
-    boxes: np.ndarray
-    crowd: np.ndarray
+    image: np.ndarray  # uint8 [h, w, 3]
+    masks: np.ndarray  # bool [N, h, w], none of them empty
+    labels: np.ndarray  # int64 [N]
+    boxes: np.ndarray  # float32 [N, 4] cxcywh of the masks, relative to (w, h)
+    crowd: np.ndarray  # bool [N]
     file: Path
     image_id: str
 
@@ -54,16 +50,14 @@ class Transform(Protocol):
 class JitterCrop:
     """Large-scale jitter: resize by a random factor, then cut out a window of fixed size.
 
-    size: (h, w) of the crop; an image that became smaller is not padded here, the batch does that.
-    scale: the factor's range. It is relative to the size at which the image just fits the crop (the published recipe);
-    with `native`, to the image's own size (objects of a known size in pixels: cells, windows of a facade); with
-    `prediction`, to the size at which the network is asked, be it about images as a whole or about tiles.
+    The factor is relative to the size at which the image just fits the crop (the published recipe), unless `native` or
+    `prediction` say otherwise.
     """
 
-    size: tuple[int, int]
-    scale: tuple[float, float] = (0.1, 2.0)
-    native: bool = False
-    prediction: InputSize | None = None
+    size: tuple[int, int]  # (h, w) of the crop; an image that became smaller is padded by the batch, not here
+    scale: tuple[float, float] = (0.1, 2.0)  # range of the factor
+    native: bool = False  # relative to the image's own size: objects of a known size in pixels, such as cells
+    prediction: InputSize | None = None  # relative to the size in prediction, of whole images or of tiles
 
     def draw(self, truth: Truth, rng: np.random.Generator) -> Window:
         """A window of at most `size`."""
@@ -81,15 +75,13 @@ class JitterCrop:
 
 @dataclass(frozen=True)
 class ShortSideCrop:
-    """Resize the short side to one of `shorts` (the long one to `long` at most), then cut out a window of fixed size.
+    """Resize the short side to one of `shorts`, the long one to `long` at most; then cut out a window of fixed size."""
 
-    class_limit: draw again, ten times at most, while one class fills more than this share of the crop's known pixels,
-    or is alone in it. 1: whatever comes (as published for Mask2Former).
-    """
-
-    size: tuple[int, int]
+    size: tuple[int, int]  # (h, w) of the crop
     shorts: tuple[int, ...]
     long: int = 2048
+    # Draw again, ten times at most, while one class fills more than this share of the crop's known pixels, or is alone
+    # in it. 1: take the first crop (as published for Mask2Former).
     class_limit: float = 0.75
 
     def draw(self, truth: Truth, rng: np.random.Generator) -> Window:
