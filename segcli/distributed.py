@@ -112,7 +112,7 @@ def join(device: str) -> Ranks:
     """Join the process group that the environment describes (RANK, WORLD_SIZE, …); alone if there is none."""
     if not is_worker():
         return Ranks()
-    cuda = device in ("auto", "cuda") and torch.cuda.is_available()
+    cuda = device.split(":")[0] in ("auto", "cuda") and torch.cuda.is_available()
     if cuda:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
     if not dist.is_initialized():

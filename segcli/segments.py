@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -17,6 +17,16 @@ from segcli.codecs.rle import RLE, encode, encode_map, from_runs
 from segcli.types import LabelSet, Task
 
 _PART = 1e-3  # of a pixel; rounding makes less of a border that lies between two
+
+
+class SoftMasks(Protocol):
+    """Where the masks of segments end, finer than a pixel."""
+
+    def crop(self, index: int, box: tuple[int, int, int, int]) -> np.ndarray:
+        """Logits of one segment, float32 [h, w], in the pixels x0, y0, x1, y1 of the image; 0 where it ends."""
+
+    def filter(self, keep: np.ndarray) -> SoftMasks:
+        """Those of some segments, bool [N]."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +55,7 @@ class Segments:
     rles: tuple[RLE, ...] | None = None
     best_score: float = float("nan")
     given_boxes: np.ndarray | None = None
+    soft: SoftMasks | None = None  # the masks' logits, where they were asked for
 
     def __post_init__(self) -> None:
         if (self.map is None) == (self.rles is None):
@@ -200,6 +211,7 @@ class Segments:
             rles,
             self.best_score,
             None if self.given_boxes is None else self.given_boxes[keep],
+            None if self.soft is None else self.soft.filter(keep),
         )
 
     def sampled(self, size: tuple[int, int]) -> Segments:
@@ -223,6 +235,28 @@ class Segments:
             return self.rles
         assert self.map is not None
         return tuple(encode_map(self.map, len(self)))
+
+    def to_rows(self) -> list[dict[str, Any]]:
+        """A plain row a segment, as for `pandas.DataFrame`: id, class, score (None where there is none), area, box and
+        centroid in pixels; of things with a mask also the shape, as scikit-image's `regionprops` defines it.
+        """
+        from segcli.shape_measures import measure
+
+        rows: list[dict[str, Any]] = []
+        facts = zip(self.names(), self.isthing(), self.scores.tolist(), self.areas().tolist(), strict=True)
+        for index, (name, isthing, score, area) in enumerate(facts):
+            x0, y0, x1, y1 = self.boxes()[index].tolist()
+            row = {"id": index + 1, "class": name, "score": None if np.isnan(score) else round(score, 6), "area": area}
+            row |= {"x": x0, "y": y0, "width": x1 - x0, "height": y1 - y0}
+            if area:
+                x, y, mask = self.crop(index)
+                shape = measure(mask, x, y)
+                row |= {"centroid_x": shape.centroid[0], "centroid_y": shape.centroid[1]}
+                if isthing and self.task in ("instance", "panoptic"):
+                    row |= {"perimeter": shape.perimeter, "eccentricity": shape.eccentricity}
+                    row |= {"orientation": shape.orientation, "solidity": shape.solidity}
+            rows.append(row)
+        return rows
 
     def to_coco(self, image_id: int | str) -> list[dict[str, Any]]:
         """COCO results: image_id, category_id (the dataset's own), segmentation (RLE), score.

@@ -65,12 +65,18 @@ def _check_task(model: str, task: Task) -> None:
         raise UsageError(f"--task {task}: {entry.name} is for {', '.join(entry.tasks)}; {models_for(task)}")
 
 
-def introduce(loaded: LoadedModel, tasks: Sequence[Task], say: Console) -> None:
-    """One line: which model, for what, where and why there; and what should be known before it is believed."""
+def introduce(loaded: LoadedModel, tasks: Sequence[Task], say: Console, *, profile: bool = False) -> None:
+    """One line: which model, for what, where and why there; and what should be known before it is believed.
+
+    profile: say in any case why no GPU is used.
+    """
     from segcli.weights.device import name_of
 
     facts, precision = loaded.facts, name_of(loaded.dtype)
-    say.note(f"{loaded.name} ({facts['source']}): {', '.join(tasks)}, {precision}, {facts['device_reason']}")
+    where = facts["device_reason"]
+    if profile and facts.get("no_gpu") and facts["no_gpu"] not in where:
+        where += f"; {facts['no_gpu']}"
+    say.note(f"{loaded.name} ({facts['source']}): {', '.join(tasks)}, {precision}, {where}")
     if precision == "fp16" and loaded.device.type == "cpu":
         console.warning(
             "--dtype fp16 is emulated on a CPU and several times slower than fp32; bf16 is the small one here"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -15,6 +15,7 @@ MODEL = "Model (thresholds and sizes are the checkpoint's own unless given)"
 RESULTS = "Results"
 SPEED = "Speed and memory"
 TALK = "What is printed"
+LOOK = "How it looks"
 
 
 def complete_model(incomplete: str) -> list[str]:
@@ -50,7 +51,12 @@ ModelOption = Annotated[
 ]
 DeviceOption = Annotated[
     Device,
-    typer.Option("--device", help="Where to compute. One that is named must be there.", rich_help_panel=SPEED),
+    typer.Option(
+        "--device",
+        metavar="NAME",
+        help="Where to compute: auto, cpu, cuda, cuda:1, mps. One that is named must be there.",
+        rich_help_panel=SPEED,
+    ),
 ]
 DtypeOption = Annotated[
     Precision,
@@ -108,7 +114,12 @@ LongSideOption = Annotated[
 BatchSizeOption = Annotated[
     int,
     typer.Option(
-        "--batch-size", metavar="N", min=1, help="Images of equal network size that go together.", rich_help_panel=SPEED
+        "--batch",
+        "--batch-size",
+        metavar="N",
+        min=1,
+        help="Images of equal network size that go together.",
+        rich_help_panel=SPEED,
     ),
 ]
 MaxPixelsOption = Annotated[
@@ -154,4 +165,40 @@ JsonOption = Annotated[
 ]
 QuietOption = Annotated[
     bool, typer.Option("--quiet", "-q", help="Print errors and warnings only.", rich_help_panel=TALK)
+]
+ColorByOption = Annotated[
+    Literal["class", "instance", "score"] | None,  # what a colour means
+    typer.Option(
+        "--color-by",
+        show_default=False,
+        help="What a colour means; if not given, the class, or the instance where there is one class of things.",
+        rich_help_panel=LOOK,
+    ),
+]
+AlphaOption = Annotated[
+    float | None,
+    typer.Option(
+        "--alpha",
+        metavar="SHARE",
+        min=0,
+        max=1,
+        show_default=False,
+        help="Opacity of the tint; 0.5 if not given, and outlines alone for cells and nuclei.",
+        rich_help_panel=LOOK,
+    ),
+]
+NoLabelsOption = Annotated[
+    bool, typer.Option("--no-labels", help="No names, scores and legends.", rich_help_panel=LOOK)
+]
+NoOutlinesOption = Annotated[bool, typer.Option("--no-outlines", help="No outlines.", rich_help_panel=LOOK)]
+BoxesOption = Annotated[bool, typer.Option("--boxes", help="A box around each thing.", rich_help_panel=LOOK)]
+ClassesOption = Annotated[
+    str | None,
+    typer.Option(
+        "--classes",
+        metavar="NAMES",
+        show_default=False,
+        help="Only these classes, by name or id, with commas between.",
+        rich_help_panel=RESULTS,
+    ),
 ]

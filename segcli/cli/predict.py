@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,11 +15,12 @@ from segcli.cli import options
 from segcli.cli.loading import introduce, load
 from segcli.cli.predict_screen import TABLES_UP_TO, RunReport
 from segcli.console import Console
-from segcli.results.kinds import list_kinds, parse_kinds
+from segcli.results.kinds import SAVE_KINDS, list_kinds, parse_kinds
 
 if TYPE_CHECKING:
     from segcli.inference.planning import Work
     from segcli.inference.predict import Settings
+    from segcli.results.writer import ResultsWriter
     from segcli.weights.checkpoint import LoadedModel
 
 SourcesArgument = Annotated[
@@ -114,6 +115,7 @@ def predict(
     short_side: options.ShortSideOption = None,
     long_side: options.LongSideOption = None,
     recursive: options.RecursiveOption = False,
+    classes: options.ClassesOption = None,
     out: options.OutOption = Path("segcli-out"),
     save: SaveOption = "overlay,png,json",
     overwrite: options.OverwriteOption = False,
@@ -125,6 +127,11 @@ def predict(
     tile: options.TileOption = None,
     tile_overlap: TileOverlapOption = None,
     max_pixels: options.MaxPixelsOption = None,
+    color_by: options.ColorByOption = None,
+    alpha: options.AlphaOption = None,
+    no_labels: options.NoLabelsOption = False,
+    no_outlines: options.NoOutlinesOption = False,
+    boxes: options.BoxesOption = False,
     as_json: options.JsonOption = False,
     quiet: options.QuietOption = False,
     profile: ProfileOption = False,
@@ -133,10 +140,15 @@ def predict(
 
     segcli predict photo.jpg --task panoptic
 
-    segcli predict photos/ --recursive --task instance --save coco --out results
+    segcli predict photos/ --recursive --task instance --save coco,csv --out results
+
+    segcli predict photo.jpg --classes person,dog --save rgba
+
+    curl -s https://example.org/photo.jpg | segcli predict - --save none --json
     """
     from segcli.inference.planning import plan_work, refuse_other_run
     from segcli.inference.sources import find_sources
+    from segcli.results.writer import ResultsWriter
 
     say = Console(quiet=quiet)
     kinds = parse_kinds(save)
@@ -147,6 +159,9 @@ def predict(
     work = plan_work(found, out, kinds, overwrite=overwrite, skip_existing=skip_existing)
     if skip_existing and task:
         refuse_other_run(work, {"task": task})
+    many = len(work.images) > TABLES_UP_TO
+    report = RunReport(say, out if kinds else None, None, many=many, json=as_json)
+    report.skip(work.done, work)
     missing = [source.missing for source, _ in work.images if source.missing]
     if len(missing) == len(work.images):  # nothing to load a model for
         for reason in missing:
@@ -174,16 +189,33 @@ def predict(
         long_side=long_side,
         tile=tile,
         tile_overlap=tile_overlap,
+        classes=classes,
+        soft=any(SAVE_KINDS[kind].needs_soft for kind in work.kinds),
         keep_all="coco" in work.kinds,
     )
     if skip_existing:
         refuse_other_run(work, {"task": settings.task} | _made_with(loaded, settings))
-    introduce(loaded, (settings.task,), say)
-    report = RunReport(say, out, settings.threshold, many=len(work.images) > TABLES_UP_TO, json=as_json)
+    introduce(loaded, (settings.task,), say, profile=profile)
+    report.threshold = settings.threshold
+    from segcli.render import Style, overlay
+
+    style = Style(color_by, alpha, not no_labels, not no_outlines, boxes)
     try:
-        with owned(out):
-            remove_left_over(out)
-            _run(loaded, settings, work, report, batch_size, max_pixels, overwrite, skip_existing)
+        with owned(out) if kinds else nullcontext():
+            if kinds:
+                remove_left_over(out)
+            with ResultsWriter(
+                work.out,
+                work.kinds,
+                work.photos,
+                task=settings.task,
+                labels=settings.spec.labels,
+                run=_made_with(loaded, settings) | _instead_of(loaded),
+                draw=lambda image, segments: overlay(image, segments, style),
+                overwrite=overwrite,
+                skip_existing=skip_existing,
+            ) as writer:
+                _run(loaded, settings, work, writer, report, batch_size, max_pixels)
     finally:
         report.finish(time.perf_counter() - ready)
         if profile:
@@ -195,58 +227,53 @@ def predict(
 def _made_with(loaded: LoadedModel, settings: Settings) -> dict[str, Any]:
     """What every result records of the run, and a run that is continued must share."""
     spec = settings.spec
-    return {"model": loaded.name, "input": spec.size.to_table(), "rule": asdict(spec.rule)}
+    made = {"model": loaded.name, "input": spec.size.to_table(), "rule": asdict(spec.rule)}
+    if settings.classes is not None:
+        made["only"] = [spec.labels[place].name for place in sorted(settings.classes)]
+    return made
+
+
+def _instead_of(loaded: LoadedModel) -> dict[str, Any]:
+    """The model that was to be used, where another had to stand in."""
+    return {"instead_of": loaded.facts["instead_of"]} if "instead_of" in loaded.facts else {}
 
 
 def _run(
     loaded: LoadedModel,
     settings: Settings,
     work: Work,
+    writer: ResultsWriter,
     report: RunReport,
     batch_size: int,
     max_pixels: int | None,
-    overwrite: bool,
-    skip_existing: bool,
 ) -> None:
-    """Predict and write every image, showing each as it is done."""
+    """Predict and write every image that is not done yet, showing each as it is done."""
     from segcli.codecs.image import MAX_PIXELS
     from segcli.inference.pipeline import predict_all
-    from segcli.render import overlay
-    from segcli.results.writer import ResultsWriter
 
-    with ResultsWriter(
-        work.out,
-        work.kinds,
-        work.photos,
-        task=settings.task,
-        labels=settings.spec.labels,
-        run=_made_with(loaded, settings)
-        | ({"instead_of": loaded.facts["instead_of"]} if "instead_of" in loaded.facts else {}),
-        draw=overlay,
-        overwrite=overwrite,
-        skip_existing=skip_existing,
-    ) as writer:
-        images = [image for image in work.images if not (skip_existing and writer.is_complete(image[1]))]
-        report.expect(len(images), skipped=len(work.photos) - len(images))
-        tiled = settings.spec.size.tile is not None  # then a single image may take minutes, and the bar goes by tiles
-        with report.console.progress("predicting", len(images), parts=tiled) as advance:
-            moved = 0.0
+    complete = [work.skip_existing and writer.is_complete(photo) for _, photo in work.images]
+    images = [image for image, done in zip(work.images, complete, strict=True) if not done]
+    report.skip([image for image, done in zip(work.images, complete, strict=True) if done], work)
+    report.expected = len(images)
+    tiled = settings.spec.size.tile is not None  # then a single image may take minutes, and the bar goes by tiles
+    with report.console.progress("predicting", len(images), parts=tiled) as advance:
+        moved = 0.0
 
-            def move(images: float) -> None:
-                nonlocal moved
-                moved += images
-                advance(images)
+        def move(images: float) -> None:
+            nonlocal moved
+            moved += images
+            advance(images)
 
-            stream = predict_all(
-                loaded,
-                images,
-                settings,
-                writer,
-                batch_size=batch_size,
-                max_pixels=max_pixels or MAX_PIXELS,
-                advance=move,
-            )
-            with closing(stream):
-                for done, image in enumerate(stream, start=1):
-                    report.show(image)
-                    move(max(0.0, done - moved))  # tiles of the next image may be done already
+        stream = predict_all(
+            loaded,
+            images,
+            settings,
+            writer,
+            batch_size=batch_size,
+            max_pixels=max_pixels or MAX_PIXELS,
+            advance=move,
+        )
+        with closing(stream):
+            for done, image in enumerate(stream, start=1):
+                report.show(image)
+                move(max(0.0, done - moved))  # tiles of the next image may be done already

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,9 @@ from segcli.console import Column, Console
 
 if TYPE_CHECKING:
     from segcli.inference.pipeline import ImageReport
+    from segcli.inference.planning import Work
+    from segcli.inference.sources import Source
+    from segcli.results.plan import Photo
 
 TABLES_UP_TO = 3  # images in a run; more get one line each
 LONGEST_TABLE = 40
@@ -21,26 +25,36 @@ STAGES = ("decode", "model", "post", "write")
 
 @dataclass
 class RunReport:
-    """Shows images as they are done and remembers only what the end needs (a number and a name, not the results).
-
-    threshold: the score below which segments were not shown; None for semantic results.
-    many: whether the run has too many images for a table each.
-    """
+    """Shows images as they are done and remembers only what the end needs (a number and a name, not the results)."""
 
     console: Console
-    out: Path
-    threshold: float | None
-    many: bool
+    out: Path | None  # None if nothing is written
+    threshold: float | None  # the score below which segments were not shown; None for semantic results
+    many: bool  # whether the run has too many images for a table each
     json: bool = False
-    expected: int = 0
-    skipped: int = 0
+    expected: int = 0  # images to predict
+    skipped: int = 0  # images that were done before
     done: int = 0
     failed: list[str] = field(default_factory=list)
     timings: list[dict[str, float]] = field(default_factory=list)
 
-    def expect(self, images: int, skipped: int) -> None:
-        """How many images are to come, and how many were done before."""
-        self.expected, self.skipped = images, skipped
+    def skip(self, images: Sequence[tuple[Source, Photo]], work: Work) -> None:
+        """Images that were done before: with --json each gets its line too, from the record that was written then."""
+        self.skipped += len(images)
+        if not self.json:
+            return
+        from segcli.codecs.json_file import read_object
+        from segcli.errors import InputError
+        from segcli.results.writer import photo_targets
+
+        for source, photo in images:
+            targets = photo_targets(work.out, work.kinds, photo)
+            try:
+                record = read_object(targets["json"]) if "json" in targets else {}
+            except InputError:
+                record = {}
+            facts = {"path": str(source), "ok": True, "skipped": True}
+            console.json_line(facts | record | {"outputs": [str(path) for path in targets.values()]})
 
     def show(self, report: ImageReport) -> None:
         """One image: a table, a line, a JSON line, or an error."""
@@ -76,6 +90,8 @@ class RunReport:
         self.console.table(columns, rows, title=f"{report.source}  {_size(report)}")
         if len(segments) > LONGEST_TABLE:
             self.console.say(f"… and {len(segments) - LONGEST_TABLE} more")
+        if self.threshold is not None and len(segments) > 1:
+            self.console.say(_counts(segments, ones=True))
 
     def _nothing(self, report: ImageReport) -> str:
         best = report.record["best_score"]
@@ -92,7 +108,8 @@ class RunReport:
             count = f"{self.done} of {self.expected}" if self.done < self.expected else str(self.done)
             skipped = f", {self.skipped} skipped," if self.skipped else ""
             plural = "" if self.expected == 1 else "s"
-            self.console.note(f"{count} image{plural}{skipped} in {seconds:.1f} s; results in {self.out}")
+            where = f"; results in {self.out}" if self.out else ""
+            self.console.note(f"{count} image{plural}{skipped} in {seconds:.1f} s{where}")
         elif self.skipped and not self.expected:
             self.console.note("nothing left to do: all results are there")
         if rest and self.expected > 1:
@@ -122,9 +139,9 @@ def as_json(report: ImageReport) -> dict[str, Any]:
     return {"path": str(report.source), "ok": True, **report.record, "outputs": [str(path) for path in report.outputs]}
 
 
-def _counts(segments: list[dict[str, Any]]) -> str:
+def _counts(segments: list[dict[str, Any]], *, ones: bool = False) -> str:
     counts = Counter(segment["category_name"] for segment in segments)
-    return ", ".join(f"{count} {name}" if count > 1 else name for name, count in counts.most_common())
+    return ", ".join(f"{count} {name}" if count > 1 or ones else name for name, count in counts.most_common())
 
 
 def _size(report: ImageReport) -> str:

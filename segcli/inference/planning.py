@@ -2,36 +2,31 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from segcli.codecs.files import refuse_existing
 from segcli.codecs.json_file import read_object
 from segcli.errors import InputError, OutputError, UsageError
-from segcli.inference.sources import Source
+from segcli.inference.sources import STDIN_NAME, Source
 from segcli.results.plan import Photo, plan
 from segcli.results.writer import photo_targets, refuse_collisions, run_targets
 
 
 @dataclass(frozen=True)
 class Work:
-    """The images of a run and where their results go.
-
-    photos: every image named, done before or not: ids and names are given to all of them together.
-    images: those there is something left to do for.
-    """
+    """The images of a run and where their results go."""
 
     out: Path
     kinds: tuple[str, ...]
-    photos: list[Photo]
-    images: list[tuple[Source, Photo]]
-
-    @property
-    def skipped(self) -> int:
-        return len(self.photos) - len(self.images)
+    photos: list[Photo]  # every image named, done before or not: ids and names are given to all of them together
+    images: list[tuple[Source, Photo]]  # those there is something left to do for, as far as their own files tell
+    done: list[tuple[Source, Photo]]  # the others
+    skip_existing: bool
 
 
 def plan_work(
@@ -51,15 +46,31 @@ def plan_work(
         raise UsageError("--overwrite and --skip-existing contradict each other; give one of them")
     check_writable(out)
     photos = plan([(source.path, source.folder) for source in sources])
+    if not (overwrite or skip_existing):
+        piped = (isinstance(source.data, bytes) for source in sources)
+        photos = [_unused(out, kinds, own) if isin else own for own, isin in zip(photos, piped, strict=True)]
     refuse_collisions(out, kinds, photos)
-    images = list(zip(sources, photos, strict=True))
-    if skip_existing and not run_targets(out, kinds):  # else only the writer knows which images a file for all holds
+    images, done = list(zip(sources, photos, strict=True)), []
+    if (
+        skip_existing and kinds and not run_targets(out, kinds)
+    ):  # else only the writer knows which images a file for all holds
+        done = [image for image in images if _is_done(out, kinds, image[1])]
         images = [image for image in images if not _is_done(out, kinds, image[1])]
     if overwrite:
         _refuse_photos(out, kinds, images)
     elif not skip_existing:
         _refuse_existing(out, kinds, photos)
-    return Work(out, kinds, photos, images)
+    return Work(out, kinds, photos, images, done, skip_existing)
+
+
+def _unused(out: Path, kinds: tuple[str, ...], photo: Photo) -> Photo:
+    """What came on stdin with a name of its own: stdin, stdin-2, … whichever has no results yet."""
+    for number in itertools.count(2):
+        if not any(os.path.lexists(path) for path in photo_targets(out, kinds, photo).values()):
+            break
+        name = f"{STDIN_NAME}-{number}"
+        photo = replace(photo, file_name=name, stem=Path(name), image_id=name)
+    return photo
 
 
 def _is_done(out: Path, kinds: tuple[str, ...], photo: Photo) -> bool:
@@ -98,6 +109,8 @@ def refuse_other_run(work: Work, run: Mapping[str, Any]) -> None:
         except InputError:  # not there, or not ours
             continue
         differing = [key for key, value in run.items() if key in record and record[key] != value]
+        if "model" in run and record.get("only") != run.get("only"):
+            differing.append("choice of classes")
         if differing:
             raise UsageError(
                 f"--skip-existing: {path} was made with another {' and another '.join(differing)}; "

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from segcli import postprocess
+from segcli.class_names import choose_classes
 from segcli.codecs.image import MAX_PIXELS, read_image
 from segcli.errors import CheckpointError, InputError, UsageError
 from segcli.inference.preprocess import Prepared, collate, prepare
@@ -47,6 +48,8 @@ class Settings:
 
     task: Task
     spec: InferenceSpec  # its rule and size are the ones in force
+    classes: frozenset[int] | None = None  # keep these alone; None: all
+    soft: bool = False  # hold on to the masks' logits, for soft edges; not across tiles
     keep_all: bool = False  # keep instances below the threshold too, as files for evaluation do; False for other tasks
 
     @property
@@ -70,11 +73,14 @@ def resolve(
     long_side: int | None = None,
     tile: int | None = None,
     tile_overlap: float | None = None,
+    classes: str | None = None,
+    soft: bool = False,
     keep_all: bool = False,
 ) -> Settings:
     """The settings for one checkpoint; None keeps what the checkpoint says.
 
-    task: None is the checkpoint's only task, or panoptic if it has several. Sizes: see `resized`.
+    task: None is the checkpoint's only task, or panoptic if it has several. Sizes: see `resized`. classes: names or ids
+    with commas between, see `choose_classes`.
     Raises UsageError for a task the checkpoint does not support, a threshold the task does not use, and values out
     of range.
     """
@@ -103,7 +109,14 @@ def resolve(
         rule = dataclasses.replace(rule, top_k=top_k)
     size = resized(spec.size, short_side=short_side, long_side=long_side, tile=tile, tile_overlap=tile_overlap)
     spec = dataclasses.replace(spec, rule=rule, size=size)
-    return Settings(task, spec, keep_all and task in OBJECT_TASKS)
+    chosen = None if classes is None else choose_classes(classes, spec.labels)
+    return Settings(
+        task,
+        spec,
+        chosen,
+        soft and spec.size.tile is None and spec.rule.normalise == "sigmoid",
+        keep_all and task in OBJECT_TASKS,
+    )
 
 
 def resized(
@@ -217,15 +230,22 @@ def finite(prediction: QueryPredictions, name: str, remedy: str) -> QueryPredict
 
 @torch.inference_mode()
 def segment(prediction: QueryPredictions, index: int, image: Prepared, settings: Settings) -> Segments:
-    """One image's part of a prediction -> Segments at the image's own size."""
+    """One image's part of a prediction -> Segments at the image's own size, of the classes that are wanted."""
+    found = _all_classes(prediction, index, image, settings)
+    if settings.classes is None:
+        return found
+    return found.filter(np.isin(found.labels, list(settings.classes)))
+
+
+def _all_classes(prediction: QueryPredictions, index: int, image: Prepared, settings: Settings) -> Segments:
     labels, rule = settings.spec.labels, settings.spec.rule
     if settings.task == "panoptic":
-        return postprocess.panoptic(prediction, index, image.frame, labels, rule)
+        return postprocess.panoptic(prediction, index, image.frame, labels, rule, soft=settings.soft)
     if settings.task in OBJECT_TASKS:
         least = 0.0 if settings.keep_all else rule.instance_score
         if settings.task == "detect":
             return postprocess.detect(prediction, index, image.frame, labels, least)
-        return postprocess.instance(prediction, index, image.frame, labels, rule, least)
+        return postprocess.instance(prediction, index, image.frame, labels, rule, least, soft=settings.soft)
     if image.windows:
         return postprocess.semantic_windows(prediction, index, image.windows, image.frame, labels, rule)
     combine_padded = settings.spec.combine_padded

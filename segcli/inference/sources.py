@@ -16,6 +16,7 @@ from segcli.errors import InputError, UsageError
 from segcli.results.kinds import SAVE_KINDS
 
 STDIN = "-"
+STDIN_NAME = "stdin"  # what its picture is called
 # What a folder of a training run and one of an evaluation hold.
 _RESULTS = (frozenset({"metrics.jsonl", "config.toml"}), frozenset({"metrics.json", "settings.json"}))
 _KINDS = [kind for kind in SAVE_KINDS.values() if kind.suffix]
@@ -80,7 +81,7 @@ def _expand(name: str, recursive: bool, skip: Path | None, passed: Callable[[Pat
     if name == STDIN:
         if sys.stdin is None or sys.stdin.isatty():
             raise UsageError("-: nothing is piped into stdin; give files or folders, or pipe an image in")
-        yield Source(Path("stdin"), data=sys.stdin.buffer.read())
+        yield Source(Path(STDIN_NAME), data=sys.stdin.buffer.read())
     elif path.is_dir():
         yield from _in_folder(path, recursive, skip, passed)
     elif os.path.lexists(path):

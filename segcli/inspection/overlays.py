@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +11,12 @@ import numpy as np
 from segcli.codecs.files import below, write_file
 from segcli.codecs.image import resize
 from segcli.codecs.jpeg import LONGEST_SIDE, encode_jpeg
-from segcli.errors import InputError, UsageError
+from segcli.errors import InputError
 from segcli.inspection.gallery import Gallery, GalleryItem, Shown
 from segcli.render import Style
 from segcli.render.error_map import error_panels
 from segcli.render.legend import Entry, Panel, panel, side_by_side
 from segcli.segments import Segments
-from segcli.types import LabelSet
 
 
 @dataclass(frozen=True)
@@ -36,25 +34,7 @@ class Selection:
         return segments if keep.all() else segments.filter(keep)
 
 
-def chosen_classes(text: str, labels: LabelSet) -> frozenset[int]:
-    """ "person, traffic light" -> positions. Raises UsageError naming a class that is not there."""
-    index = {label.name.casefold(): position for position, label in enumerate(labels)}
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    for name in names:
-        if name.casefold() not in index:
-            close = get_close_matches(name.casefold(), index, n=1, cutoff=0.6)
-            hint = f"did you mean {labels[index[close[0]]].name}?" if close else f"there are {_some(labels.names)}"
-            raise UsageError(f"--classes {name}: no such class here; {hint}")
-    if not names:
-        raise UsageError(f"--classes names no class; there are {_some(labels.names)}")
-    return frozenset(index[name.casefold()] for name in names)
-
-
 _CAPTION = 0.9  # of the longest side; the rest is for captions and gaps
-
-
-def _some(names: Sequence[str], most: int = 20) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def panels(shown: Shown, selection: Selection, style: Style, room: tuple[int, int]) -> list[Panel]:

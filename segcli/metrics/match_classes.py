@@ -11,6 +11,7 @@ from typing import Literal
 
 import numpy as np
 
+from segcli.class_names import meaning_of
 from segcli.errors import UsageError
 from segcli.segments import Segments
 from segcli.types import OBJECT_TASKS, Label, LabelSet, Task
@@ -66,7 +67,8 @@ class ClassMatch:
 def match_classes(predicted: LabelSet, truth: LabelSet, what: str, task: Task = "panoptic") -> ClassMatch:
     """Match by the dataset's own ids if the names there agree (or are unknown on one side), else by name.
 
-    Names are compared without case, blanks and signs. what: who predicted, for the messages ("the model").
+    Names are compared without case, blanks and signs, and by what they mean (tvmonitor is tv). what: who predicted, for
+    the messages ("the model").
     task: of instances only the things are spoken of; every class is matched.
     Raises UsageError where neither ids nor names fit, and for an id without a name that the truth does not have.
     """
@@ -107,7 +109,7 @@ def _by_name(predicted: LabelSet, truth: LabelSet) -> np.ndarray:
 
 def _name(label: Label) -> str:
     """The name as it is compared; "" if the class has none."""
-    return "" if _NO_NAME.fullmatch(label.name) else "".join(c for c in label.name.casefold() if c.isalnum())
+    return "" if _NO_NAME.fullmatch(label.name) else meaning_of(label.name)
 
 
 def _odd(predicted: LabelSet, truth: LabelSet) -> str:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from segcli.codecs.rle import RLE, from_runs
 from segcli.layers.resample import extremes
+from segcli.postprocess.logits import MaskLogits
 from segcli.postprocess.parts import main_parts
 from segcli.postprocess.repeats import without_repeats
 from segcli.postprocess.tiles import Grid, class_probabilities, coarse_logits, one_thread
@@ -16,7 +17,14 @@ from segcli.types import Frame, LabelSet, MergeRule, QueryPredictions
 
 
 def instance(
-    pred: QueryPredictions, index: int, frame: Frame, labels: LabelSet, rule: MergeRule, min_score: float = 0.0
+    pred: QueryPredictions,
+    index: int,
+    frame: Frame,
+    labels: LabelSet,
+    rule: MergeRule,
+    min_score: float = 0.0,
+    *,
+    soft: bool = False,
 ) -> Segments:
     """Instances of image `index` of a batch, in descending order of score.
 
@@ -48,6 +56,7 @@ def instance(
         scores=scores[order].numpy(),
         rles=tuple(rles[k] for k in which[order].tolist()),
         best_score=float(probabilities[:, labels.isthing].max()) if any(labels.isthing) else 0.0,
+        soft=MaskLogits(logits, which[order].numpy(), frame) if soft else None,
     )
     return found if rule.repeat_iou is None else without_repeats(found, rule.repeat_iou)
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from segcli.layers.resample import extremes
+from segcli.postprocess.logits import MaskLogits, strongest
 from segcli.postprocess.parts import main_parts
 from segcli.postprocess.tiles import (
     ID,
@@ -25,7 +26,9 @@ from segcli.segments import Segments
 from segcli.types import Frame, LabelSet, MergeRule, QueryPredictions
 
 
-def panoptic(pred: QueryPredictions, index: int, frame: Frame, labels: LabelSet, rule: MergeRule) -> Segments:
+def panoptic(
+    pred: QueryPredictions, index: int, frame: Frame, labels: LabelSet, rule: MergeRule, *, soft: bool = False
+) -> Segments:
     """Panoptic segments of image `index` of a batch.
 
     A pixel belongs to the kept query with the greatest score × mask probability, if that mask's probability reaches
@@ -64,6 +67,7 @@ def panoptic(pred: QueryPredictions, index: int, frame: Frame, labels: LabelSet,
         scores=best[order],
         map=renumber(votes.owners, numbers),
         best_score=float(probabilities[:, :-1].max()),
+        soft=MaskLogits(strongest(logits, segments), order, frame, rule) if soft else None,
     )
 
 

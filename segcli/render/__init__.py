@@ -12,13 +12,17 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from segcli.class_names import is_background, meaning_of
 from segcli.codecs.opencv import opencv
 from segcli.render.colours import ColorBy, segment_colours
 from segcli.render.labels import draw_labels
 from segcli.segments import Segments
+from segcli.types import LabelSet
 
 _STRIP = 256  # rows at a time: the working set stays in the cache, and memory flat
 _OUTLINE = 0.0016  # an outline's width as a share of √(H·W): 1 px up to 0.8 megapixels, 6 px at 12
+_ALPHA = 0.5
+_STAINED = frozenset({"nucleus", "cell", "cells"})  # classes, by what they mean, of pictures under a microscope
 _STUFF = 0.75  # background is tinted this much less than the things in front of it
 _WHITE = 0.3  # share of white in an outline, to lift it off its own tint …
 _BLACK = 0.25  # … or of black, where the photo is brighter than this of 255
@@ -28,18 +32,22 @@ _SAMPLES = 400  # rows and columns that are looked at for that
 
 @dataclass(frozen=True)
 class Style:
-    """How segments are drawn.
+    """How segments are drawn. Detections are boxes alone."""
 
-    color_by: what a colour means; None: the class, or the instance where there is one class of things.
-    alpha: opacity of the tint, 0..1 (stuff beside things gets three quarters of it); outlines are opaque.
-    labels: write names and scores where they fit. boxes: draw a box around each thing. Detections are boxes alone.
-    """
+    color_by: ColorBy | None = None  # what a colour means; None: the class, or the instance of one class of things
+    alpha: float | None = None  # opacity of the tint, 0..1, of stuff beside things less; None: see `resolved`
+    labels: bool = True  # write names and scores where they fit
+    outlines: bool = True  # opaque
+    boxes: bool = False  # a box around each thing
 
-    color_by: ColorBy | None = None
-    alpha: float = 0.5
-    labels: bool = True
-    outlines: bool = True
-    boxes: bool = False
+    def resolved(self, labels: LabelSet) -> Style:
+        """The style with its opacity decided: half; but stained tissue is looked at itself, so that cells and nuclei
+        get outlines alone, without tint and names.
+        """
+        if self.alpha is not None:
+            return self
+        stained = len(labels) == 1 and meaning_of(labels[0].name) in _STAINED
+        return replace(self, alpha=0.0, labels=False) if stained else replace(self, alpha=_ALPHA)
 
 
 def overlay(image: np.ndarray, segments: Segments, style: Style = Style()) -> np.ndarray:
@@ -64,16 +72,28 @@ def draw(image: np.ndarray, segments: Segments, style: Style) -> tuple[np.ndarra
         raise ValueError(f"photo is {image.shape[:2]}, the segments {segments.size}")
     if not len(segments):
         return image, []
+    style = style.resolved(segments.label_set)
     if segments.task == "detect":
         style = replace(style, alpha=0.0, outlines=False, boxes=True)
+    alpha = style.alpha or 0.0
     colours = segment_colours(segments, style.color_by)
     paint = paint_map(segments)
     things = np.array(segments.isthing())
-    opacity = np.where(things | (segments.task == "semantic"), style.alpha, _STUFF * style.alpha)
+    opacity = np.where(things | (segments.task == "semantic"), alpha, _STUFF * alpha)
+    paint, segments = _without_background(paint, segments)
     tint(image, paint, colours, opacity, outlines=style.outlines)
     if style.boxes and segments.task != "semantic":
         _draw_boxes(image, segments.boxes()[things], _lines(colours, np.zeros(len(colours), dtype=bool))[things])
     return image, draw_labels(image, paint, segments, colours) if style.labels else []
+
+
+def _without_background(paint: np.ndarray, segments: Segments) -> tuple[np.ndarray, Segments]:
+    """What is none of the classes is left as it is: nothing is painted there, and nothing named. Numbers stay."""
+    quiet = np.array([is_background(name) for name in segments.names()], dtype=bool)
+    if not quiet.any():
+        return paint, segments
+    kept = np.append(0, np.where(quiet, 0, np.arange(1, len(quiet) + 1))).astype(paint.dtype)
+    return kept[paint], replace(segments, map=kept[segments.map]) if segments.map is not None else segments
 
 
 def paint_map(segments: Segments) -> np.ndarray:

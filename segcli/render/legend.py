@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from segcli.class_names import is_background
 from segcli.render import Style, draw
 from segcli.render.chips import SMALLEST, font_of, shortened, text_size, writable
 from segcli.render.colours import SCORE_RANGE, class_colours, meaning, score_colours
@@ -45,7 +46,7 @@ def panel(image: np.ndarray, segments: Segments, style: Style, title: str | None
     """The picture, drawn into `image` itself, and its caption; see `annotated`."""
     drawn, named = draw(image, segments, style)
     entries = [Entry(title)] if title is not None else []
-    if style.labels and len(segments):
+    if style.resolved(segments.label_set).labels and len(segments):
         by = meaning(segments, style.color_by)
         if by == "score":
             entries += _scale()
@@ -58,6 +59,7 @@ def panel(image: np.ndarray, segments: Segments, style: Style, title: str | None
 def class_entries(segments: Segments, *, with_colours: bool) -> list[Entry]:
     """The classes in a picture and how many segments each has, the largest first."""
     areas = segments.areas()
+    areas = np.where([is_background(name) for name in segments.names()], 0, areas)
     total = np.bincount(segments.labels, weights=areas, minlength=len(segments.label_set))
     count = np.bincount(segments.labels[areas > 0], minlength=len(segments.label_set))
     colours = class_colours(segments.label_set).tolist()

@@ -83,8 +83,8 @@ class ResultsWriter:
         refuse_collisions(out, kinds, photos)
         self.needs_image = any(kind.needs_image for kind in classes)
         self._kinds = [kind(self._run) for kind in classes]
-        for ledger in (ledger for kind in self._kinds for ledger in kind.ledgers):
-            ledger.check_ids(photo.image_id for photo in photos)
+        for own in self._kinds:
+            own.check_photos(photos)
 
     def __enter__(self) -> Self:
         return self

@@ -72,7 +72,7 @@ def load_model(
     state = read_tensors(files.weights)
     model, stored = build(config, key_map(config), state, _place(files))
     model.to(device=choice.device, dtype=target_dtype)
-    facts |= {"source": files.source, "device_reason": choice.reason}
+    facts |= {"source": files.source, "device_reason": choice.reason, "no_gpu": choice.no_gpu}
     if files.revision:
         facts["revision"] = files.revision
     return LoadedModel(model, config, spec, files.name, choice.device, target_dtype, facts, raw, preprocessor, stored)
@@ -97,7 +97,7 @@ def save_model(loaded: LoadedModel, folder: str | os.PathLike[str]) -> Path:
         name: tensor.to(loaded.stored_dtype) if tensor.is_floating_point() else tensor
         for name, tensor in key_map(loaded.config).write(state).items()
     }
-    transient = {"source", "device_reason", "revision"}
+    transient = {"source", "device_reason", "no_gpu", "revision"}
     facts = {key: value for key, value in loaded.facts.items() if key not in transient}
     raw = loaded.raw_config | {TABLE: to_table(loaded.spec, facts)}
     try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from dataclasses import dataclass
 
 import torch
@@ -19,6 +21,7 @@ class DeviceChoice:
 
     device: torch.device
     reason: str
+    no_gpu: str = ""  # why it is the CPU, if nobody asked for it
 
 
 def choose_device(name: str = "auto") -> DeviceChoice:
@@ -26,17 +29,19 @@ def choose_device(name: str = "auto") -> DeviceChoice:
 
     Raises UsageError for a device that is named but not here: it is never silently replaced.
     """
-    if name not in DEVICES:
-        raise UsageError(f"--device {name}: choose one of {', '.join(DEVICES)}")
+    kind, colon, number = name.partition(":")
+    if kind not in DEVICES or (colon and (kind != "cuda" or not number.isdecimal())):
+        raise UsageError(f"--device {name}: choose one of {', '.join(DEVICES)}, or a GPU by its number: cuda:1")
     missing = {"cuda": _no_cuda(), "mps": _no_mps(), "cpu": None}
-    if name != "auto":
-        if missing[name]:
-            raise UsageError(f"--device {name}: {missing[name]}; use --device cpu, or auto to take what is here")
+    if kind != "auto":
+        if reason := missing[kind] or _no_number(number):
+            raise UsageError(f"--device {name}: {reason}; use --device cpu, or auto to take what is here")
         return DeviceChoice(torch.device(name), f"{_describe(name)}, as asked")
     for best in ("cuda", "mps"):
         if not missing[best]:
             return DeviceChoice(torch.device(best), f"{_describe(best)}, the fastest here")
-    return DeviceChoice(torch.device("cpu"), f"{_describe('cpu')}; no GPU: {missing['cuda']}")
+    reason = _describe("cpu") + (f"; no GPU: {missing['cuda']}" if _has_gpu() else "")
+    return DeviceChoice(torch.device("cpu"), reason, f"no GPU: {missing['cuda']}")
 
 
 def choose_dtype(name: str, device: torch.device, bf16_loss: float | None = None) -> torch.dtype:
@@ -73,6 +78,18 @@ def _no_cuda() -> str | None:
     return "PyTorch finds no CUDA device"
 
 
+def _no_number(number: str) -> str | None:
+    """Why the GPU of that number cannot be used, None if it can (or none is named)."""
+    count = torch.cuda.device_count() if number else 0
+    return f"there are {count} of them, counted from 0" if number and int(number) >= count else None
+
+
+def _has_gpu() -> bool:
+    """Whether the machine has a GPU that PyTorch could use if it were built for it, or the driver were in order."""
+    drivers = ("/dev/nvidiactl", "/dev/kfd")
+    return any(map(os.path.exists, drivers)) or shutil.which("nvidia-smi") is not None
+
+
 def _no_mps() -> str | None:
     """Why Apple's GPU cannot be used, None if it can."""
     if torch.backends.mps.is_available():
@@ -81,8 +98,8 @@ def _no_mps() -> str | None:
 
 
 def _describe(name: str) -> str:
-    if name == "cuda":
-        return f"cuda ({torch.cuda.get_device_name()})"
+    if name.startswith("cuda"):
+        return f"{name} ({torch.cuda.get_device_name(torch.device(name))})"
     if name == "cpu":
         threads = torch.get_num_threads()
         return f"cpu ({threads} thread{'s' * (threads != 1)})"

@@ -19,11 +19,12 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import segcli
+from segcli.class_names import choose_classes
 from segcli.cli import app
-from segcli.errors import InputError
+from segcli.errors import InputError, UsageError
 from segcli.inference.predict import resolve, segment_tiles
 from segcli.inference.preprocess import Prepared, collate
-from segcli.types import InputSize, QueryPredictions
+from segcli.types import InputSize, Label, LabelSet, QueryPredictions
 from tests.cli.conftest import Predict, photo
 from tests.fakes import ColourNetwork, FakeLoaded
 
@@ -197,7 +198,7 @@ def test_a_model_for_something_else_is_not_downloaded(tmp_path: Path, monkeypatc
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--save", "overlay,gif"], "--save gif: there is no such kind; choose from coco-panoptic, coco"),
+        (["--save", "overlay,gif"], "--save gif: there is no such kind; choose from coco, coco-panoptic"),
         (["--save", "coco-panoptic", "--task", "semantic"], "--save coco-panoptic needs --task panoptic"),
         (
             ["--save", "coco", "--task", "semantic"],
@@ -389,3 +390,66 @@ def test_ctrl_c_leaves_whole_files(shared_dir: Path, tmp_path: Path) -> None:
         Image.open(path.with_suffix(".png")).verify()
     assert json.loads((out / "predictions.json").read_text())
     assert not [path for path in out.iterdir() if path.name.startswith(".")]
+
+
+# ------------------------------------------------------------------------------------------------- chosen classes
+
+
+@pytest.mark.parametrize("task", ["panoptic", "instance", "semantic"])
+def test_only_the_chosen_classes_are_written(predict: Predict, task: str) -> None:
+    photo("a.png")
+    assert predict("a.png", "--task", task, "--classes", "Green, 9", "--save", "json,csv").exit_code == 0
+    names = {segment["category_name"] for segment in json.loads(Path("segcli-out/a.json").read_text())["segments"]}
+    assert names == ({"green"} if task == "instance" else {"green", "dark"})
+    assert "red" not in Path("segcli-out/counts.csv").read_text()
+    result = predict("a.png", "--task", task, "--classes", "gren", "--out", "other")
+    assert (result.exit_code, "did you mean green?" in result.stderr) == (2, True)
+    again = predict("a.png", "--task", task, "--skip-existing", "--save", "json")
+    assert again.exit_code == 2
+    assert "another choice of classes" in again.stderr
+
+
+def test_one_thing_under_two_names() -> None:
+    labels = LabelSet((Label(5, "tvmonitor", True), Label(1, "aeroplane", True), Label(7, "Potted Plant", True)))
+    assert choose_classes("TV, airplane", labels) == {0, 1}
+    assert choose_classes("pottedplant, 5", labels) == {2, 0}
+    with pytest.raises(UsageError, match="--classes televison: no such class here; did you mean tvmonitor"):
+        choose_classes("televison", labels)
+
+
+def test_nothing_but_json(predict: Predict) -> None:
+    photo("a.png")
+    result = predict("a.png", "--save", "none", "--json")
+    assert json.loads(result.stdout)["ok"]
+    assert not Path("segcli-out").exists()
+    assert "results in" not in result.stderr
+
+
+def test_standard_input_again_and_again(predict: Predict) -> None:
+    data = photo("a.png").read_bytes()
+    for _ in range(3):
+        assert predict("-", "--save", "json", input=data).exit_code == 0
+    assert sorted(path.name for path in Path("segcli-out").iterdir()) == ["stdin-2.json", "stdin-3.json", "stdin.json"]
+
+
+def test_what_is_done_has_its_line_too(predict: Predict) -> None:
+    for name in ("a.png", "b.png"):
+        photo(name)
+    predict("a.png", "--quiet")
+    for names in (("a.png", "b.png"), ("a.png", "b.png")):  # one is done, both are
+        lines = [json.loads(line) for line in predict(*names, "--skip-existing", "--json").stdout.splitlines()]
+        assert sorted(line["path"] for line in lines) == ["a.png", "b.png"]
+        assert all(line["ok"] and line["segments"] for line in lines)
+    assert all(line["skipped"] for line in lines)
+
+
+def test_the_looks_of_the_overlay(predict: Predict) -> None:
+    photo("a.png")
+    predict("a.png", "--save", "overlay", "--alpha", 0, "--no-labels", "--no-outlines")
+    plain = np.asarray(Image.open("segcli-out/a.overlay.jpg")).astype(int)
+    assert np.abs(plain - np.asarray(Image.open("a.png"))).mean() < 10
+
+
+def test_counts_come_after_the_table(predict: Predict) -> None:
+    photo("a.png")
+    assert predict("a.png", "--task", "instance").stdout.splitlines()[-1] == "1 red, 1 green"

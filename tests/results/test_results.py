@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import errno
 import io
 import json
@@ -21,6 +22,7 @@ from segcli.codecs.rle import RLE, encode
 from segcli.errors import OutputError, UsageError
 from segcli.results.kinds import SAVE_KINDS
 from segcli.results.plan import Photo, plan
+from segcli.results.soft_edges import opacity
 from segcli.results.writer import ResultsWriter, photo_targets
 from segcli.segments import Segments
 from segcli.types import Label, LabelSet, Task
@@ -159,12 +161,63 @@ def test_masks_and_cutouts(tmp_path: Path) -> None:
     mask = Image.open(out / "a.masks/002-traffic-light.png")
     assert mask.mode == "1"
     assert np.asarray(mask).tolist() == [[True, True, False], [False] * 3]
-    triangle = panoptic()
-    cut = np.asarray(Image.open(one(tmp_path, ["cutout"], triangle, "b.jpg") / "b.cutouts/001-traffic-light.png"))
-    assert cut.tolist() == [
-        [[3, 4, 5, 255], [6, 7, 8, 255]],
-        [[12, 13, 14, 255], [0, 0, 0, 0]],  # beside the segment: transparent, and nothing of the photo under it
+    inside = np.zeros((40, 40), dtype=np.uint16)
+    inside[10:30, 10:30] = 1
+    photos = plan([(tmp_path / "b.jpg", None)])
+    photo = np.full((40, 40, 3), 200, dtype=np.uint8)
+    with writer(tmp_path / "soft", ["cutout", "rgba"], photos) as results:
+        results.write(photos[0], photo, panoptic(inside, (0,)), timings={})
+    for file, corner in (("b.cutouts/001-traffic-light.png", 8), ("b.rgba.png", 0)):
+        cut = np.asarray(Image.open(tmp_path / "soft" / file))
+        opacity = np.zeros((40, 40), dtype=int)
+        opacity[corner : corner + len(cut), corner : corner + len(cut)] = cut[..., 3]
+        assert (opacity[12:28, 12:28] == 255).all()
+        assert not opacity[:8].any()
+        edge = opacity[20, 7:14]
+        assert (np.diff(edge) >= 0).all()
+        assert ((edge > 0) & (edge < 255)).any()  # soft
+        assert (cut[cut[..., 3] > 0][:, :3] == 200).all()
+        assert not cut[cut[..., 3] == 0].any()  # beside the segment: nothing of the photo under it
+
+
+def test_an_edge_lies_where_the_logits_end_not_where_pixels_do() -> None:
+    """A border across pixels at 14.3: opacity falls there, whatever the slope of the logits."""
+    x = np.arange(30) + 0.0
+    for slope in (0.2, 5.0):
+        logits = np.tile(slope * (14.3 - x), (30, 1)).astype(np.float32)
+        edge = opacity((logits > 0).astype(np.uint8), logits)[15]
+        np.testing.assert_allclose(edge[12:18], np.clip(0.5 + (14.3 - x[12:18]) / 2, 0, 1), atol=1e-3)
+
+
+def test_csv(tmp_path: Path) -> None:
+    names = ['a, "b".jpg', "c.jpg", "empty.jpg"]
+    photos = plan([(tmp_path / name, None) for name in names])
+    kinds = ["csv"]
+    with writer(tmp_path, kinds, photos[:1], "instance") as results:
+        results.write(photos[0], None, instances(), timings={})
+    with writer(tmp_path, kinds, photos, "instance", skip_existing=True) as results:
+        assert [results.is_complete(photo) for photo in photos] == [True, False, False]
+        results.write(photos[1], None, instances().filter(np.array([True, False])), timings={})
+        results.write(photos[2], None, instances().filter(np.zeros(2, dtype=bool)), timings={})
+    with writer(tmp_path, kinds, photos, "instance", skip_existing=True) as results:
+        assert all(results.is_complete(photo) for photo in photos)
+    with open(tmp_path / "counts.csv", encoding="utf-8", newline="") as file:
+        assert list(csv.reader(file)) == [
+            ["image", "traffic light", "naïve/日本"],
+            [names[0], "1", "1"],
+            ["c.jpg", "0", "1"],
+            ["empty.jpg", "0", "0"],
+        ]
+    with open(tmp_path / "segments.csv", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["image"], row["id"], row["class"], row["score"], row["area"]) for row in rows] == [
+        (names[0], "1", "naïve/日本", "0.9", "2"),
+        (names[0], "2", "traffic light", "0.2", "2"),
+        ("c.jpg", "1", "naïve/日本", "0.9", "2"),
     ]
+    box = [rows[0][key] for key in ("x", "y", "width", "height", "centroid_x", "centroid_y")]
+    assert box == ["1", "0", "2", "1", "1.5", "0.0"]
+    assert (rows[0]["eccentricity"], rows[0]["solidity"]) == ("1.0", "1.0")
 
 
 def test_coco_gets_the_unthresholded_results(tmp_path: Path) -> None:
@@ -349,7 +402,7 @@ def test_a_full_disk_leaves_no_half_file(tmp_path: Path, kind: str, monkeypatch:
         with pytest.raises(OutputError, match=r"No space left.*--skip-existing") as caught:
             one(tmp_path, [kind], panoptic())
     assert caught.value.__cause__.errno == errno.ENOSPC
-    written = [name for name in tree(tmp_path) if Path(name).name != ".predictions.jsonl"]
+    written = [name for name in tree(tmp_path) if not name.endswith(".jsonl")]
     assert written == []
     out = one(tmp_path, [kind], panoptic())
     assert tree(out)

@@ -15,7 +15,7 @@ def test_auto_says_why_it_is_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(device, "_no_mps", lambda: "no Mac")
     choice = choose_device("auto")
     assert choice.device == CPU
-    assert "this PyTorch is built without CUDA" in choice.reason
+    assert "this PyTorch is built without CUDA" in choice.no_gpu
 
 
 def test_auto_prefers_what_is_there(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -12,9 +12,6 @@ from segcli.cli import options
 from segcli.cli.loading import load
 from segcli.console import Console
 from segcli.errors import UsageError
-
-LOOK = "How it looks"
-
 
 SourceArgument = Annotated[
     str | None,
@@ -38,33 +35,6 @@ PhotosOption = Annotated[
     Path | None,
     typer.Option("--photos", metavar="DIR", show_default=False, help="Where the photos of predictions are now."),
 ]
-ColorByOption = Annotated[
-    Literal["class", "instance", "score"] | None,  # what a colour means
-    typer.Option(
-        "--color-by",
-        show_default=False,
-        help="What a colour means; if not given, the class, or the instance where there is one class of things.",
-        rich_help_panel=LOOK,
-    ),
-]
-AlphaOption = Annotated[
-    float, typer.Option("--alpha", metavar="SHARE", min=0, max=1, help="Opacity of the tint.", rich_help_panel=LOOK)
-]
-NoLabelsOption = Annotated[
-    bool, typer.Option("--no-labels", help="No names, scores and legends.", rich_help_panel=LOOK)
-]
-NoOutlinesOption = Annotated[bool, typer.Option("--no-outlines", help="No outlines.", rich_help_panel=LOOK)]
-BoxesOption = Annotated[bool, typer.Option("--boxes", help="A box around each thing.", rich_help_panel=LOOK)]
-ClassesOption = Annotated[
-    str | None,
-    typer.Option(
-        "--classes",
-        metavar="NAMES",
-        show_default=False,
-        help="Only these, with commas between.",
-        rich_help_panel=LOOK,
-    ),
-]
 ThresholdOption = Annotated[
     float | None,
     typer.Option(
@@ -74,7 +44,7 @@ ThresholdOption = Annotated[
         max=1,
         show_default=False,
         help="Least score of predictions; the model's own if not given.",
-        rich_help_panel=LOOK,
+        rich_help_panel=options.LOOK,
     ),
 ]
 GridOption = Annotated[
@@ -110,12 +80,12 @@ def overlays(
     recursive: options.RecursiveOption = False,
     task: options.TaskOption = None,
     model: options.ModelOption = None,
-    color_by: ColorByOption = None,
-    alpha: AlphaOption = 0.5,
-    no_labels: NoLabelsOption = False,
-    no_outlines: NoOutlinesOption = False,
-    boxes: BoxesOption = False,
-    classes: ClassesOption = None,
+    color_by: options.ColorByOption = None,
+    alpha: options.AlphaOption = None,
+    no_labels: options.NoLabelsOption = False,
+    no_outlines: options.NoOutlinesOption = False,
+    boxes: options.BoxesOption = False,
+    classes: options.ClassesOption = None,
     threshold: ThresholdOption = None,
     grid: GridOption = None,
     limit: LimitOption = None,
@@ -134,9 +104,10 @@ def overlays(
 
     segcli viz overlays segcli-out/ --truth data/
     """
+    from segcli.class_names import choose_classes
     from segcli.codecs.files import refuse_existing
     from segcli.inspection.gallery import open_gallery
-    from segcli.inspection.overlays import Selection, chosen_classes, draw_gallery, targets
+    from segcli.inspection.overlays import Selection, draw_gallery, targets
     from segcli.render import Style
 
     say = Console(quiet=quiet)
@@ -163,7 +134,7 @@ def overlays(
         what = "truth has" if gallery.view == "truth" else "semantic results have"
         raise UsageError(f"--color-by score: {what} no scores; choose class or instance")
     least = gallery.threshold if threshold is None else threshold
-    selection = Selection(chosen_classes(classes, gallery.labels) if classes is not None else None, least)
+    selection = Selection(choose_classes(classes, gallery.labels) if classes is not None else None, least)
     style = Style(color_by, alpha, not no_labels, not no_outlines, boxes)
     if not overwrite:
         refuse_existing(targets(gallery, items, out, grid), "replace it with --overwrite, or choose another --out")

@@ -17,13 +17,14 @@ if TYPE_CHECKING:
 
 
 class Cutouts(SaveKind):
-    """<stem>.cutouts/007-traffic-light.png, RGBA, each inside its box."""
+    """<stem>.cutouts/007-traffic-light.png, RGBA, each in its own part of the photo, with soft edges."""
 
     name = "cutout"
     about = "each segment on transparency"
     suffix = ".cutouts"
     is_folder = True
     needs_image = True
+    needs_soft = True
 
     def write(self, answer: Answer, path: Path | None) -> None:
         assert path is not None
@@ -36,12 +37,14 @@ def _files(image: np.ndarray, segments: Segments) -> Iterator[tuple[str, bytes]]
     import numpy as np
 
     from segcli.codecs.png import encode_png
+    from segcli.results.soft_edges import soft_crop
 
     for index in range(len(segments)):
-        x, y, mask = segments.crop(index)
-        if not mask.size:
+        x, y, opacity = soft_crop(segments, index)
+        if not opacity.size:
             continue
-        cut = np.zeros((*mask.shape, 4), dtype=np.uint8)
-        cut[..., 3] = mask * np.uint8(255)
-        np.copyto(cut[..., :3], image[y : y + mask.shape[0], x : x + mask.shape[1]], where=mask[..., None])
+        cut = np.zeros((*opacity.shape, 4), dtype=np.uint8)
+        cut[..., 3] = opacity
+        here = image[y : y + opacity.shape[0], x : x + opacity.shape[1]]
+        np.copyto(cut[..., :3], here, where=opacity[..., None] > 0)
         yield segment_name(segments, index), encode_png(cut)

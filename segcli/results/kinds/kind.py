@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -89,6 +89,12 @@ class SaveKind(ABC):
         """Whether nothing is left to write for a photo."""
         path = self.target(self.run.out, photo)
         return all(photo.image_id in ledger.done for ledger in self.ledgers) and (path is None or path.exists())
+
+    def check_photos(self, photos: Iterable[Photo]) -> None:
+        """Raise OutputError if the files for all photos hold image ids of another kind than these photos have."""
+        ids = [photo.image_id for photo in photos]
+        for ledger in self.ledgers:
+            ledger.check_ids(ids)
 
     @abstractmethod
     def write(self, answer: Answer, path: Path | None) -> None:
