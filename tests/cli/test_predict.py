@@ -404,7 +404,8 @@ def test_only_the_chosen_classes_are_written(predict: Predict, task: str) -> Non
     assert "red" not in Path("segcli-out/counts.csv").read_text()
     result = predict("a.png", "--task", task, "--classes", "gren", "--out", "other")
     assert (result.exit_code, "did you mean green?" in result.stderr) == (2, True)
-    again = predict("a.png", "--task", task, "--skip-existing", "--save", "json")
+    photo("b.png")
+    again = predict("a.png", "b.png", "--task", task, "--skip-existing", "--save", "json")
     assert again.exit_code == 2
     assert "another choice of classes" in again.stderr
 
