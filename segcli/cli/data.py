@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -138,6 +138,20 @@ def convert(
             help="The photos, if IN holds predictions of them.",
         ),
     ] = None,
+    outlines: Annotated[
+        Literal["exact", "polygons"],
+        typer.Option("--outlines", help="For --to coco: polygons, which labelling tools can edit, in place of masks."),
+    ] = "exact",
+    tolerance: Annotated[
+        float,
+        typer.Option(
+            "--tolerance",
+            metavar="PIXELS",
+            min=0,
+            max=100,
+            help="How far simplified outlines may lie from the masks. 0: along the edges of the pixels.",
+        ),
+    ] = 0.0,
     format: options.FormatOption = None,
     threads: ThreadsOption = None,
     quiet: options.QuietOption = False,
@@ -147,6 +161,8 @@ def convert(
     segcli data convert voc/ coco/ --to coco
 
     segcli data convert segcli-out/ annotations/ --to coco --images photos/
+
+    segcli data convert segcli-out/ drafts/ --to labelme --images photos/ --tolerance 1
     """
     from segcli.console import Console
     from segcli.evaluation.predicted_data import open_source
@@ -154,7 +170,7 @@ def convert(
     say = Console(quiet=quiet)
     info = open_source(source, images, format)
     _announce(say, info)
-    _write(say, info, out, to, threads)
+    _write(say, info, out, to, threads, outlines, tolerance)
 
 
 @app.command()
@@ -246,14 +262,22 @@ def _announce(say: Console, info: DatasetInfo) -> None:
         say.note(note)
 
 
-def _write(say: Console, info: DatasetInfo, out: Path, to: str, threads: int | None) -> None:
+def _write(
+    say: Console,
+    info: DatasetInfo,
+    out: Path,
+    to: str,
+    threads: int | None,
+    outlines: str = "exact",
+    tolerance: float = 0.0,
+) -> None:
     """Write the dataset and say what became of it. Exits with 1 if images had to be left out."""
     from segcli.codecs.files import remove_left_over
     from segcli.codecs.locks import owned
     from segcli.data.converting.convert import write_dataset
     from segcli.data.converting.writers import writer_for
 
-    writer = writer_for(to, info)
+    writer = writer_for(to, info, as_polygons=outlines == "polygons", tolerance=tolerance)
     with _progress(say, "writing", info) as advance, owned(out, beside=True):
         remove_left_over(out.parent)
         written: Written = write_dataset(info, out, writer, threads=threads, progress=lambda done, total: advance())

@@ -155,6 +155,7 @@ class ShapeTruth:
     crowd: np.ndarray
     stated: CocoObjects | None = None
     left_out: tuple[LeftOut, ...] = ()
+    scores: np.ndarray | None = None  # float [N], of objects that were predicted
 
     def areas(self, window: Window) -> np.ndarray:
         """Counted on one mask after the other: all of them would be gigabytes in a large photo of many objects."""

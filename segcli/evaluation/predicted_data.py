@@ -66,7 +66,7 @@ def predicted_data(path: Path, photos: Path) -> DatasetInfo:
         Record(str(number), FileRef(str(_photo(places, image, path, photos))), str(number))
         for number, image in enumerate(predictions.images)
     ]
-    notes = ["scores are not written: all predictions become annotations alike"]
+    notes: list[str] = []
     labels = _named(predictions, notes)
     tasks = _TASKS[predictions.task]
     return DatasetInfo(
@@ -135,7 +135,8 @@ class PredictionReader:
         labels = np.array(segments.category_ids(), dtype=np.int64)
         crowd = np.zeros(len(labels), dtype=bool)
         if segments.rles is not None:
-            return ShapeTruth(size, list(segments.rles), labels, crowd)
+            scores = segments.scores if np.isfinite(segments.scores).all() else None
+            return ShapeTruth(size, list(segments.rles), labels, crowd, scores=scores)
         ids = segments.id_map()
         ids[ids == 0] = VOID
         return MapTruth(ids, labels, crowd)

@@ -90,9 +90,10 @@ def write_dataset(
                 report.problems.append(answer)
             else:
                 name = names[position]
-                _place(record.image, below(folder, folder / writer.image_place(split, name)), report)
-                for place, data in answer.files.items():
-                    _write(below(folder, folder / place), data)
+                place = below(folder, folder / writer.image_place(split, name))
+                _place(record.image, place, report, link=not writer.IS_FOR_EDITING)
+                for beside, data in answer.files.items():
+                    _write(below(folder, folder / beside), data)
                 if split in tables:
                     tables[split].add(answer, extras.of(record))
                 kept[split].append(name)
@@ -183,13 +184,17 @@ def _write(path: Path, data: bytes) -> None:
     path.write_bytes(data)
 
 
-def _place(image: ImageRef, place: Path, report: Written) -> None:
+def _place(image: ImageRef, place: Path, report: Written, *, link: bool) -> None:
     place.parent.mkdir(parents=True, exist_ok=True)
     if image.path is None:
         place.write_bytes(image.read())
         report.copied += 1
         return
     source = image.path.resolve()  # a link to a link would point astray
+    if not link:
+        _copy(source, place)
+        report.copied += 1
+        return
     try:
         os.link(source, place)
         report.linked += 1

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 
+from segcli.codecs.outlines import parts
+from segcli.codecs.rle import RLE
+from segcli.data.objects import rles_of, unknown_pixels
 from segcli.data.records import DatasetInfo
-from segcli.data.truth import NOTHING, VOID, Truth
+from segcli.data.truth import NOTHING, VOID, ShapeTruth, Truth
 from segcli.errors import UsageError
 from segcli.types import Label, LabelSet
 
@@ -58,9 +62,12 @@ class Writer(ABC):
     """Writes one format: a module of `converting/writers` each. `encode` only computes, so that images can be encoded
     in threads."""
 
+    IS_FOR_EDITING: ClassVar[bool] = False  # of a labelling tool, which may save over the images: they are copied
     NEEDS_OBJECTS: ClassVar[bool] = False  # classes alone cannot be written
     HOLDS_OVERLAPS: ClassVar[bool] = False  # outlines of objects and of stuff that lie over each other
     notes: tuple[str, ...] = ()  # what is different in all images
+    as_polygons: bool  # of formats that hold run-length masks too: no such masks
+    tolerance: float = 0.0  # pixels that outlines may lie away from the masks, where a format has outlines
 
     @abstractmethod
     def __init__(self, labels: LabelSet, kind: Kind) -> None:
@@ -152,3 +159,48 @@ def numbered_objects(item: Item, ids: np.ndarray, kept: np.ndarray, void: int) -
 def image_row(item: Item) -> dict[str, Any]:
     """The image as a row of a COCO table."""
     return {"id": item.image_id, "file_name": item.name, "height": item.size[0], "width": item.size[1]}
+
+
+@dataclass(frozen=True)
+class Outlined:
+    """One object with its outlines, for the tools that people draw with."""
+
+    number: int  # from 1, in its image
+    name: str
+    parts: list[tuple[np.ndarray, list[np.ndarray]]]  # (outline, holes) in pixels of the image, float [n, 2] x, y
+    rle: RLE
+    score: float | None = None  # of a prediction
+
+    @property
+    def is_simple(self) -> bool:
+        """Whether one closed line is all there is: no holes, no other parts."""
+        return len(self.parts) == 1 and not self.parts[0][1]
+
+
+def outlined(item: Item, labels: LabelSet, tolerance: float, done: Encoded) -> Iterator[Outlined]:
+    """The objects of an image with their outlines; what is left out is counted. Own polygons stay as they are where
+    nothing may be moved and nothing is joined."""
+    names = {label.id: label.name for label in labels}
+    truth = item.truth
+    scores = truth.scores if isinstance(truth, ShapeTruth) else None
+    for index, rle in enumerate(rles_of(truth)):
+        name = names.get(int(truth.labels[index]))
+        if name is None:
+            done.losses["regions of stuff classes are left out"] += 1
+        elif truth.crowd[index]:
+            done.losses["crowd regions are left out"] += 1
+        elif not rle.area:
+            done.losses["objects without a pixel are left out"] += 1
+        else:
+            score = None if scores is None else round(float(scores[index]), 4)
+            yield Outlined(index + 1, name, _parts_of(truth, index, rle, tolerance), rle, score)
+    done.losses["pixels of unknown truth become background"] += unknown_pixels(truth)
+
+
+def _parts_of(truth: Truth, index: int, rle: RLE, tolerance: float) -> list[tuple[np.ndarray, list[np.ndarray]]]:
+    shape = truth.shapes[index] if isinstance(truth, ShapeTruth) else rle
+    if not isinstance(shape, RLE) and len(shape) == 1:
+        return [(shape[0], [])]
+    x, y, mask = rle.decode_crop()
+    corner = np.array([x, y])
+    return [(loop + corner, [hole + corner for hole in holes]) for loop, holes in parts(mask, tolerance)]

@@ -81,12 +81,19 @@ def _take_image(element: ElementTree.Element, drawn: Drawn) -> None:
     size = (side(element.get("height")), side(element.get("width")))
     row = {"id": number, "file_name": element.get("name"), "height": size[0], "width": size[1]}
     drawn.images.append(row)
+    groups: dict[tuple[str, str], dict[str, Any]] = {}  # polygons of a class in one group are one object to CVAT
     for shape in element:
         name = (shape.get("label") or "").strip()
         if shape.tag in _WITHOUT_AREA or not name:
             continue
         try:
-            drawn.add(number, name, **_fields(shape, size))
+            fields, group = _fields(shape, size), shape.get("group_id", "0")
+            if shape.tag == "polygon" and group not in ("", "0"):
+                known = groups.setdefault((name, group), fields)
+                if known is not fields:
+                    known["segmentation"] += fields["segmentation"]
+                    continue
+            drawn.add(number, name, **fields)
         except (ValueError, KeyError) as error:
             drawn.add(number, name, unusable=f"a {shape.tag} that cannot be read ({error})")
 

@@ -34,8 +34,12 @@ def writer_class(name: str) -> type[Writer]:
     return found
 
 
-def writer_for(to: str, info: DatasetInfo) -> Writer:
-    """The writer for a format. Raises UsageError if the format cannot hold this data."""
+def writer_for(to: str, info: DatasetInfo, *, as_polygons: bool = False, tolerance: float = 0.0) -> Writer:
+    """The writer for a format.
+
+    as_polygons: no run-length masks, in a format that holds both; tolerance: pixels that outlines may lie off. Raises
+    UsageError if the format cannot hold this data, or has no outlines.
+    """
     from segcli.data.converting.writing import kind_of, things_of
 
     if to not in names():
@@ -50,4 +54,11 @@ def writer_for(to: str, info: DatasetInfo) -> Writer:
         raise UsageError(
             f"{info.root}: tells only classes apart, and --to {to} holds objects; possible here: {possible}"
         )
-    return cls(info.source_labels, kind)
+    writer = cls(info.source_labels, kind)
+    if (as_polygons and not hasattr(writer, "as_polygons")) or (tolerance and not cls.HOLDS_OVERLAPS):
+        option = "--outlines polygons" if as_polygons else "--tolerance"
+        raise UsageError(f"{option}: not for --to {to}; for coco" + ("" if as_polygons else " and labelling tools"))
+    if as_polygons:
+        writer.as_polygons = True
+    writer.tolerance = tolerance
+    return writer

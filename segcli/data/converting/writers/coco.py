@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from segcli.codecs.outlines import joined_loops, parts
 from segcli.codecs.rle import RLE
 from segcli.data.converting.declared import declaration
 from segcli.data.converting.writing import Encoded, Item, Kind, Writer, image_row, things_of
@@ -19,6 +20,7 @@ from segcli.types import LabelSet
 class CocoWriter(Writer):
     """instances_<split>.json: polygons stay polygons, every other mask is a run-length mask, exact to the pixel."""
 
+    as_polygons = False  # every mask, as labelling tools want them: `--outlines polygons`
     NEEDS_OBJECTS = True
     HOLDS_OVERLAPS = True
 
@@ -46,14 +48,30 @@ class CocoWriter(Writer):
             row = {
                 "image_id": item.image_id,
                 "category_id": label,
-                "segmentation": _segmentation(truth, index, rle),
+                "segmentation": self._outline(truth, index, rle, done),
                 "area": area,
                 "bbox": list(rle.bbox),
                 "iscrowd": int(truth.crowd[index]),
             }
+            if isinstance(truth, ShapeTruth) and truth.scores is not None:
+                row["score"] = round(float(truth.scores[index]), 4)
             done.annotations.append(row)
         done.losses["pixels of unknown truth become background"] += unknown_pixels(truth)
         return done
+
+    def _outline(self, truth: Truth, index: int, rle: RLE, done: Encoded) -> Any:
+        """As it is; or, where polygons are wanted, one for each part, with holes cut in by seams of no width."""
+        shape = _segmentation(truth, index, rle)
+        if not self.as_polygons or isinstance(shape, list) or truth.crowd[index]:
+            return shape
+        x, y, mask = rle.decode_crop()
+        polygons = []
+        for outline, holes in parts(mask, self.tolerance):
+            done.changes["holes are cut into polygons by seams of no width"] += len(holes)
+            polygons.append(
+                (joined_loops([outline, *holes]) + np.array([x, y])).round(COORDINATE_DIGITS).ravel().tolist()
+            )
+        return polygons
 
     def finish(self, names: dict[str, list[str]]) -> dict[str, str]:
         return {FILE_NAME: declaration("coco-instance", self._labels, None)} if self._declared else {}
