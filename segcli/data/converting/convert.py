@@ -106,8 +106,8 @@ def write_dataset(
             raise UsageError(f"{info.root}: no image can be read{first}")
         for table in tables.values():
             table.close()
-        for place, text in writer.finish(kept).items():
-            _write(folder / place, text.encode("utf-8", "surrogateescape"))
+        for small, text in writer.finish(kept).items():
+            _write(below(folder, folder / small), text.encode("utf-8", "surrogateescape"))
     report.images = {split: len(of_split) for split, of_split in kept.items()}
     return report
 
