@@ -105,7 +105,9 @@ def show_written(say: Console, written: Written, out: Path) -> None:
             say.note(f"{heading}{amount:,} {what} (in {images:,} image{'s' * (images != 1)})")
     if written.linked:
         say.note(f"{written.linked:,} images are hard links: they share their bytes with the originals")
-    if written.copied:
+    if written.copied and written.for_editing:
+        say.note(f"{written.copied:,} images are copies, as labelling tools may save over them")
+    elif written.copied:
         say.note(f"{written.copied:,} images are copies: the file system has no hard links from there to here")
     splits = [f"{number:,} {split}" if split != "all" else f"{number:,}" for split, number in written.images.items()]
     say.say(f"{out}: {', '.join(splits)} images")

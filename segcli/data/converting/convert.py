@@ -44,6 +44,7 @@ class Written:
     changes: dict[str, tuple[int, int]] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     notes: tuple[str, ...] = ()
+    for_editing: bool = False  # all images are copies, as a tool may save over them
 
     def count(self, encoded: Encoded) -> None:
         """Add what one image lost and how it changed."""
@@ -69,7 +70,7 @@ def write_dataset(
     names = output_names(info.splits)
     numbers = _numbers(info.splits)
     extras = extras_of(info) if writer.categories() else Extras()
-    report = Written(notes=writer.notes + extras.notes)
+    report = Written(notes=writer.notes + extras.notes, for_editing=writer.IS_FOR_EDITING)
     kept: dict[str, list[str]] = {split: [] for split in info.splits}
 
     def encoded(position: int) -> Encoded | Problem:
