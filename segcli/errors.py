@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+_MOST = 1500  # characters of a message
+
 
 class SegcliWarning(UserWarning):
     """A condition worth a line on stderr that does not stop the work."""
@@ -10,10 +12,15 @@ class SegcliWarning(UserWarning):
 class SegcliError(Exception):
     """Base of every error that is shown as one line, never as a traceback.
 
-    The message names the file, the offending value and the remedy.
+    The message names the file, the offending value and the remedy. It may quote a file, whose names and values have any
+    length: of a very long one the middle is left out.
     """
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        return text if len(text) <= _MOST else f"{text[: _MOST // 2]} … {text[-_MOST // 3 :]}"
 
 
 class UsageError(SegcliError):
