@@ -1,7 +1,8 @@
-"""How commands and their groups look in help: an option that takes no value shows none."""
+"""How commands look in help, where an option without a value shows none, and what is said of a wrong value."""
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import typer
@@ -19,8 +20,29 @@ class _PlainFlags:
         return params
 
 
+# How newer Typers, which check values with pydantic, say what is wrong, and how we do.
+_WORDS = (
+    (r"^Value error, ", ""),
+    (r"^Input should be a valid integer.*", "expected a whole number"),
+    (r"^Input should be a valid number.*", "expected a number"),
+    (r"^Input should be greater than or equal to (\S+)$", r"expected at least \1"),
+    (r"^Input should be less than or equal to (\S+)$", r"expected at most \1"),
+)
+
+
 class Command(_PlainFlags, TyperCommand):
     """A command."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Has Typer parse; what it says of a wrong value is put in our words."""
+        try:
+            return super().parse_args(ctx, args)
+        except Exception as error:
+            if isinstance(message := getattr(error, "message", None), str):
+                for pattern, words in _WORDS:
+                    message = re.sub(pattern, words, message, flags=re.DOTALL)
+                error.message = message  # type: ignore[attr-defined]  # Click's, or what Typer brings in its place
+            raise
 
 
 class Group(_PlainFlags, TyperGroup):

@@ -10,6 +10,7 @@ import typer
 from segcli import console
 from segcli.cli.app import App
 from segcli.cli.models_convert import convert
+from segcli.cli.models_push import push
 from segcli.cli.options import BatchSizeOption, DeviceOption, complete_model
 from segcli.errors import UsageError, WeightsUnavailable
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 app = App(help="List, download, check and convert models.")
 app.command()(convert)
+app.command()(push)
 
 NameArgument = Annotated[
     str, typer.Argument(metavar="NAME", autocompletion=complete_model, help="A name from `segcli models list`.")
@@ -164,25 +166,6 @@ def pull(name: RefArgument) -> None:
     if files.entry is not None:
         say.note(f"licence of the weights: {files.entry.licence}")
     console.result(files.folder)
-
-
-@app.command()
-def push(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A model, such as RUN/best.", show_default=False)],
-    repo: Annotated[str, typer.Argument(metavar="ORG/NAME", help="The repository on the Hub.", show_default=False)],
-    private: Annotated[bool, typer.Option("--private", help="Make a new repository a private one.")] = False,
-) -> None:
-    """Upload a model and its card to the Hugging Face Hub, and print its address.
-
-    segcli models push runs/data-1/best my-name/my-model
-    """
-    from segcli.console import Console
-    from segcli.weights.publish import CARD
-    from segcli.weights.publish import push as pushed
-
-    if folder.is_dir() and not (folder / CARD).is_file():
-        Console().note(f"{folder} has no {CARD}, the model card that the Hub shows: write one there and push again")
-    console.result(pushed(folder, repo, private=private))
 
 
 @app.command()

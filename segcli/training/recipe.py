@@ -28,7 +28,7 @@ Natural = Annotated[int, Strict(), Field(ge=0)]
 Pixels = Annotated[int, Strict(), Field(ge=32)]
 Positive = Annotated[float, Strict(), Field(gt=0)]
 NotNegative = Annotated[float, Strict(), Field(ge=0)]
-Share = Annotated[float, Strict(), Field(ge=0, le=1)]
+Fraction = Annotated[float, Strict(), Field(ge=0, le=1)]
 Flag = Annotated[bool, Strict()]
 
 
@@ -77,7 +77,7 @@ class AugmentTable:
     scale: tuple[Positive, Positive]  # range of random factors
     crop: tuple[Pixels, Pixels] | None = None  # height, width; None: from the size in prediction
     max_class_share: Annotated[Positive, Field(le=1)] = 1.0  # short-side: crop again while one class has more
-    flip: Share = 0.5  # probability of a mirrored image
+    flip: Fraction = 0.5  # probability of a mirrored image
     colour: Flag = True  # change brightness, contrast, saturation and hue
 
     def __post_init__(self) -> None:
@@ -101,14 +101,14 @@ class ScheduleTable:
     schedule: Literal["poly", "step", "constant", "warm-poly"]
     warmup: Natural  # steps in which the rate rises
     backbone_warmup: Natural = 0
-    layer_decay: Annotated[Share, Field(gt=0)] = 1.0  # each layer of a ViT learns so much as fast as the next
+    layer_decay: Annotated[Fraction, Field(gt=0)] = 1.0  # each layer of a ViT learns so much as fast as the next
     joint_decay: Flag = True  # …, also those that queries take part in
     decay_all: Flag = False  # weight decay on norms, biases and embeddings too
     steps: Count | None = None  # the length; or:
     epochs: Positive | None = None  # …, which a run turns into steps, and notes both
     least_steps: Natural = 0  # that epochs make
     power: NotNegative = 0.9  # poly
-    milestones: tuple[Share, ...] = (0.889, 0.963)  # step: shares of the run
+    milestones: tuple[Fraction, ...] = (0.889, 0.963)  # step: shares of the run
 
 
 @dataclass(frozen=True, kw_only=True, config=_strict)
@@ -118,7 +118,7 @@ class LossTable:
     # Where Mask2Former compares masks and takes losses (arXiv 2112.01527, §3.3); the others do so at all pixels.
     points: Count
     oversample: Annotated[float, Strict(), Field(ge=1)]
-    importance: Share
+    importance: Fraction
     class_weight: NotNegative | None = None
     mask_weight: NotNegative | None = None
     dice_weight: NotNegative | None = None
@@ -135,7 +135,7 @@ class ValidateTable:
     every: Count | None = None  # steps between validations; None: about ten in a run
     patience: Natural  # validations without a better metric before stopping; 0: never
     images: Natural  # use only the first so many; 0: all
-    score: Share  # a query's least score in the PQ
+    score: Fraction  # a query's least score in the PQ
 
 
 @dataclass(frozen=True, kw_only=True, config=_strict)
@@ -181,7 +181,7 @@ class Recipe:
             )
 
 
-Table = ModelTable | DataTable | AugmentTable | ScheduleTable | LossTable | ValidateTable | RunTable
+AnyTable = ModelTable | DataTable | AugmentTable | ScheduleTable | LossTable | ValidateTable | RunTable
 TABLES = tuple(field.name for field in dataclasses.fields(Recipe) if field.name != "preset")
 
 
@@ -258,7 +258,7 @@ class FullRecipe(FittedRecipe):
     validate: FullValidate
 
 
-def narrowed(kind: type[T], wider: Recipe | Table, **decided: Any) -> T:
+def narrowed(kind: type[T], wider: Recipe | AnyTable, **decided: Any) -> T:
     """A table or recipe as a narrower type of it, with what was decided; the values are checked again."""
     own = {field.name: getattr(wider, field.name) for field in dataclasses.fields(wider)}
     return kind(**own | decided)

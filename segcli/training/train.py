@@ -3,7 +3,7 @@
     for report in train(recipe, folder, ranks): show(report)
 
 A run is a function of its recipe and its data. Interruptions leave no trace in the result: the loop has no
-state but the learner's and `Progress`, both in every checkpoint, and every draw is a function of (seed, step, image).
+state but the learner's and `RunState`, both in every checkpoint, and every draw is a function of (seed, step, image).
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ RECENT = 50  # steps whose speed makes the forecast
 
 
 @dataclass
-class Progress:
+class RunState:
     """The state of a run beside its weights."""
 
     best: float | None = None  # value of the metric so far
@@ -71,7 +71,7 @@ class Run:
     folder: RunFolder
     ranks: Ranks
     about: dict[str, Any]  # the fingerprint
-    progress: Progress = field(default_factory=Progress)
+    state: RunState = field(default_factory=RunState)
     _validation: float = 0.0  # seconds that the last one took
     _found_nothing: bool = False  # by best/, at last
     _interrupts: Interrupts = field(default_factory=Interrupts)
@@ -98,7 +98,7 @@ class Run:
                     if outcome.problem:
                         yield self._skipped(outcome.problem, batch.files)
                     else:
-                        self.progress.bad = 0
+                        self.state.bad = 0
                         yield self._stepped(outcome, durations)
                     if learner.step % self._every == 0 or learner.step == steps:
                         yield from self._validate()
@@ -127,7 +127,7 @@ class Run:
 
     def _is_out_of_patience(self) -> bool:
         patience = self.recipe.validate.patience
-        return bool(patience) and self.progress.worse >= patience
+        return bool(patience) and self.state.worse >= patience
 
     def _next(self, stream: Iterator[Step]) -> Step:
         """The next batch. If it cannot be had, the steps so far are saved."""
@@ -174,21 +174,21 @@ class Run:
 
     def _skipped(self, problem: str, files: list[str]) -> SkipReport:
         """Count a bad batch; enough of them in a row end the run, with the likely cause."""
-        self.progress.bad += 1
+        self.state.bad += 1
         everybody = tuple(name for names in self.ranks.gather(files) for name in names)
-        report = SkipReport(self.learner.step, problem, everybody, self.progress.bad)
+        report = SkipReport(self.learner.step, problem, everybody, self.state.bad)
         self.folder.append(report.record())
-        if self.progress.bad >= self.recipe.run.give_up_after:
+        if self.state.bad >= self.recipe.run.give_up_after:
             held = ", ".join(everybody[:4])
             raise SegcliError(
-                f"step {self.learner.step}: {problem} for {self.progress.bad} batches in a row, "
+                f"step {self.learner.step}: {problem} for {self.state.bad} batches in a row, "
                 f"{self._likely_cause()}; the last one held {held}"
             )
         return report
 
     def _likely_cause(self) -> str:
         half = self.learner.autocast is not None
-        if self.learner.step == self.progress.bad:  # no learning rate has done anything yet
+        if self.learner.step == self.state.bad:  # no learning rate has done anything yet
             return "from the first one on: the model it began from may be damaged" + ", or try --precision fp32" * half
         lr = self.learner.lr * self.learner.schedule.factor(self.learner.step - 1)
         slower = f"try --lr {min(self.learner.lr / 5, 4e-4):.1g}" + ", or --precision fp32" * half
@@ -235,16 +235,16 @@ class Run:
 
     def _is_best(self, value: float) -> bool:
         """Count a validation. An equal value is the best too (the later model has seen more), but no progress."""
-        best = self.progress.best
+        best = self.state.best
         if math.isfinite(value) and (best is None or value > best):
-            self.progress.worse = 0
+            self.state.worse = 0
         else:
-            self.progress.worse += 1
+            self.state.worse += 1
         if best is not None and not value >= best:
             return False
-        self.progress.best = value if math.isfinite(value) else None
-        self.progress.final = None
-        self.progress.best_step = self.learner.step
+        self.state.best = value if math.isfinite(value) else None
+        self.state.final = None
+        self.state.best_step = self.learner.step
         return True
 
     @property
@@ -266,15 +266,15 @@ class Run:
 
     def checkpoint(self) -> Checkpoint:
         """Everything the rest of the run depends on."""
-        state = self.learner.numbers() | {"progress": asdict(self.progress), "about": self.about}
+        state = self.learner.numbers() | {"progress": asdict(self.state), "about": self.about}
         state |= {"network": described(self.learner.loaded), "threads": torch.get_num_threads()}
         return Checkpoint(self.learner.tensors(), state)
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Go on where a checkpoint was taken."""
         self.learner.restore(checkpoint.tensors, checkpoint.state)
-        self.progress = Progress(**checkpoint.state["progress"])
-        self.folder.rewind(self.learner.step, swept=self.progress.final is not None)
+        self.state = RunState(**checkpoint.state["progress"])
+        self.folder.rewind(self.learner.step, swept=self.state.final is not None)
 
     def _publish(self, name: str, loaded: LoadedModel, report: ValidationReport) -> None:
         value = report.metric.value
@@ -286,16 +286,16 @@ class Run:
     def _end(self, why: str) -> Iterator[Report]:
         """A last checkpoint, and the thresholds that serve the validation split best."""
         over = why in ("finished", "patience")
-        if over and self.progress.final is None:  # a run that is over may be resumed: there is nothing left to do
+        if over and self.state.final is None:  # a run that is over may be resumed: there is nothing left to do
             try:
-                self.progress.final = yield from self._finish()
+                self.state.final = yield from self._finish()
                 yield self._save()
             except Stopped as stopped:
                 over, why = False, stopped.name
         if not over:
             yield self._save()
             self.ranks.gather(None)  # nobody leaves while the first rank writes
-        final, during = self.progress.final, self.progress.best
+        final, during = self.state.final, self.state.best
         yield EndReport(self.learner.step, self._steps, why, self.folder.path, final, during, self._found_nothing)
 
     def _finish(self) -> Generator[Report, None, str]:
@@ -304,7 +304,7 @@ class Run:
         It is measured on what predict and eval will load, in fp32: half precision, which the validations of a run may
         have, is some tenths of a point away.
         """
-        loaded, step = self._best_model(), self.progress.best_step or 0
+        loaded, step = self._best_model(), self.state.best_step or 0
         rules = [loaded.spec.rule, *candidates(self._task, loaded.spec.rule)]
         findings = yield from self._measure(loaded, rules, None, stop=lambda: self._interrupts.name)
         best = best_of(findings)  # the rule in force is the first

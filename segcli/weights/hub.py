@@ -116,18 +116,19 @@ def find(ref: str) -> CheckpointFiles | None:
     folder = Path(ref).expanduser()
     entry = lookup(ref)
     if folder.is_dir() and (entry is None or (folder / CONFIG).is_file()):
-        return _from_folder(folder)
+        return from_folder(folder)
     if folder.is_file():
         raise CheckpointError(f"{ref} is a file; a model is the folder with its config.json and weights")
     if entry is not None and entry.bundled_folder is not None:
-        return _from_folder(entry.bundled_folder, entry)
+        return from_folder(entry.bundled_folder, entry)
     return _from_cache(_place(ref))
 
 
 # --------------------------------------------------------------------------------------------------- local folders
 
 
-def _from_folder(folder: Path, bundled: ManifestEntry | None = None) -> CheckpointFiles:
+def from_folder(folder: Path, bundled: ManifestEntry | None = None) -> CheckpointFiles:
+    """The files of a model folder. Raises CheckpointError for one that lacks something."""
     config = folder / CONFIG
     if not config.is_file():
         run = f"; this is a run, its model is {folder / 'best'}" if (folder / "best" / CONFIG).is_file() else ""

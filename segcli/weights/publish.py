@@ -28,8 +28,7 @@ def push(folder: Path, repo: str, *, private: bool = False) -> str:
         raise UsageError(f"{repo}: a repository on the Hub is called org/name")
     if not folder.is_dir():
         raise CheckpointError(f"{folder}: no such folder; a model is the folder that train or convert has written")
-    model = hub.find(str(folder))
-    assert model is not None  # a folder is found or refused
+    model = hub.from_folder(folder)
     files = [model.config, *model.weights, *([model.preprocessor] if model.preprocessor else []), *_beside(folder)]
     operations: list[Any] = [CommitOperationAdd(path.name, path) for path in files]
     if not sys.stderr.isatty():

@@ -98,3 +98,20 @@ def test_a_closed_pipe_is_not_an_error_to_read_about() -> None:
     process.stdout.close()
     assert process.stderr.read() == b""
     assert process.wait() == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["train", "--lr", "fast"], "Invalid value for '--lr': expected a number"),
+        (["train", "--devices", "x"], "Invalid value for '--devices': expected a whole number"),
+        (["train", "--devices", "0"], "Invalid value for '--devices': expected at least 1"),
+        (["predict", "x", "--task", "boxes"], "'boxes' is not one of 'panoptic', 'instance', 'semantic', 'detect'"),
+    ],
+)
+def test_a_wrong_value_is_told_in_plain_words(arguments: list[str], said: str) -> None:
+    answer = run(*arguments, COLUMNS="200")
+    assert answer.returncode == 2
+    assert said in answer.stderr
+    assert "Value error" not in answer.stderr
+    assert "Input should" not in answer.stderr

@@ -60,7 +60,7 @@ def _order(seed: int, epoch: int, count: int) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Draw:
+class ExampleMaker:
     """Makes the n-th example of a run, in an image-loading process."""
 
     dataset: Dataset
@@ -101,7 +101,7 @@ class _Packed:
 class Loader:
     """Iterates over steps, from `start_step`, without end. Each iteration starts its own workers and ends them."""
 
-    def __init__(self, draw: Draw, share: Share, layout: Layout, workers: int, start_step: int) -> None:
+    def __init__(self, draw: ExampleMaker, share: Share, layout: Layout, workers: int, start_step: int) -> None:
         self._draw, self._share, self._layout = draw, share, layout
         self._workers, self._start = workers, start_step
 
@@ -181,4 +181,4 @@ def make_loader(
     workers: 0 computes in this process, when asked; any number gives the same stream.
     start_step: where to continue; the stream from there is the same as without the interruption.
     """
-    return Loader(Draw(dataset, transform, seed), share, layout or Layout(), workers, start_step)
+    return Loader(ExampleMaker(dataset, transform, seed), share, layout or Layout(), workers, start_step)
