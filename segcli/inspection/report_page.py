@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from segcli.class_names import is_background
 from segcli.codecs.files import write_file, write_folder
 from segcli.codecs.image import read_image, resize
 from segcli.codecs.signature import SIGNATURE
@@ -177,6 +178,7 @@ def _head(
         "metric": report.metric,
         "classes": [
             {"name": label.name, "colour": colour, "thing": label.isthing}
+            | ({"background": True} if is_background(label.name) else {})
             for label, colour in zip(labels, _hex(class_colours(labels)), strict=True)
         ],
         "kinds": [

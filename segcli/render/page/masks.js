@@ -30,7 +30,7 @@ function runsOf(text) {
 function sideOf(record) {
   if (!record) return null;
   const order = record.areas.map((_, index) => index).sort((a, b) => record.areas[b] - record.areas[a]);
-  return {...record, colours: record.colours.map((colour) => pixelOf(colour, 1)), runs: record.masks.map(runsOf), order};
+  return {...record, colours: record.colours.map((colour, index) => pixelOf(colour, head.classes[record.labels[index]].background ? 0 : 1)), runs: record.masks.map(runsOf), order};
 }
 
 /** "#rrggbb" and an opacity of 0…1 -> what an ImageData holds of it, read as a 32-bit number. */
@@ -78,7 +78,7 @@ function drawLines(canvas, ids, columns, colours) {
   for (let y = 0, at = 0; y < rows; y++) {
     for (let x = 0; x < columns; x++, at++) {
       const id = ids[at];
-      if (id && ((x && ids[at - 1] !== id) || (x < columns - 1 && ids[at + 1] !== id)
+      if (id && colours[id - 1] >>> 24 && ((x && ids[at - 1] !== id) || (x < columns - 1 && ids[at + 1] !== id)
         || (y && ids[at - columns] !== id) || (y < rows - 1 && ids[at + columns] !== id))) pixels[at] = light[id - 1];
     }
   }

@@ -85,6 +85,28 @@ function classRows() {
   return rows.filter((row) => row[2]).map((row) => (head.scored ? row : row.toSpliced(3, 1)));
 }
 
+/** Every segment that is shown, of all images that pass the filters, as rows of a CSV file. */
+function csvText() {
+  const quoted = (value) => (/[",\r\n]/.test(value) ? `"${String(value).replaceAll('"', '""')}"` : String(value ?? ''));
+  const rows = [['image', 'id', 'class', 'score', 'area']];
+  for (const index of state.shown) {
+    const side = sideShown(index), visible = visibleOf(side);
+    side.labels.forEach((label, place) => {
+      if (!visible[place]) return;
+      const score = side.scores ? side.scores[place] : null;
+      rows.push([head.images[index].name, place + 1, head.classes[label].name, score, side.areas[place]]);
+    });
+  }
+  return rows.map((row) => row.map(quoted).join(',')).join('\n') + '\n';
+}
+
+function downloadCsv() {
+  const address = URL.createObjectURL(new Blob([csvText()], {type: 'text/csv'}));
+  const link = element('a', {href: address, download: 'segments.csv'});
+  link.click();
+  URL.revokeObjectURL(address);
+}
+
 /* --------------------------------------------------------------------------------------------------------- curves */
 
 const CHART = {width: 460, height: 240, left: 46, right: 8, top: 8, bottom: 26};
@@ -189,7 +211,8 @@ function buildSections() {
   }
   if (head.curves.length) section('curves', 'Curves', element('div', {class: 'charts'}, ...head.curves.map(chart)));
   const tables = head.tables.map((made) => table(made.columns, made.rows, made.title).frame);
-  if (classTable || tables.length) section('tables', 'Tables', ...tables, ...(classTable ? [classTable.frame] : []));
+  if (classTable || tables.length) section('tables', 'Tables', ...tables, ...(classTable ? [classTable.frame, element('p', {},
+    element('button', {type: 'button', id: 'csv', onclick: downloadCsv, text: 'Download what is shown as CSV'}))] : []));
   if (head.pictures.length) section('pictures', 'Pictures', element('div', {class: 'pictures'}, ...head.pictures.map(picture)));
   if (head.facts.length) {
     section('facts', 'About', element('dl', {}, ...head.facts.flatMap(([name, value]) => [

@@ -148,7 +148,8 @@ function rowOf(item, place) {
     onclick: () => light(place),
   }, swatch(colour), element('bdi', {class: 'label', text: item.name}),
   element('span', {class: 'score', text: item.score === null ? '' : item.score.toFixed(2)}),
-  element('span', {class: 'area', text: percent(item.share)})));
+  element('span', {class: 'area', text: percent(item.share), title: `${item.area.toLocaleString('en')} pixels`}),
+  element('span', {class: 'pixels', text: `${item.area.toLocaleString('en')} px`})));
 }
 
 /* ---------------------------------------------------------------------------------------------------- lighting up */

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import csv
 import hashlib
+import io
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -285,6 +287,33 @@ def test_filters(opened: Callable[..., Page]) -> None:
     assert tab.run(shown) == "6 7 8 9"
     tab.run("refilter({low: null, high: null, reversed: true})")
     assert tab.run(shown) == "11 10 9 8 7 6 5 4 3 2 0 1"  # the one without a value is last
+
+
+def test_what_is_shown_can_be_taken_away_as_a_table(opened: Callable[..., Page]) -> None:
+    tab = opened(report(3, truth=True))
+    rows = list(csv.reader(io.StringIO(tab.run("setThreshold(0.8); csvText()"))))
+    found = segments(0)
+    assert rows[0] == ["image", "id", "class", "score", "area"]
+    first = [row for row in rows if "0000" in row[0]]
+    assert first == [
+        [f"</script><b>{0:04d}.jpg", str(n + 1), found.names()[n], f"{found.scores[n]:.2f}", str(found.areas()[n])]
+        for n in range(2)
+    ]
+    tab.click("#csv")
+
+
+def test_background_is_not_painted(opened: Callable[..., Page]) -> None:
+    labels = LabelSet((Label(0, "background", False), Label(1, "cat", True)))
+    ids = np.repeat([[1, 1, 2, 2]], 4, axis=0).astype(np.uint16)
+    found = Segments("panoptic", (4, 4), labels, np.array([0, 1]), np.array([0.9, 0.8], np.float32), ids)
+    item = GalleryItem("a.jpg", Path("a"), lambda: Shown(np.zeros((4, 4, 3), np.uint8), found))
+    tab = opened(Report("", "", Gallery("overlay", [item], labels, True)), "#1")
+    tab.until("shown.layer")
+    for canvas in ("fill", "line"):
+        pixels = tab.run(f"[...byId('{canvas}').getContext('2d').getImageData(0, 0, 4, 4).data]")
+        opacity = np.reshape(pixels, (4, 4, 4))[..., 3]
+        assert not opacity[:, :2].any()
+        assert opacity[:, 2].all()
 
 
 def test_threshold_and_opacity_are_computed_in_the_page(opened: Callable[..., Page]) -> None:
