@@ -8,13 +8,14 @@ from typing import Literal
 import numpy as np
 
 from segcli.codecs.image import open_header
+from segcli.codecs.image_ref import ImageRef
 from segcli.errors import InputError
 
 Colours = Literal["none", "stored", "grey", "all"]
 _EXACT = 1 << 24  # up to here 32-bit floating point numbers hold every whole number
 
 
-def read_label_map(file: Path, *, colours: Colours = "none") -> np.ndarray:
+def read_label_map(file: Path | ImageRef, *, colours: Colours = "none") -> np.ndarray:
     """A label picture -> int32 values [H, W], or uint8 [H, W, 3] if it holds colours.
 
     Palette → indices; grey of 1, 8, 16 or 32 bits → its values, floating point too if all are whole (ImageJ); grey
@@ -29,7 +30,8 @@ def read_label_map(file: Path, *, colours: Colours = "none") -> np.ndarray:
             each other).
     """
     try:
-        with open_header(file.read_bytes(), str(file)) as image:
+        data = file.read() if isinstance(file, ImageRef) else file.read_bytes()
+        with open_header(data, str(file)) as image:
             if image.format == "JPEG":
                 raise InputError(f"{file}: a label map in JPEG, whose compression changes labels; export it as PNG")
             image.load()
@@ -79,7 +81,7 @@ def is_grey(picture: np.ndarray) -> bool:
     )
 
 
-def _whole(pixels: np.ndarray, file: Path) -> np.ndarray:
+def _whole(pixels: np.ndarray, file: object) -> np.ndarray:
     """Floating point values that are whole numbers, as integers."""
     fits = np.isfinite(pixels) & (np.abs(pixels) <= _EXACT) & (pixels == np.rint(pixels))
     if not fits.all():

@@ -1,0 +1,238 @@
+"""What other tools and hubs write: CVAT, Label Studio, Mapillary Vistas, Hugging Face tables, WebDataset tars."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from segcli.codecs.brush import encode_brush
+from segcli.codecs.panoptic_png import encode_panoptic_png
+from segcli.data.checking.check import check
+from segcli.data.checking.scan import scan
+from segcli.data.converting.convert import write_dataset
+from segcli.data.converting.writers import writer_for
+from segcli.data.dataset import open_split
+from segcli.data.detect import detect
+from segcli.data.records import DatasetInfo
+from segcli.errors import UsageError
+
+SIZE = (20, 30)
+
+
+def photo(number: int) -> np.ndarray:
+    return np.random.default_rng(number).integers(0, 255, (*SIZE, 3), dtype=np.uint8)
+
+
+def save(file: Path, pixels: np.ndarray) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(file)
+
+
+def png(pixels: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def counted(info: DatasetInfo) -> dict[str, list[int]]:
+    """class -> the areas of its objects, over all splits."""
+    found: dict[str, list[int]] = {}
+    for split in info.splits:
+        for sample in open_split(info, split):
+            for label, rle in zip(sample.labels.tolist(), sample.rles, strict=True):
+                found.setdefault(info.labels[label].name, []).append(rle.area)
+    return {name: sorted(areas) for name, areas in found.items()}
+
+
+CVAT = """<?xml version="1.0" encoding="utf-8"?>
+<annotations><version>1.1</version>
+<meta><task><labels><label><name>box</name></label><label><name>disc</name></label></labels></task></meta>
+<image id="0" name="a/p0.png" subset="Train" width="30" height="20">
+ <polygon label="box" points="2.0,2.0;12.0,2.0;12.0,12.0;2.0,12.0" group_id="0"/>
+ <polygon label="box" points="20,2;24,2;24,6;20,6" group_id="3"/>
+ <polygon label="box" points="20,10;24,10;24,14;20,14" group_id="3"/>
+ <mask label="disc" rle="1, 2, 1, 2" left="5" top="13" width="3" height="2"/>
+ <polyline label="box" points="1,1;2,2"/><box label="box" xtl="1" ytl="1" xbr="5" ybr="5"/>
+ <polygon label="box" points="1,1;x,2;3,3"/><mask label="disc" rle="9" left="28" top="0" width="3" height="3"/>
+</image>
+<image id="1" name="p1.png" subset="Validation" width="30" height="20">
+ <ellipse label="disc" cx="10" cy="10" rx="5" ry="4"/>
+</image>
+</annotations>"""
+
+
+def test_cvat_xml(tmp_path: Path) -> None:
+    """Polygons, a group as one object, masks, ellipses; a box, a line and two bad rows are left out and counted."""
+    save(tmp_path / "images/p0.png", photo(0))
+    save(tmp_path / "images/p1.png", photo(1))
+    (tmp_path / "annotations.xml").write_text(CVAT)
+    info = detect(tmp_path)
+    assert {split: len(records) for split, records in info.splits.items()} == {"train": 1, "val": 1}
+    assert counted(info)["box"] == [32, 100]
+    assert counted(info)["disc"][0] == 4
+    assert abs(counted(info)["disc"][1] - np.pi * 20) < 4
+    report = check(info)
+    assert [finding.amount for finding in report.of_kind("no-mask")] == [1]
+    assert len(report.of_kind("bad-row")) == 2
+
+
+def test_xml_with_entities_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.xml").write_text('<!DOCTYPE x [<!ENTITY a "b">]><annotations><version>1.1</version></annotations>')
+    with pytest.raises(UsageError, match="declares entities"):
+        detect(tmp_path)
+
+
+def label_studio(results: list[dict[str, Any]], short: bool = False) -> str:
+    frame = {"original_width": SIZE[1], "original_height": SIZE[0]}
+    if short:
+        return json.dumps(
+            [{"image": "/data/upload/1/0a1b2c3d-my%20p0.png", "id": 1, "label": [r | frame for r in results]}]
+        )
+    annotation = {"result": [{"value": r, "type": "x", "id": "q"} | frame for r in results]}
+    skipped = {"was_cancelled": True, "result": []}
+    return json.dumps(
+        [{"id": 5, "data": {"image": "/data/local-files/?d=x/my%20p0.png"}, "annotations": [annotation, skipped]}]
+    )
+
+
+@pytest.mark.parametrize("short", [False, True], ids=["JSON", "JSON-MIN"])
+def test_label_studio_json(tmp_path: Path, short: bool) -> None:
+    """Polygons, brushes and turned rectangles; an upright rectangle has no outline, and one bad row is counted."""
+    save(tmp_path / "images/my p0.png", photo(0))
+    mask = np.zeros(SIZE, dtype=bool)
+    mask[3:7, 20:25] = True
+    results = [
+        {"points": [[10, 10], [40, 10], [40, 60], [10, 60]], "polygonlabels": ["box"]},
+        {"format": "rle", "rle": encode_brush(mask), "brushlabels": ["disc"]},
+        {"x": 50, "y": 50, "width": 20, "height": 20, "rotation": 90, "rectanglelabels": ["box"]},
+        {"x": 50, "y": 50, "width": 20, "height": 20, "rotation": 0, "rectanglelabels": ["box"]},
+        {"format": "rle", "rle": [1, 2, 3], "brushlabels": ["disc"]},
+    ]
+    (tmp_path / "export.json").write_text(label_studio(results, short))
+    info = detect(tmp_path, training=False)
+    assert counted(info) == {"box": [24, 90], "disc": [20]}
+    assert {fault.kind for fault in info.faults} == {"bad-row", "no-mask"}
+
+
+CONFIG = {
+    "labels": [
+        {"name": "object--box", "readable": "Box", "evaluate": True, "instances": True, "color": [200, 0, 0]},
+        {"name": "object--disc", "readable": "Disc", "evaluate": True, "instances": True, "color": [0, 0, 200]},
+        {"name": "void--unlabeled", "readable": "Unlabeled", "evaluate": False, "instances": False, "color": [0, 0, 0]},
+    ]
+}
+
+
+def vistas(root: Path, panoptic: bool) -> Path:
+    (root).mkdir(exist_ok=True)
+    (root / "config.json").write_text(json.dumps(CONFIG))
+    for split, count in (("training", 3), ("validation", 1)):
+        images, rows = [], []
+        for number in range(count):
+            name = f"{split[0]}{number}"
+            save(root / split / "images" / f"{name}.jpg", photo(number))
+            labels = np.full(SIZE, 2, np.uint8)
+            labels[2:6, 2:6], labels[10:15, 10:20] = 0, 1
+            save(root / split / "labels" / f"{name}.png", labels)
+            save(root / split / "instances" / f"{name}.png", labels)
+            ids = np.where(labels == 2, 0, labels.astype(np.int32) + 7)
+            (root / split / "panoptic").mkdir(exist_ok=True) if panoptic else None
+            if panoptic:
+                (root / split / "panoptic" / f"{name}.png").write_bytes(encode_panoptic_png(ids))
+            images.append({"id": name, "file_name": f"{name}.jpg", "height": SIZE[0], "width": SIZE[1]})
+            segments = [{"id": value + 7, "category_id": value + 1, "iscrowd": 0} for value in (0, 1)]
+            rows.append({"image_id": name, "file_name": f"{name}.png", "segments_info": segments})
+        categories = [
+            {"id": i + 1, "name": row["name"], "isthing": int(i == 0)} for i, row in enumerate(CONFIG["labels"][:2])
+        ]
+        if panoptic:
+            raw = {"images": images, "annotations": rows, "categories": categories}
+            (root / split / "panoptic/panoptic_2018.json").write_text(json.dumps(raw))
+    return root
+
+
+def test_mapillary_vistas(tmp_path: Path) -> None:
+    """Panoptic where it is; else label maps with the names of config.json, and what is not evaluated as void."""
+    info = detect(vistas(tmp_path / "p", panoptic=True))
+    assert (info.format, info.task) == ("mapillary-vistas", "panoptic")
+    assert {split: len(records) for split, records in info.splits.items()} == {"train": 3, "val": 1}
+    assert counted(info) == {"object--box": [16] * 4, "object--disc": [50] * 4}
+    info = detect(vistas(tmp_path / "s", panoptic=False))
+    assert (info.task, info.labels.names, info.labels[0].color) == ("semantic", ["Box", "Disc"], (200, 0, 0))
+    assert scan(info).train.void_share == pytest.approx(1 - 66 / 600)
+    assert counted(info) == {"Box": [16] * 4, "Disc": [50] * 4}
+
+
+def label_map(number: int) -> np.ndarray:
+    labels = np.zeros(SIZE, np.uint8)
+    labels[2:6, 2:6], labels[10:15, 10 : 15 + number] = 1, 2
+    return labels
+
+
+def same_after_conversion(info: DatasetInfo, out: Path) -> None:
+    write_dataset(info, out, writer_for("semantic-png", info))
+    assert counted(detect(out, training=False)) == counted(info)
+
+
+@pytest.mark.parametrize("kind", ["parquet", "arrow"])
+def test_hugging_face_tables(tmp_path: Path, kind: str) -> None:
+    """Pictures and label maps are read from the rows of several groups; nothing is unpacked."""
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.parquet as pq
+
+    for split, count in (("train", 5), ("validation", 2)):
+        rows = [
+            {
+                "image": {"bytes": png(photo(n)), "path": f"{split}{n}.png"},
+                "label": {"bytes": png(label_map(n)), "path": None},
+            }
+            for n in range(count)
+        ]
+        table = pa.Table.from_pylist(rows)
+        if kind == "parquet":
+            (tmp_path / "data").mkdir(exist_ok=True)
+            pq.write_table(table, tmp_path / f"data/{split}-00000-of-00001.parquet", row_group_size=2)
+        else:
+            (tmp_path / split).mkdir()
+            file = str(tmp_path / split / "data-00000-of-00001.arrow")
+            with pa.OSFile(file, "wb") as sink, pa.ipc.new_stream(sink, table.schema) as writer:
+                writer.write_table(table)
+    (tmp_path / "classes.txt").write_text("nothing\nbox\ndisc\n")
+    info = detect(tmp_path)
+    assert {name: len(records) for name, records in info.splits.items()} == {"train": 5, "val": 2}
+    assert counted(info)["disc"] == [25, 25, 30, 30, 35, 40, 45]
+    assert np.array_equal(open_split(info, "train")[3].image, photo(3))
+    assert scan(info).train.images == 5
+    same_after_conversion(info, tmp_path.parent / f"{tmp_path.name}-out")
+
+
+def tar(file: Path, parts: Iterable[tuple[str, bytes]]) -> None:
+    with tarfile.open(file, "w") as archive:
+        for name, data in parts:
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+
+
+@pytest.mark.parametrize(("photo_ending", "map_ending"), [("image.png", "mask.png"), ("png", "seg.png")])
+def test_webdataset_tars(tmp_path: Path, photo_ending: str, map_ending: str) -> None:
+    """Read in any order from the places of their members; a photo without a label map is left out and counted."""
+    for split, count in (("train", 4), ("val", 2)):
+        parts = [part for n in range(count) for part in
+                 ((f"x/{n:03}.{photo_ending}", png(photo(n))), (f"x/{n:03}.{map_ending}", png(label_map(n))),
+                  (f"x/{n:03}.json", b"{}"))]  # fmt: skip
+        tar(tmp_path / f"{split}-000000.tar", [*parts, ("x/._000.png", b"x"), ("x/odd.image.png", png(photo(9)))])
+    info = detect(tmp_path)
+    assert {name: len(records) for name, records in info.splits.items()} == {"train": 4, "val": 2}
+    assert counted(info)["class 2"] == [25, 25, 30, 30, 35, 40]
+    assert np.array_equal(open_split(info, "train")[2].image, photo(2))
+    assert sum(fault.kind == "unannotated" for fault in info.faults) == 2
+    same_after_conversion(info, tmp_path.parent / f"{tmp_path.name}-out")
