@@ -88,6 +88,10 @@ class QueryDecoder(nn.Module, ABC, Generic[HeadT]):
     def reach(self, progress: float) -> None:
         """A training run has come this far, from 0 to 1; for decoders that change as it goes on."""
 
+    def unfinished(self) -> str | None:
+        """What is not as it is at the end of a run, in words for whoever predicts with it; None: nothing."""
+        return None
+
     # ------------------------------------------------------------------- of a decoder that ends what a backbone begins
 
     def backbone_names(self) -> dict[str, str]:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from segcli.errors import CheckpointError, UsageError
 from segcli.inspection.views.photo import OpenedPhoto, batch_of, looking, share_of
+from segcli.layers.masks import ProductMasks
 from segcli.layers.trace import record
 from segcli.models.heads import projected_features
 from segcli.render.views.features import FeatureMap, Samples
@@ -47,7 +48,11 @@ def feature_maps(
             raise CheckpointError(f"{loaded.name}: the network's features are NaN or infinite; its weights are damaged")
         if at is not None and not trace["sampling"]:
             raise UsageError(f"--at: the pixel decoder of {loaded.name} has no deformable attention, so no points")
-        maps = _maps(pyramid, pixels, prepared.frame)
+        maps = _maps(pyramid[: len(model.backbone.channels)], pixels, prepared.frame)
+        if pixels.mask_features is None:  # those of the last layer, where they change from layer to layer
+            masks = model.query_decoder(pixels, model.head)[-1].masks
+            if isinstance(masks, ProductMasks):
+                maps += _map("mask features", [masks.features], share_of(prepared.frame), prepared.frame)
         if at is None:
             return maps, []
         place = ((at[0] + 0.5) / width, (at[1] + 0.5) / height)

@@ -32,21 +32,23 @@ class ViTAttention(nn.Module):
         self.value_bias = None if key_bias else nn.Parameter(torch.zeros(dim))
         self.proj = Linear(dim, dim)
 
-    def forward(self, x: Tensor, rotary: Tensor | None, allowed: Tensor | None, queries: int) -> Tensor:
-        """x [B, T, D], the first `queries` of them queries; rotary [2, 1 or B, N, d] of the last N tokens; allowed
-        [B, queries, N] bool, True where a query may look at a patch (None: everywhere) -> [B, T, D].
+    def forward(
+        self, x: Tensor, rotary: Tensor | None, allowed: Tensor | None, queries: int = 0, patches: int = 0
+    ) -> Tensor:
+        """x [B, T, D], the first `queries` of them queries, the last `patches` patches; rotary [2, 1 or B, patches, d];
+        allowed [B, queries, patches] bool, True where a query may look at a patch (None: everywhere) -> [B, T, D].
         """
         qkv = linear(x, self.qkv.weight, self._bias()).unflatten(-1, (3, self.num_heads, -1))  # [B, T, 3, heads, d]
         if rotary is not None:
-            patches = qkv[:, -rotary.shape[2] :, :2]
-            patches.copy_(_rotated(patches, rotary.to(qkv.dtype)))
+            placed = qkv[:, -rotary.shape[2] :, :2]
+            placed.copy_(_rotated(placed, rotary.to(qkv.dtype)))
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # [B, heads, T, d] each
         if queries:
-            trace.save("cross_attention", lambda: _of_queries(q[:, :, :queries], k, allowed, x.shape[1]))
+            trace.save("cross_attention", lambda: _of_queries(q[:, :, :queries], k, allowed)[..., -patches:])
         if allowed is None:
             attended = attend(q, k, v)
         else:
-            mask = F.pad(allowed, (x.shape[1] - allowed.shape[2], 0), value=True)[:, None]  # [B, 1, queries, T]
+            mask = _over_all(allowed, x.shape[1])
             attended = torch.cat((attend(q[:, :, :queries], k, v, mask), attend(q[:, :, queries:], k, v)), dim=2)
         return self.proj(attended.transpose(1, 2).flatten(2))
 
@@ -63,10 +65,14 @@ def _rotated(x: Tensor, rotary: Tensor) -> Tensor:
     return x * cos + torch.cat((-second, first), dim=-1) * sin
 
 
-def _of_queries(q: Tensor, k: Tensor, allowed: Tensor | None, tokens: int) -> Tensor:
-    """How much each query looks at each patch -> [B, heads, Q, N]; the rest of 1 is looked at elsewhere."""
-    mask = None if allowed is None else F.pad(allowed, (tokens - allowed.shape[2], 0), value=True)[:, None]
-    return probabilities(q, k, mask)
+def _over_all(allowed: Tensor, tokens: int) -> Tensor:
+    """Patches that may be looked at [B, Q, N] -> the same of all tokens, [B, 1, Q, T]; the others always may."""
+    return F.pad(allowed, (tokens - allowed.shape[2], 0), value=True)[:, None]
+
+
+def _of_queries(q: Tensor, k: Tensor, allowed: Tensor | None) -> Tensor:
+    """How much each query looks at each token -> [B, heads, Q, T]."""
+    return probabilities(q, k, None if allowed is None else _over_all(allowed, k.shape[2]))
 
 
 class ViTBlock(nn.Module):
@@ -85,10 +91,15 @@ class ViTBlock(nn.Module):
         self.scale2 = nn.Parameter(torch.full((dim,), config.layer_scale))
 
     def forward(
-        self, x: Tensor, rotary: Tensor | None = None, allowed: Tensor | None = None, queries: int = 0
+        self,
+        x: Tensor,
+        rotary: Tensor | None = None,
+        allowed: Tensor | None = None,
+        queries: int = 0,
+        patches: int = 0,
     ) -> Tensor:
         """x [B, T, D] -> the same; the rest as `ViTAttention.forward` has it."""
-        x = torch.addcmul(x, self.scale1, self.attention(self.norm1(x), rotary, allowed, queries))
+        x = torch.addcmul(x, self.scale1, self.attention(self.norm1(x), rotary, allowed, queries, patches))
         hidden = norm_linear(x, self.norm2, self.fc1)[1]
         if self.gated:
             gate, value = hidden.chunk(2, dim=-1)

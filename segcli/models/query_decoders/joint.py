@@ -79,9 +79,8 @@ class JointQueryDecoder(QueryDecoder[MaskClassificationHead]):
                 if every_layer:
                     predictions.append(prediction)
                 allowed = self._allowed(prediction, probability, (height, width))
-                if allowed is not None:
-                    trace.save("attention_mask", partial(allowed.unflatten, 2, (height, width)))
-            x = block(x, tokens.rotary, allowed, queries)
+                trace.save("attention_mask", partial(_regions, allowed, (batch, queries, height, width), x.device))
+            x = block(x, tokens.rotary, allowed, queries, height * width)
         predictions.append(self._predict(x, tokens, head))
         return predictions
 
@@ -119,6 +118,15 @@ class JointQueryDecoder(QueryDecoder[MaskClassificationHead]):
         self.mask_probabilities.copy_(torch.tensor([share**POWER for share in left]))
         self._masking = None
 
+    def unfinished(self) -> str | None:
+        """That there are masks left."""
+        if not any(self.masking()):
+            return None
+        left = ", ".join(f"{share:.2f}" for share in self.masking())
+        return (
+            f"training stopped before its attention masks were unlearnt ({left} left), so it is run with them, slower"
+        )
+
     def _load_from_state_dict(self, *arguments: Any, **options: Any) -> None:
         super()._load_from_state_dict(*arguments, **options)
         self._masking = None
@@ -137,3 +145,8 @@ class JointQueryDecoder(QueryDecoder[MaskClassificationHead]):
     def backbone_layers(self) -> list[list[nn.Parameter]]:
         """Of the blocks, first to last; the norm learns as fast as what is new."""
         return [list(block.parameters()) for block in self.blocks]
+
+
+def _regions(allowed: Tensor | None, shape: tuple[int, int, int, int], device: torch.device) -> Tensor:
+    """Where each query may look, as maps [B, Q, h, w] bool."""
+    return torch.ones(shape, dtype=torch.bool, device=device) if allowed is None else allowed.view(shape)
