@@ -35,6 +35,8 @@ CASES = {
     "maskformer-r50": (800, 1066),
     "detr-r50": (800, 1066),
     "detr-r50-panoptic": (800, 1066),
+    "eomt-s": (640, 640),
+    "eomt-b": (640, 640),
 }
 NAMES = {
     "hf": "transformers fp32",
@@ -70,6 +72,14 @@ def their_model(case: str) -> Any:
         )
         config.architectures = [kind.__name__]
         return kind(config).eval()
+    if case.startswith("eomt"):
+        dim, heads = (384, 6) if case.endswith("s") else (768, 12)
+        config = transformers.EomtConfig(
+            hidden_size=dim, num_hidden_layers=12, num_attention_heads=heads, num_blocks=3, num_labels=133
+        )
+        model = transformers.EomtForUniversalSegmentation(config).eval()
+        model.attn_mask_probs.zero_()  # as published: no attention masks in prediction
+        return model
     config = transformers.Mask2FormerConfig(backbone_config=backbone, num_queries=100, num_labels=133)
     return transformers.Mask2FormerForUniversalSegmentation(config).eval()
 

@@ -32,7 +32,7 @@ def test_a_bundled_model_stands_in_and_both_outputs_say_so(task: str) -> None:
     assert "no route to host" in line
     record = json.loads(result.stdout)
     assert record["model"] == "everyday"
-    assert record["instead_of"].startswith("swin-tiny-")
+    assert record["instead_of"].startswith("eomt-small-" if task == "panoptic" else "swin-tiny-")
     assert json.loads(Path("segcli-out/a.json").read_text(encoding="utf-8"))["instead_of"] == record["instead_of"]
 
 

@@ -143,7 +143,7 @@ def test_maskformer_rows_are_built_as_published() -> None:
 
 def test_the_defaults_do_their_task() -> None:
     assert [default_for(task) for task in TASKS] == [
-        "swin-tiny-coco-panoptic",
+        "eomt-small-coco-panoptic",
         "swin-tiny-coco-instance",
         "swin-tiny-ade-semantic",
         "detr-resnet-50",
