@@ -25,6 +25,15 @@ _AUTHORS: dict[Any, dict[str, Any]] = {
         "use_swiglu_ffn": size == "giant",
     }
     for size, (dim, depth, heads) in VIT_SIZES.items()
+} | {
+    f"dinov3-vit{size[0]}16-pretrain-lvd1689m": {
+        "hidden_size": dim,
+        "num_hidden_layers": depth,
+        "num_attention_heads": heads,
+        "intermediate_size": 4 * dim,
+    }
+    for size, (dim, depth, heads) in VIT_SIZES.items()
+    if size != "giant"
 }
 _CLASSES = {"table": "EomtForUniversalSegmentation", "rotary": "EomtDinov3ForUniversalSegmentation"}
 _POINTS = {"train_num_points": 12544, "oversample_ratio": 3.0, "importance_sample_ratio": 0.75}
@@ -129,8 +138,9 @@ class EomtConfig(ModelConfig):
     def parse(cls, raw: dict[str, Any], where: str) -> Self:
         """Of a parsed `config.json`; CheckpointError for what the code here cannot build."""
         check_facts(raw, {"hidden_act": "gelu", "num_channels": 3, "hidden_dropout_prob": 0.0}, where)
-        raw = _AUTHORS.get(str(raw.get("backbone")), {}) | raw
-        rotary = raw["model_type"] == _DINOV3
+        known = _AUTHORS.get(str(raw.get("backbone")).rpartition("/")[2], {})
+        raw = {**known, **raw}
+        rotary = raw["model_type"] == _DINOV3 or "intermediate_size" in known
         config = cls(
             backbone=ViTConfig.rotary(raw, where) if rotary else ViTConfig.table(raw, where),
             num_classes=class_count(raw, where),

@@ -39,6 +39,7 @@ from segcli.types import OBJECT_TASKS, TASKS, InferenceSpec, InputSize, Task
 from segcli.weights.adapt import Beginning, from_backbone, from_checkpoint
 from segcli.weights.device import choose_device, has_native_bf16
 from segcli.weights.download import Progress
+from segcli.weights.hf_config import preprocessor
 from segcli.weights.manifest import manifest, offline_default
 from segcli.weights.pretrained import lite0_is_here
 
@@ -126,6 +127,7 @@ def begin(recipe: FittedRecipe, material: Material, progress: Progress | None = 
     size = config.size_for(material.info.task, data.short, data.long)
     size = dataclasses.replace(size, tile=data.tile, tile_for=data.tile_for)
     loaded.spec = dataclasses.replace(loaded.spec, tasks=tasks, rule=rule, size=size)
+    loaded.preprocessor = preprocessor(loaded.spec, config)
     return beginning
 
 

@@ -27,6 +27,8 @@ from segcli.weights.pickles import read_weights, tensors
 from segcli.weights.plausible import refuse_implausible
 from segcli.weights.spec import TABLE, from_table, guess_spec, to_table
 
+_AUTHORS = "network."  # how names begin in files of EoMT's authors
+
 
 @dataclass
 class LoadedModel:
@@ -70,6 +72,11 @@ def load_model(
     spec, facts, config = _spec(table, raw, preprocessor, config, files)
     target_dtype = choose_dtype(dtype, choice.device, facts.get("bf16_loss"))
     state = read_tensors(files.weights)
+    if any(name.startswith(_AUTHORS) for name in state):  # such a file may be no whole model
+        from segcli.weights import deltas
+
+        if deltas.holds_differences(state):
+            state = deltas.whole(state, config, _place(files), progress)
     model, stored = build(config, key_map(config), state, _place(files))
     model.to(device=choice.device, dtype=target_dtype)
     facts |= {"source": files.source, "device_reason": choice.reason, "no_gpu": choice.no_gpu}

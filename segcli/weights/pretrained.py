@@ -70,7 +70,7 @@ def load_backbone(model: Segmenter | Backbone, name: str, progress: Progress | N
     wanted: dict[str, Tensor] = model.state_dict()
     if isinstance(model, Segmenter):
         wanted = {theirs: wanted[own] for theirs, own in model.backbone_names().items()}
-    place(wanted, _read(backbone, progress), backbone, backbone.repo or LITE0_PACKAGE)
+    place(wanted, read_backbone(backbone, progress), backbone, backbone.repo or LITE0_PACKAGE)
 
 
 def place(wanted: Mapping[str, Tensor], state: dict[str, Tensor], backbone: Pretrained, where: str) -> None:
@@ -120,8 +120,11 @@ def lite0_is_here() -> bool:
     return importlib.util.find_spec(LITE0_PACKAGE) is not None
 
 
-def _read(backbone: Pretrained, progress: Progress | None) -> dict[str, Tensor]:
-    """The weights of a backbone by their authors' names, from the first place that has them."""
+def read_backbone(backbone: Pretrained, progress: Progress | None) -> dict[str, Tensor]:
+    """The weights of a backbone by their authors' names, from the first place that has them.
+
+    Raises WeightsUnavailable if none has.
+    """
     if backbone.repo is None:
         return _read_package()
     folder = Path(backbone.repo)
