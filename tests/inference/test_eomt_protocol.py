@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -59,7 +60,7 @@ def test_windows_cover_the_long_side(long: int, side: int) -> None:
     assert len(starts) == math.ceil(long / side)
     assert starts[0] == 0
     assert starts[-1] + side == long
-    assert all(after - before <= side for before, after in zip(starts, starts[1:], strict=False))
+    assert all(after - before <= side for before, after in itertools.pairwise(starts))
 
 
 @settings(deadline=None, max_examples=15)
