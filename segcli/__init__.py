@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from segcli.inference.predict import predict as predict
+    from segcli.inference.predictor import Predictor as Predictor
     from segcli.segments import Segments as Segments
     from segcli.weights.checkpoint import load_model as load_model
 
@@ -21,10 +22,11 @@ if TYPE_CHECKING:
 _HOMES = {
     "load_model": "segcli.weights.checkpoint",
     "predict": "segcli.inference.predict",
+    "Predictor": "segcli.inference.predictor",
     "Segments": "segcli.segments",
 }
 
-__all__ = ["Segments", "__version__", "load_model", "predict"]
+__all__ = ["Predictor", "Segments", "__version__", "load_model", "predict"]
 
 
 def __getattr__(name: str) -> Any:

@@ -17,6 +17,7 @@ from segcli.cli.data import app as data_app
 from segcli.cli.eval import evaluate
 from segcli.cli.models import app as models_app
 from segcli.cli.predict import predict
+from segcli.cli.results import app as results_app
 from segcli.cli.train import train
 from segcli.cli.visualize import app as visualize_app
 from segcli.errors import SegcliError
@@ -61,6 +62,7 @@ app.command(name="train")(train)
 app.command(name="eval")(evaluate)
 app.add_typer(models_app, name="models")
 app.add_typer(data_app, name="data")
+app.add_typer(results_app, name="results")
 app.add_typer(visualize_app, name="visualize")
 app.add_typer(visualize_app, name="viz", hidden=True)
 

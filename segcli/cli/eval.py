@@ -138,6 +138,7 @@ def evaluate(
     device: options.DeviceOption = "auto",
     dtype: options.DtypeOption = "auto",
     threads: options.ThreadsOption = None,
+    workers: options.WorkersOption = "auto",
     batch_size: options.BatchSizeOption = 1,
     as_json: JsonOption = False,
     quiet: options.QuietOption = False,
@@ -183,7 +184,7 @@ def evaluate(
         else:
             from segcli.cli.eval_model import of_model
 
-            where = (device, dtype, threads, batch_size)
+            where = (device, dtype, threads, batch_size, options.parse_workers(workers))
             size = (short_side, tile)
             how: dict[str, Any] = {"size": size, "tta": tta, "explain": explain, "where": where}
             evaluation = of_model(data, model, wanted, split, format, **how, **what)

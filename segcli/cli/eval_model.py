@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from segcli.distributed import Ranks
     from segcli.evaluation.run import Evaluation, Output
 
-Where = tuple[Device, Precision, int | None, int]  # device, dtype, threads, batch size
+Where = tuple[Device, Precision, int | None, int, int | None]  # device, dtype, threads, batch size, workers
 
 
 def of_model(
@@ -47,7 +47,7 @@ def of_model(
     from segcli.training.validate import other_thresholds
 
     info = open_data(data, task, format, split)
-    device, dtype, threads, batch_size = where
+    device, dtype, threads, batch_size, workers = where
     loaded = load(model, info.task, device, dtype, threads, say)
     info = for_model(info, loaded.spec, task)
     tasks = choose_tasks(loaded.spec, info, task)
@@ -71,4 +71,5 @@ def of_model(
         output=output,
         rules=other_thresholds(spec.rule) if explain else [],
         ranks=ranks,
+        workers=workers,
     )

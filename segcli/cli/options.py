@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from segcli.data.formats import names as format_names
+from segcli.errors import UsageError
 from segcli.types import Device, Precision, Task
 
 DATA = "Data"
@@ -74,6 +75,16 @@ ThreadsOption = Annotated[
         min=1,
         show_default=False,
         help="CPU threads; all cores if not given.",
+        rich_help_panel=SPEED,
+    ),
+]
+WorkersOption = Annotated[
+    str,
+    typer.Option(
+        "--workers",
+        metavar="N|auto",
+        help="Processes that share the images and the threads, with the same results. auto: as many as threads and "
+        "memory allow, if the work left after the first images is worth their start.",
         rich_help_panel=SPEED,
     ),
 ]
@@ -202,3 +213,12 @@ ClassesOption = Annotated[
         rich_help_panel=RESULTS,
     ),
 ]
+
+
+def parse_workers(text: str) -> int | None:
+    """The number in --workers, None for auto. Raises UsageError."""
+    if text == "auto":
+        return None
+    if not text.isdecimal() or int(text) < 1:
+        raise UsageError(f"--workers {text}: give a number of processes, or auto")
+    return int(text)

@@ -14,12 +14,14 @@ from segcli import console
 from segcli.cli import options
 from segcli.cli.loading import introduce, load
 from segcli.cli.predict_screen import TABLES_UP_TO, RunReport
+from segcli.cli.predict_shards import choose_shard, finish_shard
 from segcli.console import Console
 from segcli.results.kinds import SAVE_KINDS, list_kinds, parse_kinds
 
 if TYPE_CHECKING:
     from segcli.inference.planning import Work
     from segcli.inference.predict import Settings
+    from segcli.render import Style
     from segcli.results.writer import ResultsWriter
     from segcli.weights.checkpoint import LoadedModel
 
@@ -98,6 +100,16 @@ TileOverlapOption = Annotated[
         rich_help_panel=options.MODEL,
     ),
 ]
+ShardOption = Annotated[
+    str | None,
+    typer.Option(
+        "--shard",
+        metavar="I/N",
+        show_default=False,
+        help="Only the I-th of N parts of the images, counted from 0; segcli results merge joins what they write.",
+        rich_help_panel=options.SPEED,
+    ),
+]
 ProfileOption = Annotated[
     bool,
     typer.Option("--profile", help="Print the milliseconds every stage took.", rich_help_panel=options.TALK),
@@ -123,6 +135,8 @@ def predict(
     device: options.DeviceOption = "auto",
     dtype: options.DtypeOption = "auto",
     threads: options.ThreadsOption = None,
+    workers: options.WorkersOption = "auto",
+    shard: ShardOption = None,
     batch_size: options.BatchSizeOption = 1,
     tile: options.TileOption = None,
     tile_overlap: TileOverlapOption = None,
@@ -151,19 +165,20 @@ def predict(
     from segcli.results.writer import ResultsWriter
 
     say = Console(quiet=quiet)
-    kinds = parse_kinds(save)
+    kinds, processes = parse_kinds(save), options.parse_workers(workers)
     own: list[Path] = []
     found = find_sources(sources, recursive=recursive, skip=out, passed=own.append)
     if own:
         say.note(f"passed over {len(own)} pictures that segcli wrote, such as {own[0]}")
-    work = plan_work(found, out, kinds, overwrite=overwrite, skip_existing=skip_existing)
+    part = choose_shard(shard, device, out)
+    work = plan_work(found, out, kinds, overwrite=overwrite, skip_existing=skip_existing, shard=part)
     if skip_existing and task:
         refuse_other_run(work, {"task": task})
     many = len(work.images) > TABLES_UP_TO
     report = RunReport(say, out if kinds else None, None, many=many, json=as_json)
     report.skip(work.done, work)
     missing = [source.missing for source, _ in work.images if source.missing]
-    if len(missing) == len(work.images):  # nothing to load a model for
+    if len(missing) == len(work.images) and part is None:  # nothing to load a model for
         for reason in missing:
             console.error(reason)
         if not missing:
@@ -175,6 +190,7 @@ def predict(
     ready = time.perf_counter()
 
     from segcli.codecs.files import remove_left_over
+    from segcli.codecs.image import MAX_PIXELS
     from segcli.codecs.locks import owned
     from segcli.inference.predict import resolve
 
@@ -201,8 +217,8 @@ def predict(
 
     style = Style(color_by, alpha, not no_labels, not no_outlines, boxes)
     try:
-        with owned(out) if kinds else nullcontext():
-            if kinds:
+        with owned(out, shard=f"{part.index}-of-{part.count}" if part else None) if kinds else nullcontext():
+            if kinds and part is None:
                 remove_left_over(out)
             with ResultsWriter(
                 work.out,
@@ -214,12 +230,17 @@ def predict(
                 draw=lambda image, segments: overlay(image, segments, style),
                 overwrite=overwrite,
                 skip_existing=skip_existing,
+                shard=part,
             ) as writer:
-                _run(loaded, settings, work, writer, report, batch_size, max_pixels)
+                how = {"batch_size": batch_size, "max_pixels": max_pixels or MAX_PIXELS}
+                _run(loaded, settings, work, writer, report, style, how, processes)
     finally:
         report.finish(time.perf_counter() - ready)
         if profile:
             report.profile(load=(ready - started) * 1000)
+    if part:
+        facts = {"images": work.digest, "save": list(kinds), "task": settings.task} | _made_with(loaded, settings)
+        finish_shard(out, part, facts | {"failed": len(report.failed)}, say)
     if report.failed:
         raise typer.Exit(1)
 
@@ -244,12 +265,20 @@ def _run(
     work: Work,
     writer: ResultsWriter,
     report: RunReport,
-    batch_size: int,
-    max_pixels: int | None,
+    style: Style,
+    how: dict[str, Any],
+    workers: int | None,
 ) -> None:
-    """Predict and write every image that is not done yet, showing each as it is done."""
-    from segcli.codecs.image import MAX_PIXELS
-    from segcli.inference.pipeline import predict_all
+    """Predict and write every image that is not done yet, showing each as it is done.
+
+    how: batch size and the most pixels of an image. workers: None decides by itself.
+    """
+    import torch
+
+    from segcli.inference.failures import FailureList
+    from segcli.inference.pipeline import PredictJob, predict_all
+    from segcli.inference.workers import run_all
+    from segcli.weights.device import name_of
 
     complete = [work.skip_existing and writer.is_complete(photo) for _, photo in work.images]
     images = [image for image, done in zip(work.images, complete, strict=True) if not done]
@@ -264,16 +293,35 @@ def _run(
             moved += images
             advance(images)
 
-        stream = predict_all(
-            loaded,
-            images,
-            settings,
-            writer,
-            batch_size=batch_size,
-            max_pixels=max_pixels or MAX_PIXELS,
-            advance=move,
+        job = PredictJob(
+            *(
+                loaded.name,
+                str(loaded.device),
+                name_of(loaded.dtype),
+                settings,
+                work.out,
+                work.kinds,
+                writer.run,
+                style,
+            ),
+            overwrite=writer.overwrite,
+            skip_existing=work.skip_existing,
+            **how,
         )
-        with closing(stream):
+        stream = run_all(
+            lambda some: predict_all(loaded, some, settings, writer, advance=move, **how),
+            job,
+            images,
+            workers=workers,
+            threads=torch.get_num_threads(),
+            on_cpu=loaded.device.type == "cpu",
+            started=lambda count: report.console.note(f"{count} worker processes go on"),
+        )
+        failures = FailureList(work.out, work.shard) if work.kinds else None
+        with closing(stream), closing(failures) if failures else nullcontext():
             for done, image in enumerate(stream, start=1):
+                writer.keep(image.entries)
+                if image.error is not None and failures:
+                    failures.add(image.source, image.error)
                 report.show(image)
                 move(max(0.0, done - moved))  # tiles of the next image may be done already

@@ -7,9 +7,9 @@ evaluation = of_model(loaded, info, "val", datasets, protocol, classes)
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing
-from dataclasses import asdict, replace
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing, suppress
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +18,7 @@ import torch
 from segcli.data.dataset import Dataset, Sample
 from segcli.data.records import DatasetInfo
 from segcli.distributed import Ranks
+from segcli.errors import InputError
 from segcli.evaluation.data import read_samples
 from segcli.evaluation.folder import About
 from segcli.evaluation.observers import Evaluated, Scores
@@ -28,6 +29,7 @@ from segcli.inference.predict import Settings, forward
 from segcli.inference.preprocess import Prepared
 from segcli.inference.stream import Read, segment_all
 from segcli.inference.tiling import Box
+from segcli.inference.workers import KILLED, Job, run_all
 from segcli.metrics.match_classes import ClassMatch
 from segcli.postprocess import pixel_scores
 from segcli.segments import Segments
@@ -55,11 +57,13 @@ def of_model(
     output: Output | None = None,
     rules: Sequence[MergeRule] = (),
     ranks: Ranks | None = None,
+    workers: int | None = 1,
 ) -> Evaluation:
     """The evaluation of a model.
 
     images: only the first so many. output: write predictions and numbers there. rules: further rules by which a
-    panoptic result is wanted, for observers. Raises as `EvaluationWriter`.
+    panoptic result is wanted, for observers. workers: processes that predict, None to decide by itself; of several
+    ranks each has one. Raises as `EvaluationWriter`.
     """
     ranks = ranks or Ranks()
     tasks = tuple(datasets)
@@ -82,18 +86,20 @@ def of_model(
             run={"model": loaded.name, "input": protocol.spec.size.to_table(), "rule": asdict(protocol.spec.rule)},
             threshold=protocol.spec.rule.instance_score,
         )
-    stream = evaluate(
-        loaded,
-        datasets,
-        protocol,
-        classes,
-        numbers=numbers,
-        batch_size=batch_size,
-        stored=_stored(writers) if output is not None and output.skip_existing else None,
-        rules=rules,
+    how = EvaluateJob(
+        *(loaded.name, str(loaded.device), precision, datasets, protocol, classes, batch_size, tuple(rules)),
         pixels=output is not None,
-        failed=failed.append,
     )
+    stored = _stored(writers) if output is not None and output.skip_existing else None
+    results = run_all(
+        lambda some: how.evaluate(loaded, some, stored),
+        how,
+        numbers,
+        workers=1 if ranks.size > 1 or stored else workers,
+        threads=torch.get_num_threads(),
+        on_cpu=loaded.device.type == "cpu",
+    )
+    stream = _evaluated(results, failed)
     return Evaluation(
         datasets,
         abouts,
@@ -109,73 +115,115 @@ def of_model(
     )
 
 
-def evaluate(
-    loaded: LoadedModel,
-    datasets: Mapping[Task, Dataset],
-    protocol: Protocol,
-    classes: ClassMatch,
-    *,
-    numbers: Sequence[int] | None = None,
-    batch_size: int = 1,
-    stored: Stored | None = None,
-    rules: Sequence[MergeRule] = (),
-    pixels: bool = False,
-    failed: Callable[[str], None],
-) -> Iterator[Evaluated]:
-    """Predict the images of a split, in order.
+@dataclass(frozen=True)
+class LeftOut:
+    """An image that cannot be read or does not fit into memory."""
 
-    datasets: the split as each task has it.
-    classes: from the model's classes to all of the dataset's.
-    numbers: which images; None means all.
-    stored: (number, samples) -> the results of an earlier run, which spare the network.
-    rules, pixels: what else is wanted of a panoptic or semantic result (`Evaluated.others`, `Evaluated.pixels`).
-    failed: told why an image cannot be read or does not fit into memory; the others go on.
-    Raises CheckpointError if the network's prediction is not finite.
-    """
-    matches = {task: classes.onto(dataset.labels) for task, dataset in datasets.items()}
-    first, spec = next(iter(datasets.values())), protocol.spec
-    choices = [Settings(task, spec, keep_all=task in OBJECT_TASKS) for task in matches]
-    if "panoptic" in matches:
-        choices += [Settings("panoptic", replace(spec, rule=rule)) for rule in rules]
-    seen: dict[int, list[tuple[Box, np.ndarray, np.ndarray]]] = {}
+    reason: str
 
-    def read(number: int) -> Read[dict[Task, Sample]]:
-        samples = read_samples(datasets, number)
-        earlier = stored(number, samples) if stored else None
-        image = next(iter(samples.values())).image
-        return Read(image, samples, None if earlier is None else [earlier[task] for task in matches])
 
-    def look(number: int, box: Box, shown: Prepared, prediction: QueryPredictions) -> None:
-        found, scores = pixel_scores(prediction, 0, shown.frame, spec.rule)
-        seen.setdefault(number, []).append((box, matches["semantic"].index[found], scores))
+@dataclass(frozen=True)
+class EvaluateJob(Job[int, Evaluated | LeftOut]):
+    """How the images of a split are predicted, in this process or in others."""
 
-    stream = segment_all(
-        range(len(first)) if numbers is None else numbers,
-        read,
-        lambda inputs: forward(loaded, inputs),
-        choices,
-        batch_size=batch_size,
-        tta=protocol.tta,
-        name=lambda number: str(first.records[number].image),
-        look=look if pixels and "semantic" in matches else None,
-    )
-    with closing(stream):
-        for outcome in stream:
-            if outcome.error is not None or outcome.read is None:
-                failed(str(outcome.error))
-                continue
-            results = outcome.results
-            if outcome.read.results is None:  # else they are in the dataset's classes already
-                results = [matches[how.task].apply(result) for how, result in zip(choices, results, strict=True)]
-            yield Evaluated(
-                outcome.item,
-                outcome.read.extra,
-                dict(zip(matches, results, strict=False)),
-                (outcome.timings.model + outcome.timings.post) / 1000,
-                protocol.max_dets,
-                others=tuple(results[len(matches) :]),
-                pixels=tuple(seen.pop(outcome.item, ())),
-            )
+    ref: str  # of the model
+    device: str
+    dtype: str
+    datasets: Mapping[Task, Dataset]  # the split as each task has it
+    protocol: Protocol
+    classes: ClassMatch  # from the model's classes to all of the dataset's
+    batch_size: int = 1
+    rules: tuple[MergeRule, ...] = ()  # further ones that a panoptic result is wanted by: `Evaluated.others`
+    pixels: bool = False  # whether a semantic result is wanted with `Evaluated.pixels`
+
+    def open(self) -> Callable[[Sequence[int]], Generator[Evaluated | LeftOut, None, None]]:
+        from segcli.weights.checkpoint import load_model
+
+        loaded = load_model(self.ref, self.device, self.dtype)
+        return lambda numbers: self._counted(self.evaluate(loaded, numbers))
+
+    def lost(self, item: int) -> LeftOut:
+        return LeftOut(f"{self._name(item)}: {KILLED}")
+
+    def _name(self, number: int) -> str:
+        return str(next(iter(self.datasets.values())).records[number].image)
+
+    @staticmethod
+    def _counted(
+        stream: Generator[Evaluated | LeftOut, None, None],
+    ) -> Generator[Evaluated | LeftOut, None, None]:
+        """With what each image adds to the metrics, which is work too."""
+        with closing(stream):
+            for result in stream:
+                if isinstance(result, Evaluated):
+                    with suppress(InputError):  # prediction and truth do not fit, as the observers will find
+                        for task in result.samples:
+                            result.counts(task)
+                yield result
+
+    def evaluate(
+        self, loaded: LoadedModel, numbers: Sequence[int], stored: Stored | None = None
+    ) -> Generator[Evaluated | LeftOut, None, None]:
+        """Predict some images of the split, in order.
+
+        stored: (number, samples) -> the results of an earlier run, which spare the network.
+        Raises CheckpointError if the network's prediction is not finite.
+        """
+        datasets, spec = self.datasets, self.protocol.spec
+        matches = {task: self.classes.onto(dataset.labels) for task, dataset in datasets.items()}
+        choices = [Settings(task, spec, keep_all=task in OBJECT_TASKS) for task in matches]
+        if "panoptic" in matches:
+            choices += [Settings("panoptic", replace(spec, rule=rule)) for rule in self.rules]
+        seen: dict[int, list[tuple[Box, np.ndarray, np.ndarray]]] = {}
+
+        def read(number: int) -> Read[dict[Task, Sample]]:
+            samples = read_samples(datasets, number)
+            earlier = stored(number, samples) if stored else None
+            image = next(iter(samples.values())).image
+            return Read(image, samples, None if earlier is None else [earlier[task] for task in matches])
+
+        def look(number: int, box: Box, shown: Prepared, prediction: QueryPredictions) -> None:
+            found, scores = pixel_scores(prediction, 0, shown.frame, spec.rule)
+            seen.setdefault(number, []).append((box, matches["semantic"].index[found], scores))
+
+        stream = segment_all(
+            numbers,
+            read,
+            lambda inputs: forward(loaded, inputs),
+            choices,
+            batch_size=self.batch_size,
+            tta=self.protocol.tta,
+            name=self._name,
+            look=look if self.pixels and "semantic" in matches else None,
+        )
+        with closing(stream):
+            for outcome in stream:
+                if outcome.error is not None or outcome.read is None:
+                    yield LeftOut(str(outcome.error))
+                    continue
+                results = outcome.results
+                if outcome.read.results is None:  # else they are in the dataset's classes already
+                    results = [matches[how.task].apply(result) for how, result in zip(choices, results, strict=True)]
+                yield Evaluated(
+                    outcome.item,
+                    outcome.read.extra,
+                    dict(zip(matches, results, strict=False)),
+                    (outcome.timings.model + outcome.timings.post) / 1000,
+                    self.protocol.max_dets,
+                    others=tuple(results[len(matches) :]),
+                    pixels=tuple(seen.pop(outcome.item, ())),
+                )
+
+
+def _evaluated(
+    results: Generator[Evaluated | LeftOut, None, None], failed: list[str]
+) -> Generator[Evaluated, None, None]:
+    with closing(results):
+        for result in results:
+            if isinstance(result, LeftOut):
+                failed.append(result.reason)
+            else:
+                yield result
 
 
 def _stored(writers: Mapping[Task, EvaluationWriter]) -> Stored:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
@@ -22,11 +22,14 @@ from segcli.errors import OutputError
 from segcli.inference.predict import OUT_OF_MEMORY, Settings, Timings, forward, milliseconds_since
 from segcli.inference.sources import Source
 from segcli.inference.stream import Outcome, Read, segment_all
+from segcli.inference.workers import KILLED, Job
+from segcli.results.ledger import Entry
 from segcli.results.plan import Photo
 from segcli.results.record import image_record
 from segcli.results.writer import ResultsWriter
 
 if TYPE_CHECKING:
+    from segcli.render import Style
     from segcli.weights.checkpoint import LoadedModel
 
 UNWRITTEN = 2  # finished images that may wait for the writer thread
@@ -46,6 +49,7 @@ class ImageReport:
     timings: Timings = field(default_factory=Timings)
     error: str | None = None  # why there is no record
     pages: int = 1  # of its file; the record is about the first
+    entries: list[list[Entry]] = field(default_factory=list)  # for the files for all photos, from a worker process
 
 
 def predict_all(
@@ -116,4 +120,45 @@ def _write(outcome: Outcome[_Item, int], settings: Settings, writer: ResultsWrit
         return ImageReport(source, error=f"{source}: {OUT_OF_MEMORY}")
     outcome.timings.write = milliseconds_since(start)
     record = image_record(photo.file_name, shown, writer.run, asdict(outcome.timings))
-    return ImageReport(source, record, tuple(outputs), outcome.timings, pages=outcome.read.extra)
+    return ImageReport(source, record, tuple(outputs), outcome.timings, None, outcome.read.extra, writer.take_entries())
+
+
+@dataclass(frozen=True)
+class PredictJob(Job[_Item, ImageReport]):
+    """`predict_all` in another process, whose reports the first process's writer `keep`s."""
+
+    ref: str  # of the model
+    device: str
+    dtype: str
+    settings: Settings
+    out: Path
+    kinds: tuple[str, ...]
+    run: Mapping[str, Any]  # what every record says of the run
+    style: Style
+    batch_size: int = 1
+    max_pixels: int = MAX_PIXELS
+    overwrite: bool = False
+    skip_existing: bool = False
+
+    def open(self) -> Callable[[Sequence[_Item]], Generator[ImageReport, None, None]]:
+        from segcli.render import overlay
+        from segcli.weights.checkpoint import load_model
+
+        loaded = load_model(self.ref, self.device, self.dtype)
+        writer = ResultsWriter(
+            self.out,
+            self.kinds,
+            (),
+            task=self.settings.task,
+            labels=self.settings.spec.labels,
+            run=self.run,
+            draw=lambda image, segments: overlay(image, segments, self.style),
+            overwrite=self.overwrite,
+            skip_existing=self.skip_existing,
+            relays=True,
+        )
+        how: dict[str, Any] = {"batch_size": self.batch_size, "max_pixels": self.max_pixels}
+        return lambda items: predict_all(loaded, items, self.settings, writer, **how)
+
+    def lost(self, item: _Item) -> ImageReport:
+        return ImageReport(item[0], error=f"{item[0]}: {KILLED}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import os
 from collections.abc import Mapping, Sequence
@@ -13,7 +14,9 @@ from segcli.codecs.files import refuse_existing
 from segcli.codecs.json_file import read_object
 from segcli.errors import InputError, OutputError, UsageError
 from segcli.inference.sources import STDIN_NAME, Source
+from segcli.results.kinds.kind import Shard
 from segcli.results.plan import Photo, plan
+from segcli.results.shards import refuse_unmergeable
 from segcli.results.writer import photo_targets, refuse_collisions, run_targets
 
 
@@ -27,6 +30,8 @@ class Work:
     images: list[tuple[Source, Photo]]  # those there is something left to do for, as far as their own files tell
     done: list[tuple[Source, Photo]]  # the others
     skip_existing: bool
+    shard: Shard | None = None  # whose images these are; None if all
+    digest: str = ""  # of the names of all images, by which the shards of one plan are known
 
 
 def plan_work(
@@ -36,6 +41,7 @@ def plan_work(
     *,
     overwrite: bool = False,
     skip_existing: bool = False,
+    shard: Shard | None = None,
 ) -> Work:
     """Decide where everything goes and which images need work.
 
@@ -50,7 +56,11 @@ def plan_work(
         piped = (isinstance(source.data, bytes) for source in sources)
         photos = [_unused(out, kinds, own) if isin else own for own, isin in zip(photos, piped, strict=True)]
     refuse_collisions(out, kinds, photos)
-    images, done = list(zip(sources, photos, strict=True)), []
+    images, done, digest = list(zip(sources, photos, strict=True)), [], ""
+    if shard:
+        refuse_unmergeable(out, kinds)
+        digest, share = _digest(photos), shard.share(len(images))
+        images, photos = images[share.start : share.stop], photos[share.start : share.stop]
     if (
         skip_existing and kinds and not run_targets(out, kinds)
     ):  # else only the writer knows which images a file for all holds
@@ -59,8 +69,15 @@ def plan_work(
     if overwrite:
         _refuse_photos(out, kinds, images)
     elif not skip_existing:
-        _refuse_existing(out, kinds, photos)
-    return Work(out, kinds, photos, images, done, skip_existing)
+        _refuse_existing(out, kinds, photos, shard)
+    return Work(out, kinds, photos, images, done, skip_existing, shard, digest)
+
+
+def _digest(photos: Sequence[Photo]) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for photo in photos:
+        digest.update(photo.file_name.encode("utf-8", "surrogateescape") + b"\0")
+    return digest.hexdigest()
 
 
 def _unused(out: Path, kinds: tuple[str, ...], photo: Photo) -> Photo:
@@ -77,8 +94,9 @@ def _is_done(out: Path, kinds: tuple[str, ...], photo: Photo) -> bool:
     return all(path.exists() for path in photo_targets(out, kinds, photo).values())
 
 
-def _refuse_existing(out: Path, kinds: tuple[str, ...], photos: Sequence[Photo]) -> None:
+def _refuse_existing(out: Path, kinds: tuple[str, ...], photos: Sequence[Photo], shard: Shard | None) -> None:
     targets = run_targets(out, kinds)
+    targets += [path.with_name(shard.part_of(path.name)) for path in targets] if shard else []
     for photo in photos:
         targets += photo_targets(out, kinds, photo).values()
     refuse_existing(
@@ -127,3 +145,11 @@ def check_writable(out: Path) -> None:
         raise OutputError(f"--out {out}: {place} is a file, not a folder; choose another --out")
     if not os.access(place, os.W_OK | os.X_OK):
         raise OutputError(f"--out {out}: {place} is not writable; check its permissions or choose another --out")
+
+
+def parse_shard(text: str) -> Shard:
+    """ "3/16" -> the fourth of sixteen shards. Raises UsageError."""
+    index, _, count = text.partition("/")
+    if not (index.isdecimal() and count.isdecimal() and int(index) < int(count)):
+        raise UsageError(f"--shard {text}: give i/n, where i goes from 0 to n - 1; 0/4 is the first of four shards")
+    return Shard(int(index), int(count))

@@ -17,6 +17,7 @@ from segcli.results.kinds import SAVE_KINDS
 
 STDIN = "-"
 STDIN_NAME = "stdin"  # what its picture is called
+STORES = (".tar", ".zip", ".parquet", ".jsonl")  # files that hold pictures, or name them
 # What a folder of a training run and one of an evaluation hold.
 _RESULTS = (frozenset({"metrics.jsonl", "config.toml"}), frozenset({"metrics.json", "settings.json"}))
 _KINDS = [kind for kind in SAVE_KINDS.values() if kind.suffix]
@@ -45,7 +46,7 @@ class Source:
         return cls(image.place, data=None if image.path else image)
 
     def __str__(self) -> str:
-        return str(self.path)
+        return str(self.data) if isinstance(self.data, ImageRef) else str(self.path)
 
     def open(self) -> Path | bytes | ImageRef:
         """What an image reader takes: the path, the bytes of stdin, or a part of another file."""
@@ -72,8 +73,25 @@ def find_sources(
     found: dict[Path | str, Source] = {}
     for name in names:
         for source in _expand(name, recursive, skip, passed):
-            found.setdefault(_identity(source.path) if source.data is None else STDIN, source)
+            found.setdefault(_key(source), source)
     return list(found.values())
+
+
+def _key(source: Source) -> Path | str:
+    """What tells one image from another, however it was named."""
+    if source.data is None:
+        return _identity(source.path)
+    return STDIN if isinstance(source.data, bytes) else str(source.data)
+
+
+def _in_store(name: str) -> Iterator[Source]:
+    """The pictures in an archive, a table or a list, or behind a URL."""
+    from segcli.inference.picture_stores import pictures_in
+
+    root = Path(name)
+    for picture in pictures_in(name):
+        inside = picture.place != root and picture.place.is_relative_to(root)
+        yield Source(picture.place, root if inside else None, data=None if picture.path else picture)
 
 
 def _expand(name: str, recursive: bool, skip: Path | None, passed: Callable[[Path], None]) -> Iterator[Source]:
@@ -84,6 +102,8 @@ def _expand(name: str, recursive: bool, skip: Path | None, passed: Callable[[Pat
         yield Source(Path(STDIN_NAME), data=sys.stdin.buffer.read())
     elif path.is_dir():
         yield from _in_folder(path, recursive, skip, passed)
+    elif "://" in name or (os.path.lexists(path) and name.lower().endswith(STORES)):
+        yield from _in_store(name)
     elif os.path.lexists(path):
         yield Source(path, missing=_unending(path))
     elif glob.has_magic(name):

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from segcli.codecs.files import output_error, write_file
 from segcli.errors import OutputError
 from segcli.types import LabelSet
 
-_Entry = tuple[int | str, list[str]]  # image id, one JSON text per array of the final file
+Entry = tuple[int | str, list[str]]  # image id, one JSON text per array of the final file
 
 
 def to_json(value: Any) -> str:
@@ -35,13 +35,19 @@ class Ledger(ABC):
         path: the final file.
         overwrite: forget what is there.
         resume: go on from what is there; with neither, an existing file is an OutputError.
+        relayed: collect entries here for the process that writes the file, and touch no file.
     """
 
-    def __init__(self, path: Path, *, overwrite: bool = False, resume: bool = False) -> None:
+    def __init__(
+        self, path: Path, *, overwrite: bool = False, resume: bool = False, relayed: list[Entry] | None = None
+    ) -> None:
         self.path = path
         self.done: set[int | str] = set()
+        self.relayed = relayed
         self._lines = path.with_name(f".{path.stem}.jsonl")
         self._resumes = resume and not overwrite
+        if relayed is not None:
+            return
         if self._resumes:
             self._take_up()
         else:
@@ -65,7 +71,11 @@ class Ledger(ABC):
                 "choose another --out"
             )
 
-    def _append(self, image_id: int | str, texts: list[str]) -> None:
+    def append(self, image_id: int | str, texts: list[str]) -> None:
+        """Append one image's entry, as `relayed` has it. Raises OutputError if it cannot be written."""
+        if self.relayed is not None:
+            self.relayed.append((image_id, texts))
+            return
         line = "\t".join([to_json(image_id), *texts]).encode() + b"\n"
         try:
             self._lines.parent.mkdir(parents=True, exist_ok=True)
@@ -84,6 +94,8 @@ class Ledger(ABC):
 
     def close(self) -> Path:
         """Merge everything into the final file and return its path."""
+        if self.relayed is not None:
+            return self.path
         if self._lines.exists() or not self.path.exists() or not self._resumes:
             write_file(self.path, (text.encode() for text in self._render()))
         self._remove_lines()
@@ -95,7 +107,7 @@ class Ledger(ABC):
         except OSError as error:
             raise output_error(self._lines, error) from error
 
-    def _entries(self) -> Iterator[_Entry]:
+    def _entries(self) -> Iterator[Entry]:
         """Everything so far: the earlier result, then this run's lines."""
         if self._resumes and self.path.exists():
             try:
@@ -112,7 +124,7 @@ class Ledger(ABC):
                     yield json.loads(image_id), texts
 
     @abstractmethod
-    def _read_back(self) -> Iterator[_Entry]:
+    def _read_back(self) -> Iterator[Entry]:
         """The entries of the final file of an earlier run."""
 
     @abstractmethod
@@ -125,14 +137,14 @@ class CocoResults(Ledger):
 
     def add(self, image_id: int | str, results: list[dict[str, Any]]) -> None:
         """Append one image's results; nothing found is remembered too."""
-        self._append(image_id, [",".join(to_json(result) for result in results)])
+        self.append(image_id, [",".join(to_json(result) for result in results)])
 
     def _render(self) -> Iterator[str]:
         yield "[\n"
         yield from _joined(texts[0] for _, texts in self._entries() if texts[0])
         yield "\n]\n"
 
-    def _read_back(self) -> Iterator[_Entry]:
+    def _read_back(self) -> Iterator[Entry]:
         with open(self.path, encoding="utf-8", newline="\n") as file:
             for text in _array(file, "["):
                 yield _first_value(text, '{"image_id": '), [text]
@@ -141,13 +153,13 @@ class CocoResults(Ledger):
 class CocoPanoptic(Ledger):
     """COCO panoptic results: {categories, images, annotations}, the masks in a folder of PNGs beside it."""
 
-    def __init__(self, path: Path, labels: LabelSet, *, overwrite: bool = False, resume: bool = False) -> None:
+    def __init__(self, path: Path, labels: LabelSet, **how: Any) -> None:
         self._labels = labels
-        super().__init__(path, overwrite=overwrite, resume=resume)
+        super().__init__(path, **how)
 
     def add(self, image: dict[str, Any], annotation: dict[str, Any]) -> None:
         """Append one image, `id` first, and its annotation."""
-        self._append(image["id"], [to_json(image), to_json(annotation)])
+        self.append(image["id"], [to_json(image), to_json(annotation)])
 
     def _render(self) -> Iterator[str]:
         categories = [
@@ -161,7 +173,7 @@ class CocoPanoptic(Ledger):
         yield from _joined(texts[1] for _, texts in self._entries())
         yield "\n]}\n"
 
-    def _read_back(self) -> Iterator[_Entry]:
+    def _read_back(self) -> Iterator[Entry]:
         with (
             open(self.path, encoding="utf-8", newline="\n") as images,
             open(self.path, encoding="utf-8", newline="\n") as annotations,
@@ -195,3 +207,38 @@ def _first_value(text: str, key: str) -> Any:
     if not text.startswith(key):
         raise ValueError(f"does not begin with {key}")
     return json.JSONDecoder().raw_decode(text, len(key))[0]
+
+
+def merge_coco_results(path: Path, parts: Sequence[Path]) -> None:
+    """Join the parts of one COCO results file, in order. Raises OutputError for a part that segcli did not write."""
+
+    def text() -> Iterator[str]:
+        yield "[\n"
+        yield from _joined(_of_parts(parts, "["))
+        yield "\n]\n"
+
+    write_file(path, (piece.encode() for piece in text()))
+
+
+def merge_coco_panoptic(path: Path, parts: Sequence[Path]) -> None:
+    """The same for COCO panoptic files; the categories are those of the first part."""
+
+    def text() -> Iterator[str]:
+        with parts[0].open(encoding="utf-8", newline="\n") as file:
+            yield file.readline()
+        yield '"images": [\n'
+        yield from _joined(_of_parts(parts, '"images": ['))
+        yield '\n],\n"annotations": [\n'
+        yield from _joined(_of_parts(parts, '"annotations": ['))
+        yield "\n]}\n"
+
+    write_file(path, (piece.encode() for piece in text()))
+
+
+def _of_parts(parts: Sequence[Path], opening: str) -> Iterator[str]:
+    for part in parts:
+        try:
+            with part.open(encoding="utf-8", newline="\n") as file:
+                yield from _array(file, opening)
+        except (ValueError, OSError) as error:
+            raise OutputError(f"{part}: damaged ({error}); run its shard again with --overwrite") from error

@@ -13,7 +13,8 @@ import numpy as np
 from segcli.codecs.files import below
 from segcli.errors import OutputError, UsageError
 from segcli.results.kinds import SAVE_KINDS, Answer, SaveRun
-from segcli.results.kinds.kind import in_order
+from segcli.results.kinds.kind import Shard, in_order
+from segcli.results.ledger import Entry
 from segcli.results.plan import Photo
 from segcli.segments import Segments
 from segcli.types import LabelSet, Task
@@ -56,6 +57,8 @@ class ResultsWriter:
         draw: photo and segments -> the overlay picture; needed for "overlay".
         overwrite: replace results that are there.
         skip_existing: keep them, and write what is missing.
+        shard: write the files for all photos as this part of them, for `segcli results merge`.
+        relays: leave the files for all photos to another process, which `keep`s what `take_entries` gives.
 
     Raises:
         UsageError: a kind that the task has no answer for, or results that would replace an input.
@@ -74,9 +77,11 @@ class ResultsWriter:
         draw: Callable[[np.ndarray, Segments], np.ndarray] | None = None,
         overwrite: bool = False,
         skip_existing: bool = False,
+        shard: Shard | None = None,
+        relays: bool = False,
     ) -> None:
-        self.run = run
-        self._run = SaveRun(out, task, labels, run, draw, overwrite, skip_existing)
+        self.run, self.overwrite = run, overwrite
+        self._run = SaveRun(out, task, labels, run, draw, overwrite, skip_existing, shard, relays)
         classes = [SAVE_KINDS[name] for name in in_order(kinds)]
         for kind in classes:
             kind.check(task)
@@ -85,6 +90,7 @@ class ResultsWriter:
         self._kinds = [kind(self._run) for kind in classes]
         for own in self._kinds:
             own.check_photos(photos)
+        self._ledgers = [ledger for kind in self._kinds for ledger in kind.ledgers]
 
     def __enter__(self) -> Self:
         return self
@@ -142,6 +148,21 @@ class ResultsWriter:
                 kind.write(answer, targets.get(kind.name))
                 written += [targets[kind.name]] if kind.name in targets else []
         return written
+
+    def take_entries(self) -> list[list[Entry]]:
+        """What has been written since the last call for the files for all photos, if another process writes them."""
+        taken = [list(ledger.relayed or ()) for ledger in self._ledgers]
+        for ledger in self._ledgers:
+            if ledger.relayed:
+                ledger.relayed.clear()
+        return taken
+
+    def keep(self, entries: Sequence[Sequence[Entry]]) -> None:
+        """Take what another process's writer relays. Raises OutputError if it cannot be written."""
+        for ledger, own in zip(self._ledgers, entries, strict=False):  # none if this process has written them
+            for image_id, texts in own:
+                if image_id not in ledger.done:
+                    ledger.append(image_id, texts)
 
     def close(self) -> list[Path]:
         """Bring the files for all images into their final form; returns them."""

@@ -38,6 +38,9 @@ class Memory:
         self.segments[photo.file_name] = segments
         return [Path(f"{photo.stem}.png")]
 
+    def take_entries(self) -> list[Any]:
+        return []
+
 
 def images(sources: Sequence[Source]) -> Iterator[tuple[Source, Photo]]:
     return zip(sources, plan([(source.path, source.folder) for source in sources]), strict=True)

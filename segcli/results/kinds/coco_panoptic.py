@@ -30,7 +30,7 @@ class CocoPanopticFiles(SaveKind):
 
     def __init__(self, run: SaveRun) -> None:
         super().__init__(run)
-        self._index = CocoPanoptic(run.out / self.files[0], run.labels, overwrite=run.overwrite, resume=run.resume)
+        self._index = CocoPanoptic(run.file(self.files[0]), run.labels, **run.ledger_options())
         self.ledgers = (self._index,)
 
     def write(self, answer: Answer, path: Path | None) -> None:

@@ -18,7 +18,7 @@ class CocoResultsJson(SaveKind):
 
     def __init__(self, run: SaveRun) -> None:
         super().__init__(run)
-        self._results = CocoResults(run.out / self.files[0], overwrite=run.overwrite, resume=run.resume)
+        self._results = CocoResults(run.file(self.files[0]), **run.ledger_options())
         self.ledgers = (self._results,)
 
     def write(self, answer: Answer, path: Path | None) -> None:

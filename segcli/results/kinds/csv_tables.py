@@ -31,9 +31,9 @@ class CsvTables(SaveKind):
 
     def __init__(self, run: SaveRun) -> None:
         super().__init__(run)
-        how = {"overwrite": run.overwrite, "resume": run.resume}
-        self._segments = _SegmentRows(run.out / self.files[0], **how)
-        self._counts = _ClassCounts(run.out / self.files[1], run.labels.names, **how)
+        how = run.ledger_options()
+        self._segments = _SegmentRows(run.file(self.files[0]), **how)
+        self._counts = _ClassCounts(run.file(self.files[1]), run.labels.names, **how)
         self.ledgers = (self._segments, self._counts)
 
     def check_photos(self, photos: Iterable[Photo]) -> None:
@@ -63,7 +63,7 @@ class _Table(Ledger):
 
 class _SegmentRows(_Table):
     def add(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        self._append(name, [to_json([[_cell(row.get(column)) for column in COLUMNS] for row in rows])])
+        self.append(name, [to_json([[_cell(row.get(column)) for column in COLUMNS] for row in rows])])
 
     def _render(self) -> Iterator[str]:
         yield _line(COLUMNS)
@@ -83,12 +83,12 @@ class _SegmentRows(_Table):
 
 
 class _ClassCounts(_Table):
-    def __init__(self, path: Path, names: Sequence[str], *, overwrite: bool, resume: bool) -> None:
+    def __init__(self, path: Path, names: Sequence[str], **how: Any) -> None:
         self._names = names
-        super().__init__(path, overwrite=overwrite, resume=resume)
+        super().__init__(path, **how)
 
     def add(self, name: str, counts: Mapping[str, int]) -> None:
-        self._append(name, [to_json(dict(counts))])
+        self.append(name, [to_json(dict(counts))])
 
     def _render(self) -> Iterator[str]:
         """Columns are the classes that occur in some image, in the model's order."""

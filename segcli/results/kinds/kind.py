@@ -24,6 +24,23 @@ SAVE_KINDS: dict[str, type[SaveKind]] = {}
 
 
 @dataclass(frozen=True)
+class Shard:
+    """One of several runs that share the photos of a command, each on its own machine or at its own time."""
+
+    index: int  # 0 … count - 1
+    count: int
+
+    def part_of(self, name: str) -> str:
+        """predictions.json -> predictions-00003-of-00016.json."""
+        stem, dot, suffix = name.rpartition(".")
+        return f"{stem}-{self.index:05d}-of-{self.count:05d}{dot}{suffix}"
+
+    def share(self, length: int) -> range:
+        """Its part of a list: runs side by side, so that the parts in order are the whole in order."""
+        return range(length * self.index // self.count, length * (self.index + 1) // self.count)
+
+
+@dataclass(frozen=True)
 class SaveRun:
     """What is the same for every photo of a run."""
 
@@ -34,6 +51,16 @@ class SaveRun:
     draw: Callable[[np.ndarray, Segments], np.ndarray] | None = None  # photo and segments -> the overlay picture
     overwrite: bool = False  # replace what is there
     resume: bool = False  # keep what is there and add what is missing
+    shard: Shard | None = None  # of the photos, whose files for all photos are parts
+    relays: bool = False  # another process writes the files for all photos: see `Ledger.relayed`
+
+    def file(self, name: str) -> Path:
+        """Where a file for all photos goes."""
+        return self.out / (self.shard.part_of(name) if self.shard else name)
+
+    def ledger_options(self) -> dict[str, Any]:
+        """What every `Ledger` of the run is made with."""
+        return {"overwrite": self.overwrite, "resume": self.resume, "relayed": [] if self.relays else None}
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,188 @@
+"""Pictures that do not lie in a folder of this machine: in archives, in tables, behind URLs, in lists."""
+
+from __future__ import annotations
+
+import json
+import tarfile
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from segcli.codecs.image_names import is_image_name
+from segcli.codecs.image_ref import FileRef, ImageRef, MemberRef, ZipRef, checked
+from segcli.errors import InputError, UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class UrlRef(ImageRef):
+    """A picture behind a URL that fsspec opens: s3://, gs://, hf://, https://, memory://, …"""
+
+    url: str
+
+    @property
+    def place(self) -> Path:
+        return Path(self.url)
+
+    @property
+    def file(self) -> Path:
+        return Path(self.url)
+
+    def read(self) -> bytes:
+        try:
+            with _fsspec().open(self.url, "rb") as file:
+                return checked(file.read(), self.url)
+        except InputError:
+            raise
+        except Exception as error:  # every store has exceptions of its own
+            raise InputError(f"{self.url}: cannot be read ({_line(error)})") from error
+
+    def __str__(self) -> str:
+        return self.url
+
+
+@dataclass(frozen=True, slots=True)
+class RowRef(ImageRef):
+    """A picture in a column of a Parquet file: bytes, or a struct with a field "bytes", as `datasets` writes it."""
+
+    table: str
+    column: str
+    group: int  # row group
+    row: int  # inside of the group
+    key: str  # how its results are called
+
+    @property
+    def place(self) -> Path:
+        return Path(self.table, self.key)
+
+    @property
+    def file(self) -> Path:
+        return Path(self.table)
+
+    def read(self) -> bytes:
+        value = _column(self.table, self.group, self.column)[self.row].as_py()
+        data = value.get("bytes") if isinstance(value, dict) else value
+        if not isinstance(data, bytes):
+            raise InputError(f"{self}: holds no bytes of a picture in column {self.column!r}")
+        return checked(data, str(self))
+
+
+def pictures_in(name: str) -> Iterator[ImageRef]:
+    """The pictures in a store, in its order; a URL of a folder gives those in it, sorted.
+
+    Raises InputError for a file that cannot be read, UsageError for one without pictures.
+    """
+    if "://" in name:
+        found = _behind(name)
+    else:
+        reader = {".tar": _in_tar, ".zip": _in_zip, ".parquet": _in_table, ".jsonl": _in_list}
+        found = reader[Path(name).suffix.lower()](name)
+    count = 0
+    for count, picture in enumerate(found, start=1):  # noqa: B007
+        yield picture
+    if not count:
+        raise UsageError(f"{name}: no pictures in it")
+
+
+def _in_tar(name: str) -> Iterator[ImageRef]:
+    try:
+        with tarfile.open(name, "r:") as archive:
+            for member in archive:
+                if member.isfile() and is_image_name(PurePosixPath(member.name).name):
+                    yield MemberRef(name, member.name, member.offset_data, member.size)
+    except (OSError, tarfile.TarError) as error:
+        raise InputError(
+            f"{name}: not an uncompressed tar archive ({_line(error)}); pack it again without -z"
+        ) from error
+
+
+def _in_zip(name: str) -> Iterator[ImageRef]:
+    try:
+        with zipfile.ZipFile(name) as archive:
+            for member in archive.infolist():
+                if not member.is_dir() and is_image_name(PurePosixPath(member.filename).name):
+                    yield ZipRef(name, member.filename)
+    except (OSError, zipfile.BadZipFile) as error:
+        raise InputError(f"{name}: not a readable zip archive ({_line(error)}); download or pack it again") from error
+
+
+def _in_table(name: str) -> Iterator[ImageRef]:
+    schema = _table(name).schema_arrow
+    column = next((field.name for field in schema if _holds_pictures(field.type)), None)
+    if column is None:
+        raise UsageError(f"{name}: no column of bytes, nor of structs with bytes; there are {', '.join(schema.names)}")
+    table = _table(name)
+    number = 0
+    for group in range(table.num_row_groups):
+        for row in range(table.metadata.row_group(group).num_rows):
+            yield RowRef(name, column, group, row, f"{number:08d}")
+            number += 1
+
+
+def _holds_pictures(kind: Any) -> bool:
+    import pyarrow
+
+    if pyarrow.types.is_struct(kind):
+        return any(field.name == "bytes" and _holds_pictures(field.type) for field in kind)
+    return bool(pyarrow.types.is_binary(kind) or pyarrow.types.is_large_binary(kind))
+
+
+def _in_list(name: str) -> Iterator[ImageRef]:
+    """The "image" of every line, as failures.jsonl has them."""
+    try:
+        text = Path(name).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{name}: cannot be read ({_line(error)})") from error
+    for number, line in enumerate(text.splitlines(), start=1):
+        try:
+            image = json.loads(line)["image"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(f'{name}: line {number} is not {{"image": PATH}}; mend or remove it') from error
+        if not isinstance(image, str):
+            raise InputError(f'{name}: line {number} is not {{"image": PATH}}; mend or remove it')
+        yield UrlRef(image) if "://" in image else FileRef(image)
+
+
+def _behind(url: str) -> Iterator[ImageRef]:
+    fsspec = _fsspec()
+    try:
+        system, path = fsspec.core.url_to_fs(url)
+        if not system.isdir(path):
+            yield UrlRef(url)
+            return
+        found = sorted(system.find(path))
+    except Exception as error:  # every store has exceptions of its own
+        raise InputError(f"{url}: cannot be opened ({_line(error)})") from error
+    yield from (UrlRef(system.unstrip_protocol(file)) for file in found if is_image_name(PurePosixPath(file).name))
+
+
+def _fsspec() -> Any:
+    try:
+        import fsspec
+    except ImportError:
+        raise UsageError("names with :// need fsspec: pip install 'segcli[remote]'") from None
+    return fsspec
+
+
+@lru_cache(maxsize=2)
+def _table(name: str) -> Any:
+    try:
+        import pyarrow.parquet as parquet
+    except ImportError:
+        raise UsageError(f"{name}: Parquet needs pyarrow: pip install 'segcli[hf]'") from None
+    try:
+        return parquet.ParquetFile(name)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{name}: not a readable Parquet file ({_line(error)})") from error
+
+
+@lru_cache(maxsize=1)
+def _column(name: str, group: int, column: str) -> Any:
+    """One column of a row group, which is what Parquet reads at a time."""
+    return _table(name).read_row_group(group, columns=[column]).column(0)
+
+
+def _line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:160]
