@@ -92,6 +92,7 @@ def save_model(loaded: LoadedModel, folder: str | os.PathLike[str]) -> Path:
     name and then renamed. Raises CheckpointError if the weights in memory are rounded (bf16, fp16), OutputError if the
     folder cannot be written.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     if loaded.dtype != torch.float32:
@@ -114,8 +115,11 @@ def save_model(loaded: LoadedModel, folder: str | os.PathLike[str]) -> Path:
         if loaded.preprocessor is not None:
             preprocessor = loaded.preprocessor
             replace_file(folder / "preprocessor_config.json", lambda path: _dump(preprocessor, path))
-    except OSError as error:
-        raise OutputError(f"{folder}: cannot write the model ({error.strerror or error})") from error
+    except (OSError, SafetensorError) as error:  # the second is how safetensors words the first
+        reason = getattr(error, "strerror", None) or cut(error)
+        raise OutputError(
+            f"{folder}: cannot write the model ({reason}); free some space or choose another folder"
+        ) from error
     return folder
 
 

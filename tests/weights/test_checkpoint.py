@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -18,7 +19,7 @@ from segcli.config import parse_config
 from segcli.config.backbones.efficientnet_lite import EfficientNetLite0Config
 from segcli.config.backbones.swin import SwinConfig
 from segcli.config.mask2former import Mask2FormerConfig
-from segcli.errors import CheckpointError, UsageError
+from segcli.errors import CheckpointError, OutputError, UsageError
 from segcli.models.mask2former import build as build_mask2former
 from segcli.types import InputSize
 from segcli.weights.architectures import key_map
@@ -123,6 +124,16 @@ def test_save_then_load_keeps_everything(tmp_path: Path) -> None:
 def test_rounded_weights_are_not_saved(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="dtype='fp32'"):
         save_model(load_model(BUNDLED, device="cpu", dtype="bf16"), tmp_path)
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("safetensors.torch.save_file", full)
+    with pytest.raises(OutputError, match=r"cannot write the model \(I/O error: No space left .*; free some space"):
+        save_model(load_model(BUNDLED, "cpu", "fp32"), tmp_path / "out")
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 # ---------------------------------------------------------------------------- what Hugging Face files tell
