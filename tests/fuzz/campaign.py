@@ -1,8 +1,8 @@
 """Damage files by the thousand and read them: `python -m tests.fuzz.campaign --cases 100000 --seed 0`.
 
 The oracle: a SegcliError or a result, within ten seconds of work and 1.5 GB above what the process had, and nothing
-written outside of the case's own folder. Every case is a function of (target, seed), which a failure is reported with; give
-both to see it again: `python -m tests.fuzz.campaign --only "COCO results" --seed 4711 --cases 1 --keep DIR`.
+written outside of the case's own folder. Every case is a function of its target and seed, which a failure is reported
+with; give both to see it again: `python -m tests.fuzz.campaign --only "COCO results" --seed 4711 --cases 1 --keep DIR`.
 """
 
 from __future__ import annotations
