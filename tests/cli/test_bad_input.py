@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import shutil
+import signal
 import struct
 import subprocess
 import sys
@@ -326,5 +327,13 @@ def test_an_interrupt_during_the_import_of_torch_ends_with_130(tmp_path: Path) -
     Image.new("RGB", (8, 8)).save(photo)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *filter(None, sys.path)])}
     command = [sys.executable, "-m", "segcli", "predict", str(photo), "--out", str(tmp_path / "out")]
-    answer = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    answer = subprocess.run(
+        command,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # tests in the background ignore it
+    )
     assert (answer.returncode, "Traceback" in answer.stderr) == (130, False), answer.stderr

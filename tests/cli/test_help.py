@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -101,17 +102,17 @@ def test_a_closed_pipe_is_not_an_error_to_read_about() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "said"),  # by Typer of today, and by those that still use Click
     [
-        (["train", "--lr", "fast"], "Invalid value for '--lr': expected a number"),
-        (["train", "--devices", "x"], "Invalid value for '--devices': expected a whole number"),
-        (["train", "--devices", "0"], "Invalid value for '--devices': expected at least 1"),
+        (["train", "--lr", "fast"], "'--lr': (expected a number|'fast' is not a valid float)"),
+        (["train", "--devices", "x"], "'--devices': (expected a whole number|'x' is not a valid int)"),
+        (["train", "--devices", "0"], "'--devices': (expected at least 1|0 is not in the range)"),
         (["predict", "x", "--task", "boxes"], "'boxes' is not one of 'panoptic', 'instance', 'semantic', 'detect'"),
     ],
 )
 def test_a_wrong_value_is_told_in_plain_words(arguments: list[str], said: str) -> None:
     answer = run(*arguments, COLUMNS="200")
     assert answer.returncode == 2
-    assert said in answer.stderr
+    assert re.search(said, answer.stderr)
     assert "Value error" not in answer.stderr
     assert "Input should" not in answer.stderr

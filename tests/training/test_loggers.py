@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
@@ -92,11 +93,15 @@ def test_weights_and_biases_offline(run: Path, monkeypatch: pytest.MonkeyPatch) 
     said: list[str] = []
     track(run, "wandb", said)
     assert said == []
-    written = list((run / "wandb").glob("offline-run-*-0123456789ab/*.wandb"))
-    assert len(written) == 2  # offline, a resumed run is joined when it is uploaded
-    content = b"".join(file.read_bytes() for file in written)
+    content = b""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not (b"val/AP percent" in content and b"loss/mask" in content):
+        time.sleep(0.1)  # its service writes when it comes to it
+        written = list((run / "wandb").glob("offline-run-*-0123456789ab/*.wandb"))
+        content = b"".join(file.read_bytes() for file in written)
     assert b"val/AP percent" in content
     assert b"loss/mask" in content
+    assert len(written) == 2  # offline, a resumed run is joined when it is uploaded
 
 
 def test_trackio(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
