@@ -61,7 +61,9 @@ def check(
             help="Objects a model can tell apart in an image; if not given: the one that train begins with.",
         ),
     ] = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 if anything was found.")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit with 1 if a fault was found; remarks are none.")
+    ] = False,
     fix: Annotated[
         Path | None,
         typer.Option("--fix", metavar="OUT", show_default=False, help="Write a cleaned copy to this new folder."),
@@ -101,7 +103,7 @@ def check(
         show_findings(report, info.task, LINES)
     if fix is not None:
         _fix(say, data, info, report, fix, threads)
-    if strict and report.findings:
+    if strict and report.faults:
         raise typer.Exit(1)
 
 
@@ -245,7 +247,25 @@ def split(
     division = divided(info, shares, group)
     unit = "groups" if group else "images"
     say.note(f"{unit}: " + ", ".join(f"{number} {name}" for name, number in division.groups.items()))
+    _warn_of_twins(say, info, division.info, threads)
     _write(say, division.info, out, _own_format(say, info), threads)
+
+
+def _warn_of_twins(say: Console, info: DatasetInfo, divided: DatasetInfo, threads: int | None) -> None:
+    """Say which images of one part are nearly the same as some of another, and what would keep them together."""
+    from segcli.data.converting.alike import alike_across, grouping
+
+    with _progress(say, "comparing", info) as advance:
+        pairs = alike_across(info, divided, threads=threads, progress=advance)
+    if not pairs:
+        return
+    one, other = pairs[0]
+    pattern = grouping(pairs, info, len(divided.splits))
+    remedy = f"--group '{pattern}'" if pattern else "--group PATTERN"
+    number = (
+        "1 pair of nearly equal images is" if len(pairs) == 1 else f"{len(pairs):,} pairs of nearly equal images are"
+    )
+    say.note(f"warning: {number} divided, such as {one.name} and {other.name}; {remedy} keeps them together")
 
 
 def _own_format(say: Console, info: DatasetInfo) -> str:

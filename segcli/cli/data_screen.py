@@ -45,6 +45,8 @@ def show_findings(report: CheckReport, task: Task, most: int) -> None:
         for s in report.splits
     ]
     console.table([Column("split"), *(Column(name, numeric=True) for name in numbers)], rows)
+    if crowds := sum(split.crowds for split in report.splits):
+        console.result(f"{crowds:,} of these objects are crowd regions, which `segcli data stats` counts apart")
     if not report.findings:
         console.result("nothing was found that is wrong")
         return
@@ -53,7 +55,8 @@ def show_findings(report: CheckReport, task: Task, most: int) -> None:
     for kind in dict.fromkeys(finding.kind for finding in report.findings):
         found = report.of_kind(kind)
         files = len({finding.file for finding in found if finding.file})
-        rows.append([kind, str(_count(found)), str(files or "-"), KINDS[kind].what, KINDS[kind].mend or "-"])
+        mend = KINDS[kind].mend or ("a remark" if KINDS[kind].is_remark else "-")
+        rows.append([kind, str(_count(found)), str(files or "-"), KINDS[kind].what, mend])
     headings = [Column("found"), Column("times", numeric=True), Column("images", numeric=True)]
     console.table([*headings, Column("what"), Column("--fix")], rows)
     for kind in dict.fromkeys(finding.kind for finding in report.findings):

@@ -214,3 +214,19 @@ def test_the_table_before_training(
     assert f"more (segcli data stats {info.root})" in err
     show_training(Console(quiet=True), info, train)
     assert capsys.readouterr() == ("", "")
+
+
+def test_overlaps_and_rare_classes_are_remarks(data: Data, coco: Path) -> None:
+    """Objects may overlap in instance annotations: check says so, and --strict passes over it."""
+    file = coco / "annotations/instances_train2017.json"
+    raw = json.loads(file.read_text())
+    first = raw["annotations"][0]
+    square = [2, 2, 30, 2, 30, 30, 2, 30]
+    for shape in (square, [v + 3 for v in square]):
+        row = {"image_id": first["image_id"], "category_id": first["category_id"], "segmentation": [shape]}
+        raw["annotations"].append(row | {"id": 1000 + shape[0], "iscrowd": 0})
+    layouts.save_json(file, raw)
+    answer = data("check", coco, "--strict")
+    assert answer.exit_code == 0, answer.output
+    assert "overlap" in answer.stdout
+    assert "a remark" in answer.stdout

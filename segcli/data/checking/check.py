@@ -18,10 +18,11 @@ _RARE_OBJECTS, _RARE_RATIO = 10, 100
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of finding. what: in a few words, for a table. mend: what `mended` does about it; empty: nothing."""
+    """A kind of finding."""
 
-    what: str
-    mend: str = ""
+    what: str  # in a few words, for a table
+    mend: str = ""  # what `mended` does about it; empty: nothing
+    is_remark: bool = False  # worth knowing and often meant so, no fault: `--strict` passes over it
 
 
 KINDS: dict[str, Kind] = {
@@ -42,10 +43,10 @@ KINDS: dict[str, Kind] = {
     "box": Kind("bbox that is not the mask's", "computed anew"),
     "all-void": Kind("image that is void all over", "image left out"),
     "pages": Kind("image with more than one page"),
-    "overlap": Kind("objects that overlap"),
+    "overlap": Kind("objects that overlap, as they may", is_remark=True),
     "crowded": Kind("more objects than the model has queries"),
     "unseen": Kind("class without an object to train on"),
-    "imbalance": Kind("class that is rare in training"),
+    "imbalance": Kind("class that is rare in training", is_remark=True),
 }
 """Every kind, the worst first."""
 
@@ -65,14 +66,15 @@ class Finding:
 
 @dataclass(frozen=True)
 class SplitCount:
-    """A split in numbers. objects: as the task counts them. void: share of all pixels."""
+    """A split in numbers."""
 
     name: str
     images: int
     unusable: int
-    objects: int
+    objects: int  # as the task counts them, crowds among them
     empty: int
-    void: float
+    void: float  # share of all pixels
+    crowds: int = 0  # regions of many objects, which `stats` counts apart
 
 
 @dataclass
@@ -81,6 +83,11 @@ class CheckReport:
 
     splits: list[SplitCount]
     findings: list[Finding] = field(default_factory=list)
+
+    @property
+    def faults(self) -> list[Finding]:
+        """The findings that are faults, not remarks."""
+        return [finding for finding in self.findings if not KINDS[finding.kind].is_remark]
 
     def of_kind(self, kind: str) -> list[Finding]:
         """The findings of one kind."""
@@ -198,7 +205,7 @@ class _Tally:
             for label in info.labels
             if info.task == "semantic" or (info.task == "panoptic" and not label.isthing)
         }
-        self._images = self._unusable = self._objects = self._empty = self._void = self._pixels = 0
+        self._images = self._unusable = self._objects = self._empty = self._void = self._pixels = self._crowds = 0
 
     def add(self, facts: Facts) -> int:
         """-> the objects of this image."""
@@ -209,6 +216,7 @@ class _Tally:
         labels = [label for label, _, _ in facts.objects if label in self._ids]
         objects = sum(label not in self._once for label in labels) + len(self._once.intersection(labels))
         self._objects += objects
+        self._crowds += sum(crowd and label in self._ids - self._once for label, _, crowd in facts.objects)
         self._empty += objects == 0
         self._void += facts.void
         self._pixels += facts.size[0] * facts.size[1]
@@ -217,4 +225,4 @@ class _Tally:
     def count(self, name: str) -> SplitCount:
         """The whole split."""
         void = self._void / max(1, self._pixels)
-        return SplitCount(name, self._images, self._unusable, self._objects, self._empty, void)
+        return SplitCount(name, self._images, self._unusable, self._objects, self._empty, void, self._crowds)

@@ -90,7 +90,7 @@ class Packing:
             self._take_annotation(row)
         elif key == "images":
             name = identity(row.get("id"), "id")
-            entry = (with_slashes(file_name(row.get("file_name"))), _head(row))
+            entry = (with_slashes(file_name(row.get("file_name", _end_of_url(row)))), _head(row))
             if self._images.setdefault(name, entry) != entry:
                 raise UsageError(f"{self._file}: two images share an id ({name}); ids must be unique")
         else:
@@ -211,6 +211,12 @@ def _without(pieces: list[bytes], strange: set[int]) -> list[bytes]:
             continue
         kept.append(_ENCODER.encode(piece).encode())
     return kept
+
+
+def _end_of_url(row: dict[str, Any]) -> Any:
+    """LVIS names its images by the address in COCO alone: folder and file are its last two parts."""
+    url = row.get("coco_url")
+    return "/".join(url.split("/")[-2:]) if isinstance(url, str) else None
 
 
 def _missing(field: str) -> int:

@@ -96,6 +96,7 @@ def test_every_way_to_write_one_outline_is_read(tmp_path: Path, segmentation: An
         lambda raw: raw.update(categories={"1": "a", "2": {"name": "b"}}),
         lambda raw: raw["categories"][0].update(supercategory=["x"]),
         lambda raw: raw["images"].append(dict(raw["images"][0])),
+        lambda raw: [i.update(coco_url=f"http://x/images/{i.pop('file_name')}") for i in raw["images"]],  # LVIS
     ],
 )  # fmt: skip
 def test_what_is_said_in_another_way_is_read(tmp_path: Path, change: Change) -> None:
