@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from segcli.codecs.json_file import read_json
-from segcli.errors import InputError, SegcliError, UsageError, cut
+from segcli.errors import InputError, SegcliError, UsageError, cut, shown
 from segcli.inspection.gallery import Gallery, of_predictions, predictions_beside_truth
 from segcli.inspection.report_page import Report, ReportTable
 from segcli.render.curves import LEARNING_RATE, Curve
@@ -255,10 +255,13 @@ def _percent(table: ReportTable) -> ReportTable:
     return dataclasses.replace(table, percent=frozenset(shares))
 
 
+_MOST_LEVELS = 20  # of a document that is shown line by line
+
+
 def _flat(values: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, str]]:
     """{"data": {"split": "val"}} -> ("data split", "val")."""
     for key, value in values.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and before.count(" ") < _MOST_LEVELS:
             yield from _flat(value, f"{before}{key} ")
         elif value is not None:
             yield before + key, _written(value)
@@ -267,4 +270,5 @@ def _flat(values: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, st
 def _written(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return ", ".join(map(_written, value)) if isinstance(value, list) else str(value)
+    parts = value if isinstance(value, list) else [value]
+    return ", ".join(shown(part) if isinstance(part, list | dict) else str(part) for part in parts)
