@@ -56,6 +56,7 @@ class Segments:
     best_score: float = float("nan")
     given_boxes: np.ndarray | None = None
     soft: SoftMasks | None = None  # the masks' logits, where they were asked for
+    queries: np.ndarray | None = None  # int64 [N], the network's query behind each segment, where one was kept
 
     def __post_init__(self) -> None:
         if (self.map is None) == (self.rles is None):
@@ -212,6 +213,7 @@ class Segments:
             self.best_score,
             None if self.given_boxes is None else self.given_boxes[keep],
             None if self.soft is None else self.soft.filter(keep),
+            None if self.queries is None else self.queries[keep],
         )
 
     def sampled(self, size: tuple[int, int]) -> Segments:

@@ -15,6 +15,7 @@ DATA = "Data"
 MODEL = "Model (thresholds and sizes are the checkpoint's own unless given)"
 RESULTS = "Results"
 SPEED = "Speed and memory"
+CLIP = "Video"
 TALK = "What is printed"
 LOOK = "How it looks"
 

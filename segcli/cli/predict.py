@@ -13,6 +13,7 @@ import typer
 from segcli import console
 from segcli.cli import options
 from segcli.cli.loading import introduce, load
+from segcli.cli.predict_clips import clips_among, predict_clips
 from segcli.cli.predict_screen import TABLES_UP_TO, RunReport
 from segcli.cli.predict_shards import choose_shard, finish_shard
 from segcli.console import Console
@@ -28,7 +29,10 @@ if TYPE_CHECKING:
 SourcesArgument = Annotated[
     list[str],
     typer.Argument(
-        metavar="SOURCES...", show_default=False, help="Images, folders, globs, or - for an image on stdin."
+        metavar="SOURCES...",
+        show_default=False,
+        help="Images, folders, globs, - for an image on stdin, archives and tables of images, URLs; or clips: video "
+        "files, camera:0, rtsp://…, frames/%06d.png.",
     ),
 ]
 SaveOption = Annotated[
@@ -110,6 +114,29 @@ ShardOption = Annotated[
         rich_help_panel=options.SPEED,
     ),
 ]
+FpsOption = Annotated[
+    float | None,
+    typer.Option(
+        "--fps",
+        metavar="RATE",
+        min=0.01,
+        show_default=False,
+        help="Take numbered frames, or the pictures of a folder, as a clip of so many frames a second.",
+        rich_help_panel=options.CLIP,
+    ),
+]
+EveryOption = Annotated[
+    int,
+    typer.Option("--every", metavar="N", min=1, help="Only every N-th frame.", rich_help_panel=options.CLIP),
+]
+StartOption = Annotated[
+    float,
+    typer.Option("--start", metavar="SECONDS", min=0, help="Begin there.", rich_help_panel=options.CLIP),
+]
+EndOption = Annotated[
+    float | None,
+    typer.Option("--end", metavar="SECONDS", show_default=False, help="End there.", rich_help_panel=options.CLIP),
+]
 ProfileOption = Annotated[
     bool,
     typer.Option("--profile", help="Print the milliseconds every stage took.", rich_help_panel=options.TALK),
@@ -146,6 +173,10 @@ def predict(
     no_labels: options.NoLabelsOption = False,
     no_outlines: options.NoOutlinesOption = False,
     boxes: options.BoxesOption = False,
+    fps: FpsOption = None,
+    every: EveryOption = 1,
+    start: StartOption = 0.0,
+    end: EndOption = None,
     as_json: options.JsonOption = False,
     quiet: options.QuietOption = False,
     profile: ProfileOption = False,
@@ -158,6 +189,8 @@ def predict(
 
     segcli predict photo.jpg --classes person,dog --save rgba
 
+    segcli predict clip.mp4
+
     curl -s https://example.org/photo.jpg | segcli predict - --save none --json
     """
     from segcli.inference.planning import plan_work, refuse_other_run
@@ -166,6 +199,27 @@ def predict(
 
     say = Console(quiet=quiet)
     kinds, processes = parse_kinds(save), options.parse_workers(workers)
+    thresholds: dict[str, Any] = {
+        "threshold": threshold,
+        "mask_threshold": mask_threshold,
+        "overlap_threshold": overlap_threshold,
+        "top_k": top_k,
+        "short_side": short_side,
+        "long_side": long_side,
+        "tile": tile,
+        "tile_overlap": tile_overlap,
+        "classes": classes,
+    }
+    if clips := clips_among(sources, fps):
+        frames = {"fps": fps, "every": every, "start": start, "end": end}
+        where = {"device": device, "dtype": dtype, "threads": threads}
+        predict_clips(
+            *(clips, task, model, out, kinds, frames, where, thresholds, say),
+            overwrite=overwrite,
+            skip_existing=skip_existing,
+            as_json=as_json,
+        )
+        return
     own: list[Path] = []
     found = find_sources(sources, recursive=recursive, skip=out, passed=own.append)
     if own:
@@ -197,17 +251,9 @@ def predict(
     settings = resolve(
         loaded.spec,
         task,
-        threshold=threshold,
-        mask_threshold=mask_threshold,
-        overlap_threshold=overlap_threshold,
-        top_k=top_k,
-        short_side=short_side,
-        long_side=long_side,
-        tile=tile,
-        tile_overlap=tile_overlap,
-        classes=classes,
         soft=any(SAVE_KINDS[kind].needs_soft for kind in work.kinds),
         keep_all="coco" in work.kinds,
+        **thresholds,
     )
     if skip_existing:
         refuse_other_run(work, {"task": settings.task} | _made_with(loaded, settings))

@@ -55,6 +55,7 @@ def instance(
         labels=classes[order].numpy(),
         scores=scores[order].numpy(),
         rles=tuple(rles[k] for k in which[order].tolist()),
+        queries=queries[order].cpu().numpy(),
         best_score=float(probabilities[:, labels.isthing].max()) if any(labels.isthing) else 0.0,
         soft=MaskLogits(logits, which[order].numpy(), frame) if soft else None,
     )

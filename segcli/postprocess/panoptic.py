@@ -52,7 +52,7 @@ def panoptic(
             break
         rest = torch.ones(len(scores), dtype=torch.bool)
         rest[specks] = False
-        logits, scores, classes = logits[rest], scores[rest], classes[rest]
+        logits, scores, classes, kept = logits[rest], scores[rest], classes[rest], kept[rest.to(kept.device)]
 
     best = np.array([scores[members].max() for members in segments], dtype=np.float32)
     order = np.argsort(-best, kind="stable")
@@ -68,6 +68,9 @@ def panoptic(
         map=renumber(votes.owners, numbers),
         best_score=float(probabilities[:, :-1].max()),
         soft=MaskLogits(strongest(logits, segments), order, frame, rule) if soft else None,
+        queries=np.array(
+            [int(kept[members][scores[members].argmax()]) for members in (segments[i] for i in order)], int
+        ),
     )
 
 

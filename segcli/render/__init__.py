@@ -66,8 +66,13 @@ def overlay(image: np.ndarray, segments: Segments, style: Style = Style()) -> np
     return draw(image.copy(), segments, style)[0]
 
 
-def draw(image: np.ndarray, segments: Segments, style: Style) -> tuple[np.ndarray, list[int]]:
-    """As `overlay`, but into `image` itself; -> it, and the segments that are named in it."""
+def draw(
+    image: np.ndarray, segments: Segments, style: Style, colours: np.ndarray | None = None
+) -> tuple[np.ndarray, list[int]]:
+    """As `overlay`, but into `image` itself; -> it, and the segments that are named in it.
+
+    colours: uint8 [N, 3], in place of those that `style.color_by` means.
+    """
     if image.shape[:2] != tuple(segments.size):
         raise ValueError(f"photo is {image.shape[:2]}, the segments {segments.size}")
     if not len(segments):
@@ -76,7 +81,7 @@ def draw(image: np.ndarray, segments: Segments, style: Style) -> tuple[np.ndarra
     if segments.task == "detect":
         style = replace(style, alpha=0.0, outlines=False, boxes=True)
     alpha = style.alpha or 0.0
-    colours = segment_colours(segments, style.color_by)
+    colours = segment_colours(segments, style.color_by) if colours is None else colours
     paint = paint_map(segments)
     things = np.array(segments.isthing())
     opacity = np.where(things | (segments.task == "semantic"), alpha, _STUFF * alpha)
