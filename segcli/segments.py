@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from segcli.codecs.rle import RLE, encode, encode_map, from_runs
+from segcli.errors import UsageError
 from segcli.types import LabelSet, Task
 
 _PART = 1e-3  # of a pixel; rounding makes less of a border that lies between two
@@ -97,6 +98,40 @@ class Segments:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def __repr__(self) -> str:
+        shown = ", ".join(self._lines()[:5]) + (", …" if len(self) > 5 else "")
+        return (
+            f"<Segments: {self.task}, {self.size[1]}×{self.size[0]}, {len(self)} found{': ' if shown else ''}{shown}>"
+        )
+
+    def __str__(self) -> str:
+        return "\n".join([f"{self.task}, {self.size[1]}×{self.size[0]}, {len(self)} found", *self._lines(areas=True)])
+
+    def _lines(self, *, areas: bool = False) -> list[str]:
+        """A few words a segment."""
+        scores = ["" if np.isnan(score) else f" {score:.2f}" for score in self.scores.tolist()]
+        pixels = [f"  {area:,} px" for area in self.areas().tolist()] if areas else [""] * len(self)
+        return [f"{name}{score}{area}" for name, score, area in zip(self.names(), scores, pixels, strict=True)]
+
+    def _repr_html_(self) -> str:
+        """A table, for notebooks."""
+        from html import escape
+
+        heads = ("id", "class", "score", "area", "x", "y", "width", "height")
+        rows = ["".join(f"<td>{escape(str(row[head]))}</td>" for head in heads) for row in self.to_rows()]
+        head = "".join(f"<th>{name}</th>" for name in heads)
+        return f"<table><tr>{head}</tr>{''.join(f'<tr>{row}</tr>' for row in rows)}</table>"
+
+    def _repr_png_(self) -> bytes:
+        """The id map in colours, for notebooks."""
+        from segcli.codecs.png import encode_png
+
+        turns = np.arange(len(self) + 1) * 0.618034 % 1  # golden steps around the wheel: neighbours differ
+        wheel = 0.5 + 0.45 * np.cos(2 * np.pi * (turns[:, None] - np.array([0, 1, 2]) / 3))
+        colours = (255 * wheel).astype(np.uint8)
+        colours[0] = 255
+        return encode_png(self.id_map(), lambda rows: colours[rows])
 
     # ------------------------------------------------------------------------------------------------- pixels
 
@@ -259,6 +294,21 @@ class Segments:
                     row |= {"orientation": shape.orientation, "solidity": shape.solidity}
             rows.append(row)
         return rows
+
+    def to_supervision(self) -> Any:
+        """The same as `supervision.Detections`, with names under data["class_name"]; needs the package supervision."""
+        try:
+            import supervision
+        except ImportError as error:
+            raise UsageError("to_supervision needs the package supervision: pip install supervision") from error
+        masks = np.stack(list(self.masks())) if len(self) else np.zeros((0, *self.size), dtype=bool)
+        return supervision.Detections(
+            xyxy=self.boxes().astype(np.float32),
+            mask=None if self.task == "detect" else masks,
+            confidence=None if np.isnan(self.scores).all() and len(self) else self.scores.astype(np.float32),
+            class_id=np.array(self.category_ids(), dtype=int),
+            data={"class_name": np.array(self.names(), dtype=str)},
+        )
 
     def to_coco(self, image_id: int | str) -> list[dict[str, Any]]:
         """COCO results: image_id, category_id (the dataset's own), segmentation (RLE), score.

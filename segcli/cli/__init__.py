@@ -67,6 +67,24 @@ app.add_typer(visualize_app, name="visualize")
 app.add_typer(visualize_app, name="viz", hidden=True)
 
 
+@app.command(name="help", hidden=True)
+def help_(
+    ctx: typer.Context, words: Annotated[list[str] | None, typer.Argument(metavar="[COMMAND]...")] = None
+) -> None:
+    """Show the help of segcli, or of one of its commands: segcli help viz report."""
+    from segcli.errors import UsageError
+
+    root = ctx.find_root()
+    group: Any = root.command
+    path = ["segcli"]
+    for word in words or ():
+        found = getattr(group, "commands", {}).get(word)
+        if found is None:
+            raise UsageError(f"help {' '.join(words or ())}: no such command; there are {', '.join(group.commands)}")
+        group, path = found, [*path, word]
+    console.drawing(type(root)(group, info_name=" ".join(path)).get_help().splitlines())
+
+
 def _print_version(value: bool) -> None:
     if value:
         import segcli
@@ -78,7 +96,7 @@ def _print_version(value: bool) -> None:
 @app.callback()
 def segcli_command(
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
+        bool, typer.Option("--version", "-V", callback=_print_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
     """Panoptic, instance and semantic image segmentation with Mask2Former, fast on a CPU."""

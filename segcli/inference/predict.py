@@ -6,8 +6,9 @@ import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast, overload
 
 import numpy as np
 import torch
@@ -159,55 +160,93 @@ def choose_task(spec: InferenceSpec, task: Task | None) -> Task:
     return task
 
 
+Image = str | Path | np.ndarray | Any  # a path, uint8 [H, W, 3] RGB, a PIL image, or a tensor [3, H, W]
+
+
+@overload
 def predict(
-    loaded: LoadedModel,
-    image: str | Path | np.ndarray,
+    model: LoadedModel | str | Path, image: list[Image] | tuple[Image, ...], task: Task | None = None, **options: Any
+) -> list[Segments]: ...
+
+
+@overload
+def predict(model: LoadedModel | str | Path, image: Image, task: Task | None = None, **options: Any) -> Segments: ...
+
+
+def predict(
+    model: LoadedModel | str | Path,
+    image: Image | list[Image] | tuple[Image, ...],
     task: Task | None = None,
     *,
-    threshold: float | None = None,
-    mask_threshold: float | None = None,
-    overlap_threshold: float | None = None,
-    top_k: int | None = None,
-    short_side: int | None = None,
-    long_side: int | None = None,
-    tile: int | None = None,
-    tile_overlap: float | None = None,
+    batch: int = 1,
     max_pixels: int = MAX_PIXELS,
-) -> Segments:
-    """Segment one image.
+    **options: Any,
+) -> Segments | list[Segments]:
+    """Segment one image, or a list of them.
 
-    image: a path, or uint8 [H, W, 3] RGB.
+    model: what `load_model` gave, or what it takes; the model of a name or folder is kept for the next call.
+    image: a path, uint8 [H, W, 3] RGB, a PIL image, a tensor [3, H, W] (uint8, or floats in 0..1), or a list of these;
+        a tensor [B, 3, H, W] is a list too.
     task: one of `segcli.types.TASKS`; None is the checkpoint's only task, or panoptic if it has several.
-    The other arguments are the command's options; None keeps what the checkpoint says.
+    batch: images of a list that share a forward pass, if they have one size for the network.
+    options: those of `resolve`, which are the command's; None keeps what the checkpoint says.
     Raises InputError for an image that cannot be read or does not fit into memory, UsageError for arguments the
     checkpoint or the task does not support, CheckpointError if the network's predictions are not finite.
     """
-    settings = resolve(
-        loaded.spec,
-        task,
-        threshold=threshold,
-        mask_threshold=mask_threshold,
-        overlap_threshold=overlap_threshold,
-        top_k=top_k,
-        short_side=short_side,
-        long_side=long_side,
-        tile=tile,
-        tile_overlap=tile_overlap,
-    )
-    if isinstance(image, np.ndarray):
-        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
-            raise InputError(f"the image is {image.dtype} {list(image.shape)}; it must be uint8 [H, W, 3], RGB")
-        name, pixels = "the image", image
-    elif isinstance(image, str | Path):
-        name, pixels = str(image), read_image(image, max_pixels=max_pixels)
-    else:
-        raise InputError(f"the image is a {type(image).__name__}; give a path or a uint8 array [H, W, 3], RGB")
-    try:
-        return segment_photo(loaded, pixels, settings)
-    except (MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
-            raise
-        raise InputError(f"{name}: {OUT_OF_MEMORY}") from error
+    loaded = _kept(str(model)) if isinstance(model, str | Path) else model
+    settings = resolve(loaded.spec, task, **options)
+    if not isinstance(image, list | tuple) and not (isinstance(image, torch.Tensor) and image.ndim == 4):
+        name, pixels = _pixels(image, "the image", max_pixels)
+        try:
+            return segment_photo(loaded, pixels, settings)
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise InputError(f"{name}: {OUT_OF_MEMORY}") from error
+    from segcli.inference.stream import Read, segment_all
+
+    found = []
+    for outcome in segment_all(
+        enumerate(image),
+        lambda item: Read(_pixels(item[1], f"image {item[0]}", max_pixels)[1], None),
+        lambda inputs: forward(loaded, inputs),
+        [settings],
+        batch_size=batch,
+        name=lambda item: f"image {item[0]}",
+    ):
+        if outcome.error is not None:
+            raise outcome.error
+        found += outcome.results
+    return found
+
+
+@lru_cache(maxsize=2)
+def _kept(name: str) -> LoadedModel:
+    from segcli.weights.checkpoint import load_model
+
+    return load_model(name)
+
+
+def _pixels(image: Image, name: str, max_pixels: int) -> tuple[str, np.ndarray]:
+    """(what to call it, uint8 [H, W, 3] RGB). Raises InputError for what is no image."""
+    if isinstance(image, str | Path):
+        return str(image), read_image(image, max_pixels=max_pixels)
+    if isinstance(image, torch.Tensor):
+        plain = image.detach().cpu()
+        if plain.is_floating_point():
+            plain = (plain.clamp(0, 1) * 255).round().to(torch.uint8)
+        image = plain.permute(1, 2, 0).numpy() if plain.ndim == 3 and plain.shape[0] == 3 else plain.numpy()
+    elif type(image).__module__.startswith("PIL."):
+        from PIL import ImageOps
+
+        upright: Any = ImageOps.exif_transpose(cast(Any, image))
+        image = np.asarray(upright.convert("RGB"))
+    if not isinstance(image, np.ndarray):
+        given = type(image).__name__
+        raise InputError(f"{name} is a {given}; give a path, a uint8 array [H, W, 3] RGB, a PIL image or a tensor")
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
+        raise InputError(f"{name} is {image.dtype} {list(image.shape)}; it must be uint8 [H, W, 3], RGB")
+    return name, image
 
 
 @torch.inference_mode()
