@@ -129,6 +129,7 @@ def evaluate(
     images: ImagesOption = None,
     short_side: options.ShortSideOption = None,
     tile: options.TileOption = None,
+    rectangle: options.RectangleOption = False,
     max_dets: MaxDetsOption = None,
     tta: TtaOption = False,
     explain: ExplainOption = False,
@@ -185,7 +186,7 @@ def evaluate(
             from segcli.cli.eval_model import of_model
 
             where = (device, dtype, threads, batch_size, options.parse_workers(workers))
-            size = (short_side, tile)
+            size = {"short_side": short_side, "tile": tile, "rectangle": rectangle}
             how: dict[str, Any] = {"size": size, "tta": tta, "explain": explain, "where": where}
             evaluation = of_model(data, model, wanted, split, format, **how, **what)
         _run(evaluation, say, explain=explain, as_json=as_json)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from segcli.cli.loading import introduce, load
 from segcli.console import Console
@@ -24,7 +24,7 @@ def of_model(
     split: str,
     format: str | None,
     *,
-    size: tuple[int | None, int | None],
+    size: dict[str, Any],
     tta: bool,
     explain: bool,
     where: Where,
@@ -36,7 +36,7 @@ def of_model(
 ) -> Evaluation:
     """The evaluation of a model; says what the data is, which classes fit, and which model this is.
 
-    size: short side and tile in the place of the checkpoint's; None keeps them. explain: try other thresholds too.
+    size: what replaces the checkpoint's, as `resized` has it. explain: try other thresholds too.
     """
     from segcli.evaluation.colours import in_colours_of
     from segcli.evaluation.data import choose_tasks, for_model, open_data, open_tasks, two_truths
@@ -51,7 +51,7 @@ def of_model(
     loaded = load(model, info.task, device, dtype, threads, say)
     info = for_model(info, loaded.spec, task)
     tasks = choose_tasks(loaded.spec, info, task)
-    spec = dataclasses.replace(loaded.spec, size=resized(loaded.spec.size, short_side=size[0], tile=size[1]))
+    spec = dataclasses.replace(loaded.spec, size=resized(loaded.spec.size, **size))
     protocol = Protocol.of(spec, tasks, max_dets=max_dets, tta=tta)
     classes = match_classes(loaded.labels, info.source_labels, "the model", tasks[0])
     info = in_colours_of(loaded.labels, info, classes)

@@ -112,6 +112,14 @@ TileOption = Annotated[
         rich_help_panel=MODEL,
     ),
 ]
+RectangleOption = Annotated[
+    bool,
+    typer.Option(
+        "--rectangle",
+        help="No padding to a square (EoMT): faster where photos are not square, but not what was published.",
+        rich_help_panel=MODEL,
+    ),
+]
 LongSideOption = Annotated[
     int | None,
     typer.Option(

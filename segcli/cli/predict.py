@@ -153,6 +153,7 @@ def predict(
     top_k: TopKOption = None,
     short_side: options.ShortSideOption = None,
     long_side: options.LongSideOption = None,
+    rectangle: options.RectangleOption = False,
     recursive: options.RecursiveOption = False,
     classes: options.ClassesOption = None,
     out: options.OutOption = Path("segcli-out"),
@@ -208,6 +209,7 @@ def predict(
         "long_side": long_side,
         "tile": tile,
         "tile_overlap": tile_overlap,
+        "rectangle": rectangle,
         "classes": classes,
     }
     if clips := clips_among(sources, fps):

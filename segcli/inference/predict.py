@@ -74,6 +74,7 @@ def resolve(
     long_side: int | None = None,
     tile: int | None = None,
     tile_overlap: float | None = None,
+    rectangle: bool = False,
     classes: str | None = None,
     soft: bool = False,
     keep_all: bool = False,
@@ -108,7 +109,14 @@ def resolve(
         rule = dataclasses.replace(rule, overlap=overlap_threshold)
     if top_k is not None:
         rule = dataclasses.replace(rule, top_k=top_k)
-    size = resized(spec.size, short_side=short_side, long_side=long_side, tile=tile, tile_overlap=tile_overlap)
+    size = resized(
+        spec.size,
+        short_side=short_side,
+        long_side=long_side,
+        tile=tile,
+        tile_overlap=tile_overlap,
+        rectangle=rectangle,
+    )
     spec = dataclasses.replace(spec, rule=rule, size=size)
     chosen = None if classes is None else choose_classes(classes, spec.labels)
     return Settings(
@@ -127,13 +135,19 @@ def resized(
     long_side: int | None = None,
     tile: int | None = None,
     tile_overlap: float | None = None,
+    rectangle: bool = False,
 ) -> InputSize:
     """A checkpoint's input size with what is not None in its place.
 
     short_side alone scales the cap on the long side with it: otherwise the cap would undo it.
     tile: 0 means the photo as a whole, also for a checkpoint that is predicted in tiles.
-    Raises UsageError for values out of range.
+    rectangle: without the padding to a square, for a checkpoint that has it.
+    Raises UsageError for values out of range, or a rectangle where there is no square.
     """
+    if rectangle:
+        if size.frame != "square":
+            raise UsageError("--rectangle: this model does not pad photos to a square; leave it out")
+        size = dataclasses.replace(size, frame="multiple")
     if tile and tile < SMALLEST_TILE:
         raise UsageError(f"--tile {tile}: tiles need at least {SMALLEST_TILE} pixels; 0 predicts the photo as a whole")
     if tile_overlap is not None and not 0 <= tile_overlap <= 0.5:

@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from segcli.errors import UsageError
+from segcli.inference.predict import resized
 from segcli.inference.preprocess import collate, prepare, resized_size, window_starts
 from segcli.layers.masks import DenseMasks
 from segcli.postprocess import semantic_windows
@@ -35,6 +37,17 @@ WINDOWS = InputSize(512, 512, divisor=16, rounding="even", frame="windows", fill
 )
 def test_sizes_are_rounded_as_python_rounds(photo: tuple[int, int], size: InputSize, expected: tuple[int, int]) -> None:
     assert resized_size(photo, size) == expected
+
+
+def test_a_rectangle_has_no_padding_but_to_whole_patches() -> None:
+    rectangle = resized(SQUARE, rectangle=True)
+    image = np.zeros((300, 640, 3), np.uint8)
+    assert prepare(image, InferenceSpec(("panoptic",), LABELS, rectangle)).frame.padded == (304, 640)
+    assert prepare(image, InferenceSpec(("panoptic",), LABELS, SQUARE)).frame.padded == (640, 640)
+    smaller = resized(SQUARE, short_side=320)
+    assert prepare(image, InferenceSpec(("panoptic",), LABELS, smaller)).frame.padded == (320, 320)
+    with pytest.raises(UsageError, match="does not pad photos to a square"):
+        resized(InputSize(), rectangle=True)
 
 
 def test_half_pixels_go_to_the_even_side() -> None:
