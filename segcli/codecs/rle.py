@@ -8,6 +8,7 @@ two before, in groups of five bits, low first, bit 5 = "more follows", each plus
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -89,7 +90,7 @@ class RLE:
         """
         try:
             height, width = _side(obj["size"][0]), _side(obj["size"][1])
-            counts = obj["counts"]
+            counts = plain_counts(obj["counts"])
             runs = _decompress(counts) if isinstance(counts, str | bytes) else _whole_numbers(counts)
             if len(obj["size"]) != 2 or height * width > _MOST_PIXELS:
                 raise ValueError(f"size {shown(obj['size'])}")
@@ -104,6 +105,17 @@ class RLE:
             found = f"a run of {wrong}" if wrong is not None else str(int(runs.sum()))
             raise InputError(f"run-length mask of {height}×{width} = {total} pixels has {found}; re-export it")
         return cls((height, width), runs.astype(np.uint32))
+
+
+def plain_counts(counts: Any) -> Any:
+    """Compressed counts as they are meant, where somebody wrote str() of Python's bytes: "b'...'". Raises ValueError if
+    these are cut short."""
+    if not isinstance(counts, str) or counts[:2] not in ("b'", 'b"'):
+        return counts
+    try:
+        return ast.literal_eval(counts).decode("ascii")
+    except (SyntaxError, AttributeError, RecursionError, MemoryError, ValueError) as error:
+        raise ValueError("Python's bytes as text, cut short; write counts.decode()") from error
 
 
 def shared_pixels(first: Sequence[RLE], second: Sequence[RLE]) -> np.ndarray:

@@ -5,14 +5,14 @@ A row that cannot be used raises ValueError with the reason. Nothing here depend
 
 from __future__ import annotations
 
-import ast
 import json
 from typing import Any
 
-from segcli.codecs.rle import RLE
+from segcli.codecs.rle import RLE, plain_counts
 from segcli.data.numbers import finite, flag, is_finite, shown, whole
 from segcli.errors import InputError
 
+_NUMBERS, _FAR = {int, float}, 1e9
 _DEEPEST = 5  # levels of lists around the numbers of a polygon; exporters add one or leave one out
 
 
@@ -85,7 +85,8 @@ def outline(value: Any) -> list[list[float]] | dict[str, Any] | None:
         raise ValueError(f'"segmentation" is {shown(value)}; expected polygons or run lengths')
     if all(isinstance(part, dict) and "counts" in part for part in value):
         return _united([run_lengths(part) for part in value])
-    polygons = [flat for part in _polygons(value, _DEEPEST) if len(flat := _checked(part)) >= 6]
+    nest = value if all(_is_flat(part) for part in value) else _polygons(value, _DEEPEST)
+    polygons = [flat for part in nest if len(flat := _checked(part)) >= 6]
     if not polygons:
         if _four(value):
             raise NoOutline("a box (4 numbers) in place of a polygon")
@@ -120,9 +121,18 @@ def _xy(part: Any) -> tuple[Any, Any]:
     return (part["x"], part["y"]) if isinstance(part, dict) else (part[0], part[1])
 
 
+def _is_flat(part: Any) -> bool:
+    """Whether a part is a list of numbers as COCO has it: more than a point."""
+    return isinstance(part, list) and len(part) > 2 and set(map(type, part)) <= _NUMBERS
+
+
 def _checked(numbers: list[Any]) -> list[float]:
     if len(numbers) % 2:
         raise ValueError("a polygon has an odd number of coordinates")
+    if set(map(type, numbers)) <= _NUMBERS and numbers and min(numbers) >= -_FAR and max(numbers) <= _FAR:
+        total = sum(numbers)
+        if total == total:  # none of them is NaN
+            return list(map(float, numbers))
     return [finite(number, "a coordinate of a polygon") for number in numbers]
 
 
@@ -143,11 +153,7 @@ def run_lengths(value: dict[str, Any]) -> dict[str, Any]:
     height, width = (whole(side, "size") for side in size)
     if height <= 0 or width <= 0 or height * width >= 1 << 31:
         raise ValueError(f"run lengths are of {height}×{width} pixels")
-    if isinstance(counts, str) and counts[:2] in ("b'", 'b"'):  # str() of Python's bytes
-        try:
-            counts = ast.literal_eval(counts).decode("ascii")
-        except (ValueError, SyntaxError, AttributeError) as error:
-            raise ValueError(f'"counts" is {shown(counts)}, Python\'s bytes as text, cut short') from error
+    counts = plain_counts(counts)
     if isinstance(counts, list):
         counts = [whole(count, "counts") for count in counts]
     elif not isinstance(counts, str):

@@ -278,7 +278,7 @@ PLANTED = [
     Planted("missing id map", "facade", remove("panoptic_val/*.png"), "unreadable", "no such file"),
     Planted("truncated label", "nuclei", cut("train/labels/*"), "unreadable", "cannot be read"),
     Planted("label of another size", "nuclei", smaller_label, "unreadable", "9×8 pixels"),
-    Planted("id that the JSON lacks", "facade", id_map(lambda ids: ids.__setitem__((slice(9), slice(9)), 77_777)), "labels", "77777"),
+    Planted("id that the JSON lacks", "facade", id_map(lambda ids: ids.__setitem__((slice(9), slice(9)), 77_777)), "bad-row", "77777", ("area", "box")),
     Planted("listed segment that is gone", "facade", segment(lambda row, all_rows: all_rows.append(row | {"id": 99_999})), "no-pixels", "segment 99999"),
     Planted("segment listed twice", "facade", segment(lambda row, all_rows: all_rows.append(dict(row))), "repeated-id", "another segment", ("no-pixels",)),
     Planted("all void", "facade", id_map(lambda ids: ids.fill(0)), "all-void", "void", ("no-pixels",)),

@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from segcli.codecs.rle import RLE
 from segcli.data.checking.check import check
 from segcli.data.checking.mend import mended
 from segcli.data.checking.scan import scan
@@ -29,6 +30,7 @@ from segcli.errors import SegcliError, UsageError
 
 SQUARE = [2, 2, 8, 2, 8, 8, 2, 8]  # 36 pixels
 RUNS = {"size": [10, 12], "counts": [22, 6, 4, 6, 4, 6, 4, 6, 4, 6, 4, 6, 42]}  # the same pixels
+BYTES = RUNS | {"counts": str(RLE.from_coco(RUNS).to_coco()["counts"].encode())}
 Change = Callable[[dict[str, Any]], object]
 
 
@@ -73,7 +75,7 @@ PAIRS = [[2, 2], [8, 2], [8, 8], [2, 8]]
     [
         SQUARE, [SQUARE], [[SQUARE]], [[[SQUARE]]], PAIRS, [PAIRS], [[PAIRS]], json.dumps([SQUARE]), json.dumps(PAIRS),
         [str(v) for v in SQUARE], [{"x": x, "y": y} for x, y in PAIRS], [SQUARE, []], [SQUARE, [1, 1]],
-        RUNS, [RUNS], json.dumps(RUNS), [RUNS, RUNS], RUNS | {"size": ["10", 12.0]},
+        RUNS, [RUNS], json.dumps(RUNS), BYTES, [BYTES], [RUNS, RUNS], RUNS | {"size": ["10", 12.0]},
     ],
     ids=str,
 )  # fmt: skip
