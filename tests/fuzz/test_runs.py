@@ -16,10 +16,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from segcli.types import Label, LabelSet
 from tests.data import layouts
 
 pytestmark = pytest.mark.slow
-KILLS = 6
+KILLS = 4
 PREDICT = ["--model", "nuclei", "--task", "instance", "--save", "json,coco", "--tile", "0", "--short-side", "96", "-q"]
 
 
@@ -42,10 +43,10 @@ def litter(folder: Path) -> list[str]:
 
 
 def content(folder: Path) -> dict[str, bytes]:
-    """Every file, without the times in records."""
+    """Every file, without the times in records; worst/ holds images that the last run looked at alone."""
     found = {}
     for file in sorted(folder.rglob("*")):
-        if file.is_file() and file.suffix in (".json", ".png", ".txt", ".xml", ".jpg"):
+        if file.is_file() and file.parent.name != "worst" and file.suffix in (".json", ".png", ".txt", ".xml", ".jpg"):
             raw = file.read_bytes()
             if file.suffix == ".json" and b'"timings"' in raw:
                 raw = json.dumps({key: value for key, value in json.loads(raw).items() if key != "timings"}).encode()
@@ -61,7 +62,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rng = np.random.default_rng(0)
     for number in range(24):
         Image.fromarray(rng.integers(0, 255, (64, 64, 3), dtype=np.uint8)).save(place / "photos" / f"{number}.png")
-    layouts.coco_instance(place / "data", layouts.things_only(layouts.scenes(20, 4)), layouts.THINGS)
+    nuclei = LabelSet((Label(1, "nucleus", True), Label(7, "box", True)))
+    layouts.coco_instance(place / "data", layouts.things_only(layouts.scenes(12, 12)), nuclei)
     return place
 
 
