@@ -115,9 +115,27 @@ def _open(data: bytes, name: str, max_pixels: int | None) -> ImageFile:
     except InputError:
         raise
     except UnidentifiedImageError:
-        raise InputError(f"{name}: not a picture in a known format; convert it to JPEG, PNG or TIFF") from None
+        if not _is_heif(data):
+            raise InputError(f"{name}: not a picture in a known format; convert it to JPEG, PNG or TIFF") from None
     except Exception as error:
         raise InputError(f"{name}: damaged header ({error}); copy or export it again") from error
+    try:
+        from pillow_heif import register_heif_opener  # from here on Pillow knows the format
+    except ImportError:
+        remedy = "pip install pillow-heif, or convert it to JPEG"
+        raise InputError(f"{name}: a HEIC/HEIF picture, which takes the package pillow-heif: {remedy}") from None
+    register_heif_opener()
+    try:
+        return open_header(data, name, max_pixels)
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"{name}: damaged header ({error}); copy or export it again") from error
+
+
+def _is_heif(data: bytes) -> bool:
+    """Whether a file begins as those of phones do: a box "ftyp" with a brand of HEIF."""
+    return data[4:8] == b"ftyp" and data[8:12] in (b"heic", b"heix", b"heim", b"heis", b"mif1", b"msf1", b"hevc")
 
 
 def open_header(data: bytes, name: str, max_pixels: int | None = None) -> ImageFile:

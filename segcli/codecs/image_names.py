@@ -8,7 +8,7 @@ from urllib.parse import unquote
 
 IMAGE_SUFFIXES = frozenset({
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif",
-    ".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".avif",
+    ".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".avif", ".heic", ".heif",
 })  # fmt: skip
 """The endings that folders are searched for, everywhere. A file that is named by the user is opened whatever it is."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import sys
 import zlib
 from pathlib import Path
 from typing import Any
@@ -240,3 +241,21 @@ def test_planes_of_16_bits_are_pixels() -> None:
     buffer = io.BytesIO()
     tifffile.imwrite(buffer, np.moveaxis(pixels, -1, 0), planarconfig="separate", photometric="rgb")
     assert np.abs(read_image(buffer.getvalue()).astype(int) - (pixels >> 8)).max() <= 1
+
+
+def test_photos_of_phones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """HEIC by pillow-heif where it is; where it is not, the message names it."""
+    file = tmp_path / "a.heic"
+    file.write_bytes(b"\0\0\0\x18ftypheic" + bytes(40))
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "pillow_heif", None)
+        with pytest.raises(InputError, match=r"a\.heic: a HEIC/HEIF picture, which takes the package pillow-heif"):
+            read_image(file)
+    heif = pytest.importorskip("pillow_heif")
+    with pytest.raises(InputError, match=r"a\.heic: "):
+        read_image(file)
+    picture = Image.fromarray(np.full((64, 48, 3), (200, 40, 60), np.uint8))
+    heif.from_pillow(picture).save(file, quality=90)
+    pixels = read_image(file)
+    assert pixels.shape == (64, 48, 3)
+    assert np.abs(pixels.astype(int) - (200, 40, 60)).max() < 12
