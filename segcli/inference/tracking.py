@@ -90,7 +90,8 @@ class Tracker:
 
     def _move(self, track: Track, mask: RLE, box: np.ndarray, embedding: np.ndarray | None) -> None:
         passed = self._frame - track.seen
-        if passed:
+        whole = 0.8 < mask.area / max(track.mask.area, 1) < 1.25  # what is hidden in part moves its centre alone
+        if passed and whole:
             track.speed = 0.5 * track.speed + 0.5 * (_centre(box) - _centre(track.box)) / passed
         track.mask, track.box, track.seen = mask, box, self._frame
         if embedding is not None:
