@@ -48,7 +48,8 @@ def signature(files: Iterable[Path]) -> str:
 
 def digest(*values: object) -> str:
     """A short stable name for some values."""
-    return hashlib.blake2b("\0".join(str(value) for value in values).encode("utf-8", "surrogatepass"), digest_size=12).hexdigest()
+    text = "\0".join(str(value) for value in values)
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=12).hexdigest()
 
 
 def read_json(file: Path) -> Any:
