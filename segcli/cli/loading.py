@@ -81,7 +81,7 @@ def introduce(loaded: LoadedModel, tasks: Sequence[Task], say: Console, *, profi
         console.warning(
             "--dtype fp16 is emulated on a CPU and several times slower than fp32; bf16 is the small one here"
         )
-    if unfinished := loaded.model.query_decoder.unfinished():
-        say.note(unfinished)
+    if "unfinished" in facts:
+        say.note(facts["unfinished"])
     if facts.get("things_unknown") and "panoptic" in tasks:
         say.note("this checkpoint does not say which classes are stuff: each is treated as countable things")

@@ -82,6 +82,8 @@ def load_model(
     facts |= {"source": files.source, "device_reason": choice.reason, "no_gpu": choice.no_gpu}
     if files.revision:
         facts["revision"] = files.revision
+    if unfinished := model.query_decoder.unfinished():
+        facts["unfinished"] = unfinished
     return LoadedModel(model, config, spec, files.name, choice.device, target_dtype, facts, raw, preprocessor, stored)
 
 
