@@ -98,14 +98,15 @@ def image_files(root: Path, settings: Settings, split: str, file: Path, names: l
     Raises UsageError if none of them is anywhere below the dataset's folder, or if a name could be several files.
     """
     place = settings.places.get(split)
-    names = [name if not leaves(name) else confined(name) for name in names]
+    given = names
+    names = [name if not leaves(name) else confined(name) for name in given]  # no name leads out of the folder
     if place and (images := place.images):
-        return completed(file, names, [images / name for name in names], lambda: ImagePlaces(images))
+        return completed(file, given, [images / name for name in names], lambda: ImagePlaces(images))
     ranks = {folder: _rank(folder, root, split, file) for folder in folders_below(root, depth=3)}
     ranked = sorted(ranks, key=lambda folder: ranks[folder])
     found = locate(names, ranked) if names else root
     if found is None:
-        return _foreign(root, split, file, names)
+        return _foreign(root, split, file, given)
     _refuse_rivals(file, names, found, [folder for folder in ranked if ranks[folder] == ranks[found]])
 
     paths = [found / name for name in names]
@@ -113,7 +114,7 @@ def image_files(root: Path, settings: Settings, split: str, file: Path, names: l
     other = found.parent if found.name == "images" else found / "images"
     if other.is_dir():
         paths = where_there(paths, [other / name for name in names])
-    return completed(file, names, paths, lambda: _likely(root, split))
+    return completed(file, given, paths, lambda: _likely(root, split))
 
 
 def _rank(folder: Path, root: Path, split: str, file: Path) -> tuple[bool, ...]:
