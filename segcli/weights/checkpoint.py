@@ -107,7 +107,7 @@ def save_model(loaded: LoadedModel, folder: str | os.PathLike[str]) -> Path:
         name: tensor.to(loaded.stored_dtype) if tensor.is_floating_point() else tensor
         for name, tensor in key_map(loaded.config).write(state).items()
     }
-    transient = {"source", "device_reason", "no_gpu", "revision"}
+    transient = {"source", "device_reason", "no_gpu", "revision", "unfinished"}
     facts = {key: value for key, value in loaded.facts.items() if key not in transient}
     raw = loaded.raw_config | {TABLE: to_table(loaded.spec, facts)}
     try:
