@@ -9,7 +9,6 @@ gradients (`layers/rows.py`). Elsewhere `grid_sample` computes the same function
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import torch
@@ -44,7 +43,7 @@ class Levels:
     positions: int  # of the padded value map
 
 
-@lru_cache(maxsize=2)  # a folder's photos mostly have one size; at 800 × 1088 this is 14 MB
+@trace.geometry_cache(maxsize=2)  # a folder's photos mostly have one size; at 800 × 1088 this is 14 MB
 def levels(shapes: tuple[tuple[int, int], ...], heads: int, points: int, device: torch.device) -> Levels:
     """The geometry of levels of these (h, w), reference points at the pixel centres of each level.
 
@@ -53,7 +52,7 @@ def levels(shapes: tuple[tuple[int, int], ...], heads: int, points: int, device:
     """
 
     def columns(values: list[int]) -> Tensor:
-        return torch.tensor(values, dtype=torch.float32, device=device).repeat_interleave(points).repeat(heads)
+        return torch.cat([torch.full((points,), v, dtype=torch.float32, device=device) for v in values]).repeat(heads)
 
     xs, ys = [], []
     for h, w in shapes:
@@ -62,7 +61,7 @@ def levels(shapes: tuple[tuple[int, int], ...], heads: int, points: int, device:
         ys.append(y[:, None].expand(h, w).reshape(-1, 1))
         xs.append(x[None].expand(h, w).reshape(-1, 1))
     width, height = columns([w for _, w in shapes]), columns([h for h, _ in shapes])
-    line = max(w for _, w in shapes) + 1
+    line = 0 if trace.is_exporting() else max(w for _, w in shapes) + 1  # sampling by definition has no border
     sizes = [(h + 3) * line + 2 for h, _ in shapes]
     starts = tuple(sum(sizes[:i]) for i in range(len(sizes)))
     head = torch.arange(heads, dtype=torch.float32, device=device).repeat_interleave(len(shapes) * points)
@@ -97,7 +96,7 @@ class DeformableAttention(nn.Module):
         # Places and weights are fp32 whatever the model's dtype: bf16 has no fractions beyond 256 pixels.
         trace.save("sampling", lambda: _locations(x.float(), y.float(), geometry).unflatten(2, (self.num_heads, -1)))
         trace.save("sampling_weights", lambda: logits.float().unflatten(-1, (self.num_heads, -1)).softmax(-1))
-        if values.device.type == "cpu":
+        if values.device.type == "cpu" and not trace.is_exporting():
             sampled = _SampleRows.apply(values, x, y, logits, self.num_heads, geometry)
         else:
             sampled = _sample_grid(values, x, y, logits, self.num_heads, geometry)

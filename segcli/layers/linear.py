@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from segcli.layers.trace import is_exporting
+
 # Smaller products are not worth a convolution's preparations, and of smaller maps PyTorch has convolutions of its own.
 FEWEST_ROWS = 64
 LEAST_WORK = 15e6  # multiplications
@@ -74,6 +76,7 @@ def product(left: Tensor, right: Tensor) -> Tensor:
 def _convolves(x: Tensor, weight: Tensor) -> bool:
     return (
         _X86
+        and not is_exporting()
         and x.dtype == weight.dtype == torch.float32
         and x.device.type == "cpu"
         and x.numel() >= max(LEAST_MAP, FEWEST_ROWS * x.shape[-1])

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from functools import lru_cache
 
 import torch
 from torch import Tensor
 
+from segcli.layers.trace import geometry_cache
 
-@lru_cache(maxsize=16)  # a handful of feature sizes repeat over a folder of photos
+
+@geometry_cache(maxsize=16)  # a handful of feature sizes repeat over a folder of photos
 def sine_positions(height: int, width: int, dim: int, device: torch.device, dtype: torch.dtype) -> Tensor:
     """Position embeddings of an h × w map -> [h·w, dim]: the first half of the channels encodes y, the second x.
 

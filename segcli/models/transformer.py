@@ -11,6 +11,7 @@ from segcli.layers.attention import Attention
 from segcli.layers.linear import Linear
 from segcli.layers.positions import padded_sine_positions, sine_positions
 from segcli.layers.stochastic import dropout
+from segcli.layers.trace import is_exporting
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Places:
 
 def padded_places(memory: Tensor, padding: Tensor | None) -> Tensor | None:
     """Which places of a map [B, D, h, w] are padding, [B, h, w] bool; None if there is none in [B, H, W]."""
-    if padding is None or not bool(padding.any()):
+    if padding is None or not (is_exporting() or bool(padding.any())):
         return None
     return F.interpolate(padding[:, None].float(), size=memory.shape[2:])[:, 0] > 0
 

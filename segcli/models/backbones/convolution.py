@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from segcli.layers.half import learns_in_half
+from segcli.layers.trace import is_exporting
 
 
 class ConvNorm(nn.Module):
@@ -104,7 +105,10 @@ class FrozenNorm(nn.Module):
 
 def _padded_same(x: Tensor, kernel: int, stride: int) -> tuple[Tensor, tuple[int, int]]:
     """The map and the padding left to the convolution: all of it, unless the two sides differ, which takes a copy."""
-    pad_y, pad_x = (max((-(-size // stride) - 1) * stride + kernel - size, 0) for size in x.shape[2:])
+    if is_exporting():  # to inputs of whole multiples of the coarsest stride
+        pad_y = pad_x = kernel - stride
+    else:
+        pad_y, pad_x = (max((-(-size // stride) - 1) * stride + kernel - size, 0) for size in x.shape[2:])
     if pad_x % 2 or pad_y % 2:
         return F.pad(x, (pad_x // 2, pad_x - pad_x // 2, pad_y // 2, pad_y - pad_y // 2)), (0, 0)
     return x, (pad_y // 2, pad_x // 2)

@@ -7,7 +7,6 @@ code. Window partition, cyclic shift and padding are one gather by a cached inde
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +16,7 @@ from segcli.config.backbones.swin import SwinConfig
 from segcli.layers.linear import Linear
 from segcli.layers.mlp import gelu_linear, norm_linear
 from segcli.layers.stochastic import drop_path
+from segcli.layers.trace import geometry_cache, is_exporting
 from segcli.models.parts import Backbone
 
 # Bytes of attention logits handled at once: they are written and read three times, so they should stay in the cache.
@@ -36,7 +36,7 @@ class Windows:
     mask: Tensor | None  # [W - plain, 1, N, N] additive: tokens that the shift brought together do not attend
 
 
-@lru_cache(maxsize=32)
+@geometry_cache(maxsize=32)
 def windows(height: int, width: int, window: int, shift: int, device: torch.device) -> Windows:
     """Index of the windows of an h × w map, zero-padded right and bottom to multiples of the window, then shifted."""
     rows, cols = -(-height // window) * window, -(-width // window) * window
@@ -68,12 +68,25 @@ def windows(height: int, width: int, window: int, shift: int, device: torch.devi
     return Windows(token.to(device), scatter.to(device), padding, plain, mask)
 
 
-@lru_cache(maxsize=4)
+@geometry_cache(maxsize=4)
 def relative_positions(window: int, device: torch.device) -> Tensor:
     """Row of the bias table for each pair of tokens of a window -> [N·N]."""
     at = torch.stack(torch.meshgrid(torch.arange(window), torch.arange(window), indexing="ij")).flatten(1)  # [2, N]
     delta = at[:, :, None] - at[:, None] + window - 1
     return (delta[0] * (2 * window - 1) + delta[1]).flatten().to(device)
+
+
+def _apart(rows: int, columns: int, window: int, shift: int, like: Tensor) -> Tensor:
+    """Additive mask of rows × columns windows [rows · columns, 1, N, N]: tokens that the shift brought together."""
+
+    def bands(count: int) -> Tensor:  # [count, window], which of the three bands of a shifted side a line is in
+        line = torch.arange(count * window, device=like.device)
+        band = (line >= count * window - window).int() + (line >= count * window - shift).int()
+        return band.view(count, window)
+
+    y, x = bands(rows), bands(columns)
+    region = (y[:, None, :, None] * 3 + x[None, :, None, :]).reshape(-1, window**2)  # [rows · columns, N]
+    return ((region[:, :, None] != region[:, None, :]).to(like.dtype) * -100.0)[:, None]
 
 
 class WindowAttention(nn.Module):
@@ -90,10 +103,8 @@ class WindowAttention(nn.Module):
     def forward(self, x: Tensor, layout: Windows) -> Tensor:
         """x [B, W·N, C] in window order -> the same."""
         batch, _, dim = x.shape
-        n = self.window**2
-        bias = self.bias_table[relative_positions(self.window, x.device)].view(1, n, n, -1).permute(0, 3, 1, 2)
-        bias = bias.to(x.dtype).contiguous()  # [1, heads, N, N]
-        x = x.view(batch, -1, n, dim)
+        bias = self._bias(x)
+        x = x.view(batch, -1, self.window**2, dim)
         step = max(1, ATTENTION_BYTES // (batch * bias.numel() * x.element_size()))
         if torch.is_grad_enabled():
             step = x.shape[1]  # everything is kept for the backward pass anyhow, where many parts cost more
@@ -104,6 +115,29 @@ class WindowAttention(nn.Module):
             parts = zip(masked.split(step, dim=1), layout.mask.split(step), strict=True)
             out += [self._attend(part, bias + mask.to(x.dtype)) for part, mask in parts]
         return torch.cat(out, dim=1).flatten(1, 2)
+
+    def defined(self, x: Tensor, height: int, width: int, shift: int) -> Tensor:
+        """The definition, for every height and width: x [B, h·w, C] -> the same."""
+        window, batch, dim = self.window, x.shape[0], x.shape[2]
+        below, beside = -height % window, -width % window
+        rows, columns = (height + below) // window, (width + beside) // window
+        x = F.pad(x.unflatten(1, (height, width)), (0, 0, 0, beside, 0, below))
+        bias = self._bias(x)
+        if shift:
+            x = x.roll((-shift, -shift), (1, 2))
+            bias = bias + _apart(rows, columns, window, shift, x)
+        x = x.view(batch, rows, window, columns, window, dim).transpose(2, 3).reshape(batch, -1, window**2, dim)
+        x = self._attend(x, bias).view(batch, rows, columns, window, window, dim).transpose(2, 3)
+        x = x.reshape(batch, rows * window, columns * window, dim)
+        if shift:
+            x = x.roll((shift, shift), (1, 2))
+        return x[:, :height, :width].flatten(1, 2)
+
+    def _bias(self, x: Tensor) -> Tensor:
+        """What each relative position adds to the logits, [1, heads, N, N]."""
+        n = self.window**2
+        bias = self.bias_table[relative_positions(self.window, x.device)].view(1, n, n, -1).permute(0, 3, 1, 2)
+        return bias.to(x.dtype).contiguous()
 
     def _attend(self, x: Tensor, bias: Tensor) -> Tensor:
         """x [B, w, N, C] · bias [1 or w, heads, N, N] -> [B, w, N, C]."""
@@ -129,6 +163,9 @@ class SwinBlock(nn.Module):
 
     def forward(self, x: Tensor, height: int, width: int) -> Tensor:
         """x [B, h·w, C] -> the same."""
+        if is_exporting():
+            x = x + self.attention.defined(self.norm1(x), height, width, self.shift)
+            return x + self._mlp(x)
         layout = windows(height, width, self.window, self.shift, x.device)
         cut = self.norm1(x).index_select(1, layout.gather)
         if layout.padding is not None:

@@ -12,6 +12,7 @@ from segcli.layers.linear import Linear
 from segcli.layers.mlp import norm_linear
 from segcli.layers.positions import sine_positions
 from segcli.layers.resize import resize
+from segcli.layers.trace import is_exporting
 from segcli.models.parts import Layers, PixelDecoder
 from segcli.types import PixelFeatures
 
@@ -33,6 +34,8 @@ class DeformableLayer(nn.Module):
     def forward(self, x: Tensor, positions: Tensor, geometry: Levels) -> Tensor:
         """x [B, S, D], positions [S, D] -> [B, S, D]."""
         rows = (x + self.attention(x, positions, geometry)).flatten(0, 1)
+        if is_exporting():
+            return self._feed_forward(rows).view_as(x)
         return torch.cat([self._feed_forward(part) for part in rows.split(TOKENS)]).view_as(x)
 
     def _feed_forward(self, rows: Tensor) -> Tensor:

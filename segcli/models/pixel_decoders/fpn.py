@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from segcli.layers.trace import is_exporting
 from segcli.models.parts import PixelDecoder
 from segcli.models.pixel_decoders.deformable import ProjectNorm
 from segcli.models.transformer import TransformerEncoder
@@ -38,7 +39,7 @@ class FPN(PixelDecoder):
         for lateral, output, finer in zip(self.laterals, self.outputs, pyramid[-2::-1], strict=True):
             left = lateral(finer)
             x = output(left.add_(F.interpolate(x, size=left.shape[2:], mode="nearest"))).relu_()
-        if torch.is_grad_enabled():  # a loss samples points of the features that all queries share
+        if torch.is_grad_enabled() or is_exporting():  # a loss samples points of the features that all queries share
             return PixelFeatures(self.mask_proj(x), [memory], padding)
         assert self.mask_proj.bias is not None  # for mypy
         return PixelFeatures(x, [memory], padding, mask_proj=(self.mask_proj.weight, self.mask_proj.bias))
