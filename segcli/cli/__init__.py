@@ -15,6 +15,7 @@ from segcli import console
 from segcli.cli.app import App, Group
 from segcli.cli.data import app as data_app
 from segcli.cli.eval import evaluate
+from segcli.cli.export import export
 from segcli.cli.models import app as models_app
 from segcli.cli.predict import predict
 from segcli.cli.results import app as results_app
@@ -60,6 +61,7 @@ app = App(
 app.command(name="predict")(predict)
 app.command(name="train")(train)
 app.command(name="eval")(evaluate)
+app.command(name="export")(export)
 app.add_typer(models_app, name="models")
 app.add_typer(data_app, name="data")
 app.add_typer(results_app, name="results")

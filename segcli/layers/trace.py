@@ -78,7 +78,7 @@ def geometry_cache(maxsize: int) -> Callable[[Callable[_Parameters, _Result]], C
 
         @wraps(function)
         def call(*args: _Parameters.args, **kwargs: _Parameters.kwargs) -> _Result:
-            return function(*args, **kwargs) if _exports else cached(*args, **kwargs)
+            return function(*args, **kwargs) if _exports else cached(*args, **kwargs)  # type: ignore[arg-type]  # sizes are hashable
 
         return call
 

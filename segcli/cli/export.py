@@ -1,0 +1,235 @@
+"""`segcli export`: a model as a folder for another runtime, proven to answer the same."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from contextlib import AbstractContextManager
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from segcli import console
+from segcli.cli import options
+from segcli.console import Console
+from segcli.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from segcli.export.verify import Verification
+    from segcli.weights.checkpoint import LoadedModel
+
+
+class RuntimeName(StrEnum):
+    """The runtimes, as Typer wants them."""
+
+    onnx = "onnx"
+    openvino = "openvino"
+
+
+class ExportDtype(StrEnum):
+    """Precisions of an exported graph."""
+
+    fp32 = "fp32"
+    fp16 = "fp16"
+    int8 = "int8"
+
+
+ModelArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        show_default=False,
+        autocompletion=options.complete_model,
+        help="A folder, a name from `segcli models list`, or org/name on the Hugging Face Hub.",
+    ),
+]
+ToOption = Annotated[
+    RuntimeName, typer.Option("--to", help="The runtime: ONNX Runtime (and all that reads ONNX), or OpenVINO.")
+]
+OutOption = Annotated[
+    Path | None,
+    typer.Option("--out", "-o", metavar="DIR", show_default=False, help="The folder; MODEL-onnx if not given."),
+]
+SizeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--size",
+        metavar="HxW",
+        show_default=False,
+        help="One fixed input size, such as 512x512; without it the graph takes every size.",
+    ),
+]
+BatchOption = Annotated[
+    str, typer.Option("--batch", metavar="N", help="Images at a time: a number, or dynamic for any number.")
+]
+DtypeOption = Annotated[ExportDtype, typer.Option("--dtype", help="Precision; int8 needs --data and --to openvino.")]
+DenseOption = Annotated[
+    bool, typer.Option("--dense", help="Give mask logits instead of their two factors, for runtimes that want them.")
+]
+DataOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--data",
+        metavar="DIR",
+        show_default=False,
+        help="A dataset: its metric is measured before and after; int8 learns its ranges from it.",
+        rich_help_panel=options.DATA,
+    ),
+]
+ImagesOption = Annotated[
+    int | None,
+    typer.Option(
+        "--images",
+        metavar="N",
+        min=1,
+        show_default=False,
+        help="Measure on the first N images of the validation split.",
+        rich_help_panel=options.DATA,
+    ),
+]
+VerifyOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--verify",
+        metavar="PHOTO",
+        show_default=False,
+        help="Compare on this photo (repeat it for more); photos that come with segcli if not given.",
+    ),
+]
+NoVerifyOption = Annotated[bool, typer.Option("--no-verify", help="Do not compare the graph with PyTorch.")]
+
+
+def export(
+    model: ModelArgument,
+    to: ToOption = RuntimeName.onnx,
+    out: OutOption = None,
+    size: SizeOption = None,
+    short_side: options.ShortSideOption = None,
+    batch: BatchOption = "dynamic",
+    dtype: DtypeOption = ExportDtype.fp32,
+    dense: DenseOption = False,
+    data: DataOption = None,
+    format: options.FormatOption = None,
+    images: ImagesOption = None,
+    verify: VerifyOption = None,
+    no_verify: NoVerifyOption = False,
+    threads: options.ThreadsOption = None,
+    overwrite: options.OverwriteOption = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
+    quiet: options.QuietOption = False,
+) -> None:
+    """Export a model to ONNX Runtime or OpenVINO, and check that it finds the same segments there.
+
+    segcli export facade --to onnx
+
+    segcli export runs/mine --to openvino --data data/mine
+    """
+    from segcli.export.exporter import Request, check_request, choose_out, export_model
+    from segcli.export.graph import Shape
+    from segcli.inference.predict import resized
+    from segcli.weights.checkpoint import load_model
+
+    say = Console(quiet=quiet)
+    shape = Shape(_size(size), _batch(batch))
+    if verify and no_verify:
+        raise UsageError("--verify and --no-verify contradict each other; leave one out")
+    if size and short_side:
+        raise UsageError("--size fixes both sides of the input; leave out --short-side")
+    if dtype is ExportDtype.int8 and data is None:
+        raise UsageError("--dtype int8 needs --data DIR: it learns the ranges of its numbers from images")
+    for photo in verify or []:
+        if not photo.is_file():
+            raise UsageError(f"--verify {photo}: no such file")
+    if threads:
+        import torch
+
+        torch.set_num_threads(threads)
+
+    def progress(what: str, total: int | None) -> AbstractContextManager[Callable[[int], None]]:
+        return say.progress(what, total, bytes=True)
+
+    loaded = load_model(model, "cpu", "fp32", progress=progress)
+    loaded = dataclasses.replace(
+        loaded,
+        spec=dataclasses.replace(loaded.spec, size=resized(loaded.spec.size, short_side=short_side)),
+    )
+    request = Request(to.value, shape, dtype.value, dense)
+    check_request(loaded, request)
+    folder = choose_out(loaded, to.value, out, overwrite)
+    with say.progress(f"exporting {loaded.name}", None):
+        exported = export_model(loaded, request, folder)
+    say.note(
+        f"{folder}: {exported.nodes} nodes, {exported.megabytes:.1f} MB, {exported.seconds:.0f} s; run it with "
+        f"`segcli predict PHOTO --model {folder}`, or without segcli by {folder / 'predict.py'}"
+    )
+    result = {"folder": str(folder), "nodes": exported.nodes, "megabytes": round(exported.megabytes, 1)}
+    passed = True
+    if not no_verify:
+        verification = _verify(loaded, folder, verify, threads, say)
+        result["verify"] = verification.to_table()
+        passed = verification.passed
+    if as_json:
+        console.result(json.dumps(result, ensure_ascii=False))
+    if not passed:
+        console.error(f"{folder}: its answers differ from PyTorch's by more than the limits; see verify.json there")
+        raise typer.Exit(1)
+
+
+def _verify(
+    loaded: LoadedModel, folder: Path, photos: list[Path] | None, threads: int | None, say: Console
+) -> Verification:
+    """Compare with PyTorch, print a table, and write verify.json."""
+    from segcli.export.exporter import write_json
+    from segcli.export.loading import load_model
+    from segcli.export.verify import LIMITS, Verification, compare, own_photos
+    from segcli.inference.predict import choose_task
+
+    exported = load_model(folder, "cpu", threads=threads)
+    chosen = photos or own_photos()
+    rows = []
+    with say.progress("comparing with PyTorch", len(chosen)) as advance:
+        for row in compare(loaded, exported, chosen):
+            rows.append(row)
+            advance(1)
+    dtype = str(exported.facts["exported"])
+    verification = Verification(dtype, choose_task(exported.spec, None), LIMITS[dtype], tuple(rows))
+    write_json(folder / "verify.json", verification.to_table())
+    _show(verification, say)
+    return verification
+
+
+def _show(verification: Verification, say: Console) -> None:
+    """The comparison as a table."""
+    lines = [f"{'photo':24} {'logits':>9} {'masks':>9} {'mask bits':>10} {'segments':>9} {'IoU':>7} {'scores':>9}"]
+    lines += [
+        f"{row.photo[:24]:24} {row.logits:9.1e} {row.masks:9.1e} {100 * row.bits:9.4f}% "
+        f"{f'{row.found}/{row.count}':>9} {row.iou:7.4f} {row.score:9.1e}"
+        for row in verification.photos
+    ]
+    verdict = "passed" if verification.passed else "FAILED"
+    lines.append(f"{verdict}: {verification.dtype} against PyTorch fp32; limits: {verification.limits.in_words()}")
+    for line in lines:
+        say.note(line)
+
+
+def _size(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    sides = text.lower().replace("×", "x").split("x")
+    if len(sides) == 1:
+        sides *= 2
+    if len(sides) != 2 or not all(side.isascii() and side.isdigit() and len(side) < 6 for side in sides):
+        raise UsageError(f"--size {text[:40]}: height and width in pixels, such as 512x768")
+    return int(sides[0]), int(sides[1])
+
+
+def _batch(text: str) -> int | None:
+    if text == "dynamic":
+        return None
+    if not (text.isascii() and text.isdigit() and 0 < int(text) <= 1024):
+        raise UsageError(f"--batch {text[:40]}: a number of images from 1 to 1024, or dynamic")
+    return int(text)

@@ -1,0 +1,188 @@
+"""From a model to a folder that runs without it."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import importlib.metadata
+import json
+import os
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from segcli.errors import OutputError, UsageError
+from segcli.export.card import export_card
+from segcli.export.contract import TABLE, WHOLE, ExportFacts
+from segcli.export.graph import OPSET, Shape, labels_as_text, write_onnx
+from segcli.export.network import ExportedNetwork
+from segcli.export.runtimes import RUNTIMES
+from segcli.export.runtimes.openvino import OpenVino
+from segcli.weights import spec as specs
+
+if TYPE_CHECKING:
+    from segcli.types import InferenceSpec, InputSize
+    from segcli.weights.checkpoint import LoadedModel
+
+DTYPES = ("fp32", "fp16", "int8")
+STANDALONE = Path(__file__).with_name("standalone.py")  # copied into every folder as predict.py
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to export a model to."""
+
+    to: str  # a name in `RUNTIMES`
+    shape: Shape
+    dtype: str = "fp32"
+    dense: bool = False  # mask logits instead of their two factors
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What an export made."""
+
+    folder: Path
+    nodes: int
+    seconds: float
+    megabytes: float  # of the graph with its weights, 10^6 bytes
+
+
+def choose_out(loaded: LoadedModel, to: str, out: Path | None, overwrite: bool) -> Path:
+    """The folder to write: NAME-onnx in the current one unless another was given.
+
+    Raises UsageError if something is there that may not be replaced.
+    """
+    folder = out or Path(Path(loaded.name.split("@")[0]).name + RUNTIMES[to].suffix)
+    if folder.exists() and not overwrite:
+        raise UsageError(f"{folder}: exists already; replace it with --overwrite, or choose another --out")
+    if folder.exists() and not (folder.is_dir() and any((folder / r.file).exists() for r in RUNTIMES.values())):
+        raise UsageError(f"{folder}: is not an exported model, so it is not replaced; choose another --out")
+    return folder
+
+
+def check_request(loaded: LoadedModel, request: Request) -> None:
+    """Raises UsageError for what cannot be exported so."""
+    if isinstance(loaded.model, ExportedNetwork):
+        raise UsageError(f"{loaded.name}: exported already; export the model it was made from")
+    if request.dtype not in DTYPES:
+        raise UsageError(f"--dtype {request.dtype}: choose one of {', '.join(DTYPES)}")
+    if request.dtype == "int8" and request.to != "openvino":
+        raise UsageError(
+            "--dtype int8 is for --to openvino: quantised layers keep their masks there, see docs/export.md"
+        )
+    size = request.shape.size
+    if size and any(side % WHOLE or side < 2 * WHOLE for side in size):
+        down = "x".join(str(max(2, round(side / WHOLE)) * WHOLE) for side in size)
+        raise UsageError(
+            f"--size {size[0]}x{size[1]}: both sides must be multiples of {WHOLE} and at least 64; try {down}"
+        )
+
+
+def spec_for(spec: InferenceSpec, size: tuple[int, int] | None) -> InferenceSpec:
+    """The protocol of a graph. One of a fixed size gets every photo, or tile, whole and padded to that size."""
+    return spec if size is None else dataclasses.replace(spec, size=_fitting(spec.size, size))
+
+
+def _fitting(usual: InputSize, size: tuple[int, int]) -> InputSize:
+    """Sizes that fit: photos are shrunk or grown until they touch the frame, and padded to fill it."""
+    short, long = min(size), max(size)
+    return dataclasses.replace(usual, short=short, long=long, divisor=short if short == long else WHOLE)
+
+
+def export_model(loaded: LoadedModel, request: Request, folder: Path) -> Exported:
+    """Write the folder, whole or not at all. int8 begins as fp32; see `quantise`.
+
+    Raises OutputError if it cannot be written, and what `write_onnx` raises.
+    """
+    start = time.perf_counter()
+    part = folder.with_name(f".segcli-{os.getpid()}-{folder.name}.part")
+    try:
+        part.mkdir(parents=True)
+        facts = _write_graph(loaded, request, part)
+        nodes = facts.made_with.pop("nodes")
+        _write_files(loaded, facts, part)
+        replace_folder(part, folder)
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be written ({error.strerror or error}); choose another --out") from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    size = sum(file.stat().st_size for file in folder.glob("model.*"))
+    return Exported(folder, int(nodes), time.perf_counter() - start, size / 1e6)
+
+
+def _write_graph(loaded: LoadedModel, request: Request, part: Path) -> ExportFacts:
+    """The graph in a runtime's own file. facts.made_with["nodes"] counts its nodes."""
+    shape, runtime = request.shape, RUNTIMES[request.to]
+    path = part / "model.onnx"
+    half = request.dtype == "fp16" and request.to == "onnx"
+    traced = loaded
+    if half:
+        traced = dataclasses.replace(loaded, model=copy.deepcopy(loaded.model).to(torch.float16), dtype=torch.float16)
+    metadata = {
+        "segcli": importlib.metadata.version("segcli"),
+        "model": loaded.name,
+        "labels": labels_as_text(loaded),
+        "input_size": "x".join(map(str, shape.size)) if shape.size else f"multiples of {WHOLE}",
+        "protocol": json.dumps(specs.to_table(spec_for(loaded.spec, shape.size), {}), ensure_ascii=False),
+    }
+    nodes = write_onnx(traced, path, shape, dense=request.dense, metadata=metadata)
+    made_with = {name: importlib.metadata.version(name) for name in ("segcli", "torch", "onnx", "onnxscript")}
+    made_with |= {"opset": str(OPSET), "nodes": str(nodes)}
+    if request.to == "openvino":
+        nodes = _to_openvino(path, part / runtime.file, half=request.dtype == "fp16")
+        path.unlink()
+        made_with |= {"openvino": importlib.metadata.version("openvino"), "nodes": str(nodes)}
+    dtype = "fp32" if request.dtype == "int8" else request.dtype
+    return ExportFacts(request.to, runtime.file, dtype, shape.size, shape.batch, made_with)
+
+
+def _to_openvino(onnx: Path, path: Path, half: bool) -> int:
+    """An ONNX file as OpenVINO's two files; returns the number of operations. half: weights are stored as fp16."""
+    try:
+        import openvino
+    except ImportError as error:
+        raise OpenVino.missing() from error
+    model = openvino.convert_model(str(onnx))
+    openvino.save_model(model, str(path), compress_to_fp16=half)
+    return len(model.get_ops())
+
+
+def _write_files(loaded: LoadedModel, facts: ExportFacts, part: Path) -> None:
+    """Everything beside the graph."""
+    transient = {"source", "device_reason"}
+    about = {key: value for key, value in loaded.facts.items() if key not in transient}
+    table = specs.to_table(spec_for(loaded.spec, facts.size), about)
+    write_json(part / "config.json", loaded.raw_config | {specs.TABLE: table, TABLE: facts.to_table()})
+    spec = spec_for(loaded.spec, facts.size)
+    preprocessor = {
+        "do_resize": True,
+        "size": {"shortest_edge": spec.size.short, "longest_edge": spec.size.long},
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": [value / 255 for value in spec.mean],
+        "image_std": [value / 255 for value in spec.std],
+        "size_divisor": spec.size.divisor,
+    }
+    write_json(part / "preprocessor_config.json", preprocessor)
+    shutil.copyfile(STANDALONE, part / "predict.py")
+    (part / "README.md").write_text(export_card(loaded, facts), encoding="utf-8")
+
+
+def write_json(path: Path, value: dict[str, Any]) -> None:
+    """JSON for people, keys in order."""
+    path.write_text(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def replace_folder(part: Path, folder: Path) -> None:
+    """Move a finished folder to its place; what was there goes."""
+    old = part.with_name(part.name + ".old")
+    if folder.exists():
+        os.replace(folder, old)
+    os.replace(part, folder)
+    shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,73 @@
+"""An exported graph in the place of a network: the rest of segcli does not know the difference."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from segcli.errors import CheckpointError, UsageError
+from segcli.export.contract import BOXES, CLASSES, EMBEDDINGS, FEATURES, IMAGES, MASKS, PADDING, WHOLE, ExportFacts
+from segcli.export.runtimes import Runtime
+from segcli.layers.masks import DenseMasks, ProductMasks
+from segcli.types import Batch, Masks, QueryPredictions
+
+
+class ExportedNetwork(nn.Module):
+    """Answers like a Segmenter in evaluation; it cannot be trained and shows nothing from inside."""
+
+    def __init__(self, runtime: Runtime, facts: ExportFacts, name: str) -> None:
+        super().__init__()
+        if IMAGES not in runtime.inputs or CLASSES not in runtime.outputs:
+            raise CheckpointError(f"{name}: the graph has no {IMAGES!r} or no {CLASSES!r}; export the model again")
+        self.runtime, self.facts, self.name = runtime, facts, name
+
+    def forward(self, batch: Batch) -> list[QueryPredictions]:
+        """-> one prediction, of the last layer.
+
+        Raises UsageError for a size the graph does not take.
+        """
+        self._check_size((batch.images.shape[2], batch.images.shape[3]))
+        images, padding = _array(batch.images.float()), _array(batch.padding)
+        count = len(images)
+        step = self.facts.batch or count
+        parts = []
+        for start in range(0, count, step):
+            inputs = {IMAGES: _filled(images[start : start + step], step)}
+            if PADDING in self.runtime.inputs:
+                inputs[PADDING] = _filled(padding[start : start + step], step)
+            parts.append(self.runtime.run(inputs))
+        outputs = {
+            name: torch.from_numpy(np.concatenate([part[name] for part in parts])[:count])
+            for name in self.runtime.outputs
+        }
+        return [QueryPredictions(outputs[CLASSES], _masks(outputs), outputs.get(BOXES))]
+
+    def _check_size(self, size: tuple[int, int]) -> None:
+        fixed = self.facts.size
+        if fixed is not None and size != fixed:
+            raise UsageError(
+                f"{self.name} takes {fixed[0]}×{fixed[1]} pixels (height × width), this photo becomes "
+                f"{size[0]}×{size[1]}; export the model again with --size {size[0]}x{size[1]}, or without --size for "
+                "photos of every size"
+            )
+        if size[0] % WHOLE or size[1] % WHOLE:
+            raise UsageError(f"{self.name} takes multiples of {WHOLE} pixels, not {size[0]}×{size[1]}")
+
+
+def _masks(outputs: dict[str, Tensor]) -> Masks | None:
+    if FEATURES in outputs:
+        return ProductMasks(outputs[EMBEDDINGS], outputs[FEATURES])
+    return DenseMasks(outputs[MASKS]) if MASKS in outputs else None
+
+
+def _array(tensor: Tensor) -> np.ndarray:
+    array: np.ndarray = tensor.detach().cpu().numpy()
+    return array
+
+
+def _filled(images: np.ndarray, count: int) -> np.ndarray:
+    """As many images as the graph takes at a time; what is too few is filled up with zeros."""
+    if len(images) == count:
+        return images
+    return np.concatenate([images, np.zeros((count - len(images), *images.shape[1:]), images.dtype)])

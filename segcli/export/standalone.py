@@ -1,0 +1,556 @@
+#!/usr/bin/env python3
+"""Segment photos with the model in this folder. Needs numpy, pillow, and onnxruntime (openvino for model.xml).
+
+    python predict.py photo.jpg photos/*.png --task panoptic --out results
+
+For each photo it writes results/NAME.json (classes, scores, areas, boxes) and results/NAME.png (a map of ids), as
+`segcli predict --save png,json` does: the same resizing, padding, tiles, merging and thresholds, read from config.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+import time
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps
+
+HERE = Path(__file__).resolve().parent
+STRIP = 64  # rows of the photo computed at a time
+Result = dict[str, Any]  # labels, scores, best, and either a map of ids [H, W] (0 = nothing) or a list of masks
+
+# ------------------------------------------------------------------------------------------------------- network
+
+
+def open_graph(device: str) -> Any:
+    """-> a function from the graph's inputs, by name, to its outputs, by name."""
+    if (HERE / "model.xml").exists():
+        import openvino
+
+        model = openvino.Core().compile_model(HERE / "model.xml", device.upper(), {"INFERENCE_PRECISION_HINT": "f32"})
+        names = {port.any_name for port in model.inputs}
+        return lambda inputs: {
+            port.any_name: array
+            for port, array in model({key: value for key, value in inputs.items() if key in names}).items()
+        }
+    import onnxruntime
+
+    wanted = [p for p in onnxruntime.get_available_providers() if p.lower().startswith(device.lower())]
+    session = onnxruntime.InferenceSession(str(HERE / "model.onnx"), providers=[*wanted, "CPUExecutionProvider"])
+    inputs_there = {value.name for value in session.get_inputs()}
+    outputs = [value.name for value in session.get_outputs()]
+
+    def run(inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        answers = session.run(outputs, {key: value for key, value in inputs.items() if key in inputs_there})
+        return dict(zip(outputs, answers, strict=True))
+
+    return run
+
+
+def resized_size(height: int, width: int, size: dict[str, Any]) -> tuple[int, int]:
+    """The short side becomes size["short"], unless the long side would pass size["long"]."""
+    short, long = size["short"], size["long"]
+    if size["rounding"] == "down":
+        least, most = min(height, width), max(height, width)
+        short = short if most / least * short <= long else max(1, round(long * least / most))
+        other = int(short * most / least)
+        return (short, other) if height < width else (other, short)
+    scale = short / min(height, width)
+    h, w = (short, scale * width) if height < width else (scale * height, short)
+    if max(h, w) > long:
+        h, w = h * (long / max(h, w)), w * (long / max(h, w))
+    return max(1, int(h + 0.5)), max(1, int(w + 0.5))
+
+
+def ask(run: Any, image: np.ndarray, table: dict[str, Any], fixed: list[int] | None) -> tuple[dict, tuple]:
+    """image uint8 [H, W, 3] -> the graph's outputs for it, and its sizes (original, resized, padded)."""
+    original = image.shape[:2]
+    height, width = resized_size(original[0], original[1], table["size"])
+    divisor = max(table["size"]["divisor"], 32)
+    padded = (-(-height // divisor) * divisor, -(-width // divisor) * divisor)
+    if fixed and tuple(fixed) != padded:
+        takes, gets = ("x".join(map(str, sides)) for sides in (fixed, padded))
+        sys.exit(f"this model takes {takes} pixels (height x width), the photo becomes {gets}; export without --size")
+    small = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR), np.float32)
+    pixels = np.zeros((1, 3, *padded), np.float32)
+    mean, std = np.array(table["mean"], np.float32), np.array(table["std"], np.float32)
+    pixels[0, :, :height, :width] = ((small - mean) / std).transpose(2, 0, 1)
+    padding = np.ones((1, *padded), bool)
+    padding[:, :height, :width] = False
+    return run({"images": pixels, "padding": padding}), (original, (height, width), padded)
+
+
+def coarse_masks(outputs: dict[str, np.ndarray], queries: np.ndarray) -> np.ndarray:
+    """Mask logits of some queries at the network's stride, float32 [N, h, w]."""
+    if "mask_logits" in outputs:
+        return outputs["mask_logits"][0, queries].astype(np.float32)
+    features = outputs["mask_features"][0].astype(np.float32)
+    embeddings = outputs["mask_embeddings"][0, queries].astype(np.float32)
+    return (embeddings @ features.reshape(len(features), -1)).reshape(-1, *features.shape[1:])
+
+
+# ------------------------------------------------------------------------------------------------- logits to pixels
+
+
+def axis(size: int, *steps: tuple[int, int]) -> np.ndarray:
+    """Bilinear resizing (corners not aligned) of one axis as a matrix; steps of (resize to, keep the first)."""
+    matrix = np.eye(size, dtype=np.float32)
+    for length, kept in steps:
+        if length != len(matrix):
+            at = np.maximum((np.arange(length) + 0.5) * (len(matrix) / length) - 0.5, 0).astype(np.float32)
+            first = at.astype(np.int64)
+            share = (at - first)[:, None]
+            matrix = (1 - share) * matrix[first] + share * matrix[np.minimum(first + 1, len(matrix) - 1)]
+        matrix = matrix[:kept]
+    return matrix
+
+
+def strips(logits: np.ndarray, frame: tuple, size: str = "photo") -> Any:
+    """Yields (first row, logits [N, rows, W]) of the whole photo, or of the network's input without its padding."""
+    original, resized, padded = frame
+    ends = [
+        [(p, r), (o, o)] if size == "photo" else [(p, r)] for o, r, p in zip(original, resized, padded, strict=True)
+    ]
+    rows, columns = (axis(side, *steps) for side, steps in zip(logits.shape[1:], ends, strict=True))
+    for top in range(0, len(rows), STRIP):
+        band = rows[top : top + STRIP]
+        used = np.flatnonzero(band.any(0))
+        part = slice(used[0], used[-1] + 1)
+        yield top, band[:, part] @ (logits[:, part] @ columns.T)
+
+
+def sigmoid(x: np.ndarray) -> np.ndarray:
+    """Without overflow."""
+    return np.where(x >= 0, 1 / (1 + np.exp(-np.abs(x))), 1 - 1 / (1 + np.exp(-np.abs(x)))).astype(np.float32)
+
+
+def softmax(x: np.ndarray, over: int) -> np.ndarray:
+    """Along one axis."""
+    e = np.exp(x - x.max(over, keepdims=True))
+    return e / e.sum(over, keepdims=True)
+
+
+def probabilities(logits: np.ndarray, rule: dict[str, Any]) -> np.ndarray:
+    """Mask logits [N, ...] -> each mask by itself, or shared among them."""
+    return sigmoid(logits) if rule["normalise"] == "sigmoid" else softmax(logits, 0)
+
+
+def main_part(logits: np.ndarray, share: float, least: float = 0.5) -> None:
+    """Connected parts of the mask [h, w] smaller than a share of its largest are mirrored to below the threshold."""
+    level = math.log(least / (1 - least))
+    mask = logits > level
+    parts = np.zeros((mask.shape[0] + 2, mask.shape[1] + 2), np.int64)
+    parts[1:-1, 1:-1] = np.where(mask, np.arange(1, mask.size + 1).reshape(mask.shape), 0)
+    while True:  # the greatest number among the neighbours spreads until every part has one
+        wide = np.maximum(np.maximum(parts[:-2], parts[1:-1]), parts[2:])
+        spread = np.where(mask, np.maximum(np.maximum(wide[:, :-2], wide[:, 1:-1]), wide[:, 2:]), 0)
+        if np.array_equal(spread, parts[1:-1, 1:-1]):
+            break
+        parts[1:-1, 1:-1] = spread
+    areas = np.bincount(spread.ravel())
+    areas[0] = 0
+    specks = ((areas > 0) & (areas < share * areas.max()))[spread]
+    logits[specks] = 2 * np.float32(level) - logits[specks]
+
+
+# ----------------------------------------------------------------------------------------------------------- tasks
+
+
+def panoptic(outputs: dict, frame: tuple, table: dict[str, Any]) -> Result:
+    """Every pixel to one query, queries to segments."""
+    rule, things = table["rule"], np.array([x["isthing"] for x in table["labels"]])
+    chances = softmax(outputs["class_logits"][0].astype(np.float32), -1)
+    classes, scores = chances.argmax(-1), chances.max(-1)
+    kept = np.flatnonzero((classes != len(things)) & (scores > rule["score"]))
+    logits, classes, scores = coarse_masks(outputs, kept), classes[kept], scores[kept]
+    least = 0.5 if rule["mask_min"] is None else rule["mask_min"]
+    for k in np.flatnonzero(things[classes]) if rule["part_min"] else []:
+        main_part(logits[k], rule["part_min"], least)
+    while True:
+        owners, segments, seen = vote(logits, classes, scores, frame, rule, things, least)
+        specks = [k for members in segments if seen[members].sum() <= rule["min_area"] for k in members]
+        if not specks:
+            break
+        rest = np.setdiff1d(np.arange(len(scores)), specks)  # the pixels of specks go to the runners-up
+        logits, classes, scores = logits[rest], classes[rest], scores[rest]
+    best = np.array([scores[members].max() for members in segments], np.float32)
+    order = np.argsort(-best, kind="stable")
+    numbers = np.zeros(len(scores) + 1, np.int32)
+    for number, segment in enumerate(order, 1):
+        numbers[np.array(segments[segment]) + 1] = number
+    labels = np.array([classes[segments[s][0]] for s in order], np.int64)
+    return {"labels": labels, "scores": best[order], "map": numbers[owners], "best": chances[:, :-1].max()}
+
+
+def vote(logits: Any, classes: Any, scores: Any, frame: tuple, rule: dict, things: Any, least: float) -> tuple:
+    """-> the owner of every pixel (query + 1, 0 = nobody), the queries of each segment, the visible pixels of each."""
+    owners = np.zeros(frame[0], np.int32)
+    won, mask, seen = (np.zeros(len(scores), np.int64) for _ in range(3))
+    weights = scores[:, None, None] if rule["normalise"] == "sigmoid" else np.float32(1)
+    for top, strip in strips(logits, frame) if len(scores) else []:
+        chance = probabilities(strip, rule)
+        first = (chance * weights).argmax(0)
+        inside = chance >= least
+        visible = np.take_along_axis(inside, first[None], 0)[0] | (rule["mask_min"] is None)
+        won += np.bincount(first.ravel(), minlength=len(scores))
+        seen += np.bincount(first[visible], minlength=len(scores))
+        mask += inside.sum((1, 2))
+        owners[top : top + strip.shape[1]] = np.where(visible, first + 1, 0)
+    segments: list[list[int]] = []
+    stuff: dict[int, list[int]] = {}
+    for k, label in enumerate(classes.tolist()):
+        if not seen[k] or (rule["overlap"] > 0 and (not mask[k] or won[k] / mask[k] < rule["overlap"])):
+            continue
+        if label in stuff:
+            stuff[label].append(k)
+            continue
+        segments.append([k])
+        if not things[label]:
+            stuff[label] = segments[-1]
+    return owners, segments, seen
+
+
+def instance(outputs: dict, frame: tuple, table: dict[str, Any], least: float) -> Result:
+    """The best pairs of query and class (or every query with its best class), each with its own mask."""
+    rule, things = table["rule"], np.array([x["isthing"] for x in table["labels"]])
+    chances = softmax(outputs["class_logits"][0].astype(np.float32), -1)[:, :-1]
+    if rule["instances"] == "queries":
+        queries = np.argsort(-chances.max(1), kind="stable")
+        classes = chances.argmax(1)[queries]
+    else:
+        places = np.argsort(-chances, axis=None, kind="stable")[: rule["top_k"]]
+        queries, classes = places // len(things), places % len(things)
+    kept = things[classes] & (chances[queries, classes] >= least)
+    queries, classes = queries[kept], classes[kept]
+    scores, masks = chances[queries, classes], {}
+    for query in np.unique(queries):
+        logits = coarse_masks(outputs, np.array([query]))
+        if rule["part_min"]:
+            main_part(logits[0], rule["part_min"])
+        full = np.concatenate([strip[0] for _, strip in strips(logits, frame)])
+        inside = full > 0
+        masks[query] = inside, float(sigmoid(full[inside]).sum(dtype=np.float64)) / (inside.sum() + 1e-6)
+    if rule["instances"] == "pairs":
+        scores = scores * np.array([masks[q][1] for q in queries], np.float32)
+    order = np.argsort(-scores, kind="stable")
+    order = order[scores[order] >= least]
+    found = {"labels": classes[order], "scores": scores[order], "masks": [masks[q][0] for q in queries[order]]}
+    found["best"] = chances[:, things].max() if things.any() else 0.0
+    return found if rule["repeat_iou"] is None else without_repeats(found, rule["repeat_iou"])
+
+
+def semantic(outputs: dict, frame: tuple, table: dict[str, Any]) -> Result:
+    """The class of every pixel: argmax of the sum over queries of class probability × mask probability."""
+    rule = table["rule"]
+    chances = softmax(outputs["class_logits"][0].astype(np.float32), -1)[:, :-1]
+    logits = coarse_masks(outputs, np.arange(len(chances)))
+    combine = rule["combine"] or ("padded" if table["tasks"] == ["semantic"] else "photo")
+    rows = []
+    for _, strip in strips(logits, frame, combine):
+        rows.append(np.tensordot(chances.T, probabilities(strip, rule), 1))
+        if combine == "photo":
+            rows[-1] = rows[-1].argmax(0)
+    if combine == "padded":  # class scores are made at the network's input size and resized
+        scores = np.concatenate(rows, 1)
+        y, x = (axis(r, (o, o)) for o, r in zip(frame[0], frame[1], strict=True))
+        rows = [(y[i : i + STRIP] @ (scores @ x.T)).argmax(0) for i in range(0, len(y), STRIP)]
+    classes = np.concatenate(rows)
+    present = np.unique(classes)
+    nothing = np.full(len(present), np.nan, np.float32)
+    return {
+        "labels": present,
+        "scores": nothing,
+        "map": np.searchsorted(present, classes).astype(np.int32) + 1,
+        "best": chances.max(),
+    }
+
+
+def detect(outputs: dict, frame: tuple, table: dict[str, Any], least: float) -> Result:
+    """Every query with its best class and its box, whose pixels stand for a mask."""
+    things = np.array([x["isthing"] for x in table["labels"]])
+    chances = softmax(outputs["class_logits"][0].astype(np.float32), -1)[:, :-1]
+    scores, classes = chances.max(1), chances.argmax(1)
+    order = np.argsort(-scores, kind="stable")
+    order = order[(scores[order] >= least) & things[classes[order]]]
+    masks, (height, width) = [], frame[0]
+    for x, y, w, h in outputs["boxes"][0, order].astype(np.float64):
+        ends = np.array([x - w / 2, y - h / 2, x + w / 2, y + h / 2]) * [width, height, width, height]
+        x0, y0 = (max(0, math.floor(v + 1e-3)) for v in ends[:2])
+        masks.append(np.zeros(frame[0], bool))
+        masks[-1][y0 : max(0, math.ceil(ends[3] - 1e-3)), x0 : max(0, math.ceil(ends[2] - 1e-3))] = True
+    return {"labels": classes[order], "scores": scores[order], "masks": masks, "best": chances[:, things].max()}
+
+
+def without_repeats(found: Result, iou: float) -> Result:
+    """Of instances of one class that overlap by at least this IoU only the best stays; best first."""
+    areas, alive = [int(mask.sum()) for mask in found["masks"]], np.ones(len(found["masks"]), bool)
+    for i, mask in enumerate(found["masks"]):
+        for j in range(i + 1, len(alive)) if alive[i] else []:
+            both = areas[i] + areas[j]
+            near = min(areas[i], areas[j]) * (1 + iou) >= iou * both
+            if near and alive[j] and found["labels"][i] == found["labels"][j]:
+                common = int((mask & found["masks"][j]).sum())
+                alive[j] = common == 0 or common < iou * (both - common)
+    return keep(found, alive)
+
+
+def keep(found: Result, alive: np.ndarray) -> Result:
+    """Some of the instances."""
+    masks = [mask for mask, stays in zip(found["masks"], alive, strict=True) if stays]
+    return found | {"labels": found["labels"][alive], "scores": found["scores"][alive], "masks": masks}
+
+
+# ----------------------------------------------------------------------------------------------------------- tiles
+
+
+def spans(length: int, tile: int, overlap: float) -> list[tuple[int, int]]:
+    """Evenly spaced windows along one side, that share at least `overlap` of their length."""
+    if length <= tile:
+        return [(0, length)]
+    count = 1 + math.ceil((length - tile) / max(1, math.floor(tile * (1 - overlap))))
+    return [(i * (length - tile) // (count - 1), i * (length - tile) // (count - 1) + tile) for i in range(count)]
+
+
+def in_tiles(answer: Any, image: np.ndarray, table: dict[str, Any], task: str) -> Result:
+    """Predict overlapping windows and merge them: a thing that two windows see in the band they share is one."""
+    height, width = image.shape[:2]
+    size = table["size"]
+    side = size["tile"]
+    if size.get("tile_for"):
+        side = max(1, round(side * min(height, width) / size["tile_for"]))
+    rows, columns = (spans(n, side, size["tile_overlap"]) for n in (height, width))
+    cut = [[0, *((b[0] + a[1]) // 2 for a, b in pairwise(s)), s[-1][1]] for s in (rows, columns)]
+    total = np.zeros((height, width), np.int32)  # part + 1
+    labels: list[int] = []
+    scores: list[float] = []
+    parents: list[int] = []
+    pieces: list[tuple[int, int, np.ndarray]] = []  # of instances
+    merged: dict[int, int] = {}
+    views: list[tuple[tuple[int, int, int, int], Result, list[int]]] = []
+    best = -math.inf
+    for r, (y0, y1) in enumerate(rows):
+        for c, (x0, x1) in enumerate(columns):
+            found = answer(image[y0:y1, x0:x1])
+            found = without_repeats(found, 0.6) if "masks" in found else found
+            best, ids = max(best, float(found["best"])), []
+            for i, label in enumerate(found["labels"].tolist()):
+                score = float(found["scores"][i])
+                one = task == "semantic" or not table["labels"][label]["isthing"]  # a class is one segment
+                if one and label in merged:
+                    ids.append(merged[label])
+                    scores[ids[-1]] = max(scores[ids[-1]], score)
+                    continue
+                ids.append(len(labels))
+                labels.append(label)
+                scores.append(score)
+                parents.append(ids[-1])
+                if one:
+                    merged[label] = ids[-1]
+                if "masks" in found:
+                    pieces.append((x0, y0, found["masks"][i]))
+            for other in views if task != "semantic" else []:
+                join(other, ((x0, y0, x1, y1), found, ids), table["labels"], labels, scores, parents)
+            views.append(((x0, y0, x1, y1), found, ids))
+            if "map" in found:  # in its own part of the photo before others, elsewhere where nobody else has spoken
+                said = np.array([0, *(i + 1 for i in ids)], np.int32)[found["map"]]
+                there = total[y0:y1, x0:x1]
+                there[there == 0] = said[there == 0]
+                own = np.s_[cut[0][r] - y0 : cut[0][r + 1] - y0, cut[1][c] - x0 : cut[1][c + 1] - x0]
+                there[own] = np.where(said[own] != 0, said[own], there[own])
+    roots = np.array([root(parents, i) for i in range(len(labels))], np.int64)
+    top = np.full(len(labels), np.nan, np.float32)
+    np.fmax.at(top, roots, np.array(scores, np.float32))
+    seen = np.unique(total)
+    shown = np.unique(roots if task in ("instance", "detect") else roots[seen[seen > 0] - 1])
+    rank = np.array(labels)[shown] if task == "semantic" else -top[shown]
+    shown = shown[np.argsort(rank, kind="stable")]
+    result: Result = {"labels": np.array(labels, np.int64)[shown], "scores": top[shown], "best": best}
+    if task in ("instance", "detect"):
+        result["masks"] = []
+        for segment in shown.tolist():
+            result["masks"].append(np.zeros((height, width), bool))
+            for i in np.flatnonzero(roots == segment).tolist():
+                x, y, mask = pieces[i]
+                result["masks"][-1][y : y + mask.shape[0], x : x + mask.shape[1]] |= mask
+        return without_repeats(result, 0.6)
+    numbers = np.zeros(len(labels) + 1, np.int32)
+    numbers[shown + 1] = np.arange(1, len(shown) + 1)
+    numbers[1:] = numbers[roots + 1]
+    return result | {"map": numbers[total]}
+
+
+def join(one: tuple, other: tuple, classes: list, labels: list[int], scores: list[float], parents: list[int]) -> None:
+    """Things that are each other's best match (IoU × score) in the band two windows share become one."""
+    band = [f(a, b) for f, a, b in zip((max, max, min, min), one[0], other[0], strict=True)]
+    if band[0] >= band[2] or band[1] >= band[3]:
+        return
+    sides = []
+    for (x0, y0, _, _), found, ids in (one, other):
+        region = np.s_[band[1] - y0 : band[3] - y0, band[0] - x0 : band[2] - x0]
+        masks = {}
+        for i, part in enumerate(ids):
+            if classes[labels[part]]["isthing"]:
+                mask = found["map"][region] == i + 1 if "map" in found else found["masks"][i][region]
+                if mask.any():
+                    masks[part] = mask
+        sides.append(masks)
+    left, right = sides
+    if not left or not right:
+        return
+    pairs = [[(a & b).sum() if labels[i] == labels[j] else 0 for j, b in right.items()] for i, a in left.items()]
+    common = np.array(pairs)
+    areas = np.array([m.sum() for m in left.values()])[:, None], np.array([m.sum() for m in right.values()])[None]
+    iou = common / (areas[0] + areas[1] - common)
+    partner = (iou * np.array([scores[j] for j in right])).argmax(1)
+    back = (iou * np.array([scores[i] for i in left])[:, None]).argmax(0)
+    names = list(left), list(right)
+    for i, j in enumerate(partner.tolist()):
+        if back[j] == i and common[i].max() > 0 and common[i, j] >= 0.5 * min(areas[0][i, 0], areas[1][0, j]):
+            parents[root(parents, names[1][j])] = root(parents, names[0][i])
+
+
+def root(parents: list[int], part: int) -> int:
+    """The first of the parts that were joined with this one."""
+    while parents[part] != part:
+        part = parents[part]
+    return part
+
+
+# --------------------------------------------------------------------------------------------------------- results
+
+
+def rle(mask: np.ndarray) -> dict[str, Any]:
+    """COCO's compressed run lengths."""
+    flat = np.concatenate([[False], mask.T.ravel(), [False]])
+    edges = np.flatnonzero(flat[1:] != flat[:-1])
+    counts = np.diff(np.concatenate([[0], edges, [mask.size]])).tolist()
+    if len(counts) > 1 and counts[-1] == 0:
+        counts.pop()
+    text = ""
+    for i, count in enumerate(counts):
+        value = count - counts[i - 2] if i > 2 else count
+        while True:
+            low, value = value & 31, value >> 5
+            more = value != -1 if low & 16 else value != 0
+            text += chr(low + 48 + 32 * more)
+            if not more:
+                break
+    return {"size": list(mask.shape), "counts": text}
+
+
+def id_map(found: Result, shape: tuple[int, int]) -> np.ndarray:
+    """[H, W], value i + 1 = segment i, 0 = nothing; where instances overlap the better one wins."""
+    if "map" in found:
+        return found["map"]
+    ids = np.zeros(shape, np.int32)
+    for i in np.argsort(found["scores"], kind="stable"):
+        ids[found["masks"][i]] = i + 1
+    return ids
+
+
+def record(path: Path, found: Result, table: dict[str, Any], task: str, shape: tuple[int, int]) -> dict[str, Any]:
+    """What NAME.json says."""
+    segments = []
+    for i, label in enumerate(found["labels"].tolist()):
+        mask = found["masks"][i] if "masks" in found else found["map"] == i + 1
+        ys, xs = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+        box = [int(xs[0]), int(ys[0]), int(xs[-1] + 1 - xs[0]), int(ys[-1] + 1 - ys[0])] if len(xs) else [0, 0, 0, 0]
+        row, score = table["labels"][label], float(found["scores"][i])
+        segment = {
+            "id": i + 1,
+            "category_id": row["id"],
+            "category_name": row["name"],
+            "score": None if math.isnan(score) else round(score, 6),
+            "area": int(mask.sum()),
+            "bbox": box,
+            "isthing": row["isthing"],
+        }
+        if "color" in row:
+            segment["color"] = row["color"]
+        if "masks" in found:
+            segment["segmentation"] = rle(mask)
+        segments.append(segment)
+    return {
+        "file_name": path.name, "model": HERE.name, "input": table["size"], "rule": table["rule"], "task": task,
+        "size": {"width": shape[1], "height": shape[0]}, "best_score": round(float(found["best"]), 6),
+        "classes": table["labels"], "segments": segments,
+    }  # fmt: skip
+
+
+def write_png(path: Path, found: Result, table: dict[str, Any], task: str, shape: tuple[int, int]) -> None:
+    """Panoptic: id = R + 256 G + 65536 B. Semantic: class ids. Instances: their numbers, in 16 bits."""
+    ids = id_map(found, shape)
+    if task == "panoptic":
+        array = np.stack([ids & 255, ids >> 8 & 255, ids >> 16], -1).astype(np.uint8)
+    elif task == "semantic":
+        narrow = max(x["id"] for x in table["labels"]) < 255
+        values = [255 if narrow else 65535, *(table["labels"][i]["id"] for i in found["labels"])]
+        array = np.array(values, np.uint8 if narrow else np.uint16)[ids]
+    else:
+        array = ids.astype(np.uint16)
+    Image.fromarray(array).save(path)
+
+
+def read_photo(path: Path) -> np.ndarray:
+    """uint8 RGB [H, W, 3], upright; what is transparent becomes white."""
+    image: Image.Image = ImageOps.exif_transpose(Image.open(path))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, (255, 255, 255, 255)), image)
+    return np.array(image.convert("RGB"))
+
+
+def main() -> int:
+    """The command."""
+    config = json.loads((HERE / "config.json").read_text(encoding="utf-8"))
+    table, fixed = config["segcli"], config["segcli_export"]["size"]
+    parser = argparse.ArgumentParser(description="Segment photos with the model in this folder.")
+    parser.add_argument("photos", nargs="+", type=Path)
+    parser.add_argument("--task", choices=table["tasks"], default=table["tasks"][0])
+    parser.add_argument("--out", type=Path, default=Path("segcli-out"))
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, coreml, dml; gpu for OpenVINO")
+    parser.add_argument("--threshold", type=float, help="least score of what is shown")
+    args = parser.parse_args()
+    rule, tiled = table["rule"], table["size"].get("tile")
+    if args.threshold is not None:
+        rule["score"] = rule["instance_score"] = args.threshold
+    run = open_graph(args.device)
+
+    def answer(image: np.ndarray) -> Result:
+        outputs, frame = ask(run, image, table, fixed)
+        if args.task == "panoptic":
+            return panoptic(outputs, frame, table)
+        if args.task == "semantic":
+            return semantic(outputs, frame, table)
+        least = 0.0 if tiled else rule["instance_score"]  # an object in two tiles has the better score of both
+        return (instance if args.task == "instance" else detect)(outputs, frame, table, least)
+
+    args.out.mkdir(parents=True, exist_ok=True)
+    failed = 0
+    for path in args.photos:
+        start = time.perf_counter()
+        try:
+            image = read_photo(path)
+        except OSError as error:
+            print(f"{path}: {error}", file=sys.stderr)
+            failed = 1
+            continue
+        found = in_tiles(answer, image, table, args.task) if tiled else answer(image)
+        if tiled and "masks" in found:
+            found = keep(found, found["scores"] >= rule["instance_score"])
+        shape = image.shape[:2]
+        text = json.dumps(record(path, found, table, args.task, shape), ensure_ascii=False)
+        (args.out / f"{path.stem}.json").write_text(text + "\n", encoding="utf-8")
+        write_png(args.out / f"{path.stem}.png", found, table, args.task, shape)
+        print(f"{path}: {len(found['labels'])} segments, {time.perf_counter() - start:.2f} s")
+    return failed
+
+
+if __name__ == "__main__":
+    sys.exit(main())
