@@ -12,15 +12,15 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from segcli.export.loading import load_model as load_model
     from segcli.inference.predict import predict as predict
     from segcli.inference.predictor import Predictor as Predictor
     from segcli.segments import Segments as Segments
+    from segcli.weights.checkpoint import load_model as load_model
 
     __version__: str
 
 _HOMES = {
-    "load_model": "segcli.export.loading",
+    "load_model": "segcli.weights.checkpoint",
     "predict": "segcli.inference.predict",
     "Predictor": "segcli.inference.predictor",
     "Segments": "segcli.segments",

@@ -21,7 +21,7 @@ MASK_TASKS: tuple[Task, ...] = ("panoptic", "instance", "semantic")  # answered 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)  # RGB on a 0..255 scale
 IMAGENET_STD = (58.395, 57.12, 57.375)
 
-Device = str  # where to compute: auto (the fastest there is), cpu, cuda, cuda:1, mps
+Device = str  # where to compute: auto (the fastest there is), cpu, cuda, cuda:1, mps, gpu (any GPU)
 Precision = Literal["auto", "fp32", "bf16", "fp16"]  # in which a network computes; auto: what is fast and harmless
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 from contextlib import AbstractContextManager
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -23,20 +22,8 @@ if TYPE_CHECKING:
     from segcli.weights.checkpoint import LoadedModel
 
 
-class RuntimeName(StrEnum):
-    """The runtimes, as Typer wants them."""
-
-    onnx = "onnx"
-    openvino = "openvino"
-
-
-class ExportDtype(StrEnum):
-    """Precisions of an exported graph."""
-
-    fp32 = "fp32"
-    fp16 = "fp16"
-    int8 = "int8"
-
+RuntimeName = Literal["onnx", "openvino"]
+ExportDtype = Literal["fp32", "fp16", "int8"]
 
 ModelArgument = Annotated[
     str,
@@ -105,12 +92,12 @@ NoVerifyOption = Annotated[bool, typer.Option("--no-verify", help="Do not compar
 
 def export(
     model: ModelArgument,
-    to: ToOption = RuntimeName.onnx,
+    to: ToOption = "onnx",
     out: OutOption = None,
     size: SizeOption = None,
     short_side: options.ShortSideOption = None,
     batch: BatchOption = "dynamic",
-    dtype: DtypeOption = ExportDtype.fp32,
+    dtype: DtypeOption = "fp32",
     dense: DenseOption = False,
     data: DataOption = None,
     format: options.FormatOption = None,
@@ -139,7 +126,7 @@ def export(
         raise UsageError("--verify and --no-verify contradict each other; leave one out")
     if size and short_side:
         raise UsageError("--size fixes both sides of the input; leave out --short-side")
-    if dtype is ExportDtype.int8 and data is None:
+    if dtype == "int8" and data is None:
         raise UsageError("--dtype int8 needs --data DIR: it learns the ranges of its numbers from images")
     for photo in verify or []:
         if not photo.is_file():
@@ -157,9 +144,9 @@ def export(
         loaded,
         spec=dataclasses.replace(loaded.spec, size=resized(loaded.spec.size, short_side=short_side)),
     )
-    request = Request(to.value, shape, dtype.value, dense)
+    request = Request(to, shape, dtype, dense)
     check_request(loaded, request)
-    folder = choose_out(loaded, to.value, out, overwrite)
+    folder = choose_out(loaded, to, out, overwrite)
     with say.progress(f"exporting {loaded.name}", None):
         exported = export_model(loaded, request, folder)
     say.note(
@@ -169,7 +156,7 @@ def export(
     result = {"folder": str(folder), "nodes": exported.nodes, "megabytes": round(exported.megabytes, 1)}
     passed = True
     if not no_verify:
-        verification = _verify(loaded, folder, verify, threads, say)
+        verification = _verify(loaded, folder, verify, say)
         result["verify"] = verification.to_table()
         passed = verification.passed
     if as_json:
@@ -179,16 +166,14 @@ def export(
         raise typer.Exit(1)
 
 
-def _verify(
-    loaded: LoadedModel, folder: Path, photos: list[Path] | None, threads: int | None, say: Console
-) -> Verification:
+def _verify(loaded: LoadedModel, folder: Path, photos: list[Path] | None, say: Console) -> Verification:
     """Compare with PyTorch, print a table, and write verify.json."""
     from segcli.export.exporter import write_json
-    from segcli.export.loading import load_model
+    from segcli.export.loading import load_exported
     from segcli.export.verify import LIMITS, Verification, compare, own_photos
     from segcli.inference.predict import choose_task
 
-    exported = load_model(folder, "cpu", threads=threads)
+    exported = load_exported(folder, "cpu")
     chosen = photos or own_photos()
     rows = []
     with say.progress("comparing with PyTorch", len(chosen)) as advance:

@@ -27,11 +27,11 @@ def load(
     """The model called `model`, on its device; without one the task's default, or the small one that ships with segcli
     where the default can neither be found nor downloaded, which is said and kept in facts["instead_of"].
 
-    Raises what `segcli.export.loading.load_model` raises.
+    Raises what `segcli.weights.checkpoint.load_model` raises.
     """
     import torch
 
-    from segcli.export.loading import load_model
+    from segcli.weights.checkpoint import load_model
 
     if threads:
         torch.set_num_threads(threads)
@@ -42,7 +42,7 @@ def load(
     if model is not None:
         if task:
             _check_task(model, task)
-        return load_model(model, device, dtype, threads=threads, progress=progress)
+        return load_model(model, device, dtype, progress=progress)
     from segcli.weights.hub import locate_default
 
     default = locate_default(task if task else "panoptic", progress)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -11,6 +13,8 @@ from segcli.export.contract import BOXES, CLASSES, EMBEDDINGS, FEATURES, IMAGES,
 from segcli.export.runtimes import Runtime
 from segcli.layers.masks import DenseMasks, ProductMasks
 from segcli.types import Batch, Masks, QueryPredictions
+
+_CLOSED = "{}: an exported model shows nothing from inside and cannot be trained; use the model it was made from"
 
 
 class ExportedNetwork(nn.Module):
@@ -22,11 +26,19 @@ class ExportedNetwork(nn.Module):
             raise CheckpointError(f"{name}: the graph has no {IMAGES!r} or no {CLASSES!r}; export the model again")
         self.runtime, self.facts, self.name = runtime, facts, name
 
-    def forward(self, batch: Batch) -> list[QueryPredictions]:
+    def __getattr__(self, name: str) -> Any:
+        """Raises UsageError for the parts of a Segmenter, which views of its inside ask for."""
+        if name in ("backbone", "pixel_decoder", "query_decoder", "head"):
+            raise UsageError(_CLOSED.format(self.name))
+        return super().__getattr__(name)
+
+    def forward(self, batch: Batch, every_layer: bool = False) -> list[QueryPredictions]:
         """-> one prediction, of the last layer.
 
-        Raises UsageError for a size the graph does not take.
+        Raises UsageError for a size the graph does not take, and where the predictions of every layer are asked for.
         """
+        if every_layer:
+            raise UsageError(_CLOSED.format(self.name))
         self._check_size((batch.images.shape[2], batch.images.shape[3]))
         images, padding = _array(batch.images.float()), _array(batch.padding)
         count = len(images)

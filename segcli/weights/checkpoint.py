@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 from collections.abc import Callable, Sequence
@@ -28,6 +29,10 @@ from segcli.weights.plausible import refuse_implausible
 from segcli.weights.spec import TABLE, from_table, guess_spec, to_table
 
 _AUTHORS = "network."  # how names begin in files of EoMT's authors
+
+
+# What `segcli export` wrote, by the graph in it. Runtimes are above this layer, so they come in by name.
+EXPORTED = {"model.onnx": "segcli.export.loading", "model.xml": "segcli.export.loading"}
 
 
 @dataclass
@@ -63,6 +68,11 @@ def load_model(
     Raises CheckpointError for a checkpoint that cannot be used, WeightsUnavailable if there is none to be had,
     UsageError for a device that is not here.
     """
+    folder = Path(ref)
+    for file, module in EXPORTED.items():
+        if (folder / file).is_file():
+            exported: LoadedModel = importlib.import_module(module).load_exported(folder, device, dtype)
+            return exported
     choice = choose_device(device)
     files = locate(str(ref), progress=progress)
     raw = read_object(files.config, CheckpointError)

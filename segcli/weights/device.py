@@ -10,7 +10,7 @@ import torch
 
 from segcli.errors import UsageError
 
-DEVICES = ("auto", "cpu", "cuda", "mps")
+DEVICES = ("auto", "cpu", "cuda", "mps", "gpu")
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 BF16_LOSS_ALLOWED = 0.1  # points of the checkpoint's own metric
 
@@ -33,6 +33,8 @@ def choose_device(name: str = "auto") -> DeviceChoice:
     if kind not in DEVICES or (colon and (kind != "cuda" or not number.isdecimal())):
         raise UsageError(f"--device {name}: choose one of {', '.join(DEVICES)}, or a GPU by its number: cuda:1")
     missing = {"cuda": _no_cuda(), "mps": _no_mps(), "cpu": None}
+    if name == "gpu":
+        name = kind = "mps" if missing["cuda"] and not missing["mps"] else "cuda"
     if kind != "auto":
         if reason := missing[kind] or _no_number(number):
             raise UsageError(f"--device {name}: {reason}; use --device cpu, or auto to take what is here")

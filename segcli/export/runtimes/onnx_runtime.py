@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -32,11 +33,12 @@ class OnnxRuntime(Runtime):
     name, title, package, extra = "onnx", "ONNX Runtime", "onnxruntime", "onnx"
     suffix, file = "-onnx", "model.onnx"
 
-    def __init__(self, path: Path, device: str, dtype: str | None, threads: int | None) -> None:
+    def __init__(self, path: Path, device: str, dtype: str | None, threads: int) -> None:
         try:
             import onnxruntime
         except ImportError as error:
             raise self.missing() from error
+        device, _, number = device.partition(":")
         here = onnxruntime.get_available_providers()
         if device == "auto":
             wanted, why = [p for p in PROVIDERS["cuda"] if p in here], "the fastest here"
@@ -50,9 +52,10 @@ class OnnxRuntime(Runtime):
                 )
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3  # errors; the rest is about its own optimisations
-        if threads:
-            options.intra_op_num_threads = threads
-        providers = [*wanted, *(p for p in PROVIDERS["cpu"] if p not in wanted)]
+        options.intra_op_num_threads = threads
+        providers: list[Any] = [*wanted, *(p for p in PROVIDERS["cpu"] if p not in wanted)]
+        if number and wanted:
+            providers[0] = (wanted[0], {"device_id": number})
         try:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=providers)
         except Exception as error:  # its exceptions have no common base

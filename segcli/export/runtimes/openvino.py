@@ -22,7 +22,7 @@ class OpenVino(Runtime):
     suffix, file = "-openvino", "model.xml"
     dtypes = ("fp32", "bf16", "fp16")
 
-    def __init__(self, path: Path, device: str, dtype: str | None, threads: int | None) -> None:
+    def __init__(self, path: Path, device: str, dtype: str | None, threads: int) -> None:
         try:
             import openvino
         except ImportError as error:
@@ -35,7 +35,7 @@ class OpenVino(Runtime):
             )
         # Left alone it takes bf16 wherever the processor is quick at it, which is not what fp32 promises.
         options = {"INFERENCE_PRECISION_HINT": PRECISIONS[dtype or "fp32"], "PERFORMANCE_HINT": "LATENCY"}
-        if threads and place == "CPU":
+        if place == "CPU":
             options["INFERENCE_NUM_THREADS"] = str(threads)
         try:
             model = core.read_model(path)

@@ -34,7 +34,7 @@ class Runtime(ABC):
             RUNTIMES[cls.name] = cls
 
     @abstractmethod
-    def __init__(self, path: Path, device: str, dtype: str | None, threads: int | None) -> None:
+    def __init__(self, path: Path, device: str, dtype: str | None, threads: int) -> None:
         """Open a graph. device: a name of `--device`. dtype: one of `dtypes`, None: the file's own.
 
         Raises UsageError if the runtime or the device is not here, CheckpointError for a file it cannot open.

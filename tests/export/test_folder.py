@@ -1,0 +1,240 @@
+"""An exported folder in the place of a model, and what is said where it cannot be."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+import segcli
+from segcli.cli import app
+from segcli.codecs.image import read_image
+from segcli.errors import CheckpointError, SegcliError, UsageError
+from segcli.export import exporter
+from segcli.export.contract import TABLE
+from segcli.export.loading import load_exported as load_model
+from segcli.export.verify import compare, match, own_photos
+from segcli.segments import Segments
+from segcli.types import Batch
+from tests.export.models import EXPORTED, LABELS, small
+
+Change = Callable[[dict[str, Any]], None]
+
+
+@pytest.fixture
+def copy(exported: Path, tmp_path: Path) -> Callable[..., Path]:
+    """A copy of the exported folder whose config.json may be changed."""
+
+    def make(change: Change | None = None) -> Path:
+        folder = tmp_path / "copy-onnx"
+        shutil.copytree(exported, folder)
+        if change:
+            config = json.loads((folder / "config.json").read_text())
+            change(config)
+            (folder / "config.json").write_text(json.dumps(config))
+        return folder
+
+    return make
+
+
+@pytest.mark.parametrize("task", ["panoptic", "instance", "semantic"])
+def test_it_finds_what_the_network_finds(exported: Path, task: Any) -> None:
+    image = read_image(own_photos()[0])
+    mine = segcli.predict(small(EXPORTED), image, task)
+    theirs = segcli.predict(segcli.load_model(exported), image, task)
+    assert len(mine) > 0
+    assert np.mean(mine.id_map() == theirs.id_map()) > 0.999
+    np.testing.assert_allclose(mine.scores, theirs.scores, atol=1e-4)
+
+
+def test_what_it_is_travels_with_it(exported: Path) -> None:
+    loaded = load_model(exported)
+    assert loaded.labels == LABELS
+    assert loaded.spec == small(EXPORTED).spec
+    assert "ONNX Runtime" in loaded.facts["device_reason"]
+    assert "on CPU" in loaded.facts["device_reason"]
+    assert sorted(path.name for path in exported.iterdir()) == [
+        "README.md", "config.json", "model.onnx", "predict.py", "preprocessor_config.json"
+    ]  # fmt: skip
+
+
+def _set(**facts: Any) -> Change:
+    return lambda config: config[TABLE].update(facts)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (_set(version=7), "exported in format 7, this segcli reads 1"),
+        (_set(runtime="coreml"), "exported for 'coreml', which this segcli does not know"),
+        (_set(file="gone.onnx"), "no such file, though config.json names it"),
+        (_set(size=[64]), "is damaged; export the model again"),
+        (lambda config: config.pop(TABLE), "is damaged; export the model again"),
+        (lambda config: config.pop("segcli"), "the 'segcli' table"),
+    ],
+)
+def test_a_folder_that_cannot_be_used_says_why(copy: Callable[..., Path], change: Change, words: str) -> None:
+    with pytest.raises(CheckpointError, match=words):
+        load_model(copy(change))
+
+
+def test_a_folder_without_its_config(copy: Callable[..., Path]) -> None:
+    folder = copy()
+    (folder / "config.json").unlink()
+    with pytest.raises(CheckpointError, match="copy all of it"):
+        load_model(folder)
+
+
+def test_a_damaged_graph(copy: Callable[..., Path]) -> None:
+    folder = copy()
+    (folder / "model.onnx").write_bytes(b"no graph")
+    with pytest.raises(CheckpointError, match="ONNX Runtime cannot open it"):
+        load_model(folder)
+
+
+def test_a_size_the_export_does_not_have(copy: Callable[..., Path]) -> None:
+    loaded = load_model(copy(_set(size=[96, 96])))
+    with pytest.raises(UsageError, match=r"takes 96×96 pixels .* becomes 64×96; .* --size 64x96"):
+        segcli.predict(loaded, np.zeros((50, 70, 3), np.uint8))
+
+
+def test_a_fixed_number_of_images_is_filled_up(copy: Callable[..., Path]) -> None:
+    loaded = load_model(copy(_set(batch=3)))
+    images = torch.randn(4, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    batch = Batch(images, torch.zeros(4, 64, 64, dtype=torch.bool), [(64, 64)] * 4)
+    with torch.inference_mode():
+        expected = small(EXPORTED).model(batch)[-1].classes
+    assert torch.allclose(loaded.model(batch)[-1].classes, expected, atol=1e-3)
+
+
+def test_without_the_runtime(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(UsageError, match=r"ONNX Runtime is not installed: pip install 'segcli\[onnx\]'"):
+        load_model(exported)
+
+
+@pytest.mark.parametrize(("device", "words"), [("cuda", "CPU only; install onnxruntime-gpu"), ("mps", "only, or")])
+def test_a_device_that_is_not_here(exported: Path, device: str, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        load_model(exported, device)
+
+
+def test_a_precision_it_does_not_have(exported: Path) -> None:
+    with pytest.raises(UsageError, match="was exported as fp32; export it again with --dtype bf16"):
+        load_model(exported, dtype="bf16")
+
+
+def test_it_shows_nothing_from_inside(exported: Path) -> None:
+    loaded = load_model(exported)
+    with pytest.raises(UsageError, match="shows nothing from inside"):
+        _ = loaded.model.query_decoder
+    with pytest.raises(SegcliError, match="exported already"):
+        exporter.check_request(loaded, exporter.Request("onnx", exporter.Shape(None, None)))
+
+
+# ---------------------------------------------------------------------------------------------------- the command
+
+
+@pytest.fixture
+def cli(exported: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Any]:
+    """`segcli export` of the small model, with the tracing that has been done already."""
+
+    def write_onnx(loaded: Any, path: Path, *args: Any, **kwargs: Any) -> int:
+        shutil.copy(exported / "model.onnx", path)
+        return 123
+
+    monkeypatch.setattr(exporter, "write_onnx", write_onnx)
+    monkeypatch.setattr("segcli.weights.checkpoint.load_model", lambda *args, **kwargs: small(EXPORTED))
+    monkeypatch.chdir(tmp_path)
+    return lambda *args: CliRunner().invoke(app, ["export", *args])
+
+
+def test_an_export_is_verified(cli: Callable[..., Any]) -> None:
+    result = cli("small", "--json")
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.stdout)
+    assert report["folder"] == "small-onnx"
+    assert report["verify"]["passed"] is True
+    assert json.loads(Path("small-onnx/verify.json").read_text()) == report["verify"]
+    photos = report["verify"]["photos"]
+    assert [row["photo"] for row in photos] == [path.name for path in own_photos()]
+    assert all(row["logits"] < 1e-3 and row["bits"] > 0.999 and row["iou"] > 0.99 for row in photos)
+    assert "passed: fp32 against PyTorch fp32" in result.stderr
+    again = cli("small", "--no-verify")
+    assert again.exit_code == 2
+    assert "exists already; replace it with --overwrite" in again.output
+    assert cli("small", "--no-verify", "--overwrite").exit_code == 0
+    assert not Path("small-onnx/verify.json").exists()
+
+
+def test_an_export_that_differs_is_an_error(cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    other = small(EXPORTED)
+    with torch.no_grad():
+        other.model.head.classifier.bias += torch.tensor([0.0, 0.5, 0.0, 0.0])
+    monkeypatch.setattr("segcli.weights.checkpoint.load_model", lambda *args, **kwargs: other)
+    result = cli("small", "--verify", str(own_photos()[0]))
+    assert result.exit_code == 1
+    assert "differ from PyTorch's by more than the limits" in result.output
+    assert json.loads(Path("small-onnx/verify.json").read_text())["passed"] is False
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["--size", "500x500"], "both sides must be multiples of 32 and at least 64; try 512x512"),
+        (["--size", "many"], "height and width in pixels, such as 512x768"),
+        (["--size", "64x64", "--short-side", "64"], "leave out --short-side"),
+        (["--batch", "0"], "a number of images from 1 to 1024, or dynamic"),
+        (["--dtype", "int8"], "needs --data"),
+        (["--verify", "gone.jpg"], "gone.jpg: no such file"),
+    ],
+)
+def test_options_that_cannot_be_followed(cli: Callable[..., Any], args: list[str], words: str) -> None:
+    result = cli("small", *args)
+    assert result.exit_code == 2
+    assert words in " ".join(result.output.split())
+    assert not Path("small-onnx").exists()
+
+
+def test_another_folder_is_not_replaced(cli: Callable[..., Any]) -> None:
+    Path("mine").mkdir()
+    Path("mine/thesis.txt").write_text("years of work")
+    result = cli("small", "--out", "mine", "--overwrite")
+    assert result.exit_code == 2
+    assert Path("mine/thesis.txt").read_text() == "years of work"
+
+
+# ------------------------------------------------------------------------------------------------- the comparison
+
+
+def test_segments_are_matched_within_their_class() -> None:
+    def segments(ids: list[list[int]], labels: list[int], scores: list[float]) -> Segments:
+        return Segments("panoptic", (2, 4), LABELS, np.array(labels), np.array(scores), np.array(ids, np.uint16))
+
+    mine = segments([[1, 1, 2, 2], [1, 1, 2, 2]], [0, 1], [0.9, 0.8])
+    assert match(mine, mine) == (1.0, 0.0)
+    smaller = segments([[1, 1, 2, 2], [1, 0, 2, 2]], [0, 1], [0.85, 0.8])
+    assert match(mine, smaller) == (pytest.approx((0.75 + 1) / 2), pytest.approx(0.05))
+    renamed = segments([[1, 1, 2, 2], [1, 1, 2, 2]], [0, 2], [0.9, 0.8])
+    assert match(mine, renamed) == (0.5, 0.0)
+    nothing = segments([[0] * 4] * 2, [], [])
+    assert match(mine, nothing) == (0.0, 0.0)
+    assert match(nothing, nothing) == (1.0, 0.0)
+
+
+def test_a_photo_in_tiles_is_compared_tile_by_tile(exported: Path) -> None:
+    loaded, reference = load_model(exported), small(EXPORTED)
+    size = dataclasses.replace(loaded.spec.size, tile=200)
+    loaded.spec = dataclasses.replace(loaded.spec, size=size)
+    [row] = compare(reference, loaded, own_photos()[1:2])
+    assert row.count == row.found
+    assert row.iou > 0.99

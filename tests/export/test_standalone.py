@@ -1,0 +1,75 @@
+"""predict.py of an exported folder, in a process that can import neither torch nor segcli, finds what segcli finds."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from segcli.cli import app
+from segcli.export.verify import own_photos
+
+BLOCKED = """
+import runpy, sys
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("torch", "segcli", "torchvision", "scipy", "cv2"):
+            raise ImportError(f"{name} is not to be had here")
+sys.meta_path.insert(0, Blocker())
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize("task", ["panoptic", "instance", "semantic"])
+@pytest.mark.parametrize("tile", [None, 200])
+def test_it_writes_what_segcli_writes(exported: Path, tmp_path: Path, task: str, tile: int | None) -> None:
+    folder = tmp_path / "small-onnx"
+    shutil.copytree(exported, folder)
+    config = json.loads((folder / "config.json").read_text())
+    config["segcli"]["rule"] |= {"part_min": 0.9, "repeat_iou": 0.8, "top_k": 20}
+    if tile:
+        config["segcli"]["size"] |= {"tile": tile, "tile_overlap": 0.2}
+    (folder / "config.json").write_text(json.dumps(config))
+    photos = [str(path) for path in own_photos()[:2]]
+    mine, theirs = tmp_path / "segcli", tmp_path / "alone"
+    args = ["predict", *photos, "-m", str(folder), "--task", task, "--save", "json,png", "--out", str(mine)]
+    result = CliRunner().invoke(app, args)
+    assert result.exit_code == 0, result.output
+    command = [sys.executable, "-c", BLOCKED, str(folder / "predict.py"), *photos, "--task", task, "--out", str(theirs)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for photo in photos:
+        name = Path(photo).stem
+        same(mine / name, theirs / name)
+
+
+def same(mine: Path, theirs: Path) -> None:
+    """Equal ids on 99.9 % of the pixels, equal records but for rounding and the time of day."""
+    ids = [np.asarray(Image.open(path.with_suffix(".png"))) for path in (mine, theirs)]
+    assert ids[0].dtype == ids[1].dtype
+    assert np.mean(ids[0] == ids[1]) > 0.999
+    records: list[dict[str, Any]] = [json.loads(path.with_suffix(".json").read_text()) for path in (mine, theirs)]
+    for record in records:
+        for key in ("timings", "photo", "model"):
+            record.pop(key, None)
+    segments = [record.pop("segments") for record in records]
+    assert records[0].pop("best_score") == pytest.approx(records[1].pop("best_score"), abs=1e-4)
+    assert records[0] == records[1]
+    assert len(segments[0]) > 0
+    assert len(segments[0]) == len(segments[1])
+    for one, other in zip(*segments, strict=True):
+        assert one["score"] == other["score"] or one["score"] == pytest.approx(other["score"], abs=1e-4)
+        assert one["area"] == pytest.approx(other["area"], rel=0.01, abs=20)
+        assert one["bbox"] == pytest.approx(other["bbox"], abs=4)
+        for key in ("id", "category_id", "category_name", "isthing", "color"):
+            assert one.get(key) == other.get(key)
+        assert ("segmentation" in one) == ("segmentation" in other)
