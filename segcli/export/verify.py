@@ -111,8 +111,8 @@ def _compare(
     kept: list[QueryPredictions] = []  # the export's answers, in the order of the tiles
     differences: list[tuple[float, float, float]] = []
 
-    def both(tile: Prepared) -> QueryPredictions:
-        mine, theirs = forward(reference, [tile]), forward(exported, [tile])
+    def both(images: Sequence[Prepared]) -> QueryPredictions:
+        mine, theirs = forward(reference, images), forward(exported, images)
         kept.append(theirs)
         differences.append(_differences(mine, theirs))
         return mine
@@ -120,10 +120,10 @@ def _compare(
     if settings.spec.size.tile is not None:
         [mine] = segment_tiles(both, image, [settings])
         answers = iter(kept)
-        [theirs] = segment_tiles(lambda tile: next(answers), image, [settings])
+        [theirs] = segment_tiles(lambda images: next(answers), image, [settings])
     else:
         prepared = prepare(image, settings.spec)
-        mine = segment(both(prepared), 0, prepared, settings)
+        mine = segment(both([prepared]), 0, prepared, settings)
         theirs = segment(kept[0], 0, prepared, settings)
     logits, masks, bits = (np.array(values) for values in zip(*differences, strict=True))
     iou, score = match(mine, theirs)
