@@ -6,18 +6,20 @@ import dataclasses
 import json
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from segcli import console
 from segcli.cli import options
+from segcli.cli.export_data import Measured, calibration, measure
 from segcli.console import Console
 from segcli.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from segcli.export.exporter import Exported
     from segcli.export.verify import Verification
     from segcli.weights.checkpoint import LoadedModel
 
@@ -115,13 +117,15 @@ def export(
 
     segcli export runs/mine --to openvino --data data/mine
     """
-    from segcli.export.exporter import Request, check_request, choose_out, export_model
+    from segcli.export.exporter import Request, check_request, choose_out, export_model, usual_shape
     from segcli.export.graph import Shape
     from segcli.inference.predict import resized
     from segcli.weights.checkpoint import load_model
 
     say = Console(quiet=quiet)
     shape = Shape(_size(size), _batch(batch))
+    if dtype == "int8" and to != "openvino":
+        raise UsageError("--dtype int8 is for --to openvino; add it")
     if verify and no_verify:
         raise UsageError("--verify and --no-verify contradict each other; leave one out")
     if size and short_side:
@@ -144,7 +148,7 @@ def export(
         loaded,
         spec=dataclasses.replace(loaded.spec, size=resized(loaded.spec.size, short_side=short_side)),
     )
-    request = Request(to, shape, dtype, dense)
+    request = Request(to, usual_shape(loaded.spec, shape), dtype, dense)
     check_request(loaded, request)
     folder = choose_out(loaded, to, out, overwrite)
     with say.progress(f"exporting {loaded.name}", None):
@@ -153,17 +157,71 @@ def export(
         f"{folder}: {exported.nodes} nodes, {exported.megabytes:.1f} MB, {exported.seconds:.0f} s; run it with "
         f"`segcli predict PHOTO --model {folder}`, or without segcli by {folder / 'predict.py'}"
     )
-    result = {"folder": str(folder), "nodes": exported.nodes, "megabytes": round(exported.megabytes, 1)}
+    result: dict[str, Any] = {"folder": str(folder), "nodes": exported.nodes, "megabytes": round(exported.megabytes, 1)}
+    before = None if data is None else measure(loaded, data, format, images, say)
+    if dtype == "int8" and data is not None and before is not None:
+        result["blocks"] = _quantise(loaded, exported, data, format, images, before, say)
     passed = True
     if not no_verify:
         verification = _verify(loaded, folder, verify, say)
         result["verify"] = verification.to_table()
         passed = verification.passed
+    if data is not None and before is not None:
+        result["metric"] = _compare_metric(before, folder, data, format, images, threads, say)
     if as_json:
         console.result(json.dumps(result, ensure_ascii=False))
     if not passed:
         console.error(f"{folder}: its answers differ from PyTorch's by more than the limits; see verify.json there")
         raise typer.Exit(1)
+
+
+def _quantise(
+    loaded: LoadedModel,
+    exported: Exported,
+    data: Path,
+    format: str | None,
+    images: int | None,
+    before: Measured,
+    say: Console,
+) -> list[dict[str, Any]]:
+    """Make the folder int8, and print what each block takes."""
+    from segcli.export.exporter import spec_for, write_int8
+    from segcli.export.quantise import BITS, CALIBRATION
+
+    inputs = list(calibration(data, format, spec_for(loaded.spec, exported.facts.size), CALIBRATION))
+    rows, _ = write_int8(
+        exported,
+        inputs,
+        lambda candidate: measure(candidate, data, format, images, say).points,
+        before.points,
+        lambda block: say.note(f"quantising {block}"),
+    )
+    say.note(f"{'block quantised by itself':32} {'products':>8} {'mask bits':>10} {'logits':>8}  int8")
+    for row in rows:
+        kept = "yes" if row.quantised else "no"
+        say.note(f"{row.block[:32]:32} {row.operations:8} {100 * row.bits:9.3f}% {row.logits:8.1e}  {kept}")
+    say.note(f"blocks whose masks keep less than {100 * BITS:g} % of their bits stay in fp32")
+    return [dataclasses.asdict(row) for row in rows]
+
+
+def _compare_metric(
+    before: Measured,
+    folder: Path,
+    data: Path,
+    format: str | None,
+    images: int | None,
+    threads: int | None,
+    say: Console,
+) -> dict[str, Any]:
+    """The metric of the folder beside the model's own."""
+    from segcli.export.loading import load_model
+
+    after = measure(load_model(folder, "cpu", threads=threads), data, format, images, say)
+    say.note(
+        f"{after.name} {before.points:.2f} in PyTorch, {after.points:.2f} exported "
+        f"({after.points - before.points:+.2f}), on {after.images} images"
+    )
+    return {"name": after.name, "before": before.points, "after": after.points, "images": after.images}
 
 
 def _verify(loaded: LoadedModel, folder: Path, photos: list[Path] | None, say: Console) -> Verification:

@@ -6,20 +6,25 @@ import copy
 import dataclasses
 import importlib.metadata
 import json
+import math
 import os
 import shutil
 import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
-from segcli.errors import OutputError, UsageError
+from segcli.errors import OutputError, SegcliError, UsageError
 from segcli.export.card import export_card
 from segcli.export.contract import TABLE, WHOLE, ExportFacts
 from segcli.export.graph import OPSET, Shape, labels_as_text, write_onnx
+from segcli.export.loading import load_model
 from segcli.export.network import ExportedNetwork
+from segcli.export.quantise import BlockDamage, blocks_of_onnx, quantise
 from segcli.export.runtimes import RUNTIMES
 from segcli.export.runtimes.openvino import OpenVino
 from segcli.weights import spec as specs
@@ -47,6 +52,8 @@ class Exported:
     """What an export made."""
 
     folder: Path
+    facts: ExportFacts
+    blocks: dict[str, str]  # of each operation, for int8; else empty
     nodes: int
     seconds: float
     megabytes: float  # of the graph with its weights, 10^6 bytes
@@ -84,13 +91,28 @@ def check_request(loaded: LoadedModel, request: Request) -> None:
 
 
 def spec_for(spec: InferenceSpec, size: tuple[int, int] | None) -> InferenceSpec:
-    """The protocol of a graph. One of a fixed size gets every photo, or tile, whole and padded to that size."""
-    return spec if size is None else dataclasses.replace(spec, size=_fitting(spec.size, size))
+    """The protocol of a graph: photos are padded to what it takes. One of a fixed square size gets every photo, or
+    tile, whole and padded to that size.
+    """
+    usual = spec.size
+    if usual.frame == "multiple":
+        usual = dataclasses.replace(usual, divisor=math.lcm(usual.divisor, WHOLE))
+    return dataclasses.replace(spec, size=usual if size is None else _fitting(usual, size))
+
+
+def usual_shape(spec: InferenceSpec, shape: Shape) -> Shape:
+    """The shape where none was asked for: a ViT's photos all come in one square, and its positions are made for it."""
+    if shape.size is not None or spec.size.frame == "multiple":
+        return shape
+    side = -(-spec.size.short // spec.size.divisor) * spec.size.divisor
+    return dataclasses.replace(shape, size=(side, side))
 
 
 def _fitting(usual: InputSize, size: tuple[int, int]) -> InputSize:
     """Sizes that fit: photos are shrunk or grown until they touch the frame, and padded to fill it."""
     short, long = min(size), max(size)
+    if usual.frame != "multiple":
+        return dataclasses.replace(usual, short=short)
     return dataclasses.replace(usual, short=short, long=long, divisor=short if short == long else WHOLE)
 
 
@@ -103,7 +125,7 @@ def export_model(loaded: LoadedModel, request: Request, folder: Path) -> Exporte
     part = folder.with_name(f".segcli-{os.getpid()}-{folder.name}.part")
     try:
         part.mkdir(parents=True)
-        facts = _write_graph(loaded, request, part)
+        facts, blocks = _write_graph(loaded, request, part)
         nodes = facts.made_with.pop("nodes")
         _write_files(loaded, facts, part)
         replace_folder(part, folder)
@@ -112,11 +134,13 @@ def export_model(loaded: LoadedModel, request: Request, folder: Path) -> Exporte
     finally:
         shutil.rmtree(part, ignore_errors=True)
     size = sum(file.stat().st_size for file in folder.glob("model.*"))
-    return Exported(folder, int(nodes), time.perf_counter() - start, size / 1e6)
+    return Exported(folder, facts, blocks, int(nodes), time.perf_counter() - start, size / 1e6)
 
 
-def _write_graph(loaded: LoadedModel, request: Request, part: Path) -> ExportFacts:
-    """The graph in a runtime's own file. facts.made_with["nodes"] counts its nodes."""
+def _write_graph(loaded: LoadedModel, request: Request, part: Path) -> tuple[ExportFacts, dict[str, str]]:
+    """The graph in a runtime's own file, and for int8 the blocks of its operations. facts.made_with["nodes"] counts its
+    nodes.
+    """
     shape, runtime = request.shape, RUNTIMES[request.to]
     path = part / "model.onnx"
     half = request.dtype == "fp16" and request.to == "onnx"
@@ -133,12 +157,53 @@ def _write_graph(loaded: LoadedModel, request: Request, part: Path) -> ExportFac
     nodes = write_onnx(traced, path, shape, dense=request.dense, metadata=metadata)
     made_with = {name: importlib.metadata.version(name) for name in ("segcli", "torch", "onnx", "onnxscript")}
     made_with |= {"opset": str(OPSET), "nodes": str(nodes)}
+    blocks = blocks_of_onnx(path) if request.dtype == "int8" else {}
     if request.to == "openvino":
         nodes = _to_openvino(path, part / runtime.file, half=request.dtype == "fp16")
         path.unlink()
         made_with |= {"openvino": importlib.metadata.version("openvino"), "nodes": str(nodes)}
     dtype = "fp32" if request.dtype == "int8" else request.dtype
-    return ExportFacts(request.to, runtime.file, dtype, shape.size, shape.batch, made_with)
+    return ExportFacts(request.to, runtime.file, dtype, shape.size, shape.batch, made_with), blocks
+
+
+def write_int8(
+    exported: Exported,
+    images: Sequence[Mapping[str, np.ndarray]],
+    measure: Callable[[LoadedModel], float],
+    before: float,
+    tell: Callable[[str], None] = lambda what: None,
+) -> tuple[list[BlockDamage], float]:
+    """Make the graph of an OpenVINO folder int8; returns the damage of each block and the metric after.
+
+    images: prepared inputs. measure: the metric of a model in points; before: that of the model in PyTorch.
+    Raises CheckpointError if it loses too much; then the folder is gone.
+    """
+    import openvino
+
+    path = exported.folder / exported.facts.file
+    model = openvino.Core().read_model(path)
+    names = {port.any_name for port in model.inputs}
+    inputs = [{name: array for name, array in image.items() if name in names} for image in images]
+    trial = exported.folder.with_name(f".segcli-{os.getpid()}-{exported.folder.name}.int8")
+    facts = dataclasses.replace(exported.facts, dtype="int8")
+
+    def metric(candidate: Any) -> float:
+        shutil.rmtree(trial, ignore_errors=True)
+        shutil.copytree(exported.folder, trial, ignore=shutil.ignore_patterns("model.*"))
+        openvino.save_model(candidate, str(trial / facts.file), compress_to_fp16=False)
+        config = json.loads((trial / "config.json").read_text(encoding="utf-8"))
+        write_json(trial / "config.json", config | {TABLE: facts.to_table()})
+        return measure(load_model(trial, "cpu"))
+
+    try:
+        _, rows, after = quantise(model, exported.blocks, inputs, metric, before, tell)
+        replace_folder(trial, exported.folder)
+    except SegcliError:
+        shutil.rmtree(exported.folder, ignore_errors=True)
+        raise
+    finally:
+        shutil.rmtree(trial, ignore_errors=True)
+    return rows, after
 
 
 def _to_openvino(onnx: Path, path: Path, half: bool) -> int:

@@ -56,6 +56,9 @@ def open_graph(device: str) -> Any:
 def resized_size(height: int, width: int, size: dict[str, Any]) -> tuple[int, int]:
     """The short side becomes size["short"], unless the long side would pass size["long"]."""
     short, long = size["short"], size["long"]
+    if size["rounding"] == "even":
+        factor = min(short / height, short / width)
+        return max(1, round(height * factor)), max(1, round(width * factor))
     if size["rounding"] == "down":
         least, most = min(height, width), max(height, width)
         short = short if most / least * short <= long else max(1, round(long * least / most))
@@ -72,14 +75,19 @@ def ask(run: Any, image: np.ndarray, table: dict[str, Any], fixed: list[int] | N
     """image uint8 [H, W, 3] -> the graph's outputs for it, and its sizes (original, resized, padded)."""
     original = image.shape[:2]
     height, width = resized_size(original[0], original[1], table["size"])
-    divisor = max(table["size"]["divisor"], 32)
-    padded = (-(-height // divisor) * divisor, -(-width // divisor) * divisor)
+    frame, divisor = table["size"].get("frame", "multiple"), table["size"]["divisor"]
+    if frame == "windows":
+        sys.exit("this model averages windows of a photo, which this file does not; use segcli predict")
+    sides = (height, width) if frame == "multiple" else (max(table["size"]["short"], height, width),) * 2
+    padded = (-(-sides[0] // divisor) * divisor, -(-sides[1] // divisor) * divisor)
     if fixed and tuple(fixed) != padded:
         takes, gets = ("x".join(map(str, sides)) for sides in (fixed, padded))
         sys.exit(f"this model takes {takes} pixels (height x width), the photo becomes {gets}; export without --size")
     small = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR), np.float32)
-    pixels = np.zeros((1, 3, *padded), np.float32)
     mean, std = np.array(table["mean"], np.float32), np.array(table["std"], np.float32)
+    pixels = np.zeros((1, 3, *padded), np.float32)
+    if table["size"].get("fill") == "black":
+        pixels[:] = (-mean / std)[:, None, None]
     pixels[0, :, :height, :width] = ((small - mean) / std).transpose(2, 0, 1)
     padding = np.ones((1, *padded), bool)
     padding[:, :height, :width] = False

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from segcli.layers.linear import Linear
 from segcli.layers.masks import DenseMasks
+from segcli.layers.trace import is_exporting
 from segcli.models.pixel_decoders.deformable import ProjectNorm
 from segcli.models.transformer import padded_places
 from segcli.types import PixelFeatures
@@ -70,7 +71,7 @@ class MaskHead(nn.Module):
         maps = self.attention(queries.to(dtype), pixels.memory[0].to(dtype), pixels.padding)
         shared = self._shared(projected)
         laterals = [lateral(m) for lateral, m in zip(self.laterals, finer, strict=True)]
-        if torch.is_grad_enabled():
+        if torch.is_grad_enabled() or is_exporting():
             return self._masks(maps, shared, laterals)
         return torch.cat([self._masks(part, shared, laterals) for part in maps.split(_AT_ONCE, dim=1)], dim=1)
 
@@ -141,5 +142,5 @@ def _block(in_dim: int, out_dim: int) -> ProjectNorm:
 
 def _add(x: Tensor, shared: Tensor, count: int) -> Tensor:
     """x [B · Q, C, h, w] plus what all queries of an image share, [B, C, h, w]; overwrites x."""
-    x.unflatten(0, (len(shared), count)).add_(shared[:, None])
+    x.unflatten(0, (shared.shape[0], count)).add_(shared[:, None])
     return x

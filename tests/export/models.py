@@ -10,7 +10,9 @@ from segcli.config import ModelConfig
 from segcli.config.backbones.efficientnet_lite import EfficientNetLite0Config
 from segcli.config.backbones.resnet import ResNetConfig
 from segcli.config.backbones.swin import SwinConfig
+from segcli.config.backbones.vit import ViTConfig
 from segcli.config.detr import DetrConfig
+from segcli.config.eomt import EomtConfig
 from segcli.config.mask2former import Mask2FormerConfig
 from segcli.config.maskformer import MaskFormerConfig
 from segcli.config.per_pixel import PerPixelConfig, PerPixelPlusConfig
@@ -39,6 +41,10 @@ FAMILIES: dict[str, ModelConfig] = {
     "maskformer encoder": MaskFormerConfig(RESNET, 3, num_queries=9, encoder_layers=1, **_PLAIN, **_FPN),
     "per-pixel": PerPixelConfig(RESNET, 3, **_FPN),
     "per-pixel plus": PerPixelPlusConfig(RESNET, 3, **_PLAIN, **_FPN),
+    "eomt table": EomtConfig(ViTConfig(32, 3, 4, 64, image_size=64), 3, num_queries=9, joint_blocks=2),
+    "eomt rotary": EomtConfig(
+        ViTConfig(32, 3, 4, 64, image_size=64, positions="rotary"), 3, num_queries=9, joint_blocks=2
+    ),
     "detr boxes": DetrConfig(RESNET, 3, num_queries=9, encoder_layers=1, **_PLAIN),
     "detr masks": DetrConfig(RESNET, 3, masks=True, num_queries=9, encoder_layers=1, **_PLAIN),
 }

@@ -63,8 +63,10 @@ def test_the_file_says_what_it_takes(exported: Path) -> None:
 @pytest.mark.parametrize("size", [None, (64, 96)])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_family_answers_the_same(family: str, size: tuple[int, int] | None, tmp_path: Path) -> None:
+    if family.startswith("eomt"):
+        size = (64, 64)  # a ViT's photos all come in one square
     path = tmp_path / "model.onnx"
     write_onnx(small(family), path, Shape(size, None if size is None else 2), dense=size is None, metadata={})
     assert {node.op_type for node in onnx.load(path).graph.node}.isdisjoint(FORBIDDEN)
-    for shape in ((1, 64, 64), (2, 96, 320), (3, 224, 64)) if size is None else ((2, 64, 96),):
+    for shape in ((1, 64, 64), (2, 96, 320), (3, 224, 64)) if size is None else ((2, *size),):
         assert max(differences(path, family, shape, dense=size is None)) < TOLERANCE, shape

@@ -6,7 +6,6 @@ Tokens lie in one order everywhere: what has no place (queries, class token, reg
 from __future__ import annotations
 
 import math
-from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -39,7 +38,12 @@ class ViTAttention(nn.Module):
         allowed [B, queries, patches] bool, True where a query may look at a patch (None: everywhere) -> [B, T, D].
         """
         qkv = linear(x, self.qkv.weight, self._bias()).unflatten(-1, (3, self.num_heads, -1))  # [B, T, 3, heads, d]
-        if rotary is not None:
+        if rotary is not None and trace.is_exporting():  # changed in place it would be a scatter
+            count = rotary.shape[2]
+            plain, placed = qkv.split([x.shape[1] - count, count], dim=1)
+            turned = torch.cat((_rotated(placed[:, :, :2], rotary.to(qkv.dtype)), placed[:, :, 2:]), dim=2)
+            qkv = torch.cat((plain, turned), dim=1)
+        elif rotary is not None:
             placed = qkv[:, -rotary.shape[2] :, :2]
             placed.copy_(_rotated(placed, rotary.to(qkv.dtype)))
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # [B, heads, T, d] each
@@ -173,7 +177,7 @@ def resized_table(table: Tensor, side: int, height: int, width: int) -> Tensor:
     return F.interpolate(maps, size=(height, width), mode="bicubic", antialias=True)[0].flatten(1).t()
 
 
-@lru_cache(maxsize=8)
+@trace.geometry_cache(maxsize=8)
 def rotation_angles(height: int, width: int, dim: int, theta: float, device: torch.device) -> Tensor:
     """Of the centres of height × width patches, whose coordinates run from -1 to 1 -> [h · w, dim]: those of y, those
     of x, and the same once more.

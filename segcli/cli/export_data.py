@@ -1,0 +1,70 @@
+"""`segcli export --data`: the metric of a model before and after, and images that int8 learns its ranges from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from segcli.console import Console
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from segcli.types import InferenceSpec
+    from segcli.weights.checkpoint import LoadedModel
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The headline metric of a model."""
+
+    name: str  # PQ, AP or mIoU
+    points: float  # of 100
+    images: int
+
+
+def measure(loaded: LoadedModel, data: Path, format: str | None, images: int | None, say: Console) -> Measured:
+    """Of a model on the validation split. Raises what `segcli eval` raises for data it cannot use."""
+    from segcli.evaluation.data import choose_tasks, for_model, open_data, open_tasks
+    from segcli.evaluation.from_model import of_model
+    from segcli.evaluation.protocol import Protocol
+    from segcli.metrics.match_classes import match_classes
+
+    info = for_model(open_data(data, None, format, "val"), loaded.spec, None)
+    tasks = choose_tasks(loaded.spec, info, None)
+    datasets = open_tasks(info, "val", tasks)
+    classes = match_classes(loaded.labels, info.source_labels, "the model", tasks[0])
+    protocol = Protocol.of(loaded.spec, tasks)
+    evaluation = of_model(loaded, info, "val", datasets, protocol, classes, images=images)
+    with say.progress(f"measuring {loaded.name}", evaluation.images) as advance:
+        for _ in evaluation.run():
+            advance(1)
+    document = evaluation.finish()[tasks[0]]
+    value = document["value"]
+    return Measured(document["metric"], float("nan") if value is None else 100 * value, evaluation.images)
+
+
+def calibration(data: Path, format: str | None, spec: InferenceSpec, count: int) -> Iterator[dict[str, np.ndarray]]:
+    """Inputs of a graph, from as many training images (validation images where there are no others); of a photo that
+    is predicted in tiles, the one in the middle."""
+    from segcli.codecs.image import read_image
+    from segcli.evaluation.data import for_model, open_data
+    from segcli.export.contract import IMAGES, PADDING
+    from segcli.inference.preprocess import collate, prepare
+    from segcli.inference.tiling import windows
+    from segcli.weights.device import choose_device
+
+    info = for_model(open_data(data, None, format, "val"), spec, None)
+    records = info.splits.get("train") or next(records for records in info.splits.values() if records)
+    step = max(1, len(records) // count)
+    for record in records[::step][:count]:
+        image = read_image(record.image)
+        side = spec.size.tile_of((image.shape[0], image.shape[1]))
+        if side is not None:
+            boxes = windows((image.shape[0], image.shape[1]), side, spec.size.tile_overlap)
+            box = boxes[len(boxes) // 2]
+            image = image[box.y0 : box.y1, box.x0 : box.x1]
+        batch = collate([prepare(image, spec)], choose_device("cpu").device)
+        yield {IMAGES: batch.images.numpy(), PADDING: batch.padding.numpy()}
