@@ -26,7 +26,7 @@ import torch
 from segcli.config import MODEL_TYPES
 from segcli.export.exporter import Request, export_model
 from segcli.export.graph import Shape
-from segcli.export.loading import load_model
+from segcli.export.loading import load_exported
 from segcli.export.verify import compare, own_photos
 from segcli.inference.predict import forward
 from segcli.inference.preprocess import prepare
@@ -89,7 +89,7 @@ def measure(name: str) -> None:
         for to in ("onnx", "openvino"):
             done = export_model(reference, Request(to, Shape(None, None)), Path(folder) / to)
             for dtype in ("auto", "bf16") if to == "openvino" else ("auto",):
-                loaded = load_model(done.folder, "cpu", dtype)
+                loaded = load_exported(done.folder, "cpu", dtype)
                 [row] = compare(reference, loaded, [photo])
                 title = f"{to} {'fp32' if dtype == 'auto' else dtype}"
                 rows[title] = (

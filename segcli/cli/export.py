@@ -167,7 +167,7 @@ def export(
         result["verify"] = verification.to_table()
         passed = verification.passed
     if data is not None and before is not None:
-        result["metric"] = _compare_metric(before, folder, data, format, images, threads, say)
+        result["metric"] = _compare_metric(before, folder, data, format, images, say)
     if as_json:
         console.result(json.dumps(result, ensure_ascii=False))
     if not passed:
@@ -210,13 +210,12 @@ def _compare_metric(
     data: Path,
     format: str | None,
     images: int | None,
-    threads: int | None,
     say: Console,
 ) -> dict[str, Any]:
     """The metric of the folder beside the model's own."""
-    from segcli.export.loading import load_model
+    from segcli.export.loading import load_exported
 
-    after = measure(load_model(folder, "cpu", threads=threads), data, format, images, say)
+    after = measure(load_exported(folder, "cpu"), data, format, images, say)
     say.note(
         f"{after.name} {before.points:.2f} in PyTorch, {after.points:.2f} exported "
         f"({after.points - before.points:+.2f}), on {after.images} images"

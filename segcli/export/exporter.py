@@ -22,7 +22,7 @@ from segcli.errors import OutputError, SegcliError, UsageError
 from segcli.export.card import export_card
 from segcli.export.contract import TABLE, WHOLE, ExportFacts
 from segcli.export.graph import OPSET, Shape, labels_as_text, write_onnx
-from segcli.export.loading import load_model
+from segcli.export.loading import load_exported
 from segcli.export.network import ExportedNetwork
 from segcli.export.quantise import BlockDamage, blocks_of_onnx, quantise
 from segcli.export.runtimes import RUNTIMES
@@ -193,7 +193,7 @@ def write_int8(
         openvino.save_model(candidate, str(trial / facts.file), compress_to_fp16=False)
         config = json.loads((trial / "config.json").read_text(encoding="utf-8"))
         write_json(trial / "config.json", config | {TABLE: facts.to_table()})
-        return measure(load_model(trial, "cpu"))
+        return measure(load_exported(trial, "cpu"))
 
     try:
         _, rows, after = quantise(model, exported.blocks, inputs, metric, before, tell)
