@@ -194,7 +194,8 @@ def test_an_export_that_differs_is_an_error(cli: Callable[..., Any], monkeypatch
         (["--size", "many"], "height and width in pixels, such as 512x768"),
         (["--size", "64x64", "--short-side", "64"], "leave out --short-side"),
         (["--batch", "0"], "a number of images from 1 to 1024, or dynamic"),
-        (["--dtype", "int8"], "needs --data"),
+        (["--dtype", "int8"], "is for --to openvino"),
+        (["--dtype", "int8", "--to", "openvino"], "needs --data"),
         (["--verify", "gone.jpg"], "gone.jpg: no such file"),
     ],
 )
