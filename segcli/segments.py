@@ -277,7 +277,7 @@ class Segments:
         """A plain row a segment, as for `pandas.DataFrame`: id, class, score (None where there is none), area, box and
         centroid in pixels; of things with a mask also the shape, as scikit-image's `regionprops` defines it.
         """
-        from segcli.shape_measures import measure
+        from segcli.codecs.shape_measures import measure
 
         rows: list[dict[str, Any]] = []
         facts = zip(self.names(), self.isthing(), self.scores.tolist(), self.areas().tolist(), strict=True)

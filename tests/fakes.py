@@ -11,11 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from segcli.codecs.image_ref import ImageRef
 from segcli.codecs.rle import RLE, encode
 from segcli.config import ModelConfig
 from segcli.config.backbones.efficientnet_lite import EfficientNetLite0Config
 from segcli.config.mask2former import Mask2FormerConfig
+from segcli.files.image_ref import ImageRef
 from segcli.layers.masks import DenseMasks
 from segcli.types import (
     Batch,

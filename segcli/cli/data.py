@@ -79,7 +79,7 @@ def check(
     segcli data check data/ --fix cleaned/
     """
     from segcli import console
-    from segcli.cli.data_screen import findings_as_json, show_findings
+    from segcli.cli.screens.data_screen import findings_as_json, show_findings
     from segcli.config.mask2former import Mask2FormerConfig
     from segcli.console import Console
     from segcli.data.checking.check import check as look
@@ -108,7 +108,7 @@ def check(
 
 
 def _fix(say: Console, data: Path, info: DatasetInfo, report: object, out: Path, threads: int | None) -> None:
-    from segcli.cli.data_screen import show_rest
+    from segcli.cli.screens.data_screen import show_rest
     from segcli.data.checking.check import CheckReport
     from segcli.data.checking.mend import mended, unmended
 
@@ -189,7 +189,7 @@ def stats(
 ) -> None:
     """Count a dataset: image sizes, classes, objects per image, mask areas."""
     from segcli import console
-    from segcli.cli.data_screen import show_stats
+    from segcli.cli.screens.data_screen import show_stats
     from segcli.console import Console
     from segcli.data.checking.stats import stats as count
     from segcli.data.detect import detect
@@ -292,16 +292,16 @@ def _write(
     tolerance: float = 0.0,
 ) -> None:
     """Write the dataset and say what became of it. Exits with 1 if images had to be left out."""
-    from segcli.codecs.files import remove_left_over
-    from segcli.codecs.locks import owned
     from segcli.data.converting.convert import write_dataset
     from segcli.data.converting.writers import writer_for
+    from segcli.files.locks import owned
+    from segcli.files.writing import remove_left_over
 
     writer = writer_for(to, info, as_polygons=outlines == "polygons", tolerance=tolerance)
     with _progress(say, "writing", info) as advance, owned(out, beside=True):
         remove_left_over(out.parent)
         written: Written = write_dataset(info, out, writer, threads=threads, progress=lambda done, total: advance())
-    from segcli.cli.data_screen import show_written
+    from segcli.cli.screens.data_screen import show_written
 
     show_written(say, written, out)
     if written.problems:

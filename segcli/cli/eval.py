@@ -167,9 +167,9 @@ def evaluate(
         raise UsageError("--predictions are there already; leave out --model, --short-side, --tile and --tta")
     if out is None and (overwrite or skip_existing):
         raise UsageError("--overwrite and --skip-existing are about earlier results; name their folder with --out")
-    from segcli.codecs.files import remove_left_over
-    from segcli.codecs.locks import owned
     from segcli.evaluation.run import Output
+    from segcli.files.locks import owned
+    from segcli.files.writing import remove_left_over
 
     with _ranks(device) as ranks, owned(out) if out is not None and ranks.is_first else nullcontext():
         if out is not None and ranks.is_first:
@@ -194,7 +194,7 @@ def evaluate(
 
 def _run(evaluation: Evaluation, say: Console, *, explain: bool, as_json: bool) -> None:
     """Measure, show and write; exits with 1 if images had to be left out."""
-    from segcli.cli.eval_screen import EvalScreen, show, show_ladder
+    from segcli.cli.screens.eval_screen import EvalScreen, show, show_ladder
 
     ladders = _ladders(evaluation) if explain else {}
     if evaluation.writers:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from segcli import console
-from segcli.cli.eval_screen import percent
+from segcli.cli.screens.eval_screen import percent
 from segcli.console import Column, Console
 
 if TYPE_CHECKING:

@@ -259,7 +259,7 @@ def _check_metric(
     loaded: LoadedModel, entry: ManifestEntry, data: Path, batch_size: int, tta: bool, say: Console
 ) -> bool:
     """The published metric, measured; kept in the user's own file."""
-    from segcli.cli.eval_screen import EvalScreen
+    from segcli.cli.screens.eval_screen import EvalScreen
     from segcli.console import Column
     from segcli.evaluation.verify import TOLERANCE, expected_images, open_verification, verification
     from segcli.weights.verified import AVERAGED, keep

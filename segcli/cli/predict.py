@@ -14,8 +14,8 @@ from segcli import console
 from segcli.cli import options
 from segcli.cli.loading import introduce, load
 from segcli.cli.predict_clips import clips_among, predict_clips
-from segcli.cli.predict_screen import TABLES_UP_TO, RunReport
 from segcli.cli.predict_shards import choose_shard, finish_shard
+from segcli.cli.screens.predict_screen import TABLES_UP_TO, RunReport
 from segcli.console import Console
 from segcli.results.kinds import SAVE_KINDS, list_kinds, parse_kinds
 
@@ -245,9 +245,9 @@ def predict(
     loaded = load(model, task, device, dtype, threads, say)
     ready = time.perf_counter()
 
-    from segcli.codecs.files import remove_left_over
     from segcli.codecs.image import MAX_PIXELS
-    from segcli.codecs.locks import owned
+    from segcli.files.locks import owned
+    from segcli.files.writing import remove_left_over
     from segcli.inference.predict import resolve
 
     settings = resolve(

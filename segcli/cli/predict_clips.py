@@ -53,8 +53,8 @@ def predict_clips(
     as_json: bool,
 ) -> None:
     """Predict clips one after the other. how: as `Clip` takes it. Exits with 1 if frames or clips failed."""
-    from segcli.codecs.files import refuse_existing
-    from segcli.codecs.locks import owned
+    from segcli.files.locks import owned
+    from segcli.files.writing import refuse_existing
     from segcli.inference.clips import ClipFiles
     from segcli.inference.planning import check_writable
     from segcli.inference.predict import resolve

@@ -120,7 +120,7 @@ def train(
         _preview(recipe, out, preview, say)
         return
     if recipe.run.log:  # said now rather than after the data were looked at
-        from segcli.training.loggers import require
+        from segcli.training.record.loggers import require
 
         require(recipe.run.log)
     from segcli.training.material import find_data
@@ -146,7 +146,7 @@ def _recipe(preset: str | None, config: Path | None, given: Tables, resumed: Pat
 
 def _unfinished(data: Path | None) -> Path:
     """The run that --resume means without --out."""
-    from segcli.training.run_files import last_unfinished
+    from segcli.training.record.run_files import last_unfinished
 
     return last_unfinished(Path("runs"), data)
 
@@ -154,7 +154,7 @@ def _unfinished(data: Path | None) -> Path:
 def _default_out(data: Path, preview: bool) -> Path:
     if preview:
         return Path("segcli-preview")
-    from segcli.training.run_files import default_folder
+    from segcli.training.record.run_files import default_folder
 
     return default_folder(data)
 
@@ -168,7 +168,7 @@ def _preview(recipe: Recipe, out: Path, images: int, say: Console) -> None:
 
 def _devices_of(run: Path) -> int:
     """How many processes began a run."""
-    from segcli.training.run_files import devices_of
+    from segcli.training.record.run_files import devices_of
 
     return devices_of(run)
 
@@ -199,12 +199,12 @@ def _train(recipe: Recipe, info: DatasetInfo, out: Path, resume: bool, threads: 
 
     import torch
 
-    from segcli.cli.data_screen import show_training
-    from segcli.cli.train_screen import TrainScreen
-    from segcli.codecs.locks import owned
+    from segcli.cli.screens.data_screen import show_training
+    from segcli.cli.screens.train_screen import TrainScreen
     from segcli.distributed import is_lost_peer, join, leave
-    from segcli.training.loggers import Loggers
+    from segcli.files.locks import owned
     from segcli.training.memory import keep_freed_memory
+    from segcli.training.record.loggers import Loggers
 
     keep_freed_memory()
     if threads:

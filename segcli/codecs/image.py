@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from segcli.codecs.image_ref import ImageRef, checked, read_file
 from segcli.codecs.jpeg import ended, lacks_pixels, may_lack_pixels
 from segcli.errors import InputError, SegcliWarning
+from segcli.files.image_ref import ImageRef, checked, read_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,8 +8,8 @@ from typing import Literal
 import numpy as np
 
 from segcli.codecs.image import open_header
-from segcli.codecs.image_ref import ImageRef
 from segcli.errors import InputError
+from segcli.files.image_ref import ImageRef
 
 Colours = Literal["none", "stored", "grey", "all"]
 _EXACT = 1 << 24  # up to here 32-bit floating point numbers hold every whole number

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from segcli.errors import CheckpointError, shown
-from segcli.fields import Fields
+from segcli.files.fields import Fields
 
 MOST_CLASSES = 100_000
 MOST_LAYERS = 1_000  # in one part of a network

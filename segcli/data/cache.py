@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from segcli.codecs.files import written_beside
+from segcli.files.writing import written_beside
 
 VARIABLE = "SEGCLI_CACHE"
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from segcli.codecs.image import count_pages, open_header, read_image
-from segcli.codecs.image_ref import ImageRef
 from segcli.codecs.jpeg import lacks_pixels, may_lack_pixels
+from segcli.files.image_ref import ImageRef
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -10,7 +10,7 @@ import contextlib
 import math
 import re
 
-from segcli.codecs.image_names import printable
+from segcli.files.image_names import printable
 
 _WHOLE = re.compile(r"\s*[+-]?\d{1,18}(\.0*)?\s*")
 _LARGEST = 2**53  # above it a JSON number is not exact in most tools

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
-from segcli.codecs.image_ref import ImageRef
 from segcli.data.truth import Truth
 from segcli.errors import InputError, UsageError
+from segcli.files.image_ref import ImageRef
 from segcli.types import LabelSet, Task
 
 TRAIN_FROM = "under [train] in dataset.toml"

@@ -27,8 +27,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from segcli.codecs.toml import Flaw, checked, read_toml
 from segcli.errors import UsageError
+from segcli.files.toml import Flaw, checked, read_toml
 from segcli.types import Label, LabelSet
 
 if TYPE_CHECKING:

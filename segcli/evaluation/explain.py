@@ -17,9 +17,9 @@ from typing import Any, Self
 
 import numpy as np
 
-from segcli.codecs.files import write_file
 from segcli.evaluation.mistakes import Judged, Kind, judge, objects_of, parts_of, repair, repair_next
 from segcli.evaluation.observers import Evaluated
+from segcli.files.writing import write_file
 from segcli.metrics import Metric, MetricReport, metric_for
 from segcli.segments import Segments
 from segcli.types import OBJECT_TASKS, LabelSet, MergeRule, Task

@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from segcli.codecs.json_file import parse_json, read_object
 from segcli.errors import InputError, UsageError, cut
-from segcli.fields import MOST, Fields
+from segcli.files.fields import MOST, Fields
+from segcli.files.json_file import parse_json, read_object
 from segcli.metrics import MetricReport
 from segcli.types import TASKS, Task
 from segcli.versions import versions

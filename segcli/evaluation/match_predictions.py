@@ -12,9 +12,9 @@ from pathlib import PurePosixPath
 
 import numpy as np
 
-from segcli.codecs.image_places import COCO_NAME
 from segcli.data.records import DatasetInfo, Record
 from segcli.errors import UsageError
+from segcli.files.image_places import COCO_NAME
 from segcli.metrics.match_classes import ClassMatch, match_classes
 from segcli.results.readers import LabelMaps, PredictedImage, Predictions
 from segcli.types import OBJECT_TASKS, Task

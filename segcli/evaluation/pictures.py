@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 from hotcoco.metrics import precision_recall_curve
 
-from segcli.codecs.files import below, write_file
 from segcli.codecs.image import resize
 from segcli.codecs.png import encode_png
 from segcli.data.dataset import truth_segments
 from segcli.evaluation.folder import EvaluationFolder, read_evaluations
 from segcli.evaluation.mistakes import Judged, Kind, Objects, judge, objects_of
 from segcli.evaluation.observers import Evaluated
+from segcli.files.writing import below, write_file
 from segcli.metrics.semantic import SemanticMetric
 from segcli.render import Style
 from segcli.render.charts import bars

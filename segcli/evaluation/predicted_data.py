@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from segcli.codecs.image_places import ImagePlaces
-from segcli.codecs.image_ref import FileRef
 from segcli.data.detect import detect
 from segcli.data.records import DatasetInfo, Record
 from segcli.data.truth import VOID, MapTruth, ShapeTruth, Truth
 from segcli.errors import InputError, UsageError
+from segcli.files.image_places import ImagePlaces
+from segcli.files.image_ref import FileRef
 from segcli.results.readers import LabelMaps, PredictedImage, Predictions, open_predictions
 from segcli.types import Label, LabelSet, Task
 

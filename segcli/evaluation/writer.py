@@ -15,11 +15,11 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from segcli.codecs.files import output_error, write_file
 from segcli.data.dataset import Dataset
 from segcli.errors import UsageError
 from segcli.evaluation.folder import METRICS, PER_CLASS, PER_IMAGE, PREDICTIONS, SETTINGS, About, as_text, read_json
 from segcli.evaluation.observers import Evaluated
+from segcli.files.writing import output_error, write_file
 from segcli.inference.planning import check_writable
 from segcli.results.plan import Photo, plan
 from segcli.results.readers import Predictions, open_predictions

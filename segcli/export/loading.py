@@ -21,10 +21,10 @@ def load_exported(folder: str | os.PathLike[str], device: str = "auto", dtype: s
     """
     import torch
 
-    from segcli.codecs.json_file import read_object
     from segcli.config import parse_config
     from segcli.export.network import ExportedNetwork
     from segcli.export.runtimes import RUNTIMES
+    from segcli.files.json_file import read_object
     from segcli.weights import spec
     from segcli.weights.checkpoint import LoadedModel
 

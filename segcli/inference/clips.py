@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from segcli.codecs.files import output_error, write_file
 from segcli.errors import UsageError
+from segcli.files.writing import output_error, write_file
 from segcli.inference.predict import Settings, forward
 from segcli.inference.preprocess import Prepared
 from segcli.inference.stream import Read, segment_all

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from segcli.codecs.files import output_error
+from segcli.files.writing import output_error
 from segcli.inference.sources import Source
 from segcli.results.kinds.kind import Shard
 from segcli.results.shards import FAILURES

@@ -11,9 +11,9 @@ from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from segcli.codecs.image_names import is_image_name
-from segcli.codecs.image_ref import FileRef, ImageRef, MemberRef, ZipRef, checked
 from segcli.errors import InputError, UsageError
+from segcli.files.image_names import is_image_name
+from segcli.files.image_ref import FileRef, ImageRef, MemberRef, ZipRef, checked
 
 
 @dataclass(frozen=True, slots=True)

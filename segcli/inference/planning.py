@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from segcli.codecs.files import refuse_existing
-from segcli.codecs.json_file import read_object
 from segcli.errors import InputError, OutputError, UsageError
+from segcli.files.json_file import read_object
+from segcli.files.writing import refuse_existing
 from segcli.inference.sources import STDIN_NAME, Source
 from segcli.results.kinds.kind import Shard
 from segcli.results.plan import Photo, plan

@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from segcli.codecs.image_names import IMAGE_SUFFIXES, is_image_name
-from segcli.codecs.image_ref import ImageRef
 from segcli.codecs.signature import is_signed
 from segcli.errors import InputError, UsageError
+from segcli.files.image_names import IMAGE_SUFFIXES, is_image_name
+from segcli.files.image_ref import ImageRef
 from segcli.results.kinds import SAVE_KINDS
 
 STDIN = "-"

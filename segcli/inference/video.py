@@ -13,10 +13,10 @@ from typing import Any, Self
 
 import numpy as np
 
-from segcli.codecs.files import output_error
 from segcli.codecs.image import read_image
-from segcli.codecs.image_names import is_image_name
 from segcli.errors import InputError, UsageError
+from segcli.files.image_names import is_image_name
+from segcli.files.writing import output_error
 
 SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts")
 _LIVE = re.compile(r"camera:(\d+)|(rtsp|rtmp|udp)://.+")

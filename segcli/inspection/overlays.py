@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from segcli.codecs.files import below, write_file
 from segcli.codecs.image import resize
 from segcli.codecs.jpeg import LONGEST_SIDE, encode_jpeg
 from segcli.errors import InputError
+from segcli.files.writing import below, write_file
 from segcli.inspection.gallery import Gallery, GalleryItem, Shown
 from segcli.render import Style
 from segcli.render.error_map import error_panels

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from segcli.codecs.json_file import read_json
 from segcli.errors import InputError, SegcliError, UsageError, cut, shown
+from segcli.files.json_file import read_json
 from segcli.inspection.gallery import Gallery, of_predictions, predictions_beside_truth
 from segcli.inspection.report_page import Report, ReportTable
 from segcli.render.curves import LEARNING_RATE, Curve
 from segcli.results.readers.predict_records import first_record, is_record
-from segcli.training.run_files import METRICS
-from segcli.training.run_log import final, read_runs, validations
+from segcli.training.record.run_files import METRICS
+from segcli.training.record.run_log import final, read_runs, validations
 from segcli.types import TASKS, Task
 
 if TYPE_CHECKING:

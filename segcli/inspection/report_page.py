@@ -22,10 +22,10 @@ from typing import Any
 import numpy as np
 
 from segcli.class_names import is_background
-from segcli.codecs.files import write_file, write_folder
 from segcli.codecs.image import read_image, resize
 from segcli.codecs.signature import SIGNATURE
 from segcli.errors import InputError, OutputError, SegcliError
+from segcli.files.writing import write_file, write_folder
 from segcli.inspection.gallery import Gallery, GalleryItem
 from segcli.render.colours import class_colours, segment_colours
 from segcli.render.error_map import KIND_COLOURS, KIND_OPACITY, KINDS

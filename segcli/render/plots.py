@@ -6,8 +6,8 @@ import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from segcli.codecs.files import replace_file
 from segcli.codecs.signature import SIGNATURE
+from segcli.files.writing import replace_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

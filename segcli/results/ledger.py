@@ -15,8 +15,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from segcli.codecs.files import output_error, write_file
 from segcli.errors import OutputError
+from segcli.files.writing import output_error, write_file
 from segcli.types import LabelSet
 
 Entry = tuple[int | str, list[str]]  # image id, one JSON text per array of the final file

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from segcli.codecs.json_file import read_json
 from segcli.codecs.label_png import read_label_map
 from segcli.errors import InputError
+from segcli.files.json_file import read_json
 from segcli.results.readers.masks import mask_folders
 from segcli.results.readers.predict_records import is_record
 

@@ -7,10 +7,10 @@ from filecmp import cmp
 from functools import cached_property
 from pathlib import Path
 
-from segcli.codecs.image_places import ImagePlaces, leaves
-from segcli.codecs.json_file import read_json
 from segcli.errors import InputError, UsageError
-from segcli.fields import Fields
+from segcli.files.fields import Fields
+from segcli.files.image_places import ImagePlaces, leaves
+from segcli.files.json_file import read_json
 from segcli.results.own import holds_record
 from segcli.results.readers import PredictedImage
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from segcli.codecs.image_places import COCO_NAME
+from segcli.files.image_places import COCO_NAME
 from segcli.results.kinds import SAVE_KINDS
 
 # Names that results of a photo must not have: predictions.json and panoptic.json cover all photos.

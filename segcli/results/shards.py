@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from segcli.codecs.files import write_file
 from segcli.errors import InputError, UsageError
+from segcli.files.writing import write_file
 from segcli.results.kinds.kind import Shard
 from segcli.results.ledger import merge_coco_panoptic, merge_coco_results
 from segcli.results.writer import run_targets

@@ -10,8 +10,8 @@ from typing import Any, Self
 
 import numpy as np
 
-from segcli.codecs.files import below
 from segcli.errors import OutputError, UsageError
+from segcli.files.writing import below
 from segcli.results.kinds import SAVE_KINDS, Answer, SaveRun
 from segcli.results.kinds.kind import Shard, in_order
 from segcli.results.ledger import Entry

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from segcli.codecs.toml import Flaw, checked, read_toml, shown
 from segcli.config import MODEL_TYPES
 from segcli.errors import UsageError
+from segcli.files.toml import Flaw, checked, read_toml, shown
 from segcli.training.presets import read_preset
 from segcli.training.recipe import TABLES, Recipe, Tables
 from segcli.weights.manifest import family_of

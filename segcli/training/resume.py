@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from segcli.codecs.toml import read_toml
 from segcli.errors import UsageError
+from segcli.files.toml import read_toml
 from segcli.training.recipe import Recipe, Tables, to_tables
+from segcli.training.record.run_files import CONFIG
 from segcli.training.resolve import resolve
-from segcli.training.run_files import CONFIG
 
 # What may differ between a run and its continuation: it changes how fast the same numbers come, not the numbers.
 _FREE = {

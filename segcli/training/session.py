@@ -23,9 +23,9 @@ from segcli.training.material import Material, Say, differences, find_data, fing
 from segcli.training.memory import largest_batch
 from segcli.training.presets import read_preset
 from segcli.training.recipe import FittedRecipe, FullRecipe, Recipe, to_toml
+from segcli.training.record.run_files import CHECKPOINT
+from segcli.training.record.run_folder import Checkpoint, RunFolder
 from segcli.training.resume import from_last
-from segcli.training.run_files import CHECKPOINT
-from segcli.training.run_folder import Checkpoint, RunFolder
 from segcli.training.setup import (
     begin,
     fit,

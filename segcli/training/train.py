@@ -19,15 +19,16 @@ from typing import Any
 
 import torch
 
-from segcli.codecs.text import percent
 from segcli.data.loading.loader import Step
 from segcli.distributed import Ranks
 from segcli.errors import SegcliError
+from segcli.files.text import percent
 from segcli.inference.predict import is_out_of_memory
-from segcli.training.card import model_card
 from segcli.training.learner import Learner, Outcome
 from segcli.training.memory import OUT_OF_MEMORY, peak_memory
 from segcli.training.recipe import FullRecipe
+from segcli.training.record.card import model_card
+from segcli.training.record.run_folder import Checkpoint, RunFolder
 from segcli.training.reports import (
     EndReport,
     MeasureReport,
@@ -38,7 +39,6 @@ from segcli.training.reports import (
     SweepReport,
     ValidationReport,
 )
-from segcli.training.run_folder import Checkpoint, RunFolder
 from segcli.training.setup import Material, loader_of
 from segcli.training.stopping import Interrupts, Stopped, is_lost_worker
 from segcli.training.validate import Finding, best_of, candidates, validate

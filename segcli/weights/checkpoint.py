@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from segcli.codecs.files import replace_file
-from segcli.codecs.json_file import read_object
 from segcli.config import ModelConfig, parse_config
 from segcli.errors import CheckpointError, OutputError, cut
+from segcli.files.json_file import read_object
+from segcli.files.writing import replace_file
 from segcli.models.segmenter import Segmenter
 from segcli.types import InferenceSpec, LabelSet
 from segcli.weights.architectures import build_model, key_map

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from segcli.codecs.json_file import read_object
 from segcli.config import parse_config
 from segcli.errors import CheckpointError, UsageError, WeightsUnavailable
+from segcli.files.json_file import read_object
 from segcli.types import TASKS, Task
 from segcli.weights import download
 from segcli.weights.download import Progress

@@ -15,9 +15,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from segcli.codecs.json_file import read_object
 from segcli.config import MODEL_TYPES, parse_config
 from segcli.errors import CheckpointError
+from segcli.files.json_file import read_object
 from segcli.types import InferenceSpec, InputSize, Label, LabelSet, MergeRule, Task
 
 _HERE = Path(__file__).resolve().parent

@@ -15,11 +15,11 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from segcli.codecs.json_file import read_object
 from segcli.config import ModelConfig
 from segcli.config.backbones import PRETRAINED, BackboneConfig, Pretrained, parse_backbone, pretrained_backbone
 from segcli.config.backbones.vit import ViTConfig
 from segcli.errors import CheckpointError, UsageError, WeightsUnavailable
+from segcli.files.json_file import read_object
 from segcli.models.parts import Backbone
 from segcli.models.segmenter import Segmenter
 from segcli.weights import download

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from segcli.config import ModelConfig
 from segcli.errors import CheckpointError
-from segcli.fields import MOST, Fields
+from segcli.files.fields import MOST, Fields
 from segcli.types import IMAGENET_MEAN, IMAGENET_STD, TASKS, InferenceSpec, InputSize, Label, LabelSet, MergeRule
 from segcli.weights.manifest import table_of
 

@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from segcli.codecs.files import replace_file
 from segcli.errors import OutputError
+from segcli.files.writing import replace_file
 
 VARIABLE = "SEGCLI_VERIFIED"
 AVERAGED = "mIoU (ms+flip)"  # is measured apart from the others, in many times their time

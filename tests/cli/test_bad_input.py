@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner, Result
 
 from segcli.cli import app
-from segcli.codecs import files
+from segcli.files import writing as files
 from tests.cli.conftest import Predict, photo
 
 

@@ -14,7 +14,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from segcli.cli import app
-from segcli.cli.data_screen import show_training
+from segcli.cli.screens.data_screen import show_training
 from segcli.console import Console
 from segcli.data.cache import VARIABLE
 from segcli.data.checking.scan import scan

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from segcli.codecs.image_ref import FileRef
 from segcli.data.checking.facts import facts_of
 from segcli.data.checking.scan import scan
 from segcli.data.converting.convert import write_dataset
@@ -18,6 +17,7 @@ from segcli.data.detect import detect
 from segcli.data.layouts.folders import hold_out, split_of
 from segcli.data.records import Record, as_ranges
 from segcli.errors import UsageError
+from segcli.files.image_ref import FileRef
 from tests.data import layouts
 from tests.data.layouts import LABELS, THINGS, scenes, things_only
 

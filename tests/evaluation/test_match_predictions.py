@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from segcli.codecs.image_ref import FileRef
 from segcli.codecs.png import encode_png
 from segcli.codecs.rle import encode
 from segcli.data.records import DatasetInfo, Record
@@ -17,6 +16,7 @@ from segcli.errors import UsageError
 from segcli.evaluation.data import open_data, open_tasks
 from segcli.evaluation.from_files import of_predictions
 from segcli.evaluation.match_predictions import Matched, match
+from segcli.files.image_ref import FileRef
 from segcli.results.readers import open_predictions
 from segcli.types import Task
 from tests.data.layouts import LABELS, THINGS, coco_instance, scenes, things_only

@@ -16,10 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from segcli.codecs import files as files_module
 from segcli.codecs.panoptic_png import read_panoptic_png
 from segcli.codecs.rle import RLE, encode
 from segcli.errors import OutputError, UsageError
+from segcli.files import writing as files_module
 from segcli.results.kinds import SAVE_KINDS
 from segcli.results.plan import Photo, plan
 from segcli.results.soft_edges import opacity

@@ -20,11 +20,11 @@ from typer.testing import CliRunner
 from segcli.cli import app
 from segcli.distributed import Ranks
 from segcli.errors import OutputError, SegcliError, UsageError
-from segcli.training import loggers
+from segcli.training.record import loggers
+from segcli.training.record.run_files import devices_of, is_over, last_unfinished
 from segcli.training.reports import EndReport, MeasureReport, Report, SavedReport, SweepReport, ValidationReport
 from segcli.training.resolve import resolve
 from segcli.training.resume import resumed_recipe
-from segcli.training.run_files import devices_of, is_over, last_unfinished
 from segcli.training.session import open_run
 from segcli.training.stopping import Stopped
 from segcli.training.validate import validate
@@ -139,7 +139,7 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(
 
     if how == "announced":
         usage = type("usage", (), {"free": 10})
-        monkeypatch.setattr("segcli.training.run_folder.shutil.disk_usage", lambda path: usage)
+        monkeypatch.setattr("segcli.training.record.run_folder.shutil.disk_usage", lambda path: usage)
     else:
         monkeypatch.setattr("safetensors.torch.save_file", full)
     with pytest.raises(OutputError, match=r"the disk is full.*checkpoint of step 2 is untouched.*--resume"):

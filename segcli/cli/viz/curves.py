@@ -35,7 +35,7 @@ def curves(
 
     segcli viz curves runs/data-1 --term
     """
-    from segcli.training.run_log import read_runs
+    from segcli.training.record.run_log import read_runs
 
     found = read_runs(runs)
     if term:
@@ -46,7 +46,7 @@ def curves(
         width = get_terminal_size((100, 24)).columns
         console.drawing(chart_lines(found, width, colour=sys.stdout.isatty()))
         return
-    from segcli.codecs.files import refuse_existing, write_file
+    from segcli.files.writing import refuse_existing, write_file
     from segcli.render.curves import curves_figure
     from segcli.render.plots import encode
 

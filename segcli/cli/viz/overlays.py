@@ -105,7 +105,7 @@ def overlays(
     segcli viz overlays segcli-out/ --truth data/
     """
     from segcli.class_names import choose_classes
-    from segcli.codecs.files import refuse_existing
+    from segcli.files.writing import refuse_existing
     from segcli.inspection.gallery import open_gallery
     from segcli.inspection.overlays import Selection, draw_gallery, targets
     from segcli.render import Style

@@ -24,7 +24,7 @@ OUT = Path("segcli-viz")
 
 def picture_place(out: Path, name: str, view: str, overwrite: bool) -> Path:
     """Where a view's picture goes, asked before any work. Raises UsageError if it is there already."""
-    from segcli.codecs.files import refuse_existing
+    from segcli.files.writing import refuse_existing
 
     path = out / f"{name}.{view}.png"
     if not overwrite:
@@ -40,7 +40,7 @@ def note_whole(loaded: LoadedModel, say: Console) -> None:
 
 def finish(picture: Figure, path: Path, record: dict[str, Any] | None, say: Console) -> None:
     """Write the picture; print its place, or the record as JSON. Raises OutputError if it cannot be written."""
-    from segcli.codecs.files import write_file
+    from segcli.files.writing import write_file
     from segcli.render.plots import encode
 
     write_file(path, encode(picture, path.suffix))

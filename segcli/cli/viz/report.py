@@ -51,8 +51,8 @@ def report(
 
     segcli viz report runs/data-1 --out run.html
     """
-    from segcli.codecs.files import refuse_existing, remove_left_over
-    from segcli.codecs.locks import owned
+    from segcli.files.locks import owned
+    from segcli.files.writing import refuse_existing, remove_left_over
     from segcli.inspection.report_inputs import read_report
     from segcli.inspection.report_page import MOST_IN_A_FILE, folder_of, write_report
 

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from itertools import combinations
 
-from segcli.codecs.image_ref import ImageRef
 from segcli.data.checking.facts import Facts, facts_of
 from segcli.data.checking.near import near_pairs
 from segcli.data.records import DatasetInfo, Record
+from segcli.files.image_ref import ImageRef
 from segcli.types import Label
 
 _RARE_OBJECTS, _RARE_RATIO = 10, 100

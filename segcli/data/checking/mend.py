@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 
-from segcli.codecs.image_ref import ImageRef
 from segcli.data.checking.check import KINDS, CheckReport, Finding
 from segcli.data.checking.facts import twins
 from segcli.data.checking.rotation import read_truth
@@ -16,6 +15,7 @@ from segcli.data.objects import rles_of
 from segcli.data.records import DatasetInfo, Reader, Record
 from segcli.data.truth import MapTruth, ShapeTruth, Truth
 from segcli.errors import UsageError
+from segcli.files.image_ref import ImageRef
 
 _LEFT_OUT = ("unreadable", "labels", "all-void")
 

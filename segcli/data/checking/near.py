@@ -13,8 +13,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from segcli.codecs.image import read_image
-from segcli.codecs.image_ref import ImageRef
 from segcli.errors import InputError
+from segcli.files.image_ref import ImageRef
 
 _ALIKE = 0.97  # among 400,000 pairs of different everyday photographs the highest is 0.978
 _DETAIL_SIDE, _DETAIL_ALIKE = 64, 0.97

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from segcli.codecs.json_stream import walk
 from segcli.data.coco.files import Kind, annotation_files
 from segcli.data.formats import coco_instance, coco_panoptic
 from segcli.data.numbers import identity, whole
 from segcli.data.records import DatasetInfo, Record
 from segcli.data.settings import read_settings
+from segcli.files.json_stream import walk
 
 _KINDS: dict[str, Kind] = {coco_instance.FORMAT: "instance", coco_panoptic.FORMAT: "panoptic"}
 _OF_IMAGES = {"id", "file_name", "height", "width"}

@@ -7,7 +7,14 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any, Literal
 
-from segcli.codecs.image_places import (
+from segcli.data.cache import signature
+from segcli.data.coco.packs import Pack, PackedImage, keys_in
+from segcli.data.layouts.folders import folders_below, locate, split_of, subfolders
+from segcli.data.layouts.pairs import IMAGE_FOLDERS
+from segcli.data.records import Record
+from segcli.data.settings import Settings
+from segcli.errors import UsageError
+from segcli.files.image_places import (
     ImagePlaces,
     ambiguous,
     assigned,
@@ -17,14 +24,7 @@ from segcli.codecs.image_places import (
     where_there,
     with_slashes,
 )
-from segcli.codecs.image_ref import FileRef
-from segcli.data.cache import signature
-from segcli.data.coco.packs import Pack, PackedImage, keys_in
-from segcli.data.layouts.folders import folders_below, locate, split_of, subfolders
-from segcli.data.layouts.pairs import IMAGE_FOLDERS
-from segcli.data.records import Record
-from segcli.data.settings import Settings
-from segcli.errors import UsageError
+from segcli.files.image_ref import FileRef
 
 Kind = Literal["panoptic", "instance"]
 _OTHER_TASKS = ("person_keypoints", "captions", "stuff_", "image_info")  # of the official annotation archives

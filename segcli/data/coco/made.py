@@ -7,14 +7,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from segcli.codecs.image_places import ImagePlaces
-from segcli.codecs.image_ref import FileRef
 from segcli.data.cache import cache_dir, digest, read_json, signature, write_json
 from segcli.data.coco.packs import Pack, pack
 from segcli.data.coco.rows import instance_piece
 from segcli.data.records import Fault, Found, Record
 from segcli.data.settings import Settings
 from segcli.errors import UsageError
+from segcli.files.image_places import ImagePlaces
+from segcli.files.image_ref import FileRef
 from segcli.types import Label
 
 _VERSION = 1

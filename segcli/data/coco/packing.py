@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any, BinaryIO
 
-from segcli.codecs.image_places import with_slashes
-from segcli.codecs.json_stream import walk
 from segcli.data.coco.rows import NoOutline
 from segcli.data.numbers import class_name, file_name, identity, shown, side, whole
 from segcli.data.records import as_ranges
 from segcli.errors import InputError, UsageError
+from segcli.files.image_places import with_slashes
+from segcli.files.json_stream import walk
 
 Piece = Callable[[dict[str, Any]], "dict[str, Any] | None"]
 _WHOLE = 32 << 20  # bytes of a file that is parsed at once: a tenth less time than walking it, 4 to 7 times the memory

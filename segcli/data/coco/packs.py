@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from segcli.codecs.files import written_beside
 from segcli.data.cache import cache_dir, digest, read_json, signature, write_json
 from segcli.data.coco.packing import Packing, Piece
 from segcli.data.records import Fault, Stated, bad_rows
 from segcli.errors import InputError, UsageError
+from segcli.files.writing import written_beside
 
 _VERSION = 6
 _CHUNK = 1 << 24  # bytes that are searched at once

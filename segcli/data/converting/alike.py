@@ -6,10 +6,10 @@ import re
 from collections.abc import Callable
 from itertools import combinations
 
-from segcli.codecs.image_ref import ImageRef
 from segcli.data.checking.facts import facts_of
 from segcli.data.checking.near import near_pairs
 from segcli.data.records import DatasetInfo
+from segcli.files.image_ref import ImageRef
 
 _PATTERNS = (r"^.*(?=[_\- .][^_\- .]*$)", r"^[^_\- .]+", r"^\D*\d+", r"^[0-9]{8}")  # of names that tell a series
 

@@ -14,9 +14,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from segcli.codecs.files import below, new_folder
-from segcli.codecs.image_names import IMAGE_SUFFIXES
-from segcli.codecs.image_ref import ImageRef
 from segcli.data.checking.rows import in_order
 from segcli.data.checking.scan import Problem
 from segcli.data.coco.extras import Extras, extras_of
@@ -25,6 +22,9 @@ from segcli.data.glance import glance
 from segcli.data.layouts.shared_names import image_key
 from segcli.data.records import DatasetInfo, Record
 from segcli.errors import InputError, OutputError, UsageError
+from segcli.files.image_names import IMAGE_SUFFIXES
+from segcli.files.image_ref import ImageRef
+from segcli.files.writing import below, new_folder
 
 Progress = Callable[[int, int], None]
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from segcli.codecs.image_places import confined
 from segcli.codecs.panoptic_png import read_panoptic_png
 from segcli.data.coco.files import annotation_files, image_files, merged_categories, merged_rows, records, truth_folder
 from segcli.data.coco.packs import Pack, pack, read_piece, stated
@@ -18,6 +17,7 @@ from segcli.data.records import Fault, Found, Record, Stated, as_ranges
 from segcli.data.settings import FILE_NAME, Settings
 from segcli.data.truth import VOID, LeftOut, MapTruth
 from segcli.errors import InputError, UsageError
+from segcli.files.image_places import confined
 from segcli.types import Label, Task
 
 FORMAT = "coco-panoptic"

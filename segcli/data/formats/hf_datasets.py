@@ -6,13 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-from segcli.codecs.tables import TABLE_SUFFIXES, CellRef, column_values, count_rows, schema
 from segcli.data.layouts.class_tables import name_list
 from segcli.data.layouts.folders import files_in, folders_below, split_of
 from segcli.data.layouts.stored_maps import found_of_maps
 from segcli.data.records import Found, Record
 from segcli.data.settings import Settings
 from segcli.errors import InputError, UsageError
+from segcli.files.tables import TABLE_SUFFIXES, CellRef, column_values, count_rows, schema
 
 FORMAT = "hf-datasets"
 SOUGHT = "Hugging Face datasets (parquet or arrow files)"

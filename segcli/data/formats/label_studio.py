@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from segcli.codecs.brush import decode_brush
-from segcli.codecs.image_places import with_slashes
 from segcli.codecs.rle import encode
 from segcli.data.coco.made import Drawn, drawn_pack, found_of
 from segcli.data.coco.packs import keys_in
@@ -19,6 +18,7 @@ from segcli.data.numbers import file_name, finite, shown, side
 from segcli.data.records import Found
 from segcli.data.settings import Settings
 from segcli.errors import UsageError
+from segcli.files.image_places import with_slashes
 
 FORMAT = "label-studio"
 SOUGHT = "Label Studio JSON"

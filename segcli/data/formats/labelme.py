@@ -14,9 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from segcli.codecs.image_names import IMAGE_SUFFIXES, printable
-from segcli.codecs.image_places import ImagePlaces, with_slashes
-from segcli.codecs.image_ref import FileRef, ImageRef, checked
 from segcli.codecs.rle import RLE, encode
 from segcli.data.cache import signature
 from segcli.data.coco.packs import keys_in
@@ -26,6 +23,9 @@ from segcli.data.records import Fault, Found, Record
 from segcli.data.settings import Settings
 from segcli.data.truth import LeftOut, Polygons, ShapeTruth
 from segcli.errors import InputError, UsageError
+from segcli.files.image_names import IMAGE_SUFFIXES, printable
+from segcli.files.image_places import ImagePlaces, with_slashes
+from segcli.files.image_ref import FileRef, ImageRef, checked
 from segcli.types import Label
 
 FORMAT = "labelme"

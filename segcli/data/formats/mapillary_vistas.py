@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-from segcli.codecs.text import read_text
 from segcli.data.coco.files import merged_categories, merged_rows, records
 from segcli.data.coco.packs import pack
 from segcli.data.formats import coco_panoptic
@@ -17,6 +16,7 @@ from segcli.data.numbers import class_name, shown
 from segcli.data.records import Fault, Found, Record
 from segcli.data.settings import Settings
 from segcli.errors import UsageError
+from segcli.files.text import read_text
 from segcli.types import Label
 
 FORMAT = "mapillary-vistas"

@@ -9,9 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from segcli.codecs.image_names import IMAGE_SUFFIXES
 from segcli.codecs.label_png import Colours, read_black_and_white, read_label_map
-from segcli.codecs.text import lines_of
 from segcli.data.layouts.cityscapes import ENDING as INSTANCE_IDS
 from segcli.data.layouts.cityscapes import CityscapesReader
 from segcli.data.layouts.class_tables import VOID_NAMES, colour_table, known_table, name_list, roboflow_classes
@@ -23,6 +21,8 @@ from segcli.data.records import Found, Reader, Record, out_of_range
 from segcli.data.settings import FILE_NAME, Settings
 from segcli.data.truth import MapTruth
 from segcli.errors import UsageError
+from segcli.files.image_names import IMAGE_SUFFIXES
+from segcli.files.text import lines_of
 from segcli.types import Label, Task
 
 FORMAT = "semantic-png"

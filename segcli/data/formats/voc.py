@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 
 from segcli.codecs.label_png import Colours, read_label_map
-from segcli.codecs.text import lines_of
 from segcli.data.formats.semantic_png import SemanticReader
 from segcli.data.layouts.class_tables import VOC_NAMES, VOID_NAMES, labelmap_classes, labelmap_file, name_list
 from segcli.data.layouts.folders import LABEL_SUFFIXES, files_in, named
@@ -21,6 +20,7 @@ from segcli.data.records import Found, Reader, Record, out_of_range
 from segcli.data.settings import Settings
 from segcli.data.truth import VOID, MapTruth
 from segcli.errors import UsageError
+from segcli.files.text import lines_of
 from segcli.types import Label
 
 FORMAT = "voc"

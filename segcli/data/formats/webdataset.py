@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path, PurePosixPath
 
-from segcli.codecs.image_ref import MemberRef
-from segcli.codecs.tar_index import Member, members
 from segcli.data.layouts.class_tables import name_list
 from segcli.data.layouts.folders import files_in, folders_below, split_of
 from segcli.data.layouts.stored_maps import found_of_maps
 from segcli.data.records import Fault, Found, Record
 from segcli.data.settings import Settings
 from segcli.errors import InputError, UsageError
+from segcli.files.image_ref import MemberRef
+from segcli.files.tar_index import Member, members
 
 FORMAT = "webdataset"
 SOUGHT = "WebDataset tars"

@@ -9,16 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from segcli.codecs.image_names import IMAGE_SUFFIXES, is_litter, printable
-from segcli.codecs.image_places import ImagePlaces, completed, confined, leaves, there, where_there, with_slashes
-from segcli.codecs.image_ref import FileRef
-from segcli.codecs.text import lines_of, read_text
 from segcli.data.layouts.folders import files_in, split_folders
 from segcli.data.numbers import shown, whole
 from segcli.data.records import Found, Record, as_ranges
 from segcli.data.settings import Settings
 from segcli.data.truth import LeftOut, Polygons, ShapeTruth
 from segcli.errors import InputError, UsageError
+from segcli.files.image_names import IMAGE_SUFFIXES, is_litter, printable
+from segcli.files.image_places import ImagePlaces, completed, confined, leaves, there, where_there, with_slashes
+from segcli.files.image_ref import FileRef
+from segcli.files.text import lines_of, read_text
 from segcli.types import Label
 
 FORMAT = "yolo-seg"

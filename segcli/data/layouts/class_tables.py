@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
 
-from segcli.codecs.text import lines_of, read_text
 from segcli.errors import UsageError
+from segcli.files.text import lines_of, read_text
 from segcli.types import Label
 
 _NAME_LISTS = ("classes.txt", "class_names.txt", "labels.txt", "codes.txt")

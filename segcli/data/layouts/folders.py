@@ -8,10 +8,10 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from segcli.codecs.image_names import is_litter
-from segcli.codecs.image_ref import ImageRef
 from segcli.data.records import TRAIN_FROM, Record
 from segcli.errors import UsageError
+from segcli.files.image_names import is_litter
+from segcli.files.image_ref import ImageRef
 
 LABEL_SUFFIXES = frozenset({".png", ".tif", ".tiff", ".bmp", ".gif", ".jpg", ".jpeg"})  # JPEG: to be refused by name
 HELD_OUT = 0.1

@@ -17,14 +17,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from segcli.codecs.image_names import IMAGE_SUFFIXES
-from segcli.codecs.image_ref import FileRef
-from segcli.codecs.text import read_text
 from segcli.data.layouts.folders import LABEL_SUFFIXES, files_in, split_folders, split_of, subfolders
 from segcli.data.layouts.shared_names import Paired, divided, paired
 from segcli.data.records import Fault, Record
 from segcli.data.settings import Settings
 from segcli.errors import UsageError
+from segcli.files.image_names import IMAGE_SUFFIXES
+from segcli.files.image_ref import FileRef
+from segcli.files.text import read_text
 
 IMAGE_FOLDERS = (
     "images", "image", "imgs", "img", "jpegimages", "leftimg8bit", "photos", "rgb", "img_dir", "image_dir", "input",

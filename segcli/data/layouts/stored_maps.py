@@ -9,15 +9,15 @@ from pathlib import Path
 
 import numpy as np
 
-from segcli.codecs.image_ref import ImageRef, MemberRef
 from segcli.codecs.label_png import read_label_map
-from segcli.codecs.tables import CellRef
 from segcli.data.cache import cache_dir, digest, read_json, signature, write_json
 from segcli.data.layouts.label_values import check_size, numbered, values_of
 from segcli.data.records import Found, Record, out_of_range
 from segcli.data.settings import Settings
 from segcli.data.truth import MapTruth
 from segcli.errors import InputError, UsageError
+from segcli.files.image_ref import ImageRef, MemberRef
+from segcli.files.tables import CellRef
 from segcli.types import Label
 
 Place = tuple[int, int, int]  # number of the container; offset and length in a tar, or row and 0 in a table

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from segcli.codecs.files import write_folder
+from segcli.files.writing import write_folder
 from segcli.results.kinds.kind import Answer, SaveKind
 from segcli.results.segment_names import segment_name
 

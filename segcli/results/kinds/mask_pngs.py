@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from segcli.codecs.files import write_folder
+from segcli.files.writing import write_folder
 from segcli.results.kinds.kind import Answer, SaveKind
 from segcli.results.segment_names import segment_name
 

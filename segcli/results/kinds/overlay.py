@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from segcli.codecs.files import write_file
 from segcli.errors import OutputError
+from segcli.files.writing import write_file
 from segcli.results.kinds.kind import Answer, SaveKind, SaveRun
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from segcli.class_names import is_background
-from segcli.codecs.files import write_file
+from segcli.files.writing import write_file
 from segcli.results.kinds.kind import Answer, SaveKind
 
 

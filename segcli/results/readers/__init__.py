@@ -13,8 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-from segcli.codecs.json_stream import walk
 from segcli.errors import InputError, UsageError
+from segcli.files.json_stream import walk
 from segcli.results.readers.coco import CocoResultsFile
 from segcli.results.readers.masks import MaskFolders, mask_folders
 from segcli.results.readers.panoptic import PanopticFiles

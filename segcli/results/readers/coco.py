@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from segcli.codecs.json_stream import Element, read_elements, walk
 from segcli.codecs.rle import RLE
 from segcli.errors import InputError, cut, shown
-from segcli.fields import MOST, Fields, finite
+from segcli.files.fields import MOST, Fields, finite
+from segcli.files.json_stream import Element, read_elements, walk
 from segcli.results.readers.predictions import PredictedImage, image_id, in_pixels
 from segcli.segments import Segments
 from segcli.types import Label, LabelSet, Task

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from segcli.codecs.json_stream import walk
 from segcli.codecs.panoptic_png import read_panoptic_png
 from segcli.errors import InputError
-from segcli.fields import MOST, Fields, whole
+from segcli.files.fields import MOST, Fields, whole
+from segcli.files.json_stream import walk
 from segcli.results.readers.predictions import PredictedImage, image_id, in_pixels
 from segcli.segments import Segments
 from segcli.types import Label, LabelSet, Task

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from segcli.codecs.json_file import read_json
 from segcli.errors import InputError
-from segcli.fields import MOST, Fields
+from segcli.files.fields import MOST, Fields
+from segcli.files.json_file import read_json
 from segcli.results.kinds import SAVE_KINDS
 from segcli.results.readers.coco import mask_of
 from segcli.results.readers.panoptic import panoptic_segments

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from segcli.fields import Fields, is_file_name
+from segcli.files.fields import Fields, is_file_name
 from segcli.segments import Segments
 from segcli.types import LabelSet, Task
 

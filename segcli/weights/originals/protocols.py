@@ -9,10 +9,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from segcli.codecs.json_file import read_json
 from segcli.config import MODEL_TYPES, ModelConfig
 from segcli.errors import UsageError
-from segcli.fields import MOST, Fields
+from segcli.files.fields import MOST, Fields
+from segcli.files.json_file import read_json
 from segcli.types import InferenceSpec, InputSize, Label, LabelSet, Task
 from segcli.weights.manifest import label_table, label_tables
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from segcli.codecs.image_ref import FileRef
 from segcli.data.checking.near import near_pairs
 from segcli.data.glance import glance
+from segcli.files.image_ref import FileRef
 
 
 def test_pairs_are_the_same_in_detail_too(tmp_path: Path) -> None:

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segcli.codecs.image_ref import FileRef
 from segcli.data.cache import signature
 from segcli.data.checking import scan as scan_module
 from segcli.data.checking.check import check
@@ -23,6 +22,7 @@ from segcli.data.checking.stats import stats
 from segcli.data.detect import detect
 from segcli.data.glance import glance
 from segcli.errors import InputError
+from segcli.files.image_ref import FileRef
 from tests.data import layouts
 from tests.data.layouts import LABELS, THINGS, scenes, things_only
 

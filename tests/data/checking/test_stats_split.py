@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from segcli.codecs.image_ref import FileRef
 from segcli.data.checking.stats import stats
 from segcli.data.converting.convert import write_dataset
 from segcli.data.converting.split import divided
@@ -20,6 +19,7 @@ from segcli.data.detect import detect
 from segcli.data.formats import formats
 from segcli.data.records import DatasetInfo, Record
 from segcli.errors import UsageError
+from segcli.files.image_ref import FileRef
 from tests.data import layouts
 from tests.data.layouts import LABELS, THINGS, scenes, things_only
 

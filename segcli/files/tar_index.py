@@ -6,8 +6,8 @@ import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from segcli.codecs.image_names import is_litter
 from segcli.errors import InputError
+from segcli.files.image_names import is_litter
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,8 +43,8 @@ class RunReport:
         self.skipped += len(images)
         if not self.json:
             return
-        from segcli.codecs.json_file import read_object
         from segcli.errors import InputError
+        from segcli.files.json_file import read_object
         from segcli.results.writer import photo_targets
 
         for source, photo in images:

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from segcli.codecs import json_stream
-from segcli.codecs.json_stream import read_elements, walk
 from segcli.errors import InputError
+from segcli.files import json_stream
+from segcli.files.json_stream import read_elements, walk
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=30)
 nested = st.recursive(scalars, lambda x: st.lists(x, max_size=4) | st.dictionaries(st.text(max_size=4), x, max_size=4))

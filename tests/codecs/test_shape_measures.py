@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from segcli.shape_measures import measure
+from segcli.codecs.shape_measures import measure
 
 regionprops = pytest.importorskip("skimage.measure").regionprops
 

@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from segcli.codecs.image import read_image
-from segcli.codecs.image_ref import FileRef, ImageRef, MemberRef, ZipRef
 from segcli.errors import InputError
+from segcli.files.image_ref import FileRef, ImageRef, MemberRef, ZipRef
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from segcli.cli.train_screen import duration
+from segcli.cli.screens.train_screen import duration
 from segcli.console import Column, Console
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from segcli.codecs.files import below, new_folder, remove_left_over, write_folder
 from segcli.errors import OutputError
+from segcli.files.writing import below, new_folder, remove_left_over, write_folder
 
 
 @pytest.mark.parametrize("name", ["../a", "x/../../a", "/etc/a", "link/a", "..", "x/.."])

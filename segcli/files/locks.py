@@ -16,8 +16,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from segcli.codecs.files import output_error
 from segcli.errors import OutputError, UsageError, cut
+from segcli.files.writing import output_error
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock

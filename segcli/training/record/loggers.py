@@ -17,8 +17,8 @@ from typing import Any, ClassVar, Protocol
 
 from segcli.errors import UsageError
 from segcli.training.recipe import LoggerName, Recipe, to_tables
+from segcli.training.record.run_files import run_id
 from segcli.training.reports import Report, StepReport, ValidationReport
-from segcli.training.run_files import run_id
 
 
 class Logger(Protocol):

@@ -6,8 +6,8 @@ import tomllib
 from pathlib import Path
 from typing import Any, TypeVar
 
-from segcli.codecs.text import read_text
 from segcli.errors import UsageError
+from segcli.files.text import read_text
 
 T = TypeVar("T")
 _VAST = 1e6  # limits beyond are the machine's: nobody needs to be told

@@ -24,9 +24,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from segcli.codecs.files import replace_file, sync_file, sync_folder
 from segcli.errors import CheckpointError, OutputError, SegcliError, UsageError
-from segcli.training.run_files import CHECKPOINT, CONFIG, FACTS, METRICS, checkpoint_state
+from segcli.files.writing import replace_file, sync_file, sync_folder
+from segcli.training.record.run_files import CHECKPOINT, CONFIG, FACTS, METRICS, checkpoint_state
 from segcli.weights.checkpoint import LoadedModel, save_model
 
 

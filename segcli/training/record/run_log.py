@@ -12,7 +12,7 @@ import numpy as np
 
 from segcli.errors import InputError, UsageError
 from segcli.render.curves import LEARNING_RATE, Curve, RunCurves
-from segcli.training.run_files import METRICS
+from segcli.training.record.run_files import METRICS
 
 _TITLES = {"loss": "loss (weighted sum)", "lr": LEARNING_RATE}
 

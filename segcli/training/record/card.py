@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from segcli.codecs.text import percent
+from segcli.files.text import percent
 from segcli.training.recipe import FullRecipe
 from segcli.training.reports import ValidationReport
 from segcli.training.setup import Material

@@ -7,9 +7,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from segcli.codecs.image_places import confined
-from segcli.codecs.image_ref import ImageRef, checked, read_file
 from segcli.errors import InputError, UsageError
+from segcli.files.image_places import confined
+from segcli.files.image_ref import ImageRef, checked, read_file
 
 TABLE_SUFFIXES = frozenset({".parquet", ".arrow"})
 

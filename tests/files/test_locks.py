@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from segcli.codecs.locks import owned
 from segcli.errors import UsageError
+from segcli.files.locks import owned
 
-HOLD = "import sys, time; from pathlib import Path; from segcli.codecs.locks import owned\n"
+HOLD = "import sys, time; from pathlib import Path; from segcli.files.locks import owned\n"
 
 
 def holding(out: Path) -> subprocess.Popen[str]:

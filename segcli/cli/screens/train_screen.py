@@ -9,8 +9,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from segcli import console
-from segcli.codecs.text import percent
 from segcli.console import Console
+from segcli.files.text import percent
 
 if TYPE_CHECKING:
     from segcli.training.reports import (

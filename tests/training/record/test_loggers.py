@@ -11,8 +11,8 @@ from typing import Any, get_args
 import pytest
 
 from segcli.metrics import MetricReport
-from segcli.training.loggers import LOGGERS, Loggers, numbers_of, require
 from segcli.training.recipe import LoggerName, Recipe
+from segcli.training.record.loggers import LOGGERS, Loggers, numbers_of, require
 from segcli.training.reports import StepReport, ValidationReport
 from segcli.training.resolve import resolve
 

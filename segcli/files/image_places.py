@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
-from segcli.codecs.image_names import decoded, is_image_name, is_litter, same_letters
 from segcli.errors import UsageError
+from segcli.files.image_names import decoded, is_image_name, is_litter, same_letters
 
 _FOREIGN = re.compile(r"/|\.\./|[A-Za-z]:/|[a-z0-9]+://")  # what a path of another machine begins with
 _LOCAL_FILES = "?d="  # Label Studio: a path below the folder that it serves

@@ -1,0 +1,1 @@
+"""What a run leaves: its folder and files, its log and trackers, its model card."""
