@@ -50,6 +50,7 @@ ThreadsOption = Annotated[
 def check(
     data: DataArgument,
     format: options.FormatOption = None,
+    binary: options.BinaryOption = False,
     task: TaskOption = None,
     queries: Annotated[
         int | None,
@@ -88,7 +89,7 @@ def check(
     from segcli.weights.manifest import manifest, offline_default
 
     say = Console(quiet=quiet)
-    info = detect_for_checking(data, format=format, task=task)
+    info = detect_for_checking(data, format=format, task=task, binary=binary)
     if queries is None:
         start = manifest().get(offline_default() or "")
         queries = (start and start.queries) or Mask2FormerConfig.num_queries
@@ -155,6 +156,7 @@ def convert(
         ),
     ] = 0.0,
     format: options.FormatOption = None,
+    binary: options.BinaryOption = False,
     threads: ThreadsOption = None,
     quiet: options.QuietOption = False,
 ) -> None:
@@ -170,7 +172,7 @@ def convert(
     from segcli.evaluation.predicted_data import open_source
 
     say = Console(quiet=quiet)
-    info = open_source(source, images, format)
+    info = open_source(source, images, format, binary=binary)
     _announce(say, info)
     _write(say, info, out, to, threads, outlines, tolerance)
 
@@ -179,6 +181,7 @@ def convert(
 def stats(
     data: DataArgument,
     format: options.FormatOption = None,
+    binary: options.BinaryOption = False,
     task: TaskOption = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="DIR", show_default=False, help="Folder for charts.")
@@ -195,7 +198,7 @@ def stats(
     from segcli.data.detect import detect
 
     say = Console(quiet=quiet)
-    info = detect(data, format=format, task=task, training=False)
+    info = detect(data, format=format, task=task, training=False, binary=binary)
     _announce(say, info)
     with _progress(say, "counting", info) as advance:
         splits = count(info, threads=threads, progress=advance)
@@ -227,6 +230,7 @@ def split(
         ),
     ] = None,
     format: options.FormatOption = None,
+    binary: options.BinaryOption = False,
     threads: ThreadsOption = None,
     quiet: options.QuietOption = False,
 ) -> None:
@@ -241,7 +245,7 @@ def split(
     from segcli.data.detect import detect
 
     say = Console(quiet=quiet)
-    info = detect(data, format=format, training=False)
+    info = detect(data, format=format, training=False, binary=binary)
     _announce(say, info)
     shares = {"val": val, "test": test} if test else {"val": val}
     division = divided(info, shares, group)

@@ -126,6 +126,7 @@ def evaluate(
     task: TaskOption = None,
     split: SplitOption = "val",
     format: options.FormatOption = None,
+    binary: options.BinaryOption = False,
     images: ImagesOption = None,
     short_side: options.ShortSideOption = None,
     tile: options.TileOption = None,
@@ -181,14 +182,14 @@ def evaluate(
         if predictions is not None:
             from segcli.cli.eval_files import of_files
 
-            evaluation = of_files(data, predictions, wanted, split, format, **what)
+            evaluation = of_files(data, predictions, wanted, split, format, binary, **what)
         else:
             from segcli.cli.eval_model import of_model
 
             where = (device, dtype, threads, batch_size, options.parse_workers(workers))
             size = {"short_side": short_side, "tile": tile, "rectangle": rectangle}
             how: dict[str, Any] = {"size": size, "tta": tta, "explain": explain, "where": where}
-            evaluation = of_model(data, model, wanted, split, format, **how, **what)
+            evaluation = of_model(data, model, wanted, split, format, binary, **how, **what)
         _run(evaluation, say, explain=explain, as_json=as_json)
 
 

@@ -23,6 +23,7 @@ def of_files(
     task: str | None,
     split: str,
     format: str | None,
+    binary: bool,
     *,
     images: int | None,
     max_dets: int | None,
@@ -40,7 +41,7 @@ def of_files(
 
     predictions = open_predictions(files, None if task in (None, "all") else task)  # type: ignore[arg-type]
     wanted = predictions.task if task in (None, "all") else task
-    info = open_data(data, wanted, format, split)
+    info = open_data(data, wanted, format, split, binary=binary)
     matched = match(predictions, info, split, images=images)
     info = in_colours_of(predictions.labels, info, matched.classes)
     count = f"{len(predictions.images)} image" + "s" * (len(predictions.images) != 1)

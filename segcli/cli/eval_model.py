@@ -23,6 +23,7 @@ def of_model(
     task: str | None,
     split: str,
     format: str | None,
+    binary: bool,
     *,
     size: dict[str, Any],
     tta: bool,
@@ -46,7 +47,7 @@ def of_model(
     from segcli.metrics.match_classes import match_classes
     from segcli.training.validate import other_thresholds
 
-    info = open_data(data, task, format, split)
+    info = open_data(data, task, format, split, binary=binary)
     device, dtype, threads, batch_size, workers = where
     loaded = load(model, info.task, device, dtype, threads, say)
     info = for_model(info, loaded.spec, task)

@@ -178,6 +178,14 @@ FormatOption = Annotated[
         rich_help_panel=DATA,
     ),
 ]
+BinaryOption = Annotated[
+    bool,
+    typer.Option(
+        "--binary",
+        help="Label maps are black and white: what is lighter than half is the object.",
+        rich_help_panel=DATA,
+    ),
+]
 RecursiveOption = Annotated[bool, typer.Option("--recursive", "-r", help="Look into the folders of folders.")]
 JsonOption = Annotated[
     bool,

@@ -73,6 +73,10 @@ SETTINGS = (
         "data.format", str, "--format", metavar="NAME", panel=options.DATA,
         help=f"The data's format, if it is not clear: {', '.join(format_names())}.",
     ),
+    _setting(
+        "data.binary", bool, "--binary", panel=options.DATA,
+        help="Label maps are black and white: what is lighter than half is the object.",
+    ),
     _setting("data.task", Task, "--task", "-t", metavar="TASK", panel=options.DATA, help="If not the data's own."),
     _setting(
         "model.start", str, "--model", "-m", metavar="REF", panel=START, autocompletion=options.complete_model,

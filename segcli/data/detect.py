@@ -21,12 +21,18 @@ _OFTEN_STUFF = {
 
 
 def detect(
-    path: Path | str, *, format: str | None = None, task: str | None = None, training: bool = True
+    path: Path | str,
+    *,
+    format: str | None = None,
+    task: str | None = None,
+    training: bool = True,
+    binary: bool = False,
 ) -> DatasetInfo:
     """Find out what a folder holds. `format` (one of `formats()`) and `task` override what is found and `dataset.toml`.
 
     training: there must be images to train on, and a part of them is held out if nothing else is there to validate on.
     Without it the splits are as they lie, "all" for data that is not divided.
+    binary: label maps are black and white, as `binary = true` in `dataset.toml` says.
 
     Raises:
         UsageError: no such folder, nothing recognised, more than one possibility (the message names --format), a task
@@ -38,6 +44,7 @@ def detect(
     if not root.is_dir():
         raise UsageError(f"{path}: no such folder; give the folder that holds the images and their annotations")
     settings = read_settings(root)
+    settings = replace(settings, binary=binary or settings.binary)
     wanted, wanted_task = format or settings.format, task or settings.task
     if wanted is not None and wanted not in formats():
         raise UsageError(f"--format {wanted}: unknown format; known are {', '.join(formats())}")
@@ -48,6 +55,8 @@ def detect(
     name = wanted or _choose(root, settings, wanted_task, notes)
     if formats()[name].probe(root, settings) is None:
         raise UsageError(f"{root}: holds no data in the format {name}; leave out --format to see what is found")
+    if binary and not formats()[name].IS_LABEL_MAPS:
+        raise UsageError(f"{root}: --binary is for black and white label maps, and this is {name}; leave it out")
     notes += _unused_places(name, settings)
     found: Found = formats()[name].load(root, settings)
     chosen = _task(root, found, wanted_task)
@@ -64,9 +73,11 @@ def is_dataset(path: Path) -> bool:
     return bool(_hits(path, read_settings(path)))
 
 
-def detect_for_checking(path: Path | str, *, format: str | None = None, task: str | None = None) -> DatasetInfo:
+def detect_for_checking(
+    path: Path | str, *, format: str | None = None, task: str | None = None, binary: bool = False
+) -> DatasetInfo:
     """As for training if there is anything to train on, the held-out part included; else the splits as they lie."""
-    info = detect(path, format=format, task=task, training=False)
+    info = detect(path, format=format, task=task, training=False, binary=binary)
     if not info.splits.keys() & {"train", "all"}:
         return info
     splits, held_out = with_validation(info.splits)

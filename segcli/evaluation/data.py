@@ -15,17 +15,17 @@ from segcli.types import OBJECT_TASKS, TASKS, InferenceSpec, LabelSet, Task
 from segcli.weights.manifest import models_for
 
 
-def open_data(path: Path, task: str | None, format: str | None, split: str) -> DatasetInfo:
+def open_data(path: Path, task: str | None, format: str | None, split: str, *, binary: bool = False) -> DatasetInfo:
     """The dataset as the first task to be scored has it.
 
     task: a task, "all", or None for the data's own. split: "val" of data without one is the part that training holds
-    out.
+    out. binary: as `detect` has it.
     Raises UsageError if there is no such split, and as `detect`.
     """
     wanted = None if task == "all" else task
-    info = detect(path, format=format, task=wanted, training=False)
+    info = detect(path, format=format, task=wanted, training=False, binary=binary)
     if split == "val" and split not in info.splits and info.splits.keys() & {"train", "all"}:
-        info = detect(path, format=format, task=wanted)
+        info = detect(path, format=format, task=wanted, binary=binary)
     open_split(info, split)
     return info
 

@@ -24,18 +24,20 @@ _TASKS: dict[Task, tuple[Task, ...]] = {
 }
 
 
-def open_source(path: Path, photos: Path | None, format: str | None) -> DatasetInfo:
-    """What is to be converted: a dataset, or with `photos` the predictions for them.
+def open_source(path: Path, photos: Path | None, format: str | None, *, binary: bool = False) -> DatasetInfo:
+    """What is to be converted: a dataset, or with `photos` the predictions for them. binary: as `detect` has it.
 
     Raises:
         UsageError: neither a dataset nor predictions; predictions without their photos, or with a format of datasets.
     """
     if photos is not None and format is not None:
         raise UsageError("--format and --images: the first is for a dataset, the second for predictions; give one")
+    if photos is not None and binary:
+        raise UsageError("--binary and --images: the first is for a dataset, the second for predictions; give one")
     if photos is not None:
         return predicted_data(path, photos)
     try:
-        return detect(path, format=format, training=False)
+        return detect(path, format=format, training=False, binary=binary)
     except UsageError as error:
         if not _are_predictions(path):
             raise

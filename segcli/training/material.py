@@ -41,7 +41,7 @@ def find_data(recipe: Recipe) -> DatasetInfo:
     task, possible = recipe.data.task, architecture(recipe).tasks
     if task is None and len(possible) == 1:
         task = possible[0]
-    return detect(recipe.data.path, format=recipe.data.format, task=task)
+    return detect(recipe.data.path, format=recipe.data.format, task=task, binary=recipe.data.binary)
 
 
 def gather(info: DatasetInfo, ranks: Ranks, say: Say, progress: Callable[[int, int], None] | None = None) -> Material:

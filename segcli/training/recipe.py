@@ -60,6 +60,7 @@ class DataTable:
 
     path: str | None = None
     format: str | None = None  # None: detected
+    binary: Flag = False  # label maps are black and white
     task: Task | None = None  # None: the data's own
     short: Count | None = None  # short side in prediction and validation; None: from the images
     long: Count | None = None  # the long side's limit; None: 5/3 of short

@@ -108,10 +108,12 @@ def test_black_and_white_masks_with_smoothed_edges(tmp_path: Path, suffix: str) 
     for format in (None, "semantic-png", "instance-png"):
         wanted = r"smoothed edges: \d\d\.\d% of the pixels are 0, 255" if suffix == ".png" else "a label map in JPEG"
         if (format, suffix) != ("instance-png", ".png"):
-            with pytest.raises(UsageError, match=f"{wanted}.*binary = true"):
+            with pytest.raises(UsageError, match=f"{wanted}.*--binary.*binary = true"):
                 detect(tmp_path, format=format, task=None if format else "semantic")
+    by_option = detect(tmp_path, training=False, binary=True)
     (tmp_path / "dataset.toml").write_text("binary = true\n")
     info = detect(tmp_path, training=False)
+    assert by_option.labels == info.labels
     assert (info.format, info.labels.names) == ("semantic-png", ["background", "object"])
     for number, sample in enumerate(open_split(info, "all")):
         assert abs(sample.rles[1].area - np.count_nonzero(disc(number, 1))) <= 12

@@ -137,6 +137,26 @@ def test_order_scores_and_boxes(tmp_path: Path) -> None:
     assert predictions.least_score == 0.1 + 1e-12
 
 
+def test_results_written_as_a_dataset_are_scored_by_their_annotations(tmp_path: Path) -> None:
+    """With the names of images and classes that it gives; without scores they are no predictions."""
+    dataset = {
+        "info": {"year": 2017},
+        "images": [{"id": 7, "file_name": "a.jpg", "height": 3, "width": 4}],
+        "annotations": [ENTRY | {"id": 1, "iscrowd": 0}],
+        "categories": [{"id": 90, "name": "cat"}],
+    }
+    file = tmp_path / "results.json"
+    file.write_text(json.dumps(dataset))
+    predictions = open_predictions(file)
+    assert [(image.id, image.file) for image in predictions.images] == [(7, "a.jpg")]
+    assert (predictions.task, predictions.labels.names) == ("instance", ["cat"])
+    np.testing.assert_array_equal(next(iter(predictions.read(0, SIZE).masks())), MASK)
+    del dataset["annotations"][0]["score"]  # type: ignore[attr-defined]
+    file.write_text(json.dumps(dataset))
+    with pytest.raises(UsageError, match="cannot be read as predictions"):
+        open_predictions(file)
+
+
 def test_pngs_beside_and_below_their_json(tmp_path: Path) -> None:
     """panopticapi's folder is named as the JSON; other tools put the PNGs beside it or in a folder of any name."""
     for number, place in enumerate(["results", ".", "some_pngs"]):

@@ -225,7 +225,9 @@ def _black_and_white(root: Path, settings: Settings) -> Tree:
     """Two classes: what is darker than half, and what is lighter."""
     names = [label.name for label in settings.classes] or name_list(root) or ["background", "object"]
     if len(names) != 2:
-        raise UsageError(f"{settings.file}: binary = true is for two classes, here are {len(names)}")
+        raise UsageError(
+            f"{settings.file}: black and white masks (--binary, binary = true) have two classes, here are {len(names)}"
+        )
     labels = list(settings.classes) or [Label(i, name, isthing=False) for i, name in enumerate(names)]
     return Tree("black and white masks", labels, settings.ignore or ())
 
@@ -238,8 +240,9 @@ def _is_binary(values: dict[int, str], ignore: tuple[int, ...]) -> bool:
 def _refuse_binary(values: dict[int, str], ignore: tuple[int, ...], root: Path) -> None:
     if _is_binary(values, ignore):
         raise UsageError(
-            f"{values[255]}: holds only 0 and 255, and 255 means ignored unless declared; if 255 is the object, write "
-            f"`binary = true` into {root / FILE_NAME} (or ignore = [] and two [[classes]], id = 0 and id = 255)"
+            f"{values[255]}: holds only 0 and 255, and 255 means ignored unless declared; if 255 is the object, give "
+            f"--binary, or write `binary = true` into {root / FILE_NAME} (or ignore = [] and two [[classes]], id = 0 "
+            "and id = 255)"
         )
 
 

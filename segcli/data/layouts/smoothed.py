@@ -84,8 +84,8 @@ def refuse_smoothed(files: Sequence[Path], settings_file: Path) -> None:
     )
     if len(seen.peaks) == 2:
         raise UsageError(
-            f"{what}; if it is black and white, write `binary = true` into {settings_file}, or export it without "
-            "interpolation"
+            f"{what}; if it is black and white, give --binary, write `binary = true` into {settings_file}, or export "
+            "it without interpolation"
         )
     raise UsageError(f"{what}; export the label maps again without interpolation (nearest neighbour)")
 
@@ -96,7 +96,7 @@ def refuse_jpeg(files: Sequence[Path], settings_file: Path) -> None:
     if 2 * len(jpegs) > len(files[:40]):
         raise UsageError(
             f"{jpegs[0]}: a label map in JPEG, whose compression changes labels; export it as PNG, or, if it is black "
-            f"and white, write `binary = true` into {settings_file}"
+            f"and white, give --binary or write `binary = true` into {settings_file}"
         )
 
 

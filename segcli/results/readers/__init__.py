@@ -130,7 +130,11 @@ def _kind(file: Path) -> Kind | None:
         if element.key is None:
             return "results"
         if element.key == "annotations":
-            return "panoptic" if isinstance(element.value, dict) and "segments_info" in element.value else None
+            if not isinstance(element.value, dict):
+                return None
+            if "segments_info" in element.value:
+                return "panoptic"
+            return "results" if "score" in element.value else None  # without scores: a dataset, not predictions
         if element.key == "task":
             return "record"
     return empty

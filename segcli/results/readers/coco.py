@@ -1,4 +1,5 @@
-"""COCO results: one array of {image_id, category_id, segmentation, score} for all images.
+"""COCO results: one array of {image_id, category_id, segmentation, score} for all images, or the same under
+"annotations" of a COCO dataset, beside the images' and classes' names.
 
 The file is passed over once, an entry at a time, to check it and to remember where each image's entries lie (16 bytes
 an entry); the masks are read when their image's turn comes. So a file of any size takes little memory.
@@ -40,22 +41,36 @@ class CocoResultsFile:
         self.least_score: float | None = None
         self._boxes: bool | None = None
         self.task: Task = "instance"
-        for number, element in enumerate(walk(file)):
+        names: dict[int, str] = {}
+        files: dict[int | str, str] = {}
+        number = 0
+        for element in walk(file):
+            if element.key in ("images", "categories") and element.place is not None:
+                row = Fields(element.value, f"{file}: an entry of {element.key!r}")
+                if element.key == "images":
+                    files[image_id(row, "id")] = row.file_name("file_name")
+                else:
+                    names[row.whole("id", least=-MOST)] = row.text("name")
+            if element.key not in (None, "annotations"):
+                continue  # info, licenses
             entry = self._checked(number, element)
+            number += 1
             assert element.place is not None
             self._places.setdefault(entry.image_id, array("q")).extend(element.place)
             ids.add(entry.category_id)
             self.least_score = entry.score if self.least_score is None else min(self.least_score, entry.score)
             if self._boxes is None:  # pycocotools, too, asks the first entry only
                 self._boxes = bool(entry.bbox)
-        self.images = [PredictedImage(id_, id_ if isinstance(id_, str) else None) for id_ in self._places]
-        self.labels = LabelSet(tuple(Label(id_, "", isthing=True) for id_ in sorted(ids)))
+        self.images = [
+            PredictedImage(id_, files.get(id_, id_ if isinstance(id_, str) else None)) for id_ in self._places
+        ]
+        self.labels = LabelSet(tuple(Label(id_, names.get(id_, ""), isthing=True) for id_ in sorted(ids)))
         self._index = {label.id: index for index, label in enumerate(self.labels)}
 
     def _checked(self, number: int, element: Element) -> _Entry:
-        if element.key is not None:
-            raise InputError(f"{self.file}: holds an object with {shown(element.key)}; {_HELP}")
         where = f"{self.file}: entry {number + 1}"
+        if element.place is None:
+            raise InputError(f"{self.file}: {shown(element.key)} is no list; {_HELP}")
         if not isinstance(element.value, dict):
             raise InputError(f"{where} is no object; {_HELP}")
         entry = _entry(element.value, where)
