@@ -17,6 +17,7 @@ from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -117,7 +118,7 @@ def predict_clip(
             frame = outcome.item
             if outcome.error is not None:
                 report = FrameReport(frame.number, frame.time, (), (), str(outcome.error))
-                waiting.append(scribe.submit(lambda report=report: report))
+                waiting.append(scribe.submit(_same, report))  # in its turn among those that are written
             else:
                 [found] = outcome.results
                 own = embeddings.pop(frame.number, None)
@@ -169,6 +170,10 @@ def _decoded_ahead(items: Iterable[Item]) -> Iterator[Item]:
         thread.join(timeout=5)
 
 
+def _same(report: FrameReport) -> FrameReport:
+    return report
+
+
 class _Output:
     """The files of a clip while they are written."""
 
@@ -176,7 +181,8 @@ class _Output:
         self._partial, self._final = files.paths(partial=True), files.paths()
         self.whole = False
         self._stack = ExitStack()
-        self._clip, self._lines = clip, None
+        self._clip = clip
+        self._lines: FileIO | None = None
         self._began = time.monotonic()
 
     def __enter__(self) -> _Output:
