@@ -58,7 +58,7 @@ def _plain(path: Path) -> Path:
 def _name(path: Path, root: Path | None) -> Path:
     """Below its folder; of a file that is named itself or lies elsewhere, its own name."""
     plain = _plain(path)
-    if root is not None and plain.is_relative_to(_plain(root)):
+    if root is not None and _plain(root) in plain.parents:
         return plain.relative_to(_plain(root))
     return Path(plain.name)
 

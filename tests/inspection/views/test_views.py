@@ -291,15 +291,24 @@ def test_points_of_a_position_by_hand() -> None:
 def test_pixels_and_models_without_points(loaded: FakeLoaded) -> None:
     with pytest.raises(UsageError, match="70×50 pixels"):
         feature_maps(loaded, photo(), (70, 10))
-    model = Segmenter(_Pyramid(), _Plain(), torch.nn.Identity(), torch.nn.Identity())
+    model = Segmenter(_Pyramid(), _Plain(), _Boxes(), torch.nn.Identity())
     assert [m.part for m in feature_maps(FakeLoaded(model=model), photo())[0]] == ["backbone", "pixel decoder"]
     with pytest.raises(UsageError, match="no deformable attention"):
         feature_maps(FakeLoaded(model=model), photo(), (1, 1))
 
 
 class _Pyramid(torch.nn.Module):
+    channels = (3,)
+
     def forward(self, images: Tensor) -> list[Tensor]:
         return [images[:, :, ::4, ::4]]
+
+
+class _Boxes(torch.nn.Module):
+    """A query decoder whose answers have no masks."""
+
+    def forward(self, pixels: PixelFeatures, head: nn.Module) -> list[QueryPredictions]:
+        return [QueryPredictions(torch.zeros(1, 1, 2), None, None)]
 
 
 class _Plain(torch.nn.Module):
