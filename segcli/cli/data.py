@@ -19,7 +19,18 @@ if TYPE_CHECKING:
     from segcli.data.converting.convert import Written
     from segcli.data.records import DatasetInfo
 
-app = App(help="Check, convert, count and divide datasets, in every format that `train` reads.")
+app = App(
+    help="""Check, convert, count and divide datasets, in every format that `train` reads.
+
+    segcli data check data/
+
+    segcli data convert voc/ coco/ --to coco
+
+    segcli data stats data/ --out charts
+
+    segcli data stats segcli-out/
+    """
+)
 LINES = 8  # findings of a kind that are shown one by one; all are in --json
 
 
@@ -190,27 +201,47 @@ def stats(
     threads: ThreadsOption = None,
     quiet: options.QuietOption = False,
 ) -> None:
-    """Count a dataset: image sizes, classes, objects per image, mask areas."""
+    """Count a dataset or what `segcli predict` wrote: image sizes, classes, objects per image, mask areas.
+
+    segcli data stats data/ --out charts
+
+    segcli data stats segcli-out/
+    """
     from segcli import console
     from segcli.cli.screens.data_screen import show_stats
     from segcli.console import Console
     from segcli.data.checking.stats import stats as count
     from segcli.data.detect import detect
+    from segcli.errors import UsageError
+    from segcli.evaluation.predicted_data import count_predictions, predictions_to_count
 
     say = Console(quiet=quiet)
-    info = detect(data, format=format, task=task, training=False, binary=binary)
-    _announce(say, info)
-    with _progress(say, "counting", info) as advance:
-        splits = count(info, threads=threads, progress=advance)
+    try:
+        info = detect(data, format=format, task=task, training=False, binary=binary)
+    except UsageError:
+        predictions = predictions_to_count(data) if data.exists() and format is None else None
+        if predictions is None:
+            raise
+        what, answered = predictions.what, predictions.task
+        if task not in (None, answered):
+            raise UsageError(f"--task {task}: {data} holds {what} for {answered}") from None
+        say.note(f"{data}: {what}: {len(predictions.images)} images; task {answered}")
+        with say.progress("counting", len(predictions.images)) as move:
+            splits = [count_predictions(predictions, lambda: move(1))]
+    else:
+        what, answered = info.format, info.task
+        _announce(say, info)
+        with _progress(say, "counting", info) as advance:
+            splits = count(info, threads=threads, progress=advance)
     if as_json:
-        console.json_document({"kind": "segcli data stats", "data": str(info.root), "format": info.format,
-                               "task": info.task, "splits": [of_split.to_json() for of_split in splits]})  # fmt: skip
+        console.json_document({"kind": "segcli data stats", "data": str(data), "format": what,
+                               "task": answered, "splits": [of_split.to_json() for of_split in splits]})  # fmt: skip
     elif not quiet:
         show_stats(splits)
     if out is not None:
         from segcli.inspection.data_charts import write_charts
 
-        for path in write_charts(splits, info.task, out):
+        for path in write_charts(splits, answered, out):
             say.note(path)
 
 

@@ -20,7 +20,16 @@ if TYPE_CHECKING:
     from segcli.weights.golden import Golden, GoldenPhoto
     from segcli.weights.manifest import ManifestEntry
 
-app = App(help="List, download, check and convert models.")
+app = App(
+    help="""List, download, check and convert models.
+
+    segcli models list
+
+    segcli models show facade
+
+    segcli models pull swin-tiny-coco-panoptic
+    """
+)
 app.command()(convert)
 app.command()(push)
 
@@ -45,14 +54,15 @@ def list_models(as_json: JsonOption = False) -> None:
 
     from segcli.config import MODEL_TYPES
     from segcli.console import Column
+    from segcli.weights.hub import is_here
     from segcli.weights.manifest import manifest
 
     entries = list(manifest().values())
     if as_json:
         console.json_document([_facts(entry) for entry in entries])
         return
-    columns = [Column("Name"), Column("Task"), Column("Metric", numeric=True), Column("Licence")]
-    columns += [Column("Size", numeric=True), Column("Here")]
+    columns = [Column("Name"), Column("Tasks"), Column("Metric", numeric=True), Column("Size", numeric=True)]
+    columns += [Column("Licence")]
     families = list(MODEL_TYPES)
     entries.sort(key=lambda entry: families.index(entry.family))  # stable: within a family as in weights.toml
     rows: list[list[object]] = []
@@ -61,22 +71,26 @@ def list_models(as_json: JsonOption = False) -> None:
         rows += [blank] * bool(rows) + [[MODEL_TYPES[family].title, *blank[1:]]]
         rows += [_row(entry) for entry in members]
     console.table(columns, rows, full="--json")
-    console.result("* the task's default, without --model. +i +s +d: the model does these tasks too.")
-    console.result("Size: parameters. Metrics are the authors' own; ✓ verified with segcli.")
+    console.result("* a task's default. Tasks: panoptic, instance, semantic, detect. Size: parameters.")
+    console.result("Metrics are the authors' own; ✓ verified with segcli.")
+    for where in ("bundled", "cached"):
+        if names := [entry.name for entry in entries if is_here(entry.name) == where]:
+            console.result(f"Ready without a download ({where}): {', '.join(names)}")
     console.result("More: segcli models show NAME")
 
 
 def _row(entry: ManifestEntry) -> list[object]:
-    from segcli.weights.hub import is_here
+    """At most 80 columns together: a table that fits every terminal."""
+    from segcli.types import TASKS
     from segcli.weights.manifest import default_for
     from segcli.weights.verified import verifications
 
-    star = " *" if any(default_for(task) == entry.name for task in entry.tasks) else ""
     here = verifications().get(entry.name)
-    check = " ✓" if entry.verified or (here is not None and here.passed) else "  "
-    task = "+".join([entry.tasks[0], *(other[0] for other in entry.tasks[1:])])
+    name = entry.name + " *" * any(default_for(task) == entry.name for task in entry.tasks)
+    name += " ✓" * bool(entry.verified or (here is not None and here.passed))
+    letters = "".join(task[0] if task in entry.tasks else "-" for task in TASKS)
     size = f"{entry.parameters / 1e6:.0f}M"
-    return [entry.name + star, task, entry.headline + check, entry.licence, size, is_here(entry.name) or "-"]
+    return [name, letters, entry.headline, size, entry.licence.replace(" License", "")]
 
 
 @app.command()

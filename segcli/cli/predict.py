@@ -235,11 +235,11 @@ def predict(
     report.skip(work.done, work)
     missing = [source.missing for source, _ in work.images if source.missing]
     if len(missing) == len(work.images) and part is None:  # nothing to load a model for
-        for reason in missing:
+        for reason in missing:  # wrong use, as in every command whose source is not there
             console.error(reason)
         if not missing:
             say.note("nothing left to do: all results are there")
-        raise typer.Exit(1 if missing else 0)
+        raise typer.Exit(2 if missing else 0)
 
     started = time.perf_counter()
     loaded = load(model, task, device, dtype, threads, say)
@@ -369,7 +369,9 @@ def _run(
         with closing(stream), closing(failures) if failures else nullcontext():
             for done, image in enumerate(stream, start=1):
                 writer.keep(image.entries)
-                if image.error is not None and failures:
-                    failures.add(image.source, image.error)
+                if failures and image.error is None:
+                    failures.succeeded = True
+                elif failures:
+                    failures.add(image.source, str(image.error))
                 report.show(image)
                 move(max(0.0, done - moved))  # tiles of the next image may be done already

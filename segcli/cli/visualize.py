@@ -15,7 +15,18 @@ from segcli.cli.viz.overlays import overlays
 from segcli.cli.viz.queries import queries
 from segcli.cli.viz.report import report
 
-app = App(help="Draw results, truth and what a model sees (short: viz).")
+app = App(
+    help="""Draw results, truth and what a model sees (short: viz).
+
+    segcli viz overlays segcli-out/
+
+    segcli viz overlays segcli-out/ --truth data/
+
+    segcli viz report runs/data-1
+
+    segcli viz attention photo.jpg --model facade
+    """
+)
 app.command(name="overlays")(overlays)
 app.command(name="curves")(curves)
 app.command(name="attention")(attention)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from segcli.data.checking.facts import Facts
+from segcli.data.checking.stats import SplitStats, counted
 from segcli.data.detect import detect
-from segcli.data.records import DatasetInfo, Record
+from segcli.data.records import DatasetInfo, Fault, Record
 from segcli.data.truth import VOID, MapTruth, ShapeTruth, Truth
 from segcli.errors import InputError, UsageError
 from segcli.files.image_places import ImagePlaces
 from segcli.files.image_ref import FileRef
-from segcli.results.readers import LabelMaps, PredictedImage, Predictions, open_predictions
+from segcli.results.readers import LabelMaps, PredictedImage, Predictions, Records, open_predictions
 from segcli.types import Label, LabelSet, Task
 
 _TASKS: dict[Task, tuple[Task, ...]] = {
@@ -52,6 +55,47 @@ def _are_predictions(path: Path) -> bool:
         return not isinstance(open_predictions(path), LabelMaps)
     except (UsageError, InputError):
         return False
+
+
+def predictions_to_count(path: Path) -> Records | None:
+    """What `segcli predict` wrote in a folder; None if there is none.
+
+    Raises:
+        UsageError: predictions of another form, which do not tell how large their images are.
+    """
+    try:
+        predictions = open_predictions(path, thresholded=True)
+    except UsageError:
+        return None
+    if isinstance(predictions, Records):
+        return predictions
+    if isinstance(predictions, LabelMaps):  # PNGs could be anything
+        return None
+    raise UsageError(
+        f"{path}: {predictions.what} do not tell how large their images are; predict with --save json, or write them "
+        "as a dataset first: segcli data convert IN OUT --to coco --images PHOTOS"
+    )
+
+
+def count_predictions(predictions: Records, progress: Callable[[], None]) -> SplitStats:
+    """Count predictions as `segcli data stats` counts truth. What no segment covers counts as void, but for instances.
+
+    Progress is told after each image. A result that cannot be read counts as unusable.
+    """
+    ids = [label.id for label in predictions.labels]
+    rows = []
+    for number, size in enumerate(predictions.sizes):
+        try:
+            segments = predictions.read(number, size)
+        except InputError as error:
+            rows.append(Facts((0, 0), faults=[Fault("unreadable", str(error))]))
+        else:
+            areas = segments.areas().tolist()
+            objects = [(ids[place], area, False) for place, area in zip(segments.labels.tolist(), areas, strict=True)]
+            void = size[0] * size[1] - sum(areas) if segments.map is not None else 0
+            rows.append(Facts(size, [row for row in objects if row[1]], void))
+        progress()
+    return counted(predictions.labels, predictions.task, "predicted", rows)
 
 
 def predicted_data(path: Path, photos: Path) -> DatasetInfo:

@@ -12,11 +12,12 @@ from segcli.results.shards import FAILURES
 
 
 class FailureList:
-    """failures.jsonl, which is there only if something failed. An earlier one is replaced."""
+    """failures.jsonl, which is there only if something failed beside other results. An earlier one is replaced."""
 
     def __init__(self, out: Path, shard: Shard | None = None) -> None:
         self.path = out / (shard.part_of(FAILURES) if shard else FAILURES)
-        self._lines: list[str] = []
+        self.succeeded = False  # whether another picture of the run has results
+        self._is_part = shard is not None  # which is merged with others later
         self._before = self.path.exists()
 
     def add(self, source: Source, reason: str) -> None:
@@ -32,6 +33,11 @@ class FailureList:
             raise output_error(self.path, error) from error
 
     def close(self) -> None:
-        """Remove an earlier list if nothing failed now."""
-        if self._before:
+        """Remove an earlier list if nothing failed now, and a list of all that was named: no folder is left for it."""
+        if self._before or not (self.succeeded or self._is_part or self._has_company()):
             self.path.unlink(missing_ok=True)
+
+    def _has_company(self) -> bool:
+        """Whether the folder holds results: hidden files are locks and what is in the making."""
+        files = self.path.parent.iterdir() if self.path.exists() else iter(())
+        return any(file != self.path and not file.name.startswith(".") for file in files)

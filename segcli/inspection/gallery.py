@@ -130,10 +130,10 @@ def _of_results(
 
 
 def _photos(source: str, recursive: bool, skip: Path | None) -> list[Source]:
-    """Photos, before a model is loaded for them. Raises InputError if there is none."""
+    """Photos, before a model is loaded for them. Raises UsageError if there is none."""
     sources = find_sources([source], recursive=recursive, skip=skip)
     if all(found.missing for found in sources):
-        raise InputError(sources[0].missing)
+        raise UsageError(sources[0].missing)
     return sources
 
 

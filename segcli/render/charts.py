@@ -96,7 +96,7 @@ def histogram(values: Series, title: str, *, xlabel: str = "", bins: int = 40, l
 
     Args:
         values: any number of them, or several series by name, drawn as outlines over each other.
-        bins: of equal width; integers that span fewer values get a bin each.
+        bins: at most so many of equal width; of integers each holds the same number of values, one where they suffice.
         log: bins of equal ratio on a logarithmic axis; values of 0 or less are left out and counted below the axis.
 
     Returns:
@@ -189,8 +189,9 @@ def _edges(values: np.ndarray, series: Mapping[str, np.ndarray], bins: int, log:
     low, high = float(values.min()), float(values.max())
     if log:
         return np.geomspace(low, high if high > low else 2 * low, bins + 1)
-    if all(np.issubdtype(array.dtype, np.integer) for array in series.values()) and high - low < bins:
-        return np.arange(low, high + 2) - 0.5
+    if all(np.issubdtype(array.dtype, np.integer) for array in series.values()):
+        step = int(high - low) // bins + 1  # a bin holds whole numbers, equally many
+        return np.arange(low, high + step + 1, step) - 0.5
     return np.linspace(low, high if high > low else low + 1, bins + 1)
 
 

@@ -303,8 +303,20 @@ def _how_to_go_on(place: _HubModel, error: Exception) -> str:
         f"Where there is a network, run `segcli models pull {place.name}`, copy the folder that "
         f"`segcli models path {place.name}` prints (with the files its links lead to) and give it as --model FOLDER"
         f"{'' if place.entry else _did_you_mean(place.repo)}. "
-        f"Ready without a download: {', '.join(ready) or 'no known model'}"
+        + (f"Ready without a download: {', '.join(ready)}" if ready else _other_tasks(tasks))
     )
+
+
+def _other_tasks(tasks: set[Task]) -> str:
+    """What can be done on this machine where no model for some tasks is on it."""
+    ready = [
+        f"--task {task} --model {name}"
+        for task in TASKS
+        if task not in tasks
+        for name in [next((name for name, entry in manifest().items() if task in entry.tasks and is_here(name)), None)]
+        if name
+    ]
+    return f"No model for {' or '.join(sorted(tasks))} is on this machine; ready for other tasks: {', '.join(ready)}"
 
 
 def known(name: str) -> ManifestEntry:

@@ -129,13 +129,18 @@ def default_for(task: Task) -> str:
 
 
 def models_for(task: Task) -> str:
-    """Which models do a task, in words for a message: its default, and the first of every other family."""
+    """Which models do a task, in words for a message: those that ship with segcli, its default, and the first of every
+    other family."""
     entries = manifest()
     default = entries[default_for(task)]
     others = {entry.family: entry.name for entry in reversed(list(entries.values())) if task in entry.tasks}
     others.pop(default.family, None)
-    names = [default.name, *reversed(others.values())]
-    return f"models for {task}: {', '.join(names)} and others in `segcli models list`"
+    bundled = [entry.name for entry in entries.values() if entry.bundled and task in entry.tasks]
+    names = [name for name in (default.name, *reversed(others.values())) if name not in bundled]
+    ready = f"{' and '.join(bundled)}, which ship with segcli; by download " if len(bundled) > 1 else ""
+    if len(bundled) == 1:
+        ready = f"{bundled[0]}, which ships with segcli; by download "
+    return f"models for {task}: {ready}{', '.join(names)} and others in `segcli models list`"
 
 
 def offline_default() -> str | None:

@@ -77,7 +77,8 @@ def test_bad_image_is_one_line_and_the_others_finish(predict: Predict, name: str
     (line,) = errors(result)
     assert line.startswith(f"segcli: error: {name}: ")
     assert reason in line
-    assert sorted(os.listdir("segcli-out")) == [f"{s}.{kind}" for s in "az" for kind in ("json", "overlay.jpg", "png")]
+    written = [f"{stem}.{kind}" for stem in "az" for kind in ("json", "overlay.jpg", "png")]
+    assert sorted(os.listdir("segcli-out")) == sorted([*written, "failures.jsonl"])
     assert "2 of 3 images" in result.stderr
     check_tidy(result)
 
@@ -100,6 +101,16 @@ def test_all_unreadable(predict: Predict) -> None:
     assert not Path("segcli-out").exists()
 
 
+def test_nothing_that_was_named_is_there(predict: Predict) -> None:
+    result = predict("a.jpg", "b*.jpg")
+    assert result.exit_code == 2  # as in every command; with an image beside them it is 1
+    assert errors(result) == [
+        "segcli: error: a.jpg: no such file or folder",
+        "segcli: error: b*.jpg: no file matches",
+    ]
+    assert not Path("segcli-out").exists()
+
+
 def test_file_without_read_permission(predict: Predict, monkeypatch: pytest.MonkeyPatch) -> None:
     photo("a.png")
     photo("b.png")
@@ -114,7 +125,7 @@ def test_file_without_read_permission(predict: Predict, monkeypatch: pytest.Monk
     result = predict("a.png", "b.png", "--save", "png")
     assert result.exit_code == 1
     assert errors(result) == ["segcli: error: a.png: not readable; check its permissions"]
-    assert os.listdir("segcli-out") == ["b.png"]
+    assert sorted(os.listdir("segcli-out")) == ["b.png", "failures.jsonl"]
 
 
 def test_empty_folder(predict: Predict) -> None:

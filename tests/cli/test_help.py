@@ -49,6 +49,31 @@ except SystemExit as exit:
     assert json.loads(answer.stdout.splitlines()[-1]) == [0, []]
 
 
+def test_no_help_page_shows_the_type_of_a_flag_and_groups_show_examples() -> None:
+    script = """
+import typer
+from segcli.cli import app
+def walk(command, path):
+    yield path, command
+    for name, inner in getattr(command, "commands", {}).items():
+        yield from walk(inner, [*path, name])
+for path, command in walk(typer.main.get_command(app), []):
+    print("PAGE", " ".join(path))
+    try:
+        app([*path, "--help"], prog_name="segcli")
+    except SystemExit:
+        pass
+"""
+    command = [sys.executable, "-c", script]
+    answer = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=True)
+    pages = dict(page.split("\n", 1) for page in answer.stdout.split("PAGE ")[1:])
+    assert len(pages) > 20
+    assert not [name for name, page in pages.items() if re.search("<bool>|boolean", page, re.IGNORECASE)]
+    for group in ("data", "models", "visualize"):
+        examples = pages[group].partition("Options")[0]
+        assert f"segcli {group.replace('visualize', 'viz')} " in examples.partition("COMMAND")[2], group
+
+
 def test_importing_the_package_costs_nothing() -> None:
     script = "import sys, segcli; print(dir(segcli)); print([m for m in sys.argv[1:] if m in sys.modules])"
     answer = subprocess.run([sys.executable, "-c", script, *HEAVY, "typer"], capture_output=True, text=True, check=True)

@@ -10,7 +10,7 @@ import numpy as np
 
 from segcli.data.checking.facts import Facts, facts_of
 from segcli.data.records import DatasetInfo
-from segcli.types import Label
+from segcli.types import Label, LabelSet, Task
 
 SMALL, MEDIUM = 32**2, 96**2  # COCO's bounds of small, medium and large, in pixels
 _LEVELS = {"least": 0, "5 %": 5, "median": 50, "95 %": 95, "most": 100}
@@ -100,20 +100,22 @@ def stats(
 ) -> list[SplitStats]:
     """Count every split. Images that cannot be used are counted as such, and nowhere else."""
     return [
-        _split(info, split, list(facts_of(info, split, threads=threads, progress=progress))) for split in info.splits
+        counted(info.labels, info.task, split, list(facts_of(info, split, threads=threads, progress=progress)))
+        for split in info.splits
     ]
 
 
-def _split(info: DatasetInfo, name: str, rows: list[Facts]) -> SplitStats:
+def counted(labels: LabelSet, task: Task, name: str, rows: list[Facts]) -> SplitStats:
+    """Add up what is known of each image of a split."""
     usable = [facts for facts in rows if facts.usable]
     pixels = sum(facts.size[0] * facts.size[1] for facts in usable)
-    classes = {label.id: ClassStats(label) for label in info.labels}
-    areas: dict[int, list[int]] = {label.id: [] for label in info.labels}
+    classes = {label.id: ClassStats(label) for label in labels}
+    areas: dict[int, list[int]] = {label.id: [] for label in labels}
     covered = dict.fromkeys(classes, 0)
     counts, kinds = [], []
     for facts in usable:
         present = [row for row in facts.objects if row[0] in classes]
-        once = {i for i, _, _ in present if info.task == "semantic" or not classes[i].label.isthing}
+        once = {i for i, _, _ in present if task == "semantic" or not classes[i].label.isthing}
         counts.append(sum(label not in once and not crowd for label, _, crowd in present))
         kinds.append(len({label for label, _, _ in present}))
         for label in {label for label, _, _ in present}:

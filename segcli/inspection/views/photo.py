@@ -37,13 +37,15 @@ class OpenedPhoto:
 def read_photo(name: str) -> OpenedPhoto:
     """The one photo that a user named: a file, or - for standard input.
 
-    Raises UsageError for a folder or several files, InputError for what cannot be read.
+    Raises UsageError for what is not there, a folder or several files, InputError for what cannot be read.
     """
     if Path(name).is_dir():
         raise UsageError(f"{name}: a folder; this view looks into one photo, name its file")
     sources = find_sources([name])
     if len(sources) != 1:
         raise UsageError(f"{name}: {len(sources)} photos; this view looks into one, name its file")
+    if sources[0].missing:
+        raise UsageError(sources[0].missing)
     return OpenedPhoto(read_image(sources[0].open(), name=str(sources[0])), sources[0].path)
 
 

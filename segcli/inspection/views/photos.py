@@ -33,6 +33,8 @@ def find_photos(
     sources = _of_dataset(folder, split) if len(names) == 1 and folder.is_dir() and not recursive else None
     if sources is None:
         sources = find_sources(names, recursive=recursive, skip=skip)
+        if all(source.missing for source in sources):
+            raise UsageError(sources[0].missing)
     if limit and len(sources) > limit:
         sources = [sources[i * len(sources) // limit] for i in range(limit)]
     return FoundPhotos(folder.resolve().name if folder.is_dir() else folder.stem or "photos", tuple(sources))

@@ -23,7 +23,7 @@ from segcli.results.readers.predictions import PredictedImage, Predictions
 from segcli.results.readers.semantic import LabelMaps
 from segcli.types import TASKS, Task
 
-__all__ = ["LabelMaps", "PredictedImage", "Predictions", "open_predictions"]
+__all__ = ["LabelMaps", "PredictedImage", "Predictions", "Records", "open_predictions"]
 
 Kind = Literal["results", "panoptic", "record"]
 

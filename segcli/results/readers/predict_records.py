@@ -58,6 +58,7 @@ class Records:
     def __init__(self, path: Path, files: list[Path], broken: Callable[[InputError], None] | None = None) -> None:
         self.path, self._files = path, list[Path]()
         self.images: list[PredictedImage] = []
+        self.sizes: list[tuple[int, int]] = []  # (H, W) of each
         classes: dict[int, Label] = {}
         tasks: dict[Task, Path] = {}
         thresholds: set[float] = set()
@@ -73,6 +74,7 @@ class Records:
             tasks.setdefault(record.task, file)
             self._files.append(file)
             self.images.append(PredictedImage(None, record.file_name))
+            self.sizes.append(record.size)
             thresholds.add(record.threshold)
         if not tasks:
             raise InputError(f"{path}: none of its records of segcli predict can be read; predict again")
