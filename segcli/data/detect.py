@@ -178,7 +178,7 @@ def _unused_places(name: str, settings: Settings) -> list[str]:
     if not read:
         return [f"{settings.file}: [{split}] is not read for the format {name}" for split in settings.places]
     for split, place in settings.places.items():
-        if "annotations" not in read and not (place.images and place.labels):
+        if "labels" in read and "annotations" not in read and not (place.images and place.labels):
             given = "images" if place.images else "labels"
             raise UsageError(f"{settings.file}: [{split}] names {given} alone; label maps need images and labels")
     return []

@@ -10,7 +10,7 @@ import contextlib
 import math
 import re
 
-from segcli.files.image_names import printable
+from segcli.files.image_names import in_one_line, printable
 
 _WHOLE = re.compile(r"\s*[+-]?\d{1,18}(\.0*)?\s*")
 _LARGEST = 2**53  # above it a JSON number is not exact in most tools
@@ -106,4 +106,4 @@ def class_name(value: object, number: int) -> str:
     """The name of a class, or "class 7" for one that has none."""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return f"class {number}"
-    return printable(str(value)[:500] if isinstance(value, str) else shown(value))
+    return in_one_line(str(value)[:500] if isinstance(value, str) else shown(value))

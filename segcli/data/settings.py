@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from segcli.errors import UsageError
+from segcli.files.image_names import in_one_line
 from segcli.files.toml import Flaw, checked, read_toml
 from segcli.types import Label, LabelSet
 
@@ -75,7 +76,7 @@ class Settings:
     def label(self, label: Label) -> Label:
         """A class as the dataset has it, with the declared name, kind and colour."""
         declared = next((c for c in self.classes if c.id == label.id), None)
-        name = declared.name if declared else label.name
+        name = in_one_line(declared.name if declared else label.name)
         color = (declared.color if declared else None) or label.color
         isthing = declared.isthing if declared and name in self.declared_kinds else label.isthing
         if name in self.things or name in self.stuff:

@@ -13,6 +13,7 @@ IMAGE_SUFFIXES = frozenset({
 """The endings that folders are searched for, everywhere. A file that is named by the user is opened whatever it is."""
 
 _LITTER = frozenset({"thumbs.db", "desktop.ini", "__macosx", "$recycle.bin", "system volume information"})
+_STEERING = frozenset({"Cc", "Zl", "Zp"})  # Unicode's control signs, line and paragraph separators
 
 
 def is_image_name(name: str) -> bool:
@@ -37,7 +38,19 @@ def decoded(name: str) -> str:
 
 def printable(name: str) -> str:
     """A name that every screen, file and hash takes: bytes of a file name that are not UTF-8 are written as \\xe9."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace") if not _is_text(name) else name
+    if _is_text(name):
+        return name
+    # Bytes of a file name lie at U+DC80 … U+DCFF; other halves of a sign come from JSON, which may hold them alone.
+    signs = (f"\\x{ord(c) - 0xDC00:02x}" if "\udc80" <= c <= "\udcff" else c for c in name)
+    return "".join(c if not "\ud800" <= c <= "\udfff" else f"\\u{ord(c):04x}" for c in signs)
+
+
+def in_one_line(name: str) -> str:
+    """A name that is one line wherever it is printed: signs that steer a screen, such as newlines, become blanks."""
+    name = printable(name)
+    if not any(unicodedata.category(c) in _STEERING for c in name):
+        return name
+    return " ".join("".join(" " if unicodedata.category(c) in _STEERING else c for c in name).split())
 
 
 def _is_text(name: str) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
@@ -43,6 +43,23 @@ def leaves(name: str) -> bool:
     if name.startswith("/") or re.match("[A-Za-z]:", name):
         return True
     return os.path.normpath(name).split(os.sep)[0] == ".."
+
+
+def led_out(source: str, root: Path, found: Iterable[tuple[str, Path]], split: str = "train") -> tuple[str, ...]:
+    """What to say of names that lead out of a dataset's folder, and of which nothing is found within.
+
+    found: names, and the paths that stand for them.
+    """
+    pairs = [(name, path) for name, path in found if leaves(name)]
+    exist = there([path for _, path in pairs])
+    missing = [name for (name, _), exists in zip(pairs, exist, strict=True) if not exists]
+    if not missing:
+        return ()
+    names = "1 name leads" if len(missing) == 1 else f"{len(missing):,} names lead"
+    return (
+        f"{source}: {names} out of {root}, such as {missing[0][:200]}: files outside are not read unless dataset.toml "
+        f'names their folder ([{"train" if split == "all" else split}] images = "…")',
+    )
 
 
 class ImagePlaces:

@@ -151,8 +151,9 @@ def _foreign(root: Path, split: str, file: Path, names: list[str]) -> list[Path]
     found = assigned(file, _likely(root, split), names, whole=False, taken=set())
     found = found or assigned(file, ImagePlaces(root), names, whole=False, taken=set())
     if not found:
+        where = "lead out of" if leaves(names[0]) else "are not below"
         raise UsageError(
-            f"{file}: names images such as {names[0]}, which are not below {root}; "
+            f"{file}: names images such as {names[0]}, which {where} {root}; "
             f'put them there, or name their folder under [{split if split != "all" else "train"}] images = "…" '
             "in dataset.toml"
         )

@@ -17,6 +17,7 @@ from segcli.data.records import Fault, Found, Record, Stated
 from segcli.data.settings import Settings
 from segcli.data.truth import LeftOut, Polygons, ShapeTruth
 from segcli.errors import InputError, UsageError
+from segcli.files.image_places import led_out
 from segcli.types import CocoObjects, Label, Task
 
 FORMAT = "coco-instance"
@@ -61,7 +62,9 @@ def load(root: Path, settings: Settings) -> Found:
     faults: list[Fault] = []
     for number, (split, packed) in enumerate(packs.items()):
         faults += _faults(packed, "mask" if "instance" in tasks else "box")
-        photos = image_files(root, settings, split, packed.source, [image.file_name for image in packed.images])
+        names = [image.file_name for image in packed.images]
+        photos = image_files(root, settings, split, packed.source, names)
+        notes += led_out(packed.source.name, root, zip(names, photos, strict=True), split)
         splits[split] = records(packed, number, photos, packed.images)
     categories, placeholder = _without_placeholder(merged_categories(packs), packs)
     if placeholder:

@@ -17,7 +17,7 @@ from segcli.data.records import Fault, Found, Record, Stated, as_ranges
 from segcli.data.settings import FILE_NAME, Settings
 from segcli.data.truth import VOID, LeftOut, MapTruth
 from segcli.errors import InputError, UsageError
-from segcli.files.image_places import confined
+from segcli.files.image_places import confined, led_out
 from segcli.types import Label, Task
 
 FORMAT = "coco-panoptic"
@@ -42,6 +42,7 @@ def load(root: Path, settings: Settings) -> Found:
     splits: dict[str, list[Record]] = {}
     folders: list[Path] = []
     faults: list[Fault] = []
+    notes: list[str] = []
     for number, (split, packed) in enumerate(packs.items()):
         faults += packed.faults()
         annotated = [image for image in packed.images if image.has_annotations]
@@ -49,7 +50,9 @@ def load(root: Path, settings: Settings) -> Found:
             count = len(packed.images) - len(annotated)
             message = f"{packed.source.name}: {count} images without an annotation are left out"
             faults.append(Fault("unannotated", message, count))
-        photos = image_files(root, settings, split, packed.source, [image.file_name for image in annotated])
+        file_names = [image.file_name for image in annotated]
+        photos = image_files(root, settings, split, packed.source, file_names)
+        notes += led_out(packed.source.name, root, zip(file_names, photos, strict=True), split)
         splits[split] = records(packed, number, photos, annotated)
         few = annotated[:: len(annotated) // 20 or 1]
         names = [read_piece(packed.data, *image.place)[1][0]["file_name"] for image in few]
@@ -64,6 +67,7 @@ def load(root: Path, settings: Settings) -> Found:
         labels,
         TASKS,
         PanopticReader(tuple(packed.data for packed in packs.values()), tuple(folders)),
+        notes=tuple(notes),
         faults=tuple(faults),
         rows=merged_rows(packs),
     )

@@ -23,15 +23,15 @@ from segcli.data.records import Fault, Found, Record
 from segcli.data.settings import Settings
 from segcli.data.truth import LeftOut, Polygons, ShapeTruth
 from segcli.errors import InputError, UsageError
-from segcli.files.image_names import IMAGE_SUFFIXES, printable
-from segcli.files.image_places import ImagePlaces, with_slashes
+from segcli.files.image_names import IMAGE_SUFFIXES, in_one_line
+from segcli.files.image_places import ImagePlaces, led_out, with_slashes
 from segcli.files.image_ref import FileRef, ImageRef, checked
 from segcli.types import Label
 
 FORMAT = "labelme"
 SOUGHT = "labelme JSON"
 WRITTEN_AS = "coco"
-PLACES: tuple[str, ...] = ()
+PLACES: tuple[str, ...] = ("images",)
 EXPLAINS: tuple[str, ...] = ()
 IS_LABEL_MAPS = False
 _SKIPPED = {"__ignore__", "_background_"}
@@ -79,6 +79,8 @@ def load(root: Path, settings: Settings) -> Found:
     names: set[str] = set()
     without_area: Counter[str] = Counter()
     broken: list[str] = []
+    named_paths: list[tuple[str, Path]] = []
+    declared = [place.images for place in settings.places.values() if place.images]
     for split, folder in _folders(root).items():
         splits[split] = []
         for file in _annotations(folder):
@@ -87,7 +89,10 @@ def load(root: Path, settings: Settings) -> Found:
             except UsageError as error:
                 broken.append(str(error))
                 continue
-            splits[split].append(Record(file.stem, _image(file, raw, root), str(file)))
+            image = _image(file, raw, root, declared)
+            if not isinstance(image, EmbeddedRef):
+                named_paths.append((str(raw["imagePath"]), image.place))
+            splits[split].append(Record(file.stem, image, str(file)))
             for shape in raw["shapes"]:
                 kind, name = _kind(shape), _name(shape)
                 if kind not in _AREAS:
@@ -108,9 +113,8 @@ def load(root: Path, settings: Settings) -> Found:
     label_set = settings.label_set(labels, root)
     reader = LabelmeReader(tuple((label.name.strip(), label.id) for label in label_set))
     what = f"labelme: {probe(root, settings)}"
-    return Found(
-        FORMAT, what, splits, label_set, ("instance",), reader, notes=_without_json(root, splits), faults=faults
-    )
+    notes = (*_without_json(root, splits), *led_out("imagePath", root, named_paths))
+    return Found(FORMAT, what, splits, label_set, ("instance",), reader, notes=notes, faults=faults)
 
 
 def _without_json(root: Path, splits: dict[str, list[Record]]) -> tuple[str, ...]:
@@ -141,7 +145,7 @@ def _name(shape: Any) -> str | None:
     """A shape's label; None if it has none. Blanks around it are slips of the hand, and would make a class of their
     own that looks alike."""
     label = shape.get("label") if isinstance(shape, dict) else None
-    return printable(label.strip()) or None if isinstance(label, str) else str(label) if type(label) is int else None
+    return in_one_line(label.strip()) or None if isinstance(label, str) else str(label) if type(label) is int else None
 
 
 def _kind(shape: Any) -> str:
@@ -152,9 +156,9 @@ def _kind(shape: Any) -> str:
     return "mask" if shape.get("mask") else kind if isinstance(kind, str) and kind else "polygon"
 
 
-def _image(file: Path, raw: dict[str, Any], root: Path) -> ImageRef:
+def _image(file: Path, raw: dict[str, Any], root: Path, declared: list[Path]) -> ImageRef:
     """The image a file speaks of: by its path, by its name beside the file or in images/, or within the file; else
-    where the dataset has one of this name. Never outside of the dataset."""
+    where the dataset has one of this name. Never outside of the dataset and the declared folders of images."""
     try:
         name = with_slashes(file_name(raw["imagePath"], "imagePath"))
     except ValueError:
@@ -168,10 +172,13 @@ def _image(file: Path, raw: dict[str, Any], root: Path) -> ImageRef:
         return EmbeddedRef(str(file), PurePosixPath(name).name)
     if there is None and len(found := _places(root, signature([file.parent])).fitting(name)) == 1:
         there = found[0]
+    for folder in declared if there is None else ():
+        if len(found := _places(folder, signature([folder])).fitting(name)) == 1:
+            there = found[0]
     return FileRef(str(there or inside[0] if inside else file.parent / PurePosixPath(name).name))
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=4)
 def _places(root: Path, state: str) -> ImagePlaces:
     """The images below a folder, listed once and not for every file that looks for its own."""
     return ImagePlaces(root)

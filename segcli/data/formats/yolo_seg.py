@@ -15,7 +15,7 @@ from segcli.data.records import Found, Record, as_ranges
 from segcli.data.settings import Settings
 from segcli.data.truth import LeftOut, Polygons, ShapeTruth
 from segcli.errors import InputError, UsageError
-from segcli.files.image_names import IMAGE_SUFFIXES, is_litter, printable
+from segcli.files.image_names import IMAGE_SUFFIXES, in_one_line, is_litter
 from segcli.files.image_places import ImagePlaces, completed, confined, leaves, there, where_there, with_slashes
 from segcli.files.image_ref import FileRef
 from segcli.files.text import lines_of, read_text
@@ -138,7 +138,7 @@ def _labels(names: object, file: Path) -> list[Label]:
 def _class_name(name: object) -> str:
     if isinstance(name, bool) or not isinstance(name, str | int | float):
         raise ValueError("no name")
-    return printable(str(name))
+    return in_one_line(str(name))
 
 
 def _bases(root: Path, raw: dict[str, Any]) -> list[Path]:
