@@ -291,7 +291,7 @@ def test_points_of_a_position_by_hand() -> None:
 def test_pixels_and_models_without_points(loaded: FakeLoaded) -> None:
     with pytest.raises(UsageError, match="70×50 pixels"):
         feature_maps(loaded, photo(), (70, 10))
-    model = Segmenter(_Pyramid(), _Plain(), _Boxes(), torch.nn.Identity())
+    model = Segmenter(_Pyramid(), _Plain(), _Maskless(), torch.nn.Identity())
     assert [m.part for m in feature_maps(FakeLoaded(model=model), photo())[0]] == ["backbone", "pixel decoder"]
     with pytest.raises(UsageError, match="no deformable attention"):
         feature_maps(FakeLoaded(model=model), photo(), (1, 1))
@@ -304,7 +304,7 @@ class _Pyramid(torch.nn.Module):
         return [images[:, :, ::4, ::4]]
 
 
-class _Boxes(torch.nn.Module):
+class _Maskless(torch.nn.Module):
     """A query decoder whose answers have no masks."""
 
     def forward(self, pixels: PixelFeatures, head: nn.Module) -> list[QueryPredictions]:
