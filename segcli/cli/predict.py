@@ -6,7 +6,7 @@ import time
 from contextlib import closing, nullcontext
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -137,6 +137,10 @@ EndOption = Annotated[
     float | None,
     typer.Option("--end", metavar="SECONDS", show_default=False, help="End there.", rich_help_panel=options.CLIP),
 ]
+PagesOption = Annotated[
+    Literal["first", "all"],
+    typer.Option("--pages", help="Of a TIFF with several pages or a GIF: results for its first, or for each."),
+]
 ProfileOption = Annotated[
     bool,
     typer.Option("--profile", help="Print the milliseconds every stage took.", rich_help_panel=options.TALK),
@@ -155,6 +159,7 @@ def predict(
     long_side: options.LongSideOption = None,
     rectangle: options.RectangleOption = False,
     recursive: options.RecursiveOption = False,
+    pages: PagesOption = "first",
     classes: options.ClassesOption = None,
     out: options.OutOption = Path("segcli-out"),
     save: SaveOption = "overlay,png,json",
@@ -212,7 +217,7 @@ def predict(
         "rectangle": rectangle,
         "classes": classes,
     }
-    if clips := clips_among(sources, fps):
+    if clips := clips_among(sources, fps) if pages == "first" else []:
         frames = {"fps": fps, "every": every, "start": start, "end": end}
         where = {"device": device, "dtype": dtype, "threads": threads}
         predict_clips(
@@ -226,6 +231,10 @@ def predict(
     found = find_sources(sources, recursive=recursive, skip=out, passed=own.append)
     if own:
         say.note(f"passed over {len(own)} pictures that segcli wrote, such as {own[0]}")
+    if pages == "all":
+        from segcli.inference.pages import pages_of
+
+        found = list(pages_of(found))
     part = choose_shard(shard, device, out)
     work = plan_work(found, out, kinds, overwrite=overwrite, skip_existing=skip_existing, shard=part)
     if skip_existing and task:

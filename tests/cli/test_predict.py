@@ -87,8 +87,32 @@ def test_pages_that_are_not_looked_at_are_named(predict: Predict) -> None:
     page.save("b.tif", save_all=True, append_images=[page, page])
     answer = predict("a.png", "b.tif")
     assert answer.exit_code == 0, answer.output
-    assert [line for line in answer.stderr.splitlines() if "pages" in line] == ["b.tif: 3 pages, the first is taken"]
+    assert [line for line in answer.stderr.splitlines() if "pages" in line] == [
+        "b.tif: 3 pages, the first is taken; --pages all takes each"
+    ]
     assert predict("b.tif", "--quiet", "--overwrite").output == ""
+
+
+@pytest.mark.parametrize("name", ["stack.tif", "large.tif", "stack.gif"])
+def test_each_page_of_a_stack_has_results(predict: Predict, name: str) -> None:
+    photo("red.png")
+    pages = [
+        Image.open("red.png").transpose(turn) for turn in (Image.Transpose.FLIP_LEFT_RIGHT, Image.Transpose.ROTATE_180)
+    ]
+    big = {"big_tiff": True} if name == "large.tif" else {}
+    Image.open("red.png").save(name, save_all=True, append_images=pages, **big)
+    answer = predict(name, "red.png", "--pages", "all", "--save", "png,json")
+    assert answer.exit_code == 0, answer.output
+    assert "pages" not in answer.stderr
+    stem = name.partition(".")[0]
+    ids = {path.stem: np.array(Image.open(path)) for path in Path("segcli-out").glob("*.png")}
+    assert sorted(ids) == sorted(["red", *(f"{stem}-p00{number}" for number in (1, 2, 3))])
+    records = {s: json.loads(Path(f"segcli-out/{s}.json").read_text()) for s in ids}
+    first = [s["category_name"] for s in records[f"{stem}-p001"]["segments"]]
+    assert first == [s["category_name"] for s in records["red"]["segments"]]
+    np.testing.assert_array_equal(ids[f"{stem}-p001"], ids["red"])
+    assert not (ids[f"{stem}-p002"] == ids[f"{stem}-p003"]).all()  # the foot of one is the head of the other
+    assert predict(name, "--pages", "all", "--save", "png,json", "--skip-existing").exit_code == 0
 
 
 def test_quiet_prints_nothing(predict: Predict) -> None:

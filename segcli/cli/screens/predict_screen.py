@@ -67,7 +67,7 @@ class RunReport:
         self.done += 1
         self.timings.append(asdict(report.timings))
         if report.pages > 1:
-            self.console.note(f"{report.source}: {report.pages} pages, the first is taken")
+            self.console.note(f"{report.source}: {report.pages} pages, the first is taken; --pages all takes each")
         if self.json:
             return
         segments = report.record["segments"]
