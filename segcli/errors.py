@@ -19,7 +19,7 @@ class SegcliError(Exception):
     exit_code = 1
 
     def __str__(self) -> str:
-        text = super().__str__()
+        text = super().__str__().replace("\n", "\\n").replace("\r", "\\r")
         return text if len(text) <= _MOST else f"{text[: _MOST // 2]} … {text[-_MOST // 3 :]}"
 
 

@@ -41,7 +41,7 @@ def signature(files: Iterable[Path]) -> str:
         try:
             state = file.stat()
             parts.append(f"{state.st_size}:{state.st_mtime_ns}{'' if os.access(file, os.R_OK) else '!'}")
-        except OSError:
+        except (OSError, ValueError):  # also names that no file can have
             parts.append("-")
     return " ".join(parts)
 
@@ -56,7 +56,7 @@ def read_json(file: Path) -> Any:
     """The cached value, or None if there is none that can be read."""
     try:
         return json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
 
 

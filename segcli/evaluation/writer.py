@@ -90,7 +90,7 @@ class EvaluationWriter:
             self._predictions = open_predictions(self.path / PREDICTIONS, self.about.task)
             for number, image in enumerate(self._predictions.images):
                 key = image.id if self.about.task in OBJECT_TASKS else image.file
-                self._stored[key or ""] = number
+                self._stored["" if key is None else key] = number  # an id may be 0
 
     def stored(self, number: int, size: tuple[int, int]) -> Segments | None:
         """The prediction of an earlier run for an image of `size` = (H, W), in the dataset's classes."""
@@ -170,7 +170,8 @@ def _compare(file: Path, about: About) -> None:
     """Raise UsageError if an evaluation that shall go on was begun otherwise."""
     earlier, now = read_json(file), json.loads(as_text(about.to_json()))
     for side in (earlier, now):  # where a model came from today says nothing of what it computes
-        (side.get("model") or {}).pop("source", None)
+        if isinstance(model := side.get("model"), dict):
+            model.pop("source", None)
     for what in now:
         old, new = earlier.get(what), now[what]
         if old == new:

@@ -85,5 +85,5 @@ def _holder(file: Path) -> str:
     try:
         holder = json.loads(file.read_text(encoding="utf-8"))
         return f"process {cut(holder['pid'], 20)} on {cut(holder['host'], 60)} since {cut(holder['since'], 30)}"
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return "which one is not known"

@@ -6,6 +6,7 @@ import tomllib
 from pathlib import Path
 from typing import Any, TypeVar
 
+from segcli import errors
 from segcli.errors import UsageError
 from segcli.files.text import read_text
 
@@ -73,7 +74,11 @@ def _value_at(tables: Any, path: tuple[str | int, ...]) -> Any:
 
 def shown(value: object) -> str:
     """A value for a message, cut short."""
-    text = str(value).lower() if isinstance(value, bool) else repr(list(value) if isinstance(value, tuple) else value)
+    value = list(value) if isinstance(value, tuple) else value
+    try:
+        text = str(value).lower() if isinstance(value, bool) else repr(value)
+    except (ValueError, RecursionError):  # 0x… of thousands of digits, lists hundreds deep
+        return errors.shown(value)
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
 
 

@@ -138,9 +138,9 @@ def _in_list(name: str) -> Iterator[ImageRef]:
     for number, line in enumerate(text.splitlines(), start=1):
         try:
             image = json.loads(line)["image"]
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise InputError(f'{name}: line {number} is not {{"image": PATH}}; mend or remove it') from error
-        if not isinstance(image, str):
+        if not isinstance(image, str) or "\0" in image:
             raise InputError(f'{name}: line {number} is not {{"image": PATH}}; mend or remove it')
         yield UrlRef(image) if "://" in image else FileRef(image)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ import numpy as np
 
 from segcli.errors import InputError, SegcliError, UsageError, cut, shown
 from segcli.files.json_file import read_json
+from segcli.files.toml import read_toml
 from segcli.inspection.gallery import Gallery, of_predictions, predictions_beside_truth
 from segcli.inspection.report_page import Report, ReportTable
 from segcli.render.curves import LEARNING_RATE, Curve
@@ -200,8 +200,8 @@ def _curve(title: str, curve: Curve, *, marked: bool) -> dict[str, Any]:
 
 def _recipe(file: Path) -> list[list[Any]]:
     try:
-        recipe = tomllib.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        recipe = read_toml(file)
+    except SegcliError:
         return []  # a run that stands without it: its curves are what was asked for
     tables = {"": {k: v for k, v in recipe.items() if not isinstance(v, dict)}}
     tables |= {k: v for k, v in recipe.items() if isinstance(v, dict)}
@@ -271,4 +271,4 @@ def _written(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     parts = value if isinstance(value, list) else [value]
-    return ", ".join(shown(part) if isinstance(part, list | dict) else str(part) for part in parts)
+    return ", ".join(str(part) if isinstance(part, str | float) else shown(part) for part in parts)

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from segcli.errors import InputError, UsageError
+from segcli.errors import InputError, UsageError, shown
+from segcli.files.json_file import read_object
 from segcli.files.writing import write_file
 from segcli.results.kinds.kind import Shard
 from segcli.results.ledger import merge_coco_panoptic, merge_coco_results
@@ -82,7 +83,7 @@ def merge(out: Path) -> Merged:
         named = ", ".join(missing[:10]) + (" …" if len(missing) > 10 else "")
         raise UsageError(f"{out}: {len(missing)} of {count} shards are not done ({named}); run them again, then merge")
     facts = [_read(notes[shard]) for shard in shards]
-    failed = sum(int(fact.pop("failed", 0)) for fact in facts)
+    failed = sum(fact.pop("failed", 0) for fact in facts)
     for shard, fact in zip(shards, facts, strict=True):
         if fact != facts[0]:
             key = next(key for key in (*fact, *facts[0]) if fact.get(key) != facts[0].get(key))
@@ -109,10 +110,8 @@ def merge(out: Path) -> Merged:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: damaged ({error}); run its shard again") from error
-    if not isinstance(value, dict):
-        raise InputError(f"{path}: damaged; run its shard again")
+    value = read_object(path, remedy="run its shard again")
+    failed = value.get("failed", 0)
+    if type(failed) is not int or failed < 0:
+        raise InputError(f'{path}: "failed" is {shown(failed)}; expected a number of images; run its shard again')
     return value

@@ -66,7 +66,7 @@ def verifications() -> dict[str, Verification]:
             name: Verification(**row | {"metrics": tuple(Measured(**metric) for metric in row["metrics"])})
             for name, row in rows.items()
         }
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return {}
 
 

@@ -288,6 +288,17 @@ def test_goes_on_where_it_was_stopped(loaded: LoadedModel, tmp_path: Path) -> No
     assert not [path for path in out.rglob("*") if path.name.startswith(".")]
 
 
+def test_goes_on_with_an_image_whose_id_is_zero(loaded: LoadedModel, tmp_path: Path) -> None:
+    data, out = write_scored(tmp_path / "data", 2), tmp_path / "out"
+    file = data / "panoptic_val.json"
+    file.write_text(file.read_text().replace('"id": 10,', '"id": 0,').replace('"image_id": 10,', '"image_id": 0,'))
+    expected = documents(opened(loaded, data, ["instance"], output=Output(out)))
+    again = documents(opened(loaded, data, ["instance"], output=Output(out, skip_existing=True)))
+    assert numbers(again) == numbers(expected)
+    rows = list(read_evaluations(out)["instance"].rows())
+    assert [(row["image_id"], row["value"] > 0) for row in rows] == [("0", True), ("11", True)]
+
+
 def without_timings(text: str) -> list[str]:
     return [line for line in text.splitlines() if '"timings"' not in line]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -32,6 +34,12 @@ def test_a_query_looks_only_inside_its_mask() -> None:
 
 def test_a_query_with_an_empty_mask_looks_everywhere() -> None:
     assert attention_mask(torch.tensor([[[-1.0]]]), torch.ones(1, 1, 4)).tolist() == [[[True] * 4]]
+
+
+def test_fewer_layers_than_levels(batch: Batch) -> None:
+    model = build_mask2former(replace(SMALL, decoder_layers=2)).eval()
+    with torch.inference_mode():
+        assert model(batch)[-1].classes.isfinite().all()
 
 
 def test_attention_stays_inside_the_mask_and_levels_take_turns(batch: Batch) -> None:

@@ -237,7 +237,7 @@ class _Table:
         if not self._images.tell():
             return
         self._file.parent.mkdir(parents=True, exist_ok=True)
-        with self._file.open("w", encoding="utf-8") as file:
+        with self._file.open("w", encoding="utf-8", errors="backslashreplace") as file:
             file.write(f'{json.dumps(self._head, ensure_ascii=False)[:-1]},\n"images": [\n')
             for heading, stream in (("", self._images), ('\n],\n"annotations": [\n', self._annotations)):
                 stream.seek(0)

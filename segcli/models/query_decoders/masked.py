@@ -136,6 +136,8 @@ class MaskedQueryDecoder(QueryDecoder[MaskClassificationHead]):
         values: dict[int, Tensor] = {}
         for level, m in enumerate(memory):
             users = range(level, len(self.layers), len(memory))
+            if not users:  # fewer layers than levels
+                continue
             dim, (h, w) = m.shape[1], m.shape[2:]
             value = m.flatten(2).transpose(1, 2) + self.level_embed[level]
             key = value + sine_positions(h, w, dim, m.device, m.dtype)

@@ -11,6 +11,7 @@ import numpy as np
 from segcli.codecs.panoptic_png import read_panoptic_png
 from segcli.errors import InputError
 from segcli.files.fields import MOST, Fields, whole
+from segcli.files.image_names import printable
 from segcli.files.json_stream import walk
 from segcli.results.readers.predictions import PredictedImage, image_id, in_pixels
 from segcli.segments import Segments
@@ -43,8 +44,8 @@ class PanopticFiles:
                 self._annotations.append(annotation)
                 ids.update(annotation.categories)
             elif element.key == "categories":
-                isthing = row.flag("isthing", True)
-                label = Label(row.whole("id", least=-MOST), row.text("name"), isthing, _colour(row.raw.get("color")))
+                name, isthing = printable(row.text("name")), row.flag("isthing", True)
+                label = Label(row.whole("id", least=-MOST), name, isthing, _colour(row.raw.get("color")))
                 named[label.id] = label
             else:
                 files[image_id(row, "id")] = row.file_name("file_name")

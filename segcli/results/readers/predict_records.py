@@ -11,6 +11,7 @@ import numpy as np
 
 from segcli.errors import InputError
 from segcli.files.fields import MOST, Fields
+from segcli.files.image_names import printable
 from segcli.files.json_file import read_json
 from segcli.results.kinds import SAVE_KINDS
 from segcli.results.readers.coco import mask_of
@@ -163,4 +164,4 @@ def _label(row: Fields, id_: str, name: str) -> Label:
     if row.raw.get("color") is not None:
         red, green, blue = row.wholes("color", 3, most=255)
         colour = (red, green, blue)
-    return Label(row.whole(id_, least=-MOST), row.text(name), row.flag("isthing"), colour)
+    return Label(row.whole(id_, least=-MOST), printable(row.text(name)), row.flag("isthing"), colour)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tomllib
+import os
 from pathlib import Path
 from typing import Any
 
-from segcli.errors import UsageError
+from segcli.errors import SegcliError, UsageError
+from segcli.files.json_file import read_object
+from segcli.files.toml import read_toml
 
 CONFIG, FACTS, CHECKPOINT, METRICS = "config.toml", "run.json", "checkpoint.safetensors", "metrics.jsonl"
 _LONGEST_HEADER = 100_000_000  # bytes, as in the safetensors library
@@ -55,18 +57,23 @@ def checkpoint_state(file: Path) -> dict[str, Any] | None:
 
 def devices_of(run: Path) -> int:
     """How many processes began a run; 1 if it does not say."""
-    try:
-        return int(json.loads((run / FACTS).read_text(encoding="utf-8"))["devices"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return 1
+    devices = _facts(run).get("devices")
+    return devices if type(devices) is int and devices > 0 else 1
 
 
 def run_id(run: Path) -> str:
     """What tells a run from all others, also from one of the same name."""
+    own = _facts(run).get("id")
+    if isinstance(own, str):
+        return own
+    return hashlib.blake2b(os.fsencode(run.resolve()), digest_size=6).hexdigest()  # begun before runs had one
+
+
+def _facts(run: Path) -> dict[str, Any]:
     try:
-        return str(json.loads((run / FACTS).read_text(encoding="utf-8"))["id"])
-    except (OSError, ValueError, KeyError, TypeError):  # begun before runs had one
-        return hashlib.blake2b(str(run.resolve()).encode(), digest_size=6).hexdigest()
+        return read_object(run / FACTS)
+    except SegcliError:
+        return {}
 
 
 def _changed(run: Path) -> int:
@@ -76,6 +83,6 @@ def _changed(run: Path) -> int:
 
 def _data_of(run: Path) -> Path | None:
     try:
-        return Path(tomllib.loads((run / CONFIG).read_text(encoding="utf-8"))["data"]["path"])
-    except (OSError, ValueError, KeyError, TypeError):
+        return Path(read_toml(run / CONFIG)["data"]["path"])
+    except (SegcliError, KeyError, TypeError):
         return None

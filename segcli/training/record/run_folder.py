@@ -130,7 +130,7 @@ class RunFolder:
             with safe_open(path, "pt") as file:
                 state = json.loads(file.metadata()["segcli"])
                 return Checkpoint({name: file.get_tensor(name) for name in file.keys()}, state)  # noqa: SIM118
-        except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+        except (SafetensorError, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise CheckpointError(f"{path}: not a checkpoint of segcli train ({error})") from error
 
     def publish(self, name: str, loaded: LoadedModel, card: str) -> None:
@@ -204,7 +204,7 @@ def _step_of(line: str, swept: bool) -> float:
         record = json.loads(line)
         is_last = record.get("kind") in ("sweep", "final")
         return float("inf") if is_last and not swept else float(record["step"])
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         return float("inf")
 
 

@@ -14,6 +14,7 @@ from segcli.errors import InputError, UsageError
 from segcli.render.curves import LEARNING_RATE, Curve, RunCurves
 from segcli.training.record.run_files import METRICS
 
+_MOST_STEPS = 1 << 53  # which charts can tell apart
 _TITLES = {"loss": "loss (weighted sum)", "lr": LEARNING_RATE}
 
 
@@ -82,9 +83,11 @@ def _records(file: Path) -> Iterator[dict[str, Any]]:
     for number, line in enumerate(lines, start=1):
         try:
             record = json.loads(line)
-            if not isinstance(record["step"], int) or not isinstance(record["kind"], str):
-                raise TypeError("no step or no kind")
-        except (ValueError, KeyError, TypeError) as error:
+            if not (isinstance(record["step"], int) and 0 <= record["step"] < _MOST_STEPS):
+                raise TypeError("no step")
+            if not isinstance(record["kind"], str):
+                raise TypeError("no kind")
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             if number == len(lines) and not line.endswith("\n"):
                 return
             raise InputError(
@@ -95,7 +98,10 @@ def _records(file: Path) -> Iterator[dict[str, Any]]:
 
 def _number(value: object) -> float:
     """A measured value; null, which stands for a value that was not finite, is NaN."""
-    return float(value) if isinstance(value, int | float) else math.nan
+    try:
+        return float(value) if isinstance(value, int | float) else math.nan
+    except OverflowError:  # hundreds of digits
+        return math.nan
 
 
 def _curve(points: list[tuple[int, float]]) -> Curve:
