@@ -214,6 +214,29 @@ def test_hugging_face_tables(tmp_path: Path, kind: str) -> None:
     same_after_conversion(info, tmp_path.parent / f"{tmp_path.name}-out")
 
 
+@pytest.mark.parametrize("classes", [False, True])
+def test_hugging_face_lists_of_masks(tmp_path: Path, classes: bool) -> None:
+    """An object a mask; one that cannot be read costs itself alone."""
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.parquet as pq
+
+    rows = []
+    for n in range(4):
+        masks = [{"bytes": png((label_map(n) == value) * np.uint8(255)), "path": None} for value in (1, 2)]
+        masks += [{"bytes": b"broken", "path": None}] if n == 0 else []
+        row: dict[str, Any] = {"image": {"bytes": png(photo(n)), "path": None}, "masks": masks}
+        rows.append(row | ({"categories": [0, 1, 1][: len(masks)]} if classes else {}))
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "train-0.parquet", row_group_size=3)
+    (tmp_path / "classes.txt").write_text("box\ndisc\n") if classes else None
+    info = detect(tmp_path, training=False)
+    assert info.task == "instance"
+    box, disc = [16] * 4, [25, 30, 35, 40]
+    assert counted(info) == ({"box": box, "disc": disc} if classes else {"object": box + disc})
+    assert [finding.kind for finding in check(info, threads=1).findings if finding.kind == "bad-row"] == ["bad-row"]
+    write_dataset(info, tmp_path.parent / f"{tmp_path.name}-out", writer_for("coco", info))
+    assert counted(detect(tmp_path.parent / f"{tmp_path.name}-out", training=False)) == counted(info)
+
+
 def tar(file: Path, parts: Iterable[tuple[str, bytes]]) -> None:
     with tarfile.open(file, "w") as archive:
         for name, data in parts:
