@@ -14,8 +14,9 @@ import numpy as np
 
 from segcli.class_names import is_background, meaning_of
 from segcli.codecs.opencv import opencv
-from segcli.render.colours import ColorBy, segment_colours
+from segcli.render.colours import ColorBy, meaning, segment_colours
 from segcli.render.labels import draw_labels
+from segcli.render.shades import shaded
 from segcli.segments import Segments
 from segcli.types import LabelSet
 
@@ -81,9 +82,12 @@ def draw(
     if segments.task == "detect":
         style = replace(style, alpha=0.0, outlines=False, boxes=True)
     alpha = style.alpha or 0.0
-    colours = segment_colours(segments, style.color_by) if colours is None else colours
     paint = paint_map(segments)
     things = np.array(segments.isthing())
+    if colours is None:
+        colours = segment_colours(segments, style.color_by)
+        if meaning(segments, style.color_by) == "class":
+            colours = shaded(colours, paint, segments.labels, things, _reach(paint.size))
     opacity = np.where(things | (segments.task == "semantic"), alpha, _STUFF * alpha)
     paint, segments = _without_background(paint, segments)
     tint(image, paint, colours, opacity, outlines=style.outlines)

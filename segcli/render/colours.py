@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from segcli.segments import Segments
-from segcli.types import LabelSet
+from segcli.types import Label, LabelSet
 
 ColorBy = Literal["class", "instance", "score"]
 
@@ -30,6 +30,8 @@ PALETTE = np.frombuffer(
 _RAMP = np.frombuffer(
     bytes.fromhex("440154 472d7b 3b528b 2c728e 21918c 28ae80 5ec962 addc30 fde725"), dtype=np.uint8
 ).reshape(-1, 3)
+# What everybody knows the colour of has it where the dataset names none: sky and trees are not two blues.
+_KNOWN = {"sky": 5, "tree": 2, "vegetation": 2, "grass": 21, "terrain": 21}
 SCORE_RANGE = (0.5, 1.0)  # scores below are drawn as the lowest: what is shown at all is mostly above
 _NO_SCORE = (128, 128, 128)
 
@@ -42,11 +44,11 @@ def class_colours(label_set: LabelSet) -> np.ndarray:
     ids ask for one colour, the higher takes the next that is free, in whatever order the classes are listed.
     """
     colours = np.zeros((len(label_set), 3), dtype=np.uint8)
-    own = [label.color for label in label_set if label.color is not None]
+    own = [_own(label) for label in label_set]
     taken = {place for place, colour in enumerate(map(tuple, PALETTE.tolist())) if colour in own}
     for index, label in sorted(enumerate(label_set), key=lambda place: place[1].id):
-        if label.color is not None:
-            colours[index] = label.color
+        if (known := _own(label)) is not None:
+            colours[index] = known
             continue
         place = label.id % len(PALETTE)
         while place in taken and len(taken) < len(PALETTE):
@@ -54,6 +56,14 @@ def class_colours(label_set: LabelSet) -> np.ndarray:
         taken.add(place)
         colours[index] = PALETTE[place]
     return colours
+
+
+def _own(label: Label) -> tuple[int, int, int] | None:
+    """The colour that a class has whatever its id is."""
+    if label.color is not None or label.name.lower() not in _KNOWN:
+        return label.color
+    red, green, blue = PALETTE[_KNOWN[label.name.lower()]].tolist()
+    return red, green, blue
 
 
 def meaning(segments: Segments, by: ColorBy | None) -> ColorBy:

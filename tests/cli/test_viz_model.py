@@ -100,7 +100,7 @@ def test_what_cannot_be_drawn(viz: Viz, fake: FakeLoaded) -> None:
     Path("broken.png").write_bytes(b"\x89PNG\r\n")
     Path("nothing").mkdir()
     refused(viz("attention", "photo.png"), 2, "fake", "no masked attention")
-    refused(viz("attention", "missing.png"), 1, "missing.png")
+    refused(viz("attention", "missing.png"), 2, "missing.png")
     refused(viz("attention", "data"), 2, "data: a folder")
     refused(viz("attention", "broken.png"), 1, "broken.png")
     refused(viz("queries", "nothing"), 2, "nothing")

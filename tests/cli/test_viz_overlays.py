@@ -237,7 +237,7 @@ def test_mistakes_are_one_line(predict: Predict, viz: Viz, monkeypatch: pytest.M
 
     monkeypatch.delattr("segcli.weights.checkpoint.load_model")
     refused(2, "nothing that segcli predict wrote is here")
-    refused(1, "nothere: no such file or folder", "nothere")
+    refused(2, "nothere: no such file or folder", "nothere")
     Path("empty").mkdir()
     refused(2, "no images in this folder", "empty")
     monkeypatch.undo()

@@ -92,6 +92,29 @@ def test_a_class_has_one_colour_in_every_picture() -> None:
     np.testing.assert_array_equal(class_colours(fewer), class_colours(LABELS)[1:])
 
 
+def test_neighbours_of_one_class_differ_and_others_keep_its_colour() -> None:
+    y, x = np.mgrid[:60, :90]
+    ids = (1 + y // 30 * 3 + x // 30).astype(np.uint16)
+    image = np.zeros((60, 90, 3), np.uint8)
+    drawn = overlay(image, segments_of(ids, [0] * 6), Style(alpha=1.0, labels=False, outlines=False))
+    cells = [[drawn[row, column].tolist() for column in (15, 45, 75)] for row in (15, 45)]
+    assert cells[0][0] == list(RED)
+    assert all(row[i] != row[i + 1] for row in cells for i in (0, 1))
+    assert all(above != below for above, below in zip(*cells, strict=True))
+    alone = np.where((ids == 1) | (ids == 6), ids, 0)
+    drawn = overlay(image, segments_of(alone, [0] * 6), Style(alpha=1.0, labels=False, outlines=False))
+    assert drawn[15, 15].tolist() == drawn[45, 75].tolist() == list(RED)
+
+
+@pytest.mark.parametrize(("sky", "tree"), [(0, 5), (5, 0), (3, 11)])
+def test_sky_and_tree_are_not_two_blues(sky: int, tree: int) -> None:
+    other = Label(2, "road", False)
+    colours = class_colours(LabelSet((Label(sky, "sky", False), Label(tree, "tree", False), other))).astype(int)
+    assert colours[0, 2] > colours[0, :2].max()  # blue
+    assert colours[1, 1] > colours[1, [0, 2]].max()  # green
+    assert len(np.unique(colours, axis=0)) == 3
+
+
 def test_colours_of_instances_and_scores() -> None:
     ids = grid(40, 60, 2, 3)
     segments = segments_of(ids, [0, 0, 0, 1, 1, 2])
