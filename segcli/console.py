@@ -66,7 +66,7 @@ def result(text: object = "") -> None:
 
 
 def drawing(lines: Iterable[str]) -> None:
-    """Lines of a picture made of characters, on stdout. Of control characters only colours pass."""
+    """Lines of a picture made of characters, on stdout. Control characters other than colours are escaped."""
     for line in lines:
         print("".join(part if _COLOUR.fullmatch(part) else printable(part) for part in _COLOUR.split(line)))
 
@@ -90,7 +90,7 @@ def table(
     stderr: bool = False,
 ) -> None:
     """A table on stdout, or on stderr if it is about the work. One that is too wide for the terminal is turned, or
-    loses its last columns, which is said; a pipe gets all of it.
+    loses its last columns, with a note; a pipe gets all of it.
 
     full: where the whole of it can be had.
     """
@@ -101,7 +101,7 @@ def table(
         print(printable(title), file=stream)
     _print(fitted, stream)
     if fitted.dropped:
-        print(f"not shown for want of width: {', '.join(fitted.dropped)} ({full} has them)", file=stream)
+        print(f"not shown for lack of width: {', '.join(fitted.dropped)} ({full} has them)", file=stream)
 
 
 def _print(table: Fitted, stream: Any) -> None:
@@ -192,8 +192,8 @@ class Console:
 
     @contextmanager
     def panel(self) -> Iterator[Callable[[Sequence[tuple[str, str]]], None] | None]:
-        """A few lines on stderr that stay at the foot of the terminal while the block runs; yields the function that
-        renews them from (name, value) pairs. None in pipes and when quiet: there, single lines must do (`note`).
+        """A few lines on stderr that stay at the bottom of the terminal while the block runs; yields the function that
+        renews them from (name, value) pairs. None in pipes and when quiet: there, print single lines instead (`note`).
         """
         if self.quiet or self._bar is not None or not sys.stderr.isatty():
             yield None

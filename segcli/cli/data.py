@@ -1,4 +1,4 @@
-"""`segcli data`: what is in a dataset, what is wrong with it, and the same in another format or other splits."""
+"""`segcli data`: what a dataset holds, what is wrong with it, and how to convert and split it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from segcli.data.records import DatasetInfo
 
 app = App(
-    help="""Check, convert, count and divide datasets, in every format that `train` reads.
+    help="""Check, convert, analyse and split datasets, in every format that `train` reads.
 
     segcli data check data/
 
@@ -39,10 +39,10 @@ DataArgument = Annotated[
 ]
 TaskOption = Annotated[
     Task | None,
-    typer.Option("--task", "-t", metavar="TASK", show_default=False, help="If not the data's own."),
+    typer.Option("--task", "-t", metavar="TASK", show_default=False, help="Default: the data's own."),
 ]
 JsonOption = Annotated[
-    bool, typer.Option("--json", help="One JSON value on stdout, and nothing else there.", rich_help_panel=options.TALK)
+    bool, typer.Option("--json", help="Print one JSON value to stdout and nothing else.", rich_help_panel=options.TALK)
 ]
 ThreadsOption = Annotated[
     int | None,
@@ -51,7 +51,7 @@ ThreadsOption = Annotated[
         metavar="N",
         min=1,
         show_default=False,
-        help="All cores if not given.",
+        help="Default: all cores.",
         rich_help_panel=options.SPEED,
     ),
 ]
@@ -70,11 +70,12 @@ def check(
             metavar="N",
             min=1,
             show_default=False,
-            help="Objects a model can tell apart in an image; if not given: the one that train begins with.",
+            help="Queries of the model: the most objects it can find in an image. Default: those of the model that "
+            "train starts from.",
         ),
     ] = None,
     strict: Annotated[
-        bool, typer.Option("--strict", help="Exit with 1 if a fault was found; remarks are none.")
+        bool, typer.Option("--strict", help="Exit with code 1 if a fault was found; remarks do not count.")
     ] = False,
     fix: Annotated[
         Path | None,
@@ -84,7 +85,7 @@ def check(
     threads: ThreadsOption = None,
     quiet: options.QuietOption = False,
 ) -> None:
-    """Say what is wrong with a dataset before it costs a night of training.
+    """Find what is wrong with a dataset before it costs a night of training.
 
     segcli data check data/
 
@@ -163,7 +164,7 @@ def convert(
             metavar="PIXELS",
             min=0,
             max=100,
-            help="How far simplified outlines may lie from the masks. 0: along the edges of the pixels.",
+            help="How far simplified outlines may deviate from the masks; 0 follows the pixel edges.",
         ),
     ] = 0.0,
     format: options.FormatOption = None,
@@ -171,7 +172,7 @@ def convert(
     threads: ThreadsOption = None,
     quiet: options.QuietOption = False,
 ) -> None:
-    """Write a dataset in another format, exact to the pixel where that can hold it; what is lost is said.
+    """Write a dataset in another format, exact to the pixel where the format allows it; losses are reported.
 
     segcli data convert voc/ coco/ --to coco
 
@@ -249,15 +250,16 @@ def stats(
 def split(
     data: DataArgument,
     out: Annotated[Path, typer.Argument(metavar="OUT", show_default=False, help="A new folder.")],
-    val: Annotated[float, typer.Option("--val", metavar="PART", help="Part of the images for validation.")] = 0.1,
-    test: Annotated[float, typer.Option("--test", metavar="PART", help="Part of the images for testing.")] = 0.0,
+    val: Annotated[float, typer.Option("--val", metavar="PART", help="Fraction of the images for validation.")] = 0.1,
+    test: Annotated[float, typer.Option("--test", metavar="PART", help="Fraction of the images for testing.")] = 0.0,
     group: Annotated[
         str | None,
         typer.Option(
             "--group",
             metavar="PATTERN",
             show_default=False,
-            help="Keep images together whose file names match this regular expression alike, such as '^[^_]+'.",
+            help="Keep images together in whose file names this regular expression matches the same text, such as "
+            "'^[^_]+'.",
         ),
     ] = None,
     format: options.FormatOption = None,
@@ -265,9 +267,9 @@ def split(
     threads: ThreadsOption = None,
     quiet: options.QuietOption = False,
 ) -> None:
-    """Divide a dataset anew into training, validation and test images.
+    """Split a dataset into training, validation and test images, whatever its splits are now.
 
-    Where an image (or a group) goes is a hash of its name: it stays there when others come or go.
+    A hash of its name decides where an image (or a group) goes: it stays there when others are added or removed.
 
     segcli data split data/ divided/ --val 0.2 --group '^[0-9]{8}'
     """
@@ -287,7 +289,7 @@ def split(
 
 
 def _warn_of_twins(say: Console, info: DatasetInfo, divided: DatasetInfo, threads: int | None) -> None:
-    """Say which images of one part are nearly the same as some of another, and what would keep them together."""
+    """Warn of near-duplicates in different splits, and name the option that keeps them together."""
     from segcli.data.converting.alike import alike_across, grouping
 
     with _progress(say, "comparing", info) as advance:
@@ -298,7 +300,9 @@ def _warn_of_twins(say: Console, info: DatasetInfo, divided: DatasetInfo, thread
     pattern = grouping(pairs, info, len(divided.splits))
     remedy = f"--group '{pattern}'" if pattern else "--group PATTERN"
     number = (
-        "1 pair of nearly equal images is" if len(pairs) == 1 else f"{len(pairs):,} pairs of nearly equal images are"
+        "1 pair of near-duplicate images is"
+        if len(pairs) == 1
+        else f"{len(pairs):,} pairs of near-duplicate images are"
     )
     say.note(f"warning: {number} divided, such as {one.name} and {other.name}; {remedy} keeps them together")
 
@@ -307,7 +311,7 @@ def _own_format(say: Console, info: DatasetInfo) -> str:
     from segcli.data.formats import formats
 
     if info.format == "labelme":
-        say.note("labelme data has no splits of its own: it is written as COCO")
+        say.note("labelme has no splits, so the data is written as COCO")
     return formats()[info.format].WRITTEN_AS
 
 
@@ -326,7 +330,7 @@ def _write(
     outlines: str = "exact",
     tolerance: float = 0.0,
 ) -> None:
-    """Write the dataset and say what became of it. Exits with 1 if images had to be left out."""
+    """Write the dataset and report the result. Exits with 1 if images had to be left out."""
     from segcli.data.converting.convert import write_dataset
     from segcli.data.converting.writers import writer_for
     from segcli.files.locks import owned

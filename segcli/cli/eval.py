@@ -1,4 +1,4 @@
-"""`segcli eval`: the official numbers of a model, or of anybody's predictions, on a dataset."""
+"""`segcli eval`: the official metrics of a model, or of any tool's predictions, on a dataset."""
 
 from __future__ import annotations
 
@@ -54,13 +54,13 @@ TaskOption = Annotated[
         "-t",
         metavar="TASK",
         show_default=False,
-        help="panoptic, instance, semantic, detect, or all that data and model can do, from one pass; the data's own "
-        "if not given.",
+        help="panoptic, instance, semantic, detect, or all (every task that data and model support, in one pass). "
+        "Default: the data's own.",
         rich_help_panel=options.DATA,
     ),
 ]
 SplitOption = Annotated[
-    str, typer.Option("--split", metavar="NAME", help="Which part of the data.", rich_help_panel=options.DATA)
+    str, typer.Option("--split", metavar="NAME", help="Which split of the data.", rich_help_panel=options.DATA)
 ]
 ImagesOption = Annotated[
     int | None,
@@ -69,7 +69,7 @@ ImagesOption = Annotated[
         metavar="N",
         min=1,
         show_default=False,
-        help="Only the first N: for a look, the number is not the split's.",
+        help="Only the first N images: a quick look, not a result for the whole split.",
         rich_help_panel=options.DATA,
     ),
 ]
@@ -80,8 +80,8 @@ MaxDetsOption = Annotated[
         metavar="N",
         min=1,
         show_default=False,
-        help="The most instances of an image that are kept and counted; if not given COCO's 100, or the model's own "
-        "number where that is more (500 in tiles).",
+        help="Most instances per image that are kept and scored. Default: COCO's 100, or the model's own number if "
+        "that is larger (500 with tiles).",
         rich_help_panel=options.MODEL,
     ),
 ]
@@ -97,7 +97,7 @@ ExplainOption = Annotated[
     bool,
     typer.Option(
         "--explain",
-        help="Say what holds the model back: the metric if classes, masks, thresholds or recall were right.",
+        help="Show what limits the model: the metric if classes, masks, thresholds or recall were perfect.",
         rich_help_panel=options.RESULTS,
     ),
 ]
@@ -114,7 +114,7 @@ OutOption = Annotated[
 ]
 JsonOption = Annotated[
     bool,
-    typer.Option("--json", help="Print what metrics.json says, and nothing else.", rich_help_panel=options.TALK),
+    typer.Option("--json", help="Print the contents of metrics.json and nothing else.", rich_help_panel=options.TALK),
 ]
 
 
@@ -159,15 +159,15 @@ def evaluate(
         from segcli.cli.eval_files import show_comparisons
 
         if data is not None or model is not None or predictions is not None or out is not None:
-            raise UsageError("--compare takes two folders of --out and nothing to evaluate; leave out the rest")
+            raise UsageError("--compare takes two folders that eval --out wrote and nothing else; leave out the rest")
         show_comparisons(compare, Console(quiet=quiet), as_json=as_json)
         return
     if data is None:
-        raise UsageError("the folder of the data is missing: segcli eval DATA, or segcli eval --compare A B")
+        raise UsageError("the data folder is missing: segcli eval DATA, or segcli eval --compare A B")
     if predictions is not None and (model is not None or tta or short_side is not None or tile is not None):
-        raise UsageError("--predictions are there already; leave out --model, --short-side, --tile and --tta")
+        raise UsageError("--predictions scores existing predictions; leave out --model, --short-side, --tile and --tta")
     if out is None and (overwrite or skip_existing):
-        raise UsageError("--overwrite and --skip-existing are about earlier results; name their folder with --out")
+        raise UsageError("--overwrite and --skip-existing need the folder of the earlier results; add --out")
     from segcli.evaluation.run import Output
     from segcli.files.locks import owned
     from segcli.files.writing import remove_left_over
@@ -234,7 +234,7 @@ def _run(evaluation: Evaluation, say: Console, *, explain: bool, as_json: bool) 
 
 
 def _ladders(evaluation: Evaluation) -> dict[Task, Explain]:
-    """Have the oracle ladder of every task climbed."""
+    """Add the oracle ladder of every task."""
     from segcli.evaluation.explain import Explain
 
     rule = evaluation.protocol.spec.rule if evaluation.protocol else None
@@ -248,7 +248,7 @@ def _ladders(evaluation: Evaluation) -> dict[Task, Explain]:
 
 
 def _draw(evaluation: Evaluation) -> None:
-    """Have the pictures of every task drawn into its folder."""
+    """Add the pictures of every task."""
     from segcli.evaluation.pictures import EvalPictures
     from segcli.types import MergeRule
 
@@ -259,7 +259,7 @@ def _draw(evaluation: Evaluation) -> None:
 
 @contextmanager
 def _ranks(device: str) -> Iterator[Ranks]:
-    """This process among those that torchrun started; a peer that has gone has told why."""
+    """This process among those that torchrun started; a peer that failed has reported why."""
     from segcli.distributed import is_lost_peer, join, leave
 
     ranks = join(device)

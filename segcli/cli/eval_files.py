@@ -63,7 +63,7 @@ def of_files(
 
 
 def show_comparisons(folders: tuple[Path, Path], say: Console, *, as_json: bool) -> None:
-    """Compare two evaluation folders and print what a person wants to know, or everything as JSON."""
+    """Compare two evaluation folders and print a summary, or everything as JSON."""
     from segcli.evaluation.compare import compare
 
     comparisons = compare(*folders)
@@ -108,5 +108,5 @@ def _cells(difference: Difference) -> list[str]:
 
 
 def _points(value: float) -> str:
-    """A difference of fractions in points of a hundred."""
+    """A difference of fractions, in percentage points."""
     return f"{100 * value:+.2f}".replace("-", "−")

@@ -1,4 +1,4 @@
-"""`segcli eval --model`: a model brought together with a dataset."""
+"""`segcli eval --model`: a model on a dataset."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def of_model(
     ranks: Ranks,
     say: Console,
 ) -> Evaluation:
-    """The evaluation of a model; says what the data is, which classes fit, and which model this is.
+    """The evaluation of a model; reports the data, the matched classes and the model.
 
     size: what replaces the checkpoint's, as `resized` has it. explain: try other thresholds too.
     """

@@ -1,4 +1,4 @@
-"""`segcli models`: what there is to predict with, where it lies, and whether it computes what it should."""
+"""`segcli models`: which models there are, where their files are, and whether they compute what they should."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def _row(entry: ManifestEntry) -> list[object]:
 
 @app.command()
 def show(name: NameArgument, as_json: JsonOption = False) -> None:
-    """Show everything known of one model: where it comes from, how it is run, what it was measured to do."""
+    """Show everything known about one model: its source, how it is run, its measured metrics."""
     from segcli.console import Column
     from segcli.weights import hub
     from segcli.weights.manifest import label_table
@@ -176,7 +176,7 @@ def pull(name: RefArgument) -> None:
     say = Console()
     files = locate(name, progress=progress)
     if files.source != "download":
-        say.note(f"{files.name} is on this machine already ({files.source})")
+        say.note(f"{files.name} is already on this machine ({files.source})")
     if files.entry is not None:
         say.note(f"licence of the weights: {files.entry.licence}")
     console.result(files.folder)
@@ -202,7 +202,9 @@ def verify(
     data: Annotated[
         Path | None,
         typer.Option(
-            "--data", metavar="DIR", help="The dataset of the published numbers; the photo is looked for too."
+            "--data",
+            metavar="DIR",
+            help="The dataset of the published metric; may also hold the reference photo.",
         ),
     ] = None,
     tta: Annotated[
@@ -214,10 +216,10 @@ def verify(
     device: DeviceOption = "auto",
     batch_size: BatchSizeOption = 1,
 ) -> None:
-    """Check that a model computes what its authors' did: known outputs for one photo, and the published metric.
+    """Check that a model computes what its authors' code did: known outputs for one photo, and the published metric.
 
     With --data the model is measured by its own protocol on that data (hours for COCO on a CPU), and the result is
-    kept in a file of yours, which `segcli models list` and `show` read.
+    kept in a file of your own, which `segcli models list` and `show` read.
     """
     from segcli.weights import golden, hub
     from segcli.weights.checkpoint import load_model
@@ -227,12 +229,12 @@ def verify(
     known = golden.golden_values()
     values = known.get(entry.name) if entry else None
     if tta and data is None:
-        raise UsageError("--tta is about the published metric; name its data with --data DIR")
+        raise UsageError("--tta applies to the published metric; give its dataset with --data DIR")
     if data is not None and not data.is_dir():
         raise UsageError(f"{data}: no such folder; --data names the dataset of the published numbers")
     if entry is None or (values is None and data is None):
         raise UsageError(
-            f"no outputs of {name} are published; they are of {', '.join(known)}"
+            f"there are no reference outputs of {name}, only of {', '.join(known)}"
             + (f"; give --data DIR with {entry.measured}, to measure {entry.headline}" if entry else "")
         )
     measured = data is not None and _is_dataset(data)
@@ -305,7 +307,8 @@ def _check_metric(
     for reason in evaluation.failed:
         console.error(f"left out: {reason}")
     if not complete:
-        console.warning(f"{entry.measured}: that is {expected} images, not {images}; nothing can be said, or kept")
+        told = "no comparison is made, and nothing is stored"
+        console.warning(f"{entry.measured}: that is {expected} images, not {images}; {told}")
         return False
     console.result(f"Kept in {keep(found)}.")
     return found.metrics[0].agrees
@@ -331,7 +334,7 @@ def _golden_photo(known: GoldenPhoto, photo: Path | None, data: Path | None) -> 
     if photo is None and data is not None:
         photo = _photo_in(known, data)
         if photo is None:
-            where = f"{data} has no {Path(known.url).name}, nor has val2017/ or images/ in it"
+            where = f"{data} has no {Path(known.url).name} in it, in val2017/ or in images/"
             raise UsageError(f"{where}: give the photo with --photo FILE")
     if photo is None:
         raise UsageError(f"this needs a photo, {known.name}: give it with --photo FILE (download: {known.url})")

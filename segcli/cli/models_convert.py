@@ -35,8 +35,8 @@ def convert(
             "--labels",
             metavar="NAME|FILE",
             show_default=False,
-            help="Its classes, if their number does not tell: a table of segcli's by name, or a JSON file with COCO's "
-            "categories in the order of the outputs.",
+            help="Its classes, if their number leaves a choice: a table of segcli's by name, or a JSON file with "
+            "COCO's categories in the order of the outputs.",
         ),
     ] = None,
     dc5: Annotated[
@@ -51,7 +51,7 @@ def convert(
 ) -> None:
     """Convert a checkpoint of the authors' own code into a folder that segcli and transformers load.
 
-    The file is read as arrays alone, no code in it is run. Its name's hash is checked.
+    Only arrays are read from the file, no code in it is run. A hash in its name is checked.
     """
     from segcli.console import Console, result
     from segcli.weights.checkpoint import save_model

@@ -1,4 +1,4 @@
-"""`segcli models push`: a model folder onto the Hugging Face Hub."""
+"""`segcli models push`: upload a model folder to the Hugging Face Hub."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import typer
 def push(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A model, such as RUN/best.", show_default=False)],
     repo: Annotated[str, typer.Argument(metavar="ORG/NAME", help="The repository on the Hub.", show_default=False)],
-    private: Annotated[bool, typer.Option("--private", help="Make a new repository a private one.")] = False,
+    private: Annotated[bool, typer.Option("--private", help="Create a new repository as private.")] = False,
 ) -> None:
     """Upload a model and its card to the Hugging Face Hub, and print its address.
 

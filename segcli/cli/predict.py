@@ -41,7 +41,7 @@ SaveOption = Annotated[
         "--save",
         "-s",
         metavar="KINDS",
-        help=f"What to write, with commas between: {list_kinds()}.",
+        help=f"What to write, comma-separated: {list_kinds()}.",
         rich_help_panel=options.RESULTS,
     ),
 ]
@@ -53,7 +53,7 @@ ThresholdOption = Annotated[
         min=0,
         max=1,
         show_default=False,
-        help="Least score of what is shown and written (panoptic, instance, detect).",
+        help="Minimum score of what is shown and written (panoptic, instance, detect).",
         rich_help_panel=options.MODEL,
     ),
 ]
@@ -65,7 +65,7 @@ MaskThresholdOption = Annotated[
         min=0,
         max=1,
         show_default=False,
-        help="Least mask probability of a segment's pixels (panoptic).",
+        help="Minimum mask probability of a segment's pixels (panoptic).",
         rich_help_panel=options.MODEL,
     ),
 ]
@@ -77,7 +77,7 @@ OverlapThresholdOption = Annotated[
         min=0,
         max=1,
         show_default=False,
-        help="Least share of a segment's mask that no better one has taken (panoptic).",
+        help="Minimum fraction of a segment's mask that no better segment covers (panoptic).",
         rich_help_panel=options.MODEL,
     ),
 ]
@@ -88,7 +88,7 @@ TopKOption = Annotated[
         metavar="N",
         min=1,
         show_default=False,
-        help="Most instances in an image, or a tile of it.",
+        help="Maximum number of instances per image or tile.",
         rich_help_panel=options.MODEL,
     ),
 ]
@@ -100,7 +100,7 @@ TileOverlapOption = Annotated[
         min=0,
         max=0.5,
         show_default=False,
-        help="Share of a tile its neighbour sees too; 0.2 if neither you nor the checkpoint says.",
+        help="Fraction of a tile that overlaps its neighbour. Default: the checkpoint's, else 0.2.",
         rich_help_panel=options.MODEL,
     ),
 ]
@@ -121,7 +121,7 @@ FpsOption = Annotated[
         metavar="RATE",
         min=0.01,
         show_default=False,
-        help="Take numbered frames, or the pictures of a folder, as a clip of so many frames a second.",
+        help="Treat numbered frames, or the pictures of a folder, as a clip with this frame rate.",
         rich_help_panel=options.CLIP,
     ),
 ]
@@ -143,7 +143,7 @@ PagesOption = Annotated[
 ]
 ProfileOption = Annotated[
     bool,
-    typer.Option("--profile", help="Print the milliseconds every stage took.", rich_help_panel=options.TALK),
+    typer.Option("--profile", help="Print how many milliseconds each stage took.", rich_help_panel=options.TALK),
 ]
 
 
@@ -230,7 +230,7 @@ def predict(
     own: list[Path] = []
     found = find_sources(sources, recursive=recursive, skip=out, passed=own.append)
     if own:
-        say.note(f"passed over {len(own)} pictures that segcli wrote, such as {own[0]}")
+        say.note(f"skipped {len(own)} pictures that segcli wrote, such as {own[0]}")
     if pages == "all":
         from segcli.inference.pages import pages_of
 
@@ -312,7 +312,7 @@ def _made_with(loaded: LoadedModel, settings: Settings) -> dict[str, Any]:
 
 
 def _instead_of(loaded: LoadedModel) -> dict[str, Any]:
-    """The model that was to be used, where another had to stand in."""
+    """The model that was asked for, where another one replaces it."""
     return {"instead_of": loaded.facts["instead_of"]} if "instead_of" in loaded.facts else {}
 
 
@@ -372,7 +372,7 @@ def _run(
             workers=workers,
             threads=torch.get_num_threads(),
             on_cpu=loaded.device.type == "cpu",
-            started=lambda count: report.console.note(f"{count} worker processes go on"),
+            started=lambda count: report.console.note(f"{count} worker processes continue"),
         )
         failures = FailureList(work.out, work.shard) if work.kinds else None
         with closing(stream), closing(failures) if failures else nullcontext():

@@ -33,7 +33,7 @@ def clips_among(sources: Sequence[str], fps: float | None) -> list[str]:
     clips = [name for name in sources if is_clip(name) or (fps is not None and Path(name).is_dir())]
     if clips and len(clips) < len(sources):
         other = next(name for name in sources if name not in clips)
-        raise UsageError(f"{clips[0]} is a clip and {other} is not; predict them one after the other")
+        raise UsageError(f"{clips[0]} is a clip and {other} is not; predict them in separate runs")
     return clips
 
 
@@ -64,11 +64,11 @@ def predict_clips(
     check_writable(out)
     plans = {name: ClipFiles.of(name, out, tuple(kinds)) for name in clips}
     if len({plan.stem for plan in plans.values()}) < len(plans):
-        raise UsageError("two of the clips have one name, and so would their results; predict them one after the other")
+        raise UsageError("two clips have the same name, so their results would collide; predict them in separate runs")
     for name, plan in list(plans.items()):
         there = [path for path in plan.paths().values() if path.exists()]
         if there and skip_existing and len(there) == len(plan.paths()):
-            say.note(f"{name}: done before")
+            say.note(f"{name}: already done")
             del plans[name]
         elif there and not (overwrite or skip_existing):
             refuse_existing(there, "replace it with --overwrite, or choose another --out")

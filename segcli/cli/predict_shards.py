@@ -17,14 +17,14 @@ _POLL = 0.5  # seconds between two looks for ranks that have finished
 def choose_shard(text: str | None, device: str, out: Path) -> Shard | None:
     """The part of the images that this process works on; None for all of them.
 
-    Ranks of torchrun meet here, once none of them can be taken for finished any more. Raises UsageError.
+    Ranks of torchrun wait for each other here, after all have removed their old marks. Raises UsageError.
     """
     from segcli.inference.planning import parse_shard
     from segcli.results.shards import forget_done
 
     ranks = int(os.environ.get("WORLD_SIZE", "1"))
     if text is not None and ranks > 1:
-        raise UsageError("--shard: torchrun has divided the images already; leave it out")
+        raise UsageError("--shard: torchrun already divides the images; leave it out")
     shard = Shard(int(os.environ["RANK"]), ranks) if ranks > 1 else parse_shard(text) if text else None
     if shard:
         forget_done(out, shard)

@@ -1,4 +1,4 @@
-"""`segcli results`: what several runs have written."""
+"""`segcli results`: work with the files of several runs."""
 
 from __future__ import annotations
 

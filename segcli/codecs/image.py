@@ -123,7 +123,7 @@ def _open(data: bytes, name: str, max_pixels: int | None) -> ImageFile:
         from pillow_heif import register_heif_opener  # from here on Pillow knows the format
     except ImportError:
         remedy = "pip install pillow-heif, or convert it to JPEG"
-        raise InputError(f"{name}: a HEIC/HEIF picture, which takes the package pillow-heif: {remedy}") from None
+        raise InputError(f"{name}: a HEIC/HEIF image, which needs the package pillow-heif: {remedy}") from None
     register_heif_opener()
     try:
         return open_header(data, name, max_pixels)

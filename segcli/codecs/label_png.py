@@ -87,7 +87,7 @@ def _whole(pixels: np.ndarray, file: object) -> np.ndarray:
     if not fits.all():
         value = pixels[~fits][0]
         raise InputError(
-            f"{file}: label map of fractions or of numbers over {_EXACT}, such as {value:g}; "
+            f"{file}: the label map holds fractions or numbers above {_EXACT}, such as {value:g}; "
             "export it as whole numbers (16-bit grey)"
         )
     return pixels.astype(np.int32)

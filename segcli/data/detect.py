@@ -135,7 +135,7 @@ def _task(root: Path, found: Found, wanted: str | None) -> Task:
             return task
     remedy = ""
     if _outlines_of_stuff(found):
-        remedy = f"; no class is left that is countable, see stuff and things in {FILE_NAME}"
+        remedy = f"; no countable class is left, see stuff and things in {FILE_NAME}"
     elif found.tasks == ("instance",) and wanted != "detect":
         to = "coco-panoptic" if wanted == "panoptic" else "semantic-png"
         remedy = (
@@ -187,7 +187,7 @@ def _unused_places(name: str, settings: Settings) -> list[str]:
 def _unread_settings(root: Path) -> list[str]:
     """A file that somebody wrote and nothing reads."""
     strays = [str(folder / FILE_NAME) for folder in subfolders(root) if (folder / FILE_NAME).is_file()]
-    return [f"{stray} is not read; what holds for the data lies in {root / FILE_NAME}" for stray in strays]
+    return [f"{stray} is ignored; settings are read from {root / FILE_NAME}" for stray in strays]
 
 
 def _perhaps_stuff(found: Found, settings: Settings) -> list[str]:
@@ -196,7 +196,7 @@ def _perhaps_stuff(found: Found, settings: Settings) -> list[str]:
     if found.tasks != ("instance",) or settings.things or settings.stuff or settings.declared_kinds or not names:
         return []
     listed = ", ".join(f'"{name}"' for name in names)
-    return [f"every class is taken for objects; if {names[0]} is stuff, {FILE_NAME} says so: stuff = [{listed}]"]
+    return [f"every class is taken as countable; if {names[0]} is stuff, {FILE_NAME} says so: stuff = [{listed}]"]
 
 
 def _as_they_lie(root: Path, splits: dict[str, list[Record]]) -> dict[str, list[Record]]:
@@ -216,7 +216,7 @@ def _info(root: Path, found: Found, task: Task, splits: dict[str, list[Record]],
         f"{len(records)} {split}" if split != "all" else f"{len(records)}" for split, records in splits.items()
     )
     if task not in OBJECT_TASKS and _outlines_of_stuff(found):
-        notes = (*notes, "where outlines overlap the smaller is seen; what none of them covers is void")
+        notes = (*notes, "where outlines overlap, the smaller one wins; pixels that none of them covers are void")
     kinds = _kinds(labels) if task == "panoptic" else f"{len(labels)} class" + "es" * (len(labels) != 1)
     return DatasetInfo(
         root=root,

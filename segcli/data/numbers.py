@@ -98,7 +98,7 @@ def file_name(value: object, field: str = "file_name") -> str:
     if not isinstance(value, str) or not value.strip():
         raise ValueError(f'"{field}" is {shown(value)}; expected the name of a file')
     if "\0" in value or any(len(part.encode("utf-8", "surrogatepass")) > 255 for part in re.split(r"[/\\]", value)):
-        raise ValueError(f'"{field}" is {shown(value)}, which no file can be called')
+        raise ValueError(f'"{field}" is {shown(value)}, which cannot be a file name')
     return value
 
 

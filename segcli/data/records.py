@@ -152,7 +152,7 @@ def out_of_range(file: object, values: Sequence[object], allowed: Sequence[int],
     shown = ", ".join(str(value) for value in values[:5]) + (", …" if len(values) > 5 else "")
     ignored = f"; ignored: {as_ranges(ignore)}" if ignore else ""
     return UsageError(
-        f"{file}: label {shown} is no class of this dataset (allowed: {as_ranges(allowed)}{ignored}); "
+        f"{file}: label {shown} is not a class of this dataset (allowed: {as_ranges(allowed)}{ignored}); "
         "correct the file, or declare the class or the ignored value in dataset.toml"
     )
 

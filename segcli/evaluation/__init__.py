@@ -1,1 +1,1 @@
-"""From predictions and truth to the official numbers, and what holds them back."""
+"""From predictions and ground truth to the official metrics, and what limits them."""

@@ -1,4 +1,4 @@
-"""The same class in the same colour, whether a model's answer is drawn alone or beside the truth of some data."""
+"""The same class in the same colour, whether a prediction is drawn alone or beside ground truth."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def in_colours_of(predicted: LabelSet, info: DatasetInfo, classes: ClassMatch) -
     """The data with its classes in the colours of the predictor's, as far as there is such a class.
 
     classes: predicted -> `info.source_labels`. A predictor that has no palette takes that of the data, and one whose
-    files tell no names has nothing to say.
+    files hold no names keeps the data's colours.
     """
     given: dict[int, tuple[int, int, int]] = {}
     for label, colour, index in zip(predicted, class_colours(predicted).tolist(), classes.index.tolist(), strict=True):

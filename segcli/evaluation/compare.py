@@ -1,4 +1,4 @@
-"""Is evaluation B better than A? Their numbers over the same images, and what chance could make of the difference.
+"""Is evaluation B better than A? Their numbers over the same images, and how much of the difference could be chance.
 
 The images of a split are a sample of the images that could have been taken. A paired bootstrap draws as many of them
 again, with repetition, a thousand times, and computes both metrics of each draw from the counts in `per_image.jsonl`:
@@ -40,7 +40,7 @@ class Difference:
 
     @property
     def shown(self) -> int:
-        """1 if B is better beyond chance, -1 if it is worse, 0 if neither can be said, as of fewer than `LEAST`."""
+        """1 if B is better beyond chance, -1 if it is worse, 0 if neither is certain (always below `LEAST` images)."""
         return 0 if self.images < LEAST else int(self.low > 0) - int(self.high < 0)
 
     @property
@@ -86,12 +86,13 @@ class Comparison:
 
     @property
     def sentence(self) -> str:
-        """What a person wants to know."""
+        """The result in a sentence."""
         d, count = self.difference, f"{len(self.images)} image" + "s" * (len(self.images) != 1)
         numbers = f"{self.metric} {100 * d.b:.2f} against {100 * d.a:.2f}, {_signed(d.b - d.a)}"
         interval = f"95 % interval {_signed(d.low)} to {_signed(d.high)}"
         if d.images < LEAST:
-            return f"{count} cannot tell whether B is better than A, which takes {LEAST}: {numbers} ({interval})"
+            few = f"{count}, at least {LEAST} are needed"
+            return f"Too few images to tell whether B is better than A ({few}): {numbers} ({interval})"
         if d.shown:
             return f"B is {'better' if d.shown > 0 else 'worse'} than A: {numbers} ({interval}, {count})"
         return f"No difference between A and B that {count} can show: {numbers} ({interval})"
@@ -129,8 +130,8 @@ def compare(a: Path, b: Path, *, resamples: int = RESAMPLES, seed: int = SEED) -
     tasks = [task for task in first if task in second]
     if not tasks:
         raise UsageError(
-            f"{a} is of the task {' and '.join(first)}, {b} of {' and '.join(second)}: nothing to compare; "
-            "evaluate both for the same --task"
+            f"{a} is of the task {' and '.join(first)}, {b} of {' and '.join(second)}, so there is nothing to compare; "
+            "evaluate both with the same --task"
         )
     return [_compared(first[task], second[task], resamples, seed) for task in tasks]
 
@@ -221,7 +222,7 @@ def _check(folder: EvaluationFolder, value: float) -> None:
     if not (math.isnan(stated) and math.isnan(value)) and not abs(stated - value) <= _SAME:
         raise InputError(
             f"{folder.path}: per_image.jsonl gives {folder.metrics['metric']} {100 * value:.3f}, metrics.json says "
-            f"{100 * stated:.3f}; they are not of one evaluation: evaluate again"
+            f"{100 * stated:.3f}; they come from different evaluations; evaluate again"
         )
 
 

@@ -31,23 +31,23 @@ def open_data(path: Path, task: str | None, format: str | None, split: str, *, b
 
 
 def for_model(info: DatasetInfo, spec: InferenceSpec, task: str | None) -> DatasetInfo:
-    """The dataset as the model can be scored on it: if no task was asked for, for the first that both do.
+    """The dataset as the model can be scored on it: if no task was given, for the first one that both support.
 
-    Raises UsageError if they have no task in common.
+    Raises UsageError if there is none.
     """
     if task not in (None, "all") or info.task in spec.tasks:
         return info
     common = [own for own in info.tasks if own in spec.tasks]
     if not common:
         raise UsageError(
-            f"{info.root}: the data serves {', '.join(info.tasks)}, the model {', '.join(spec.tasks)}; "
-            "choose a model with a task in common"
+            f"{info.root}: the data supports {', '.join(info.tasks)}, the model {', '.join(spec.tasks)}; "
+            "choose a model that supports one of the data's tasks"
         )
     return dataclasses.replace(info, task=common[0])
 
 
 def choose_tasks(spec: InferenceSpec, info: DatasetInfo, task: str | None) -> tuple[Task, ...]:
-    """The tasks to score, `info.task` first. Raises UsageError for one that the model has not."""
+    """The tasks to score, `info.task` first. Raises UsageError for one that the model does not support."""
     if info.task not in spec.tasks:
         raise UsageError(f"--task {info.task}: this checkpoint is for {', '.join(spec.tasks)}; {models_for(info.task)}")
     if task != "all":
@@ -71,7 +71,7 @@ def open_tasks(info: DatasetInfo, split: str, tasks: Sequence[Task]) -> dict[Tas
 
 
 def two_truths(datasets: Mapping[Task, Dataset]) -> list[str]:
-    """What to say aloud if instances have a truth of their own."""
+    """The note for the user if instances have ground truth of their own."""
     readers = {task: dataset.reader for task, dataset in datasets.items()}
     own = (
         len(readers) > 1

@@ -1,4 +1,4 @@
-"""What holds a model back: the metric as it is, and as it would be if one kind of error were repaired.
+"""What limits a model: its metric, and what that would be if one kind of error were fixed.
 
 The oracle ladder of `segcli eval --explain`. Errors are told apart in `evaluation/mistakes.py`; each rung is the task's
 real metric over the repaired prediction, so that every figure is exact and comparable with the first. A second column
@@ -53,7 +53,7 @@ _NOTHING = 0.0005  # a gain that a table with one decimal shows as 0.0
 
 @dataclass(frozen=True)
 class Rung:
-    """One supposition.
+    """The metric if one kind of error were fixed.
 
     name, what: of the kind of error. report: the metric if only this kind were repaired; None if that cannot be told.
     count: how many segments or objects that concerns. ladder: the metric with this and all kinds before it repaired.
@@ -76,7 +76,7 @@ class Explanation:
     rungs: tuple[Rung, ...]
 
     def gain(self, rung: Rung) -> float:
-        """What a repair would add, as a fraction; NaN if that cannot be told."""
+        """What the repair would add, as a fraction; NaN if unknown."""
         return rung.report.value - self.plain.value if rung.report else math.nan
 
     def headings(self) -> list[tuple[str, bool]]:
@@ -96,7 +96,7 @@ class Explanation:
         return rows
 
     def notes(self) -> list[str]:
-        """What there is to say about single rungs."""
+        """Remarks on single rungs."""
         return [f"{rung.name}: {rung.note}" for rung in self.rungs if rung.note]
 
     def sentence(self) -> str:
@@ -108,7 +108,7 @@ class Explanation:
         known = [(self.gain(rung), called[rung.name]) for rung in self.rungs if rung.report]
         ranked = sorted(known, key=lambda pair: -pair[0])
         if not ranked or ranked[0][0] < _NOTHING:
-            return f"Nothing of this holds the model back: {name} {_percent(value)} would not rise by any repair."
+            return f"None of these limits the model: {name} {_percent(value)} would not rise if any of them were fixed."
         (most, what), others = ranked[0], [(gain, words) for gain, words in ranked[1:] if gain >= _NOTHING]
         verb = "holds" if what.startswith("recall") else "hold"
         text = f"{what[0].upper()}{what[1:]} {verb} this model back most: {name} {_percent(value)} would be "

@@ -3,7 +3,7 @@
 DIR/metrics.json      the numbers with all that they depend on: model, data, protocol, versions
 DIR/per_class.csv     a row per class
 DIR/per_image.jsonl   a line per image: its own number, and counts that the metric can be made of (metrics/per_image.py)
-DIR/settings.json     what the evaluation was begun with; one that goes on with --skip-existing must agree
+DIR/settings.json     the settings of the evaluation; one resumed with --skip-existing must agree
 DIR/predictions/      what `segcli predict --save` writes: png,json for id maps, json,coco for instances
 DIR/explain.json      the oracle ladder (evaluation/explain.py), with --explain
 DIR/pictures/, worst/ charts, and the images it is lowest on (evaluation/pictures.py)
@@ -31,7 +31,7 @@ PREDICTIONS = "predictions"
 
 @dataclass(frozen=True)
 class About:
-    """All that a number depends on, as plain values. model or predictions is None."""
+    """Everything that a metric depends on, as plain values. model or predictions is None."""
 
     task: Task
     model: dict[str, Any] | None
@@ -86,7 +86,7 @@ class EvaluationFolder:
                     if row.raw.get("value") is not None:
                         row.number("value")
                     if "counts" not in row:
-                        raise row.wrong("counts", "what the metric is made of")
+                        raise row.wrong("counts", "the counts that the metric is computed from")
                     yield row.raw
         except (OSError, ValueError) as error:
             raise InputError(f"{file}: cannot be read ({cut(error)}); evaluate again") from error
@@ -112,8 +112,12 @@ def read_evaluations(path: Path) -> dict[Task, EvaluationFolder]:
             raise InputError(f"{error}; evaluate again") from error
         found.setdefault(metrics["task"], EvaluationFolder(folder, metrics["task"], metrics))
     if not found:
-        hint = "it was not finished: go on with --skip-existing" if any(path.rglob(SETTINGS)) else "give one"
-        raise UsageError(f"{path}: no evaluation here, which is the folder of segcli eval --out; {hint}")
+        hint = (
+            "it was not finished: continue with --skip-existing"
+            if any(path.rglob(SETTINGS))
+            else "give a folder that segcli eval --out wrote"
+        )
+        raise UsageError(f"{path}: holds no evaluation; {hint}")
     return found
 
 

@@ -1,7 +1,7 @@
-"""Predictions that are on disk already, from any tool, evaluated as a model's are.
+"""Predictions from files of any tool, evaluated like a model's.
 
 predictions = open_predictions(path)
-matched = match(predictions, info, "val")       # which image, which class; what should be said aloud
+matched = match(predictions, info, "val")       # which image, which class; notes for the user
 evaluation = of_predictions(matched, info, "val", datasets)
 """
 
@@ -60,7 +60,7 @@ def of_predictions(
 
 
 def describe(matched: Matched, task: Task, max_dets: int) -> dict[str, Any]:
-    """What belongs beside the number: the format, how classes were matched, and what limits the number has."""
+    """What is reported beside the metric: the format, how classes were matched, and limitations."""
     facts = {"format": matched.predictions.what, "classes matched by": matched.classes.by}
     if task not in OBJECT_TASKS:
         return facts

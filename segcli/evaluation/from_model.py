@@ -1,4 +1,4 @@
-"""A model evaluated on one split of a dataset: every image once through the network, for all tasks asked for.
+"""A model evaluated on one split of a dataset: one forward pass per image for all wanted tasks.
 
 datasets = open_tasks(info, "val", tasks)
 evaluation = of_model(loaded, info, "val", datasets, protocol, classes)
@@ -152,7 +152,7 @@ class EvaluateJob(Job[int, Evaluated | LeftOut]):
     def _counted(
         stream: Generator[Evaluated | LeftOut, None, None],
     ) -> Generator[Evaluated | LeftOut, None, None]:
-        """With what each image adds to the metrics, which is work too."""
+        """Also counts what each image adds to the metrics, so that workers share this work."""
         with closing(stream):
             for result in stream:
                 if isinstance(result, Evaluated):

@@ -1,4 +1,4 @@
-"""Which image of a dataset a prediction from somebody's files is of, and which of its classes each of theirs.
+"""Matches predictions from files to the images and classes of a dataset.
 
 Images are found by the file name where the files tell it, by the dataset's id, or, as COCO names its files, by the
 number in the file name: by whichever fits most of them. One that fits none is refused.
@@ -33,7 +33,7 @@ class Matched:
     """Predictions beside the split they are of.
 
     places: record number -> number of its prediction. classes: theirs -> all classes of the dataset. notes, warnings:
-    what should be said aloud before the number.
+    messages for the user, printed before the result.
     """
 
     predictions: Predictions
@@ -44,7 +44,7 @@ class Matched:
 
 
 def tasks_of(predictions: Predictions, info: DatasetInfo, task: str | None) -> tuple[Task, ...]:
-    """The tasks to score, `info.task` first; for "all" every one that predictions and data answer."""
+    """The tasks to score, `info.task` first; for "all" every one that predictions and data support."""
     others = [own for own in _ANSWERS[predictions.task] if own in info.tasks and own != info.task]
     return (info.task, *(others if task == "all" else ()))
 
@@ -55,20 +55,20 @@ def match(
     """Find each prediction's image in a split, and its classes among the dataset's.
 
     images: how many will be looked at, the first of the split. Predictions of images in other splits are left out;
-    may_be_none: even if that is all of them. Raises UsageError if they answer another task, are of an image that the
+    may_be_none: even if that is all of them. Raises UsageError if they are for another task, are of an image that the
     dataset does not have, twice of one image, or of no class that it has.
     """
     if info.task not in _ANSWERS[predictions.task]:
         raise UsageError(
-            f"{predictions.path}: {predictions.what} answer --task {' or '.join(_ANSWERS[predictions.task])}, "
-            f"not {info.task}"
+            f"{predictions.path}: {predictions.what} can be scored for "
+            f"--task {' or '.join(_ANSWERS[predictions.task])}, not {info.task}"
         )
     if isinstance(predictions, LabelMaps):  # their values say nothing of what they mean
         predictions.labels, predictions.ignored = info.source_labels, info.ignore
     places, notes = _match_images(predictions, info, split, images)
     if not places and len(predictions.images) and not may_be_none:
-        other = f"no prediction is of the split {split}, but of others, such as {predictions.images[0]}"
-        raise UsageError(f"{predictions.path}: {other}; name theirs with --split")
+        other = f"no prediction belongs to the split {split}; they belong to others, such as {predictions.images[0]}"
+        raise UsageError(f"{predictions.path}: {other}; choose theirs with --split")
     classes = _match_classes(predictions, info)
     return Matched(predictions, places, classes, (*notes, *classes.notes), tuple(_warnings(predictions)))
 
@@ -84,7 +84,7 @@ def _warnings(predictions: Predictions) -> Iterator[str]:
     if predictions.task not in OBJECT_TASKS or least is None or least < _THRESHOLDED:
         return
     remedy = "AP is lower for it; write instances of every score (segcli predict --save coco)"
-    yield f"{predictions.path}: no instance has a score below {least:g}, weaker ones were dropped: {remedy}"
+    yield f"{predictions.path}: no instance has a score below {least:g}, lower ones were dropped: {remedy}"
 
 
 # -------------------------------------------------------------------------------------------------------------- images
@@ -116,7 +116,7 @@ def _places(
         if place is None:
             raise UsageError(
                 f"{where}: a prediction of image {image}, which {info.root} does not have; "
-                "give the data that was predicted, or take the prediction out"
+                "give the dataset that was predicted, or remove this prediction"
             )
         if place[0] != split:
             elsewhere.append(image)

@@ -1,4 +1,4 @@
-"""What is wrong with each predicted segment, and the prediction as it would be if one kind of error were repaired.
+"""What is wrong with each predicted segment, and the prediction with one kind of error repaired.
 
 Every predicted segment and every true object of an image gets one kind, in this order:
 
@@ -84,7 +84,7 @@ class Judged:
         return bool((self.iou[self.objects[near], near] < 1).any())
 
     def sorted_out(self, *, every: bool) -> Judged:
-        """As if classes and masks were no errors any more: what is not right is invented, its object missed.
+        """As if class and mask errors were fixed: what is not right is invented, its object missed.
 
         every: all objects are missed, also those with a segment that is nearly right.
         """

@@ -1,4 +1,4 @@
-"""What `segcli eval` shows to those who look on: every image once, with its truth and what was predicted of it.
+"""Observers of `segcli eval`: each sees every image once, with its ground truth and prediction.
 
 Metrics, prediction files, pictures and the oracle ladder are observers of one stream, so that each image goes through
 the network once, whatever is asked for. An observer keeps counts, not images: memory stays flat over a dataset.
@@ -59,7 +59,7 @@ class Evaluated:
 
 
 class Observer(Protocol):
-    """Looks on at an evaluation. Can be pickled before `finish`: ranks send theirs to the first one, which merges."""
+    """Sees every image of an evaluation. Picklable before `finish`: ranks send theirs to the first, which merges."""
 
     def see(self, evaluated: Evaluated) -> None:
         """Take note of one image."""

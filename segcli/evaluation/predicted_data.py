@@ -1,4 +1,4 @@
-"""Predictions as if they were a dataset, so that they can be converted and corrected rather than drawn from nothing."""
+"""Predictions read as a dataset, so that they can be converted and corrected in labelling tools."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def open_source(path: Path, photos: Path | None, format: str | None, *, binary: 
 
 
 def _are_predictions(path: Path) -> bool:
-    """Whether files here say that they are; PNGs alone could be anything."""
+    """Whether the files here are certainly predictions; PNGs alone could be anything."""
     try:
         return not isinstance(open_predictions(path), LabelMaps)
     except (UsageError, InputError):
@@ -138,8 +138,8 @@ def _named(predictions: Predictions, notes: list[str]) -> LabelSet:
         notes.append("the predictions hold no class names: classes are called by their ids")
     if predictions.least_score is not None and predictions.least_score < 0.1:
         notes.append(
-            f"instances of every score are there (the lowest: {predictions.least_score:.2g}); "
-            "those of predict --save json are only the ones above its threshold"
+            f"instances of every score are included (the lowest: {predictions.least_score:.2g}); "
+            "predict --save json writes only those above its threshold"
         )
     isthing = {"instance": True, "semantic": False}.get(predictions.task)
     return LabelSet(
@@ -167,7 +167,7 @@ def _photo(places: ImagePlaces, image: PredictedImage, source: Path, photos: Pat
 
 @dataclass(frozen=True)
 class PredictionReader:
-    """Reads a prediction as a truth. What no panoptic or semantic segment covers is void: nobody said what it is."""
+    """Reads a prediction as ground truth. What no panoptic or semantic segment covers is void."""
 
     predictions: Predictions
 

@@ -1,4 +1,4 @@
-"""How images become predictions and predictions numbers: what belongs beside every number."""
+"""The evaluation protocol, reported beside every metric."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def most_counted(spec: InferenceSpec) -> int:
 
 @dataclass(frozen=True)
 class Protocol:
-    """How images become predictions and predictions numbers; all of it is named in the result.
+    """How images become predictions and predictions become metrics; all of it is stored in the result.
 
     spec: the checkpoint's own size, rule and classes, with what the user overrode.
     max_dets: the most instances of a class and image that count.
@@ -41,7 +41,7 @@ class Protocol:
         """The checkpoint's protocol. max_dets: also as many instances are kept; None keeps the checkpoint's number, of
         which `most_counted` count.
 
-        Raises UsageError for options that the tasks cannot follow.
+        Raises UsageError for options that do not apply to the tasks.
         """
         if tta and tuple(tasks) != ("semantic",):
             raise UsageError(
@@ -50,16 +50,16 @@ class Protocol:
             )
         if tta and spec.size.tile:
             raise UsageError(
-                f"--tta looks at photos as a whole, this model at tiles of {spec.size.tile} pixels; leave out --tta"
+                f"--tta needs whole photos, and this model predicts in tiles of {spec.size.tile} pixels; leave it out"
             )
         if max_dets is not None and not set(OBJECT_TASKS) & set(tasks):
-            raise UsageError(f"--max-dets counts instances, which --task {tasks[0]} has not; leave it out")
+            raise UsageError(f"--max-dets limits instances, which --task {tasks[0]} does not have; leave it out")
         if max_dets is not None:
             spec = dataclasses.replace(spec, rule=dataclasses.replace(spec.rule, top_k=max_dets))
         return cls(spec, tuple(tasks), max_dets or most_counted(spec), tta)
 
     def describe(self, task: Task) -> dict[str, Any]:
-        """What belongs beside a task's number: test size and every threshold that it depends on."""
+        """What is stored beside a task's metric: test size and every threshold that it depends on."""
         rule = self.spec.rule
         facts: dict[str, Any] = {"size": self.spec.size.to_table()}
         if task == "panoptic":
@@ -76,7 +76,7 @@ class Protocol:
         return facts
 
     def in_words(self, task: Task) -> str:
-        """The same in a line for a person."""
+        """The same as one line of text."""
         size, rule = self.spec.size, self.spec.rule
         words = [size.in_words()]
         if task == "panoptic":

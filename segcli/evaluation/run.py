@@ -1,7 +1,7 @@
-"""One evaluation from its first image to its files: the images, their observers, and the ranks that share it.
+"""One evaluation from its first image to its files: the images, their observers, and the ranks that share the work.
 
 evaluation = of_model(loaded, info, "val", tasks, protocol, …)      # or of_predictions(…)
-for evaluated in evaluation.run(): …             # one step an image
+for evaluated in evaluation.run(): …             # one step per image
 documents = evaluation.finish()                  # what metrics.json says, by task; on the first rank
 """
 

@@ -1,4 +1,4 @@
-"""Does a model reach its published numbers? Its own protocol over the data they were measured on."""
+"""Does a model reach its published numbers? Evaluates with its own protocol on the data they were measured on."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def measurable(entry: ManifestEntry, *, tta: bool = False) -> tuple[Task, ...]:
     wanted = {_TASK_OF[metric] for metric in _numbers(entry, tta)}
     if not wanted:
         what = "that averages over sizes; leave out --tta" if tta else "that segcli measures"
-        raise UsageError(f"no number of {entry.name} is published {what} ({', '.join(entry.metrics) or '-'})")
+        raise UsageError(f"{entry.name} has no published metric {what} ({', '.join(entry.metrics) or '-'})")
     return tuple(task for task in TASKS if task in wanted)
 
 

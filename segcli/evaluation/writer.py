@@ -1,4 +1,4 @@
-"""Writes the folder of an evaluation while its images come, and goes on with one that was stopped."""
+"""Writes the folder of an evaluation image by image, and resumes one that was stopped."""
 
 from __future__ import annotations
 
@@ -148,17 +148,17 @@ def check_folder(path: Path, about: About, *, overwrite: bool, skip_existing: bo
     there = [name for name in (METRICS, SETTINGS, PREDICTIONS, PER_IMAGE) if os.path.lexists(path / name)]
     if there and not (overwrite or skip_existing):
         raise UsageError(
-            f"{path / there[0]} exists already: replace the evaluation with --overwrite, go on with it with "
+            f"{path / there[0]} exists already: replace the evaluation with --overwrite, continue it with "
             "--skip-existing, or choose another --out"
         )
     if there and SETTINGS not in there:
-        raise UsageError(f"{path / there[0]} is not of an evaluation that can be gone on with; choose another --out")
+        raise UsageError(f"{path / there[0]}: this evaluation cannot be resumed; choose another --out")
     if there and skip_existing:
         _compare(path / SETTINGS, about)
 
 
 def _begin(path: Path, about: About, overwrite: bool) -> None:
-    """Clear away what must not be taken for the new evaluation's."""
+    """Remove files of an earlier evaluation."""
     for name in (PREDICTIONS, *_DRAWN) if overwrite else _DRAWN:
         shutil.rmtree(path / name, ignore_errors=True)
     for file in (*(path / name for name in _REPORTS), *path.glob(".per_image-*.jsonl")):
@@ -167,7 +167,7 @@ def _begin(path: Path, about: About, overwrite: bool) -> None:
 
 
 def _compare(file: Path, about: About) -> None:
-    """Raise UsageError if an evaluation that shall go on was begun otherwise."""
+    """Raise UsageError if an evaluation that is to be resumed was started with other settings."""
     earlier, now = read_json(file), json.loads(as_text(about.to_json()))
     for side in (earlier, now):  # where a model came from today says nothing of what it computes
         if isinstance(model := side.get("model"), dict):
@@ -180,7 +180,7 @@ def _compare(file: Path, about: About) -> None:
             key = next(key for key in (*old, *new) if old.get(key) != new.get(key))
             what, old, new = f"{what}, {key}", old.get(key), new.get(key)
         raise UsageError(
-            f"--skip-existing: {file} was begun with another {what} ({_short(old)}, now {_short(new)}); "
+            f"--skip-existing: {file} was started with another {what} ({_short(old)}, now {_short(new)}); "
             "choose another --out, or replace it with --overwrite"
         )
 

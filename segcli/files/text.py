@@ -14,7 +14,7 @@ def read_text(file: Path) -> str:
         return file.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise UsageError(
-            f"{file}: not in UTF-8 (byte {error.start} is {error.object[error.start]:#04x}); save it so"
+            f"{file}: not UTF-8 (byte {error.start} is {error.object[error.start]:#04x}); save it as UTF-8"
         ) from error
 
 

@@ -19,8 +19,8 @@ from typing import Any, BinaryIO
 from segcli.errors import OutputError, UsageError, shown
 
 _REMEDIES = {
-    errno.ENOSPC: "free some space or choose another --out, then go on with --skip-existing",
-    errno.EDQUOT: "free some of your quota or choose another --out, then go on with --skip-existing",
+    errno.ENOSPC: "free some space or choose another --out, then continue with --skip-existing",
+    errno.EDQUOT: "free some of your quota or choose another --out, then continue with --skip-existing",
     errno.EACCES: "check the folder's permissions or choose another --out",
     errno.EPERM: "check the folder's permissions or choose another --out",
     errno.EROFS: "choose another --out",

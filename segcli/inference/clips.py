@@ -1,8 +1,8 @@
-"""A clip from its file to a clip with its segments drawn, and a line a frame: decoding, network and encoding overlap.
+"""A clip becomes a clip with its segments drawn, and one JSON line per frame: decoding, network and encoding overlap.
 
     Clip → [decoder thread] → `segment_all` → Tracker → [writer thread: clip.overlay.mp4, clip.jsonl, clip.ids/]
 
-While it runs the files are called clip.partial.…; they get their names when they are whole. The partial ones can be
+While it runs the files are called clip.partial.…; they get their names when complete. The partial ones can be
 played and read too: a run that is killed leaves what was done.
 """
 
@@ -72,14 +72,14 @@ class ClipFiles:
         """
         for kind in kinds:
             if kind not in KINDS:
-                raise UsageError(f"--save {kind}: of a clip there are {', '.join(KINDS)}")
+                raise UsageError(f"--save {kind}: not available for clips; choose from {', '.join(KINDS)}")
         path = Path(name)
         stem = path.name if path.is_dir() else path.stem
         stem = path.parent.name or "frames" if "%" in stem else stem
         return cls(out, "".join(c if c.isalnum() or c in "-_." else "-" for c in stem), kinds)
 
     def paths(self, *, partial: bool = False) -> dict[str, Path]:
-        """One a kind."""
+        """One path per kind."""
         stem = f"{self.stem}.partial" if partial else self.stem
         suffixes = {"overlay": ".overlay.mp4", "json": ".jsonl", "png": ".ids"}
         return {kind: self.out / f"{stem}{suffixes[kind]}" for kind in self.kinds}
@@ -90,7 +90,7 @@ def predict_clip(
 ) -> Generator[FrameReport, None, None]:
     """Predict every frame, give its segments their ids, write it, and yield one report each, in order.
 
-    memory: frames for which an object that is not seen keeps its id. A frame that does not fit into memory is reported
+    memory: frames for which an unseen object keeps its id. A frame that does not fit into memory is reported
     and the others go on. Raises InputError where the clip is damaged, OutputError if a file cannot be written.
     """
     embeddings: dict[int, np.ndarray] = {}
@@ -133,7 +133,7 @@ def predict_clip(
 
 
 def _decoded_ahead(items: Iterable[Item]) -> Iterator[Item]:
-    """The same items, made on a thread of their own a few ahead."""
+    """The same items, made a few ahead on a thread of their own."""
     ready: queue.Queue[tuple[str, Any]] = queue.Queue(_AHEAD)
     ended = threading.Event()
 

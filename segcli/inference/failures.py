@@ -1,4 +1,4 @@
-"""Pictures that failed, a line each, in a file that `segcli predict` takes as its sources."""
+"""Pictures that failed, one per line, in a file that `segcli predict` takes as its sources."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from segcli.results.shards import FAILURES
 
 
 class FailureList:
-    """failures.jsonl, which is there only if something failed beside other results. An earlier one is replaced."""
+    """failures.jsonl, which exists only if something failed beside other results. An earlier one is replaced."""
 
     def __init__(self, out: Path, shard: Shard | None = None) -> None:
         self.path = out / (shard.part_of(FAILURES) if shard else FAILURES)
@@ -21,7 +21,7 @@ class FailureList:
         self._before = self.path.exists()
 
     def add(self, source: Source, reason: str) -> None:
-        """Write one down. Raises OutputError if it cannot be written."""
+        """Add one failure. Raises OutputError if it cannot be written."""
         row = {"image": str(source), "error": reason}
         line = json.dumps(row, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
         try:

@@ -1,4 +1,4 @@
-"""Pictures that do not lie in a folder of this machine: in archives, in tables, behind URLs, in lists."""
+"""Pictures that are not files on this machine: in archives, in tables, behind URLs, in lists."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class RowRef(ImageRef):
         value = _column(self.table, self.group, self.column)[self.row].as_py()
         data = value.get("bytes") if isinstance(value, dict) else value
         if not isinstance(data, bytes):
-            raise InputError(f"{self}: holds no bytes of a picture in column {self.column!r}")
+            raise InputError(f"{self}: holds no image data in column {self.column!r}")
         return checked(data, str(self))
 
 
@@ -83,7 +83,7 @@ def pictures_in(name: str) -> Iterator[ImageRef]:
     for count, picture in enumerate(found, start=1):  # noqa: B007
         yield picture
     if not count:
-        raise UsageError(f"{name}: no pictures in it")
+        raise UsageError(f"{name}: holds no images")
 
 
 def _in_tar(name: str) -> Iterator[ImageRef]:
@@ -112,7 +112,9 @@ def _in_table(name: str) -> Iterator[ImageRef]:
     schema = _table(name).schema_arrow
     column = next((field.name for field in schema if _holds_pictures(field.type)), None)
     if column is None:
-        raise UsageError(f"{name}: no column of bytes, nor of structs with bytes; there are {', '.join(schema.names)}")
+        raise UsageError(
+            f"{name}: no column of bytes or of structs with bytes; its columns are {', '.join(schema.names)}"
+        )
     table = _table(name)
     number = 0
     for group in range(table.num_row_groups):
@@ -139,9 +141,9 @@ def _in_list(name: str) -> Iterator[ImageRef]:
         try:
             image = json.loads(line)["image"]
         except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise InputError(f'{name}: line {number} is not {{"image": PATH}}; mend or remove it') from error
+            raise InputError(f'{name}: line {number} is not {{"image": PATH}}; correct or remove it') from error
         if not isinstance(image, str) or "\0" in image:
-            raise InputError(f'{name}: line {number} is not {{"image": PATH}}; mend or remove it')
+            raise InputError(f'{name}: line {number} is not {{"image": PATH}}; correct or remove it')
         yield UrlRef(image) if "://" in image else FileRef(image)
 
 

@@ -1,4 +1,4 @@
-"""Many images from their files to the files of their results: reading, the network and writing overlap.
+"""From image files to result files for many images: reading, the network and writing overlap.
 
     sources → `segment_all` (reader thread, network) → [writer thread]
 
@@ -64,11 +64,11 @@ def predict_all(
 ) -> Generator[ImageReport, None, None]:
     """Predict every image, write its results, and yield one report each, in order.
 
-    advance: told after each tile which share of its photo that was.
+    advance: called after each tile with its share of the photo.
 
     An image that cannot be read or does not fit into memory is reported and the others go on. Raises OutputError if
-    the disk is full or not writable, CheckpointError if the network's predictions are not finite: both would end every
-    other image too. Closing the generator (or Ctrl-C) lets the file being written be finished, and starts no other.
+    the disk is full or not writable, CheckpointError if the network's predictions are not finite: both would affect
+    every other image too. Closing the generator (or Ctrl-C) finishes the file being written, and starts no other.
     """
 
     def read(item: _Item) -> Read[int]:

@@ -1,4 +1,4 @@
-"""What a run will read and write, settled before a model is loaded (which may mean a download)."""
+"""Decides what a run will read and write, before a model is loaded (which may mean a download)."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def plan_work(
 ) -> Work:
     """Decide where everything goes and which images need work.
 
-    Raises UsageError if a result is there already (and neither option says what to do about it), or would replace an
+    Raises UsageError if a result exists already (and neither option says what to do about it), or would replace an
     input; OutputError if `out` cannot be written to.
     """
     if overwrite and skip_existing:
@@ -116,7 +116,7 @@ def _refuse_photos(out: Path, kinds: tuple[str, ...], images: Sequence[tuple[Sou
 
 
 def refuse_other_run(work: Work, run: Mapping[str, Any]) -> None:
-    """Raise UsageError if results that --skip-existing would keep were made otherwise, as far as their JSON files tell.
+    """Raise UsageError if results that --skip-existing would keep were made with other settings, by their JSON files.
 
     run: what the results of this run will record: task, model, input, rule.
     """
@@ -137,7 +137,7 @@ def refuse_other_run(work: Work, run: Mapping[str, Any]) -> None:
 
 
 def check_writable(out: Path) -> None:
-    """Raise OutputError if `out` is there and cannot be written to, or cannot be made."""
+    """Raise OutputError if `out` is not writable or cannot be created."""
     place = out.absolute()
     while not os.path.lexists(place):
         place = place.parent

@@ -1,4 +1,4 @@
-"""One image in, Segments out: what the command does for every file, as functions."""
+"""One image in, Segments out: the functions behind the command."""
 
 from __future__ import annotations
 
@@ -242,7 +242,7 @@ def _kept(name: str) -> LoadedModel:
 
 
 def _pixels(image: Image, name: str, max_pixels: int) -> tuple[str, np.ndarray]:
-    """(what to call it, uint8 [H, W, 3] RGB). Raises InputError for what is no image."""
+    """(what to call it, uint8 [H, W, 3] RGB). Raises InputError for anything else."""
     if isinstance(image, str | Path):
         return str(image), read_image(image, max_pixels=max_pixels)
     if isinstance(image, torch.Tensor):
@@ -267,7 +267,7 @@ def _pixels(image: Image, name: str, max_pixels: int) -> tuple[str, np.ndarray]:
 def forward(loaded: LoadedModel, images: Sequence[Prepared]) -> QueryPredictions:
     """The network's prediction for images of one padded size.
 
-    Raises CheckpointError if it is not finite: there is nothing to threshold then.
+    Raises CheckpointError if it is not finite.
     """
     prediction: QueryPredictions = loaded.model(collate(images, loaded.device, loaded.dtype))[-1]
     remedy = "its weights are damaged" if loaded.dtype == torch.float32 else "try --dtype fp32"
@@ -275,7 +275,7 @@ def forward(loaded: LoadedModel, images: Sequence[Prepared]) -> QueryPredictions
 
 
 def finite(prediction: QueryPredictions, name: str, remedy: str) -> QueryPredictions:
-    """The same prediction. Raises CheckpointError if there is nothing in it to threshold."""
+    """The same prediction. Raises CheckpointError if it is not finite."""
     if not bool(torch.isfinite(prediction.classes).all()):
         raise CheckpointError(f"{name}: the network predicts NaN or infinity; {remedy}")
     return prediction
@@ -321,12 +321,12 @@ def segment_tiles(
     advance: Callable[[float], None] = lambda share: None,
     look: Callable[[Box, Prepared, QueryPredictions], None] | None = None,
 ) -> list[Segments]:
-    """Predict a photo in overlapping tiles, one at a time, and merge what they found into one frame.
+    """Predict a photo in overlapping tiles, one at a time, and merge their results in the photo's frame.
 
     choices: settings of one size; each tile goes through the network once for all of them. An object gets the best
         score of its parts, so the threshold applies when objects are whole.
-    advance: told after each tile which share of the photo it was.
-    look: shown each tile with its prediction.
+    advance: called after each tile with its share of the photo.
+    look: called with each tile and its prediction.
     """
     spec = choices[0].spec
     photo = (image.shape[0], image.shape[1])

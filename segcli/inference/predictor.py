@@ -64,11 +64,11 @@ class Predictor:
         return self.__dict__ | {"_loaded": None}
 
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, Any]:
-        """The other columns of a batch, with four more: one entry an image in each.
+        """The other columns of a batch, and four more, with one entry per image each.
 
         segments: a list of {"id", "category_id", "category_name", "score", "area", "bbox", "isthing"} and, with
-        `masks`, "segmentation". height, width: of the image. error: why it has no segments, or None: a picture that
-        cannot be read costs its own row. Raises InputError if the column is not there.
+        `masks`, "segmentation". height, width: of the image. error: why it has no segments, or None: an image that
+        cannot be read affects its own row only. Raises InputError if the column is not there.
         """
         if self.image not in batch:
             raise InputError(f"the batch has no column {self.image!r}; there are {', '.join(batch)}")

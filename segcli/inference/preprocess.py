@@ -60,12 +60,12 @@ def _fitted(height: int, width: int, size: InputSize) -> tuple[int, int]:
 
 
 def window_side(size: InputSize) -> int:
-    """Of square windows, a multiple of the divisor."""
+    """The side of square windows, a multiple of the divisor."""
     return padded_size((size.short, size.short), size.divisor)[0]
 
 
 def window_starts(long: int, side: int) -> tuple[int, ...]:
-    """Where as many windows of `side` as it takes begin along `long` pixels, evenly spread, as EoMT has them."""
+    """Start positions of the windows of `side` that cover `long` pixels, evenly spread, as in EoMT."""
     count = -(-long // side)
     if count < 2:
         return (0,)
@@ -74,7 +74,7 @@ def window_starts(long: int, side: int) -> tuple[int, ...]:
 
 
 def framed_size(resized: tuple[int, int], size: InputSize) -> tuple[int, int]:
-    """(h, w) of what the network is given of an image of this resized size."""
+    """(h, w) of the network's input for an image of this resized size."""
     if size.frame == "windows":
         return resized
     if size.frame == "square":

@@ -1,4 +1,4 @@
-"""What the user names on the command line -> the images to work on, in a fixed order."""
+"""Sources from the command line -> the images to work on, in a fixed order."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ _FOLDERS = tuple(str(kind.suffix) for kind in _KINDS if kind.is_folder)
 class Source:
     """One image to work on.
 
-    path: where it is; for stdin a name without a place, so that its outputs are called `stdin.*`.
+    path: where it is; for stdin a name without a folder, so that its outputs are called `stdin.*`.
     folder: the folder it was found in, below which the outputs keep its tree; None if it was named itself.
     missing: why there is nothing to open, known before any work.
-    data: what came on stdin, or where the picture lies inside of another file.
+    data: the bytes from stdin, or the image's place inside another file.
     """
 
     path: Path
@@ -42,7 +42,7 @@ class Source:
 
     @classmethod
     def of(cls, image: ImageRef) -> Source:
-        """A picture of a dataset, which may lie inside of an archive or a table."""
+        """A picture of a dataset, which may be inside an archive or a table."""
         return cls(image.place, data=None if image.path else image)
 
     def __str__(self) -> str:
@@ -65,8 +65,8 @@ def find_sources(
     """Files, folders, globs and `-` in the order given, folders and globs sorted, every image once.
 
     recursive: look into the folders of folders.
-    skip: a folder never to look into (the one the outputs go to).
-    passed: hears of every picture in a folder that is passed over, as segcli wrote it.
+    skip: a folder to leave out (the one the outputs go to).
+    passed: called for every picture in a folder that is skipped because segcli wrote it.
     Raises UsageError for a folder without images and for `-` with nothing piped in. A file that is not there becomes a
     Source that says so: the others go on.
     """
@@ -78,7 +78,7 @@ def find_sources(
 
 
 def _key(source: Source) -> Path | str:
-    """What tells one image from another, however it was named."""
+    """Identifies an image, however it was named."""
     if source.data is None:
         return _identity(source.path)
     return STDIN if isinstance(source.data, bytes) else str(source.data)
@@ -127,7 +127,7 @@ def _in_folder(folder: Path, recursive: bool, skip: Path | None, passed: Callabl
     own: list[Path] = []
 
     def refuse(error: OSError) -> None:
-        reason = f"{error.filename}: cannot look into this folder: {error.strerror}"
+        reason = f"{error.filename}: cannot list this folder: {error.strerror}"
         unreadable.append(Source(Path(error.filename), missing=reason))
 
     images = list(_walk(folder, recursive, skip, refuse, own))
@@ -137,7 +137,7 @@ def _in_folder(folder: Path, recursive: bool, skip: Path | None, passed: Callabl
         deeper = not recursive and any(_walk(folder, True, skip, refuse, []))
         remedy = "the folders in it hold some: add --recursive" if deeper else f"looked for {_suffixes()}"
         if own and not deeper:
-            remedy = f"the {len(own)} in it are results of segcli; name those that are meant, as in {own[0]}"
+            remedy = f"the {len(own)} in it are results of segcli; name the ones you want, as in {own[0]}"
         raise UsageError(f"{folder}: no images in this folder; {remedy}")
     yield from (Source(image, folder) for image in images)
     yield from unreadable

@@ -41,7 +41,7 @@ Look = Callable[[Item, Box, Prepared, QueryPredictions], None]
 
 @dataclass
 class Read(Generic[Extra]):
-    """What reading one item gave."""
+    """The result of reading one item."""
 
     image: np.ndarray  # uint8 [H, W, 3] RGB
     extra: Extra  # whatever else the caller needs back: the truth, the number of pages, …
@@ -166,7 +166,7 @@ def _padded(job: _Ahead[Item, Extra]) -> tuple[int, int] | None:
 
 @dataclass
 class _Loop(Generic[Item]):
-    """What is the same for every batch: see `segment_all`."""
+    """What all batches share: see `segment_all`."""
 
     network: Network
     choices: Sequence[Settings]

@@ -1,7 +1,7 @@
-"""A large photo in overlapping windows, and their results as one.
+"""A large photo in overlapping windows, and their results merged.
 
-Small objects of a large photo vanish when it is shrunk to the network's input size; cut into windows they do not. What
-the windows say is merged in the photo's frame: the same thing seen by two windows is recognised by its part in the
+Small objects of a large photo vanish when it is shrunk to the network's input size; in windows they do not. The
+results are merged in the photo's frame: the same thing seen by two windows is recognised by its part in the
 band they share, a stuff class is one segment, and in a band every pixel of an id map comes from the window whose
 centre is nearer, or from the other if that one says nothing. Instances that repeat a better one are dropped. Beside
 the result's id map only the windows that still have neighbours to come are kept.
@@ -97,7 +97,7 @@ class _View:
 
 
 class _Part(NamedTuple):
-    """What one window sees of one thing in a band."""
+    """The part of one thing that a window sees in a band."""
 
     id: int
     label: int
@@ -149,7 +149,7 @@ class Merger:
             self._paint(view)
 
     def result(self) -> Segments:
-        """The merged segments, once every window has been added. To be called once: the map is handed over."""
+        """The merged segments, once every window has been added. Call it once: the map is handed over."""
         if self._waiting or self._like is None:
             raise RuntimeError(f"{len(self._waiting)} windows are missing")
         task, count = self._like.task, len(self._parents)

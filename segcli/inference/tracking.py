@@ -1,6 +1,6 @@
-"""One id for one object through a clip: segments of a frame are matched with the tracks so far, without training.
+"""One id per object through a clip: segments of a frame are matched with the tracks so far, without training.
 
-A track and a segment fit as much as their masks overlap, once the track's is moved on as it moved last, and as the
+A track and a segment fit as much as their masks overlap, the track's moved on by its last motion, and as the
 network's query embeddings agree (MinVIS, arXiv 2208.02245: the queries of Mask2Former name the same object from frame
 to frame). The best matching of all together is Hungarian. A track that finds no segment is remembered for a while, so
 that an object hidden behind another keeps its id. A track's class is what most of its frames say.
@@ -24,7 +24,7 @@ _FAR = 1.5  # diagonals of its box, beyond which an object that was lost is not 
 
 @dataclass
 class Track:
-    """One object so far."""
+    """One object and its history."""
 
     id: int
     mask: RLE
@@ -41,9 +41,9 @@ class Track:
 
 
 class Tracker:
-    """Gives the segments of frame after frame their ids, from 1 on.
+    """Assigns ids, from 1 on, to the segments of one frame after another.
 
-    memory: frames for which an object that is not seen keeps its id.
+    memory: frames for which an unseen object keeps its id.
     """
 
     def __init__(self, memory: int = 30) -> None:

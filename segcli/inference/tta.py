@@ -36,7 +36,7 @@ def segment_averaged(network: Network, image: np.ndarray, spec: InferenceSpec) -
     Holds the scores of all classes at the photo's size, 4 K H W bytes. Raises what `network` raises.
     """
     if spec.size.frame == "windows":
-        raise UsageError("this model averages windows of a photo already; it cannot be averaged over sizes too")
+        raise UsageError("this model already averages sliding windows and cannot average over sizes too")
     total = torch.zeros(len(spec.labels), *image.shape[:2])
     best = 0.0
     for size in sizes(spec.size):

@@ -57,8 +57,8 @@ class Clip:
     """A clip to read, frame by frame; memory does not grow with its length.
 
     name: as `is_clip` takes it, or a folder of pictures. fps: of numbered frames, which have no times of their own.
-    every: only every so many frames. start, end: seconds between which frames are wanted.
-    Raises InputError for what cannot be opened or has no pictures, UsageError if PyAV is not there.
+    every: take every N-th frame. start, end: seconds between which frames are wanted.
+    Raises InputError for what cannot be opened or has no video stream, UsageError if PyAV is not installed.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class Clip:
         except (OSError, ValueError) as error:
             raise InputError(f"{name}: cannot be opened as a video ({_line(error)})") from error
         if not self._container.streams.video:
-            raise InputError(f"{name}: has no pictures, only sound")
+            raise InputError(f"{name}: has no video stream, only sound")
         self._stream = self._container.streams.video[0]
         self._stream.thread_type = "AUTO"
         self.rate = self._stream.average_rate or self._stream.guessed_rate or self.rate
@@ -99,7 +99,7 @@ class Clip:
 
     @property
     def count(self) -> int | None:
-        """How many frames there are to come, as far as is known."""
+        """How many frames are expected, if known."""
         frames = len(self._pictures) if self._pictures else (self._stream.frames or 0)
         if not frames or self._start or self._end is not None:
             return None
@@ -225,7 +225,7 @@ class ClipWriter:
         return None
 
     def close(self, *, copy_sound: bool = True) -> None:
-        """Bring the clip into its final form."""
+        """Finish the clip."""
         if self._container is None:
             return
         av = _av()

@@ -1,7 +1,7 @@
 """Several processes over one list of work; results come in the order of the list, as from one process.
 
 A small network on many cores is slow because every image is cut into slivers; whole images side by side are not. Each
-process has its own connection, so one that is killed takes nothing with it but the images it was at, which go to the
+process has its own connection, so one that is killed affects only the images it was working on, which go to the
 others. Weights are not sent: every process maps the same file, so they lie in memory once.
 """
 
@@ -29,7 +29,10 @@ Result = TypeVar("Result")
 
 TRIAL = 12  # images after which it is decided whether processes are worth their start
 WORTH = 12.0  # seconds of work left that are: starting a process takes about three
-KILLED = "two worker processes were killed at this image, most likely because memory ran out; use --workers 1 or --tile"
+KILLED = (
+    "two worker processes were killed while predicting this image, most likely because memory ran out; "
+    "use --workers 1 or --tile"
+)
 _SHARE = 0.8  # of the free memory that processes may take
 _CHUNK = 16  # items that a process is given at a time; fewer towards the end, so that all finish together
 _AT_HAND = 2  # chunks that a process has, so that it never waits for the next
@@ -63,7 +66,7 @@ def run_all(
 
     here: works on items in this process; job: does the same in another.
     workers: how many processes, or None to decide after the first items: see `choose_workers`.
-    threads: how many threads all processes have together. started: told how many processes there are, once they start.
+    threads: how many threads all processes have together. started: called with the number of processes once they start.
     """
     if workers is None:
         if not on_cpu or threads < 2 or len(items) <= 2 * TRIAL:
@@ -84,9 +87,9 @@ def run_all(
 
 
 def choose_workers(seconds: float, items: int, threads: int) -> int:
-    """How many processes for work of so many seconds: one a thread, if it is worth their start and memory suffices.
+    """How many processes for this many seconds of work: one per thread, if worth starting and memory suffices.
 
-    Each is taken to need as much memory as this process had at its peak.
+    Each is assumed to need as much memory as this process had at its peak.
     """
     if seconds < WORTH:
         return 1
@@ -95,7 +98,7 @@ def choose_workers(seconds: float, items: int, threads: int) -> int:
 
 
 def peak_memory() -> int:
-    """The most bytes this process had in memory; 0 where the system does not tell."""
+    """Peak memory of this process in bytes; 0 where the system does not report it."""
     try:
         import resource
     except ImportError:  # Windows
@@ -104,7 +107,7 @@ def peak_memory() -> int:
 
 
 def free_memory() -> int:
-    """Bytes that may be taken: of the machine, and of the container if it has a limit."""
+    """Free bytes: of the machine, and of the container if it has a limit."""
     found = []
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
@@ -168,7 +171,7 @@ class _Pool(Generic[Item, Result]):
         if self.remaining and not self.workers:
             raise SegcliError(
                 "every worker process was killed, most likely because memory ran out; use fewer --workers, "
-                "then go on with --skip-existing"
+                "then continue with --skip-existing"
             )
         for worker in self.workers:
             while len(worker.chunks) < _AT_HAND and (chunk := self._take()):

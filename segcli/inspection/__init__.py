@@ -1,1 +1,1 @@
-"""What a person looks at: galleries, the report page and the views into a model."""
+"""For looking at results: galleries, the report page and the views into a model."""

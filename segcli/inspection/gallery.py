@@ -1,6 +1,6 @@
 """Where `segcli viz overlays` takes images and segments from: results on disk, a dataset, a model, or two of them.
 
-A gallery lists its images without reading any; each is read when its turn comes, so that a folder of any size takes the
+A gallery lists its images without reading any; each is read when it is drawn, so that a folder of any size takes the
 memory of one photo.
 """
 
@@ -106,18 +106,18 @@ def open_gallery(
         if truth is not None:
             return model_beside_truth(model(), truth, sources, task, split)
         if sources is None:
-            raise UsageError("--model: in which photos shall it look? give a photo or a folder")
+            raise UsageError("--model: there are no photos to predict; give a photo or a folder")
         return of_model(model(), sources, task)
     if kind == "dataset":
-        raise UsageError(f"{source} and --truth {truth}: both are truth; give predictions, photos or --model beside it")
+        raise UsageError(f"{source} and --truth {truth}: both hold ground truth; give predictions or --model instead")
     if with_model:
         raise UsageError(f"{source}: holds predictions already; leave out --model, or give photos")
     if source is None:
         found = newest(Path())
         if found is None:
-            raise UsageError("nothing that segcli predict wrote is here; give its folder, a photo or a dataset")
+            raise UsageError("there are no results of segcli predict here; give their folder, a photo or a dataset")
         gallery = _of_results(found, truth, photos, task, split, every_score)
-        return replace(gallery, notes=(f"{found}: the newest that segcli predict wrote here", *gallery.notes))
+        return replace(gallery, notes=(f"{found}: the newest results of segcli predict here", *gallery.notes))
     return _of_results(Path(source), truth, photos, task, split, every_score)
 
 
@@ -157,14 +157,14 @@ def _kind(source: str | None, photos: Path | None) -> Literal["predictions", "da
 def of_predictions(path: Path, photos: Path | None, task: Task | None, *, every_score: bool = False) -> Gallery:
     """What `segcli predict` or another tool found, from its files. every_score: see `open_gallery`.
 
-    Raises UsageError or InputError for files that are none or damaged.
+    Raises UsageError or InputError for files that are not predictions, or damaged.
     """
     broken: list[InputError] = []
     predictions = open_predictions(path, task, thresholded=not every_score, broken=broken.append)
     if isinstance(predictions, LabelMaps):
         raise UsageError(
-            f"{path}: holds no predictions but PNGs, whose numbers do not name their classes; predict with "
-            f"--save png,json, or set label maps beside their data: segcli viz overlays {path} --truth DATA"
+            f"{path}: holds only PNGs, which do not say what their values mean; predict with "
+            f"--save png,json, or compare label maps with their data: segcli viz overlays {path} --truth DATA"
         )
     finder = PhotoFinder(path if path.is_dir() else path.parent, photos)
     threshold, notes = _threshold(predictions)
@@ -199,7 +199,7 @@ def of_truth(path: Path, task: Task | None, split: str | None) -> Gallery:
 
 
 def of_model(loaded: LoadedModel, sources: Sequence[Source], task: Task | None) -> Gallery:
-    """What a model finds in photos. Raises UsageError for a task that it cannot do."""
+    """What a model finds in photos. Raises UsageError for a task that it does not support."""
     find, scored = _predictor(loaded, task)
 
     def read(number: int) -> Shown:
@@ -289,7 +289,7 @@ def _truth(sample: Sample, task: Task, dataset: Dataset, labels: LabelSet) -> Se
 
 
 def _beside(classes: ClassMatch, predicted: LabelSet, task: Task) -> tuple[str, ...]:
-    """What to say of classes that only one side has."""
+    """Notes on classes that only one side has."""
     added = [
         label.name or str(label.id)
         for label, index in zip(predicted, classes.index, strict=True)
@@ -298,7 +298,7 @@ def _beside(classes: ClassMatch, predicted: LabelSet, task: Task) -> tuple[str, 
     if not added:
         return ()
     some = ", ".join(added[:5]) + (", …" if len(added) > 5 else "")
-    return (f"the data does not have {len(added)} of the predicted classes, which are drawn all the same: {some}",)
+    return (f"the data does not have {len(added)} of the predicted classes, which are drawn anyway: {some}",)
 
 
 def chosen_split(info: DatasetInfo, split: str | None) -> str:
@@ -307,12 +307,12 @@ def chosen_split(info: DatasetInfo, split: str | None) -> str:
 
 
 def _of_splits(info: DatasetInfo, name: str) -> tuple[str, ...]:
-    """What to say of the images that are in other splits than the one that is drawn."""
+    """Notes on the images in splits that are not drawn."""
     others = [f"--split {other}" for other in info.splits if other != name]
     if not others:
         return ()
     count, total = len(info.splits[name]), sum(len(records) for records in info.splits.values())
-    return (f"drawn is the split {name}, {count} of {total} images; the others with {' or '.join(others)}",)
+    return (f"showing the split {name}, {count} of {total} images; for the others use {' or '.join(others)}",)
 
 
 def _predictor(loaded: LoadedModel, task: Task | None) -> tuple[Callable[[np.ndarray], Segments], bool]:
@@ -328,7 +328,7 @@ def _files(dataset: Dataset) -> list[tuple[Path, Path | None]]:
 
 
 def _items(files: Sequence[tuple[Path, Path | None]], read: Callable[[int], Shown]) -> list[GalleryItem]:
-    """An item a file; the tree below a file's folder is kept, and no two have one place."""
+    """One item per file; the tree below a file's folder is kept, and no two have one place."""
     return [
         GalleryItem(photo.file_name, photo.stem, lambda number=number: read(number))  # type: ignore[misc]
         for number, photo in enumerate(plan(files))
@@ -345,7 +345,7 @@ def _threshold(predictions: Predictions) -> tuple[float, tuple[str, ...]]:
         return float(own), ()
     if predictions.least_score >= UNSURE / 2:
         return 0.0, ()
-    note = f"{predictions.path}: holds instances of every score; shown are those from {UNSURE:g} on (see --threshold)"
+    note = f"{predictions.path}: holds instances of every score; shown are those above {UNSURE:g} (--threshold)"
     return UNSURE, (note,)
 
 

@@ -85,7 +85,7 @@ class Drawn:
 
 
 def targets(gallery: Gallery, items: Sequence[GalleryItem], out: Path, columns: int | None) -> list[Path]:
-    """The files that `draw_gallery` writes: a picture an image, or sheets of so many columns."""
+    """The files that `draw_gallery` writes: one picture per image, or contact sheets with this many columns."""
     if columns is None:
         return [out / item.place.parent / f"{item.place.name}.{gallery.view}.jpg" for item in items]
     sheets = -(-len(items) // _per_sheet(columns))
@@ -95,7 +95,7 @@ def targets(gallery: Gallery, items: Sequence[GalleryItem], out: Path, columns: 
 def draw_gallery(
     gallery: Gallery, items: Sequence[GalleryItem], selection: Selection, style: Style, out: Path, columns: int | None
 ) -> Iterator[Drawn]:
-    """Draw and write; yields a report an image that failed and a picture that was written.
+    """Draw and write; yields a report per failed image and per picture written.
 
     Raises OutputError if a file cannot be written.
     """

@@ -1,4 +1,4 @@
-"""What `segcli viz report` is about: predictions, a training run, or an evaluation, told apart by their files."""
+"""The input of `segcli viz report`: predictions, a training run or an evaluation, recognised by its files."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def _evaluation(path: Path, task: Task | None) -> EvaluationFolder:
     found = read_evaluations(path)
     chosen = task or next(iter(found))
     if chosen not in found:
-        raise UsageError(f"{path}: holds no evaluation of --task {task}, but of {', '.join(found)}")
+        raise UsageError(f"{path}: holds no evaluation of --task {task}, only of {', '.join(found)}")
     if task is None and len(found) > 1:
         raise UsageError(f"{path}: holds evaluations of {', '.join(found)}; choose one with --task")
     return found[chosen]
@@ -86,7 +86,7 @@ def _of_evaluation(evaluation: EvaluationFolder, photos: Path | None) -> Report:
         metric, value, data = str(measured["metric"]), measured["value"], dict(measured["data"])
         summary, per_class = dict(measured["summary"]), list(measured["per_class"])
     except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path / EVALUATION}: not what segcli eval writes ({error!r}); evaluate again") from error
+        raise InputError(f"{path / EVALUATION}: not written by segcli eval ({error!r}); evaluate again") from error
     gallery, notes = _gallery(evaluation, photos, data)
     rows = [[name, _in_percent(figure)] for name, figure in summary.items()]
     number = "" if value is None else f"{metric} {_in_percent(value)} %"
@@ -236,7 +236,7 @@ def _by_step(measured: Sequence[Mapping[str, Any]]) -> ReportTable:
 
 
 def _per_class(records: Sequence[Mapping[str, Any]], title: str) -> list[ReportTable]:
-    """A row a class: its name, then all that was measured."""
+    """One row per class: its name, then all that was measured."""
     names = [key for key in dict.fromkeys(key for record in records for key in record) if key not in ("id", "name")]
     names = [name for name in names if not any(isinstance(record.get(name), bool) for record in records)]
     if not names:

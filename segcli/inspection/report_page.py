@@ -1,4 +1,4 @@
-"""The page of `segcli viz report`: photos and masks made small enough to travel, and all that goes with them.
+"""The page of `segcli viz report`: photos and masks, reduced to a size that can be shared, with tables and curves.
 
 Every mask is COCO's run-length form on the grid of the photo as the page shows it. The masks of an image are one
 compressed block (6 KB for ten segments on 512×512 pixels: as small as its id map in PNG), which holds overlapping
@@ -34,7 +34,7 @@ from segcli.segments import Segments
 from segcli.types import LabelSet, Task
 
 MOST_IN_A_FILE = 200
-"""Images in a page by itself; a page with more has a folder beside it."""
+"""Images in a single-file page; a page with more has a folder beside it."""
 
 _FILE_BYTES = 38_000_000  # of 40 MB; the rest is for the index, scripts and tables
 _PICTURE_BYTES = 10_000_000  # of those, at most, for pictures that are shown as they are
@@ -149,7 +149,7 @@ def _check_ours(folder: Path) -> None:
         return
     strange = None if not folder.is_dir() else next((f for f in folder.iterdir() if not _OURS.fullmatch(f.name)), None)
     if not folder.is_dir() or strange:
-        raise OutputError(f"{strange or folder}: is in the place of the page's images; choose another --out")
+        raise OutputError(f"{strange or folder}: is where the page's images would go; choose another --out")
 
 
 def _is_ours(folder: Path) -> bool:

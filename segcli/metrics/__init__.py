@@ -1,4 +1,4 @@
-"""The official numbers: AP as pycocotools, PQ as panopticapi, mIoU as detectron2 and mmsegmentation.
+"""The official metrics: AP as pycocotools, PQ as panopticapi, mIoU as detectron2 and mmsegmentation.
 
 Matching and counting are hotcoco's; the adapters here bring `Segments` and truth into its form, one image at a time,
 and keep only counts. Every metric can be pickled, so that ranks send theirs to rank 0, which merges them:

@@ -1,4 +1,4 @@
-"""A dataset's metric again from what each image contributed, for any choice of its images, a thousand choices at once.
+"""A dataset's metric recomputed from each image's contribution, for any choice of images, a thousand at once.
 
 Each image's contribution is what `per_image.jsonl` holds under "counts". A choice is a weight for each image: how
 often it is in it. All ones give the dataset's own number.

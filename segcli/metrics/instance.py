@@ -50,7 +50,7 @@ class _Image:
 class InstanceMetric(Metric):
     """AP, AP50, AP75, AP and AR by size, of masks and of boxes, over all things and each of them.
 
-    Scores must come unthresholded. At most `max_dets` instances of a class and image count; pycocotools prints −1
+    Instances must not be thresholded. At most `max_dets` instances of a class and image count; pycocotools prints −1
     for anything but 100, here the numbers are taken from the precision array, where they are right.
 
     Truth that comes from a COCO file is taken as it states itself: its polygons as pycocotools fills them, its areas,
@@ -128,7 +128,7 @@ class InstanceMetric(Metric):
             raise InputError(f"{', '.join(item.name for item in waiting)}: {error}") from error
 
     def merge(self, other: InstanceMetric) -> None:
-        """Add what another metric with the same classes and `max_dets` has seen of other images."""
+        """Add what another metric with the same classes and `max_dets` counted on other images."""
         self._match()
         other._match()
         for kind, evaluator in self._evaluators.items():
@@ -139,7 +139,7 @@ class InstanceMetric(Metric):
         self._zero = self._zero or other._zero
 
     def compute(self) -> MetricReport:
-        """The numbers so far."""
+        """The metrics so far."""
         self._match()
         summary: dict[str, float] = {}
         things = [index for index, label in enumerate(self.labels) if label.isthing]
@@ -289,7 +289,7 @@ def _rows(results: Sequence[dict[str, Any]]) -> np.ndarray | None:
 
 
 def _mean(values: np.ndarray) -> float:
-    """Mean over what could be measured (COCO marks the rest with −1), NaN if that is nothing."""
+    """Mean over the measured values (COCO marks the rest with −1), NaN if that is nothing."""
     measured = values[values > -1]
     return float(measured.mean()) if measured.size else float("nan")
 

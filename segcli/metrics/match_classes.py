@@ -1,4 +1,4 @@
-"""Which class of a dataset is meant by a class of a model or of somebody's files: by the id, else by the name."""
+"""Matches the classes of a model or of prediction files to those of a dataset: by id, else by name."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _LISTED = 5
 
 @dataclass(frozen=True, eq=False)
 class ClassMatch:
-    """What the classes of one side are on the other.
+    """How the classes of one side map to the other.
 
     labels: the truth's classes. index: int64 [K], for each predicted class its position in `labels`, or -1.
-    by: what they were matched by. notes: lines to be said aloud.
+    by: what they were matched by. notes: messages for the user.
     """
 
     labels: LabelSet
@@ -69,7 +69,7 @@ def match_classes(predicted: LabelSet, truth: LabelSet, what: str, task: Task = 
 
     Names are compared without case, blanks and signs, and by what they mean (tvmonitor is tv). what: who predicted, for
     the messages ("the model").
-    task: of instances only the things are spoken of; every class is matched.
+    task: for instances only things are mentioned; every class is matched.
     Raises UsageError where neither ids nor names fit, and for an id without a name that the truth does not have.
     """
     by_id, agreeing = _by_id(predicted, truth)
@@ -85,7 +85,7 @@ def match_classes(predicted: LabelSet, truth: LabelSet, what: str, task: Task = 
         )
     unknown = [p.id for p, index in zip(predicted, match.index, strict=True) if index < 0 and not _name(p)]
     if unknown:
-        known = f"is no class of the data, whose {len(truth)} ids are {_some([str(id_) for id_ in truth.ids])}"
+        known = f"is not a class of the data, whose {len(truth)} ids are {_some([str(id_) for id_ in truth.ids])}"
         why = known if match.by == "id" else "has no name, and the others fit the data by their names alone"
         raise UsageError(f"{what}: category id {unknown[0]} {why}")
     return dataclasses.replace(match, notes=tuple(_notes(match, predicted, what, task)))
@@ -118,7 +118,7 @@ def _odd(predicted: LabelSet, truth: LabelSet) -> str:
 
 
 def _notes(match: ClassMatch, predicted: LabelSet, what: str, task: Task) -> list[str]:
-    """What a person should know before believing the number."""
+    """Notes to read before trusting the metric."""
     pairs = [(p, match.labels[int(i)]) for p, i in zip(predicted, match.index, strict=True) if i >= 0]
     notes = []
     if match.by == "name":

@@ -1,4 +1,4 @@
-"""What a metric is, how it registers itself, what it reports, and the form in which it takes the truth."""
+"""The base class of metrics, what they report, and the form in which they take the ground truth."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class ImageTruth(Protocol):
 
     @property
     def crowd(self) -> np.ndarray:
-        """bool [N], True where a mask covers a group nobody counted."""
+        """bool [N], True where a mask covers a group of uncounted objects."""
 
     @property
     def stated(self) -> CocoObjects | None:
@@ -110,7 +110,7 @@ class Metric(ABC):
 
     @abstractmethod
     def compute(self) -> MetricReport:
-        """The numbers so far; counting can go on afterwards."""
+        """The metrics so far; counting can continue afterwards."""
 
     @classmethod
     def of_image(cls, segments: Segments, truth: ImageTruth, labels: LabelSet, max_dets: int) -> ImageCounts:
@@ -175,7 +175,7 @@ def row_of(labels: LabelSet, index: int) -> dict[str, Any]:
 
 
 def check_size(segments: Segments, truth: ImageTruth) -> None:
-    """Raises InputError unless both sides are of one size."""
+    """Raises InputError unless both sides have the same size."""
     (height, width), (rows, columns) = segments.size, truth.size
     if (height, width) != (rows, columns):
         raise InputError(f"{truth.image_id}: the prediction is {width}×{height} pixels, the truth {columns}×{rows}")

@@ -1,4 +1,4 @@
-"""Mask logits of segments kept at the network's stride, for whoever wants an edge finer than a mask of yes and no."""
+"""Mask logits of segments kept at the network's stride, for edges finer than a binary mask."""
 
 from __future__ import annotations
 

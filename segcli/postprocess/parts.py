@@ -1,4 +1,4 @@
-"""The parts of a mask that lie apart."""
+"""The connected parts of a mask."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Instances that say the same thing twice."""
+"""Removes duplicate instances."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One JSON file for all images, written a line an image, in memory that does not grow.
+"""One JSON file for all images, written one line per image, in constant memory.
 
 While a run goes on each finished image is appended to a hidden file beside the result (`.predictions.jsonl`), as one
 line in one write. `close` merges an earlier result with these lines into the final file and removes them. So the
@@ -33,8 +33,8 @@ class Ledger(ABC):
 
     Args:
         path: the final file.
-        overwrite: forget what is there.
-        resume: go on from what is there; with neither, an existing file is an OutputError.
+        overwrite: discard an earlier result.
+        resume: continue an earlier result; with neither, an existing file is an OutputError.
         relayed: collect entries here for the process that writes the file, and touch no file.
     """
 
@@ -108,7 +108,7 @@ class Ledger(ABC):
             raise output_error(self._lines, error) from error
 
     def _entries(self) -> Iterator[Entry]:
-        """Everything so far: the earlier result, then this run's lines."""
+        """All entries: the earlier result, then this run's lines."""
         if self._resumes and self.path.exists():
             try:
                 yield from self._read_back()
@@ -136,7 +136,7 @@ class CocoResults(Ledger):
     """COCO results format: one array of {image_id, category_id, segmentation, score}."""
 
     def add(self, image_id: int | str, results: list[dict[str, Any]]) -> None:
-        """Append one image's results; nothing found is remembered too."""
+        """Append one image's results; also if nothing was found."""
         self.append(image_id, [",".join(to_json(result) for result in results)])
 
     def _render(self) -> Iterator[str]:

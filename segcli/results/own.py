@@ -1,4 +1,4 @@
-"""Which folders `segcli predict` wrote, told by what lies in them."""
+"""Which folders `segcli predict` wrote, recognised by their files."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def is_own(folder: Path) -> bool:
 
 
 def holds_id_maps(folder: Path) -> bool:
-    """Whether a folder's pictures are no photos but the maps that `--save png` writes, without their records.
+    """Whether a folder's pictures are the maps that `--save png` writes, without their records, rather than photos.
 
-    The first two are looked at: unlike photos they are made of flat areas, which have few values, or colours that
+    The first two are checked: unlike photos they are made of flat areas, which have few values, or colours that
     read as COCO's ids are 1 to N without a gap.
     """
     files = sorted(file for file in folder.iterdir() if file.is_file() and not file.name.startswith("."))[:2]

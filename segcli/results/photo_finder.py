@@ -1,4 +1,4 @@
-"""Where the photos are that results belong to: results keep names, at most a path, and photos may have moved."""
+"""Finds the photos that results belong to: results keep names or paths, and photos may have moved."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class PhotoFinder:
         photos: the folder to look in; without it, the current folder and those in it.
 
     Raises:
-        UsageError: `photos` is no folder.
+        UsageError: `photos` is not a folder.
     """
 
     def __init__(self, results: Path, photos: Path | None = None) -> None:
@@ -61,7 +61,7 @@ class PhotoFinder:
 
     @cached_property
     def _recorded(self) -> dict[str | None, Path]:
-        """file_name -> path, as far as records of `segcli predict` tell."""
+        """file_name -> path, from the records of `segcli predict`."""
         places: dict[str | None, Path] = {}
         for file in self.results.rglob("*.json") if self.results.is_dir() else ():
             try:

@@ -1,4 +1,4 @@
-"""What `<stem>.json` says about one image."""
+"""The content of `<stem>.json`: one image."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def segment_records(segments: Segments) -> list[dict[str, Any]]:
 
 
 def record_text(record: Mapping[str, Any]) -> str:
-    """A record as JSON for people: a key a line, a segment a line."""
+    """A record as JSON for people: one key or one segment per line."""
     lines = [f"{to_json(key)}: {to_json(value)}" for key, value in record.items() if key != "segments"]
     segments = ",\n".join("  " + to_json(segment) for segment in record["segments"])
     lines.append(f'"segments": [\n{segments}\n ]' if segments else '"segments": []')

@@ -1,4 +1,4 @@
-"""The parts that the shards of a run leave behind, and their merger into what one run would have written.
+"""The parts that the shards of a run write, and merging them into what a single run would have written.
 
 Every shard writes its photos' own files, its part of the files for all photos (`predictions-00003-of-00016.json`), and
 when it is done a note about itself (`.shard-00003-of-00016.json`). A shard that was killed leaves no note and is run
@@ -32,7 +32,7 @@ FAILURES = "failures.jsonl"
 
 @dataclass(frozen=True)
 class Merged:
-    """What a merger has made."""
+    """The result of merging."""
 
     shards: int
     files: tuple[Path, ...]
@@ -57,14 +57,14 @@ def forget_done(out: Path, shard: Shard) -> None:
 
 
 def count_done(out: Path, count: int) -> int:
-    """How many of so many shards are done."""
+    """How many of `count` shards are done."""
     return sum((out / Shard(index, count).part_of(_NOTE)).exists() for index in range(count))
 
 
 def merge(out: Path) -> Merged:
     """Join the parts in a folder and remove them.
 
-    Raises UsageError if there are none, some are missing, or they are not of one run; InputError for a damaged file.
+    Raises UsageError if there are none, some are missing, or they are of different runs; InputError for a damaged file.
     """
     notes = {}
     for path in out.iterdir() if out.is_dir() else ():
@@ -75,7 +75,7 @@ def merge(out: Path) -> Merged:
     counts = {shard.count for shard in notes}
     if len(counts) > 1:
         runs = " and of ".join(map(str, sorted(counts)))
-        raise UsageError(f"{out}: holds shards of {runs}, which are different runs; give each run its own --out")
+        raise UsageError(f"{out}: holds shards of different runs (of {runs} shards); give each run its own --out")
     count = counts.pop()
     shards = [Shard(index, count) for index in range(count)]
     missing = [str(shard.index) for shard in shards if shard not in notes]

@@ -1,4 +1,4 @@
-"""How opaque each pixel of a segment is: its edge as fine as the logits know it, not in steps of whole pixels.
+"""Opacity of each pixel of a segment: edges as fine as the logits allow, not in steps of whole pixels.
 
 A logit divided by its slope is about the distance in pixels to where the mask ends. So the edge fades over `_REACH`
 pixels to either side of that line, wherever it runs between the pixels. Where a segment ends because another begins,

@@ -1,4 +1,4 @@
-"""Writes what `--save` names, one photo at a time; each kind's own part is in `segcli.results.kinds`."""
+"""Writes the kinds given by `--save`, one photo at a time; each kind's own part is in `segcli.results.kinds`."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ def refuse_collisions(out: Path, kinds: Collection[str], photos: Sequence[Photo]
                 raise UsageError(f"{path}: a result would replace this input; choose another --out")
             if seen.setdefault(place, photo) is not photo:
                 other = seen[place].path
-                raise UsageError(f"{path}: {other} and {photo.path} would both be written here; run them apart")
+                raise UsageError(f"{path}: {other} and {photo.path} would both be written here; use separate runs")
 
 
 class ResultsWriter:
-    """Writes what was asked for below one folder, keeping the source tree.
+    """Writes the wanted kinds below one folder, keeping the source tree.
 
     Args:
         out: the folder; made when first needed.
@@ -109,7 +109,7 @@ class ResultsWriter:
         return photo_targets(self._run.out, [kind.name for kind in self._kinds], photo)
 
     def existing(self, photo: Photo) -> list[Path]:
-        """Those of a photo's targets that are there already."""
+        """Those of a photo's targets that exist already."""
         return [path for path in self.targets(photo).values() if os.path.lexists(path)]
 
     def is_complete(self, photo: Photo) -> bool:

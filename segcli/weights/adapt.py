@@ -1,4 +1,4 @@
-"""Models to begin training with: a checkpoint whose head and queries are made to fit, or a new network around an
+"""Models to start training from: a checkpoint whose head and queries are adapted, or a new network around an
 ImageNet backbone. What is random here comes from torch's global generator, which the caller seeds."""
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from segcli.weights.spec import TABLE, from_table, to_table
 
 @dataclass(frozen=True)
 class Beginning:
-    """A model to train: in fp32 on the CPU, its parameters free to learn. notes: a line about each part made anew."""
+    """A model to train: in fp32 on the CPU, all parameters trainable. notes: a line about each part that is new."""
 
     loaded: LoadedModel
     notes: tuple[str, ...]
@@ -41,7 +41,7 @@ def from_checkpoint(ref: str, spec: InferenceSpec, queries: int | None, progress
     notes = []
     if old.labels.names != spec.labels.names:
         notes.append(
-            f"class layer made anew; number of classes: {len(spec.labels)} ({loaded.name} has {len(old.labels)} others)"
+            f"new class layer; number of classes: {len(spec.labels)} ({loaded.name} has {len(old.labels)} others)"
         )
         model.head.fresh_classes(len(spec.labels))
         config = config.with_classes(len(spec.labels))
@@ -50,11 +50,11 @@ def from_checkpoint(ref: str, spec: InferenceSpec, queries: int | None, progress
     if config.num_queries != loaded.config.num_queries:
         if queries is not None:  # else queries are classes
             before = loaded.config.num_queries
-            notes.append(f"query embeddings made anew: {config.num_queries} queries instead of {before}")
+            notes.append(f"new query embeddings: {config.num_queries} queries instead of {before}")
         model.query_decoder.fresh_queries(config.num_queries)
     if old.size.tile and not spec.size.tile:
         same = f"--tile {old.size.tile} --short-side {old.size.short}"
-        notes.append(f"{loaded.name} predicts in tiles, this run learns images as a whole; {same} goes on with its own")
+        notes.append(f"{loaded.name} predicts in tiles, this run trains on whole images; {same} keeps its own")
     model.requires_grad_(True)
     spec = replace(spec, mean=tuple(old.mean), std=tuple(old.std))
     raw = loaded.raw_config | raw_config(config, spec.labels)
@@ -70,7 +70,7 @@ def from_backbone(
     sizes: Mapping[str, int],
     progress: Progress | None = None,
 ) -> Beginning:
-    """A new network around a backbone that has seen ImageNet. kind: its architecture; sizes: see `new_config`."""
+    """A new network around a backbone pretrained on ImageNet. kind: its architecture; sizes: see `new_config`."""
     backbone = backbone_named(name)
     config = new_config(kind, name, len(spec.labels), sizes).for_task(spec.tasks[0]).for_size(spec.size)
     if queries is not None:
@@ -84,7 +84,7 @@ def from_backbone(
 
 
 def lasting(ref: str) -> str:
-    """A reference to a model that is here which means the same from any folder: of a local one, its absolute path."""
+    """A reference to a model that is valid from any folder: for a local model, its absolute path."""
     files = find(ref)
     return str(files.folder.resolve()) if files is not None and files.source == "local" else ref
 
@@ -99,7 +99,7 @@ def described(loaded: LoadedModel) -> dict[str, Any]:
 
 
 def from_description(description: dict[str, Any], where: str) -> LoadedModel:
-    """The model that `described` tells of, its weights not loaded yet. where: names the file in errors.
+    """The model that `described` describes, without its weights. where: names the file in errors.
 
     Raises CheckpointError for what this segcli cannot build.
     """

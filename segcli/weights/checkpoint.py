@@ -37,7 +37,7 @@ EXPORTED = {"model.onnx": "segcli.export.loading", "model.xml": "segcli.export.l
 
 @dataclass
 class LoadedModel:
-    """A model ready to predict, and everything that travels with it."""
+    """A model ready to predict, with everything stored beside its weights."""
 
     model: Segmenter  # in eval mode, on `device`, in `dtype`
     config: ModelConfig
@@ -65,8 +65,8 @@ def load_model(
     """Load a model: a local folder (which wins), a name in `weights.toml`, or `org/name[@revision]` on the Hub.
 
     device: auto, cpu, cuda, mps. dtype: auto, fp32, bf16, fp16. progress: see `hub.locate`.
-    Raises CheckpointError for a checkpoint that cannot be used, WeightsUnavailable if there is none to be had,
-    UsageError for a device that is not here.
+    Raises CheckpointError for a checkpoint that cannot be used, WeightsUnavailable if it cannot be found or downloaded,
+    UsageError for a device that this machine lacks.
     """
     folder = Path(ref)
     for file, module in EXPORTED.items():

@@ -29,9 +29,9 @@ def holds_differences(state: Mapping[str, Tensor]) -> bool:
 def whole(
     state: dict[str, Tensor], config: ModelConfig, where: str, progress: Progress | None = None
 ) -> dict[str, Tensor]:
-    """The same with the backbone added.
+    """The tensors with the backbone added.
 
-    Raises CheckpointError saying how to get the backbone if it is not at hand, or if it is not the right one.
+    Raises CheckpointError saying how to get the backbone if it is missing, or if it is not the right one.
     """
     name = config.backbone.name
     backbone = PRETRAINED.get(name)

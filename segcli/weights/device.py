@@ -1,4 +1,4 @@
-"""Where to compute and in which precision, each with the reason, so that nobody has to guess."""
+"""Chooses the device and the precision, each with the reason for the user."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class DeviceChoice:
 
 
 def choose_device(name: str = "auto") -> DeviceChoice:
-    """The device called for, or the fastest one here: CUDA, then Apple's MPS, then the CPU.
+    """The device asked for, or the fastest one here: CUDA, then Apple's MPS, then the CPU.
 
-    Raises UsageError for a device that is named but not here: it is never silently replaced.
+    Raises UsageError for a named device that this machine lacks: it is never silently replaced.
     """
     kind, colon, number = name.partition(":")
     if kind not in DEVICES or (colon and (kind != "cuda" or not number.isdecimal())):
@@ -47,7 +47,7 @@ def choose_device(name: str = "auto") -> DeviceChoice:
 
 
 def choose_dtype(name: str, device: torch.device, bf16_loss: float | None = None) -> torch.dtype:
-    """The precision called for; `auto` is fp32 unless bf16 is both fast here and known to be harmless.
+    """The precision asked for; `auto` is fp32 unless bf16 is both fast here and known to be harmless.
 
     bf16_loss: points of its published metric that the checkpoint was measured to lose in bf16, if it was measured.
     Raises UsageError for an unknown name.

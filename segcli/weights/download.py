@@ -33,7 +33,7 @@ class Unreachable(WeightsUnavailable):
 
 
 class _Damaged(Exception):
-    """What arrived is not what the Hub announced."""
+    """The downloaded file is not what the Hub announced."""
 
 
 @dataclass(frozen=True)
@@ -94,9 +94,9 @@ def _facts(repo: str, name: str, revision: str) -> Any:
 
 
 def _transfer(repo: str, name: str, revision: str, facts: Any, progress: Progress | None, start_afresh: bool) -> Path:
-    """Bring the file in and hold it against the size and SHA-256 that the Hub announced.
+    """Download the file and compare it with the size and SHA-256 that the Hub announced.
 
-    start_afresh: build on nothing that an earlier attempt left behind.
+    start_afresh: ignore what an earlier attempt left behind.
     """
     from huggingface_hub import hf_hub_download
 
@@ -110,7 +110,7 @@ def _transfer(repo: str, name: str, revision: str, facts: Any, progress: Progres
 
 
 def _remove(path: Path) -> None:
-    """A file and what its link leads to, but nothing outside of the cache."""
+    """A file and what its link leads to, but nothing outside the cache."""
     from huggingface_hub import constants
 
     target = path.resolve()
@@ -225,7 +225,7 @@ def _no_progress() -> Iterator[Callable[[int], None]]:
 
 @contextmanager
 def quiet_library() -> Iterator[None]:
-    """Keep huggingface_hub from telling of each failed attempt: the user hears of those that matter from us."""
+    """Keep huggingface_hub from reporting each failed attempt: segcli reports those that matter."""
     logger = logging.getLogger("huggingface_hub")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -1,4 +1,4 @@
-"""Known outputs of published checkpoints for one photo, to tell whether a model computes what its authors' did.
+"""Reference outputs of published checkpoints for one photo, to check that a model computes what its authors' did.
 
 They were taken the way of each Hub processor, which for Mask2Former squashes the photo to 384 x 384. segcli predicts
 otherwise, which does not matter here: the network is the same function.
@@ -70,7 +70,7 @@ def photo() -> GoldenPhoto:
 
 
 def golden_values() -> dict[str, Golden]:
-    """What is known, by the name of the model in weights.toml."""
+    """The reference values, by the name of the model in weights.toml."""
     return {name: Golden(**values) for name, values in _file()["models"].items()}
 
 
@@ -80,7 +80,7 @@ def _file() -> Any:
 
 
 def check(loaded: LoadedModel, image: np.ndarray, golden: Golden) -> list[Check]:
-    """Run the model on the golden photo, uint8 RGB [H, W, 3], and compare everything that is known of it."""
+    """Run the model on the golden photo, uint8 RGB [H, W, 3], and compare all its reference values."""
     prediction = _predict(loaded, image, golden.size)
     classes = prediction.classes[0].float()  # [Q, K + 1]
     checks = []

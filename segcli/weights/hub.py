@@ -1,4 +1,4 @@
-"""From what a user calls a model to the files it is made of.
+"""From the name of a model to its files.
 
 Asked in this order, and no network is touched before the last: a local folder, a model that ships with segcli, the
 cache of huggingface_hub, the Hub itself.
@@ -34,7 +34,7 @@ INDICES = tuple(name for name in WEIGHTS if name.endswith(".index.json"))
 
 @dataclass(frozen=True)
 class CheckpointFiles:
-    """Where a checkpoint lies on this machine and what is known about it.
+    """The files of a checkpoint on this machine and what is known about it.
 
     weights: one file, or the shards of an index in the order the index names them.
     preprocessor: None where the checkpoint has none.
@@ -69,14 +69,14 @@ class _HubModel:
 
 
 class _MissingShards(Exception):
-    """An index names weight files that are not there."""
+    """An index names weight files that do not exist."""
 
 
 def locate(ref: str, *, progress: Progress | None = None) -> CheckpointFiles:
     """The files of a model, downloaded if they are not on this machine.
 
     ref: a folder, a name in weights.toml, or org/name on the Hub; the last two may end in @revision. A folder wins
-    over a name, unless it holds no config.json and so is no model.
+    over a name, unless it holds no config.json.
     progress: shows a download, see `segcli.weights.download.Progress`.
     Raises CheckpointError for a folder that lacks something, WeightsUnavailable for what cannot be had.
     """
@@ -85,7 +85,7 @@ def locate(ref: str, *, progress: Progress | None = None) -> CheckpointFiles:
 
 @dataclass(frozen=True)
 class Default:
-    """The model to use where the user named none. missing, reason: the task's own, if it cannot be had, and why."""
+    """The model to use where the user named none. missing, reason: the task's own, if it is unavailable, and why."""
 
     name: str
     missing: str | None = None
@@ -320,7 +320,7 @@ def _other_tasks(tasks: set[Task]) -> str:
 
 
 def known(name: str) -> ManifestEntry:
-    """The row of weights.toml for a name in any spelling. Raises WeightsUnavailable, with what may have been meant."""
+    """The row of weights.toml for a name in any spelling. Raises WeightsUnavailable, with similar names."""
     entry = lookup(name)
     if entry is None:
         raise WeightsUnavailable(f"no {name!r} in `segcli models list`{_did_you_mean(name)}")

@@ -1,4 +1,4 @@
-"""What huggingface_hub hears from a Hub, made safe: names that become paths, files without an end, waits without one.
+"""Guards on responses of a Hub: names that become paths, endless files, endless waits.
 
 huggingface_hub builds the paths of its cache from headers of the server (ETag, X-Repo-Commit). Mirrors are other
 people's servers, so a response is checked before huggingface_hub sees it.

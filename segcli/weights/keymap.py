@@ -1,4 +1,4 @@
-"""Foreign tensor names stop here: translation of state dicts by the tables in `keys/`, both ways, nothing lost."""
+"""Translation of tensor names in state dicts by the tables in `keys/`, both ways, nothing lost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is known about checkpoints before one is opened: `weights.toml` and the label tables beside this file.
+"""Known checkpoints, described before one is opened: `weights.toml` and the label tables beside this file.
 
 The numbers a checkpoint was published with depend on its test size, its merge rule and its label order. The Hub's files
 say none of them right (or at all), so they live here.

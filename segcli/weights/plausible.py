@@ -1,4 +1,4 @@
-"""Whether a configuration can be that of some tensors at all, told before a network is built from it.
+"""Checks that a configuration can belong to some tensors, before a network is built from it.
 
 A configuration is text: it may ask for a hundred thousand layers, whose modules alone take hours and gigabytes. Every
 layer has tensors and every width is a side of one, so what a file holds bounds both.

@@ -1,4 +1,4 @@
-"""Backbones that were trained before, as starting points: on the Hub, of torchvision, a PyPI package or a folder.
+"""Pretrained backbones as starting points: from the Hub, torchvision, a PyPI package or a folder.
 
 Their names are translated by the tables in `keys/`, strictly: every tensor is placed or known not to be needed.
 """
@@ -56,7 +56,7 @@ def backbone_named(name: str) -> Pretrained:
         return pretrained_backbone(name)
     config = parse_backbone(read_object(folder / "config.json", CheckpointError), str(folder / "config.json"))
     if not isinstance(config, ViTConfig):
-        raise UsageError(f"--backbone {name}: a folder with a {config.name}; only a DINOv2 or DINOv3 is read from one")
+        raise UsageError(f"--backbone {name}: the folder holds a {config.name}; only DINOv2 and DINOv3 can be read")
     return Pretrained(config, "dino", "unknown", name, data="see its card")
 
 
@@ -64,7 +64,7 @@ def load_backbone(model: Segmenter | Backbone, name: str, progress: Progress | N
     """Put the published weights of a backbone into a model built around it, wherever in it they belong, or into a
     backbone by itself.
 
-    Raises WeightsUnavailable if they are not here and cannot be had, CheckpointError if they do not fit.
+    Raises WeightsUnavailable if they cannot be found or downloaded, CheckpointError if they do not fit.
     """
     backbone = backbone_named(name)
     wanted: dict[str, Tensor] = model.state_dict()
@@ -186,5 +186,5 @@ def _read_torchvision(name: str, missing: WeightsUnavailable) -> dict[str, Tenso
             checksum = file.stem.rpartition("-")[2]  # the first digits of its SHA-256
             hub.download_url_to_file(url, str(file), checksum, progress=sys.stderr.isatty())
         except (OSError, RuntimeError) as error:
-            raise WeightsUnavailable(f"{missing} Nor can {url} be had: {error}") from error
+            raise WeightsUnavailable(f"{missing} {url} cannot be downloaded either: {error}") from error
     return tensors(read_weights(file), file)

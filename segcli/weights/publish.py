@@ -1,4 +1,4 @@
-"""A model folder onto the Hugging Face Hub."""
+"""Uploads a model folder to the Hugging Face Hub."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ CARD = "README.md"
 
 
 def push(folder: Path, repo: str, *, private: bool = False) -> str:
-    """Make the repository if it is not there, and one commit of the model with its card; -> the repository's address.
+    """Create the repository if needed, and one commit of the model with its card; -> the repository's address.
 
-    Raises UsageError for what is no name, CheckpointError for what is no model, WeightsUnavailable where the Hub
-    refuses or cannot be reached.
+    Raises UsageError for an invalid name, CheckpointError for a folder without a model, WeightsUnavailable where the
+    Hub refuses or cannot be reached.
     """
     from huggingface_hub import CommitOperationAdd, HfApi, constants
     from huggingface_hub.utils import disable_progress_bars

@@ -1,4 +1,4 @@
-"""What this user has measured of published models with `segcli models verify`: a file of their own."""
+"""The user's own results of `segcli models verify`, in a file."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ AVERAGED = "mIoU (ms+flip)"  # is measured apart from the others, in many times 
 
 @dataclass(frozen=True)
 class Measured:
-    """One number: as published, as measured, both in points of a hundred; whether they agree."""
+    """One number: as published, as measured, both in percentage points; whether they agree."""
 
     metric: str
     published: float
@@ -73,7 +73,7 @@ def verifications() -> dict[str, Verification]:
 def keep(verification: Verification) -> Path:
     """Write a measurement into the file, in the place of an earlier one of the model; returns the file.
 
-    What was measured of the same weights on the same data, and is not measured anew, stays.
+    What was measured of the same weights on the same data, and is not measured again, stays.
     Raises OutputError if it cannot be written.
     """
     file, known = verified_file(), verifications()

@@ -53,7 +53,7 @@ def break_area(coco: Path) -> None:
 def test_sound_data_passes_and_faults_are_found(data: Data, coco: Path) -> None:
     answer = data("check", coco, "--strict")
     assert answer.exit_code == 0, answer.output
-    assert "nothing was found" in answer.stdout
+    assert "no problems found" in answer.stdout
     break_area(coco)
     assert data("check", coco).exit_code == 0
     answer = data("check", coco, "--strict")
@@ -103,7 +103,7 @@ def test_a_cleaned_copy(data: Data, coco: Path) -> None:
     assert len(detect("clean").splits["train"]) == 29
     answer = data("check", coco, "--fix", "clean")
     assert (answer.exit_code, answer.stderr.count("\n")) == (2, 1)
-    assert "is there already" in answer.stderr
+    assert "exists already" in answer.stderr
 
 
 def test_convert_says_what_is_lost(data: Data, tmp_path: Path) -> None:
@@ -152,9 +152,9 @@ def test_split_by_group(data: Data, tmp_path: Path) -> None:
     [
         (["check", "nowhere"], "nowhere: no such folder"),
         (["check", "empty"], "no dataset recognised"),
-        (["convert", "semantic", "out", "--to", "yolo"], "tells only classes apart"),
-        (["convert", "semantic", "semantic/out", "--to", "voc"], "inside of the dataset"),
-        (["convert", "semantic", "empty/file", "--to", "voc"], "is there already"),
+        (["convert", "semantic", "out", "--to", "yolo"], "do not separate objects"),
+        (["convert", "semantic", "semantic/out", "--to", "voc"], "inside the dataset"),
+        (["convert", "semantic", "empty/file", "--to", "voc"], "exists already"),
         (["convert", "semantic", "out", "--to", "voc", "--images", "nowhere"], "--images nowhere: no such folder"),
         (["convert", "semantic", "out", "--to", "voc", "--images", ".", "--format", "voc"], "give one"),
         (["split", "semantic", "out", "--val", "1.5"], "leave nothing to train on"),
@@ -203,14 +203,14 @@ def test_the_table_before_training(
     out, err = capsys.readouterr()
     lines = err.splitlines()
     assert out == ""
-    assert lines[0].startswith(f"to learn from: 2 images, {train.objects} ")
+    assert lines[0].startswith(f"for training: 2 images, {train.objects} ")
     assert "crowd" not in lines[0]
     sky = next(line for line in lines if line.startswith("sky")).split()
     assert sky[:5] == ["sky", "90", "stuff", "2", "-"]
     assert float(sky[5].strip("%")) == pytest.approx(20)
     show_training(Console(), info, replace(train, classes=train.classes * 7, crowds=7))
     err = capsys.readouterr().err
-    assert "; 7 crowd regions are not learnt from" in err
+    assert "; 7 crowd regions are not used for training" in err
     assert f"more (segcli data stats {info.root})" in err
     show_training(Console(quiet=True), info, train)
     assert capsys.readouterr() == ("", "")

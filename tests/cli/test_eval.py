@@ -91,7 +91,7 @@ def test_another_size_than_the_checkpoints(evaluate: Eval) -> None:
     smaller = evaluate("data", "-m", "fake", "--short-side", 32, "-o", "out", "--images", 2)
     assert "short side 32" in smaller.stdout
     assert json.loads(Path("out/metrics.json").read_text())["protocol"]["size"]["short"] == 32
-    assert "begun with another" in evaluate("data", "-m", "fake", "-o", "out", "--skip-existing").stderr
+    assert "started with another" in evaluate("data", "-m", "fake", "-o", "out", "--skip-existing").stderr
     tiled = json.loads(evaluate("data", "-m", "fake", "--tile", 64, "--task", "instance", "--json").stdout)
     assert (tiled["protocol"]["size"]["tile"], tiled["protocol"]["max_dets"]) == (64, 500)
 
@@ -161,17 +161,22 @@ def cut_short(fake: FakeLoaded) -> None:
 
 BAD: dict[str, tuple[Any, tuple[str, ...], int, str]] = {
     "no folder": (None, ("nowhere",), 2, "nowhere: no such folder"),
-    "no data": (None, (), 2, "the folder of the data is missing"),
+    "no data": (None, (), 2, "the data folder is missing"),
     "no such split": (None, ("data", "--split", "test"), 2, "no 'test' split; there are val"),
     "tta of panoptic": (None, ("data", "--tta"), 2, "--tta averages the scores of semantic segmentation"),
     "tiles of nothing": (None, ("data", "--tile", "20"), 2, "tiles need at least 64 pixels"),
-    "max-dets of semantic": (None, ("data", "--task", "semantic", "--max-dets", "9"), 2, "--max-dets counts instances"),
-    "nothing to go on with": (None, ("data", "--skip-existing"), 2, "name their folder with --out"),
+    "max-dets of semantic": (None, ("data", "--task", "semantic", "--max-dets", "9"), 2, "--max-dets limits instances"),
+    "nothing to go on with": (None, ("data", "--skip-existing"), 2, "add --out"),
     "both": (None, ("data", "-o", "out", "--overwrite", "--skip-existing"), 2, "contradict each other"),
     "a file for --out": (None, ("data", "-o", "data/panoptic_val.json"), 1, "is a file, not a folder"),
     "a broken photo": (broken_photo, ("data",), 1, "left out: data/images/photo 2.png"),
     "a damaged network": (damaged_network, ("data",), 3, "the network predicts NaN or infinity"),
-    "another model": (another_model, ("data", "-o", "out", "--skip-existing"), 2, "begun with another model, weights"),
+    "another model": (
+        another_model,
+        ("data", "-o", "out", "--skip-existing"),
+        2,
+        "with another model, weights",
+    ),
     "other classes": (other_classes, ("other",), 2, "no class in common, neither by id nor by name"),
     "truth cut short": (cut_short, ("data",), 2, "panoptic_val.json"),
 }

@@ -65,23 +65,27 @@ def test_two_evaluations_compared(segcli: Segcli) -> None:
     result = segcli("eval", "--compare", "a", "b")
     assert result.exit_code == 0, result.output
     assert result.stdout.splitlines()[-1].startswith(
-        "5 images cannot tell whether B is better than A, which takes 10: PQ"
+        "Too few images to tell whether B is better than A (5 images, at least 10 are needed): PQ"
     )
     assert "0 images are better, 1 worse" in result.stdout
     document = json.loads(segcli("eval", "--compare", "a", "b", "--json").stdout)
     assert document["bootstrap"]["resamples"] == 1000
     assert [row["name"] for row in document["per_class"]] == ["red", "green", "dark"]
     same = segcli("eval", "--compare", "a", "a")
-    assert "cannot tell whether B is better" in same.stdout
+    assert "Too few images to tell whether B is better" in same.stdout
 
 
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["eval"], 2, "the folder of the data is missing"),
-        (["eval", "data", "-p", "results.json", "-m", "fake"], 2, "--predictions are there already; leave out --model"),
-        (["eval", "data", "--compare", "a", "b"], 2, "--compare takes two folders of --out and nothing to evaluate"),
-        (["eval", "--compare", "a", "b"], 2, "a: no evaluation here"),
+        (["eval"], 2, "the data folder is missing"),
+        (
+            ["eval", "data", "-p", "results.json", "-m", "fake"],
+            2,
+            "existing predictions; leave out --model",
+        ),
+        (["eval", "data", "--compare", "a", "b"], 2, "--compare takes two folders that eval --out wrote"),
+        (["eval", "--compare", "a", "b"], 2, "a: holds no evaluation"),
         (["eval", "data", "-p", "nowhere"], 2, "nowhere: no such file or folder"),
         (["eval", "data", "-p", "cut.json"], 1, "cut.json: not valid JSON, line 1, column 18: unterminated string"),
         (["eval", "data", "-p", "nan.json"], 1, "nan.json: entry 1 (image 1): score is nan; expected a number"),
@@ -89,7 +93,7 @@ def test_two_evaluations_compared(segcli: Segcli) -> None:
         (
             ["eval", "data", "-p", "strange.json", "-t", "panoptic"],
             2,
-            "COCO results answer --task instance or detect, not panoptic",
+            "COCO results can be scored for --task instance or detect, not panoptic",
         ),
     ],
 )

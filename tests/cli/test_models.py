@@ -95,7 +95,7 @@ def test_path_and_pull_of_what_is_here(empty_cache: Path) -> None:
         (("path", "swin-tiny-coco-panoptic"), 3, "segcli models pull swin-tiny-coco-panoptic"),
         (("pull", "swin-tiny-coco-panoptic"), 3, "HF_HUB_OFFLINE is set"),
         (("pull", "nothing"), 3, "no model 'nothing'"),
-        (("verify", "swin-large-ade-semantic"), 2, "no outputs of swin-large-ade-semantic are published"),
+        (("verify", "swin-large-ade-semantic"), 2, "no reference outputs of swin-large-ade-semantic"),
         (("verify", "swin-small-coco-instance"), 2, "--photo FILE"),
         (("verify", "swin-small-coco-instance", "--photo", "nowhere.jpg"), 2, "no file nowhere.jpg"),
         (("verify", "swin-small-coco-instance", "--photo", __file__), 2, "its SHA-256 is not"),
@@ -136,7 +136,10 @@ def test_the_published_metric_is_measured_and_kept(
     data = write_scored(tmp_path / "data")
     result = run("verify", "facade", "--data", str(data))
     assert result.exit_code == 1
-    assert "105 facade photographs: that is 105 images, not 5; nothing can be said, or kept" in result.stderr
+    assert (
+        "105 facade photographs: that is 105 images, not 5; no comparison is made, and nothing is stored"
+        in result.stderr
+    )
     monkeypatch.setitem(verify._IMAGES, "105 facade photographs", 5)
     result = run("verify", "facade", "--data", str(data))
     assert result.exit_code == 1
@@ -159,7 +162,7 @@ def test_the_average_over_sizes_is_measured_apart_and_kept_beside(
     data = write_scored(tmp_path / "data", 2)
     result = run("verify", "facade", "--data", str(data), "--tta")
     assert result.exit_code == 2
-    assert "no number of facade is published that averages over sizes; leave out --tta (PQ)" in result.stderr
+    assert "facade has no published metric that averages over sizes; leave out --tta (PQ)" in result.stderr
     entry = replace(manifest()["facade"], metrics={"mIoU": 1.0, "mIoU (ms+flip)": 2.0})
     monkeypatch.setitem(manifest_module._spellings(), "facade", entry)
     monkeypatch.setattr(verify, "TOLERANCE", 100.0)

@@ -88,7 +88,7 @@ def test_pages_that_are_not_looked_at_are_named(predict: Predict) -> None:
     answer = predict("a.png", "b.tif")
     assert answer.exit_code == 0, answer.output
     assert [line for line in answer.stderr.splitlines() if "pages" in line] == [
-        "b.tif: 3 pages, the first is taken; --pages all takes each"
+        "b.tif: 3 pages, only the first is used; --pages all uses each"
     ]
     assert predict("b.tif", "--quiet", "--overwrite").output == ""
 

@@ -135,7 +135,7 @@ def test_truth_is_found_in_the_split_that_holds_the_predictions(predict: Predict
     assert answer.stdout.split() == [str(Path("segcli-viz/b.compare.jpg"))]
     answer = viz("overlays", "segcli-out", "--truth", data, "--split", "train")
     assert answer.exit_code == 2
-    assert "name theirs with --split" in answer.stderr
+    assert "choose theirs with --split" in answer.stderr
 
 
 def test_the_split_is_named_and_an_image_without_its_mask_stops_no_other(viz: Viz) -> None:
@@ -143,7 +143,7 @@ def test_the_split_is_named_and_an_image_without_its_mask_stops_no_other(viz: Vi
     (data / "train/labels/b.png").unlink()
     answer = viz("overlays", "data")
     assert answer.exit_code == 0, answer.output
-    assert "drawn is the split val, 3 of 6 images; the others with --split train" in answer.stderr
+    assert "showing the split val, 3 of 6 images; for the others use --split train" in answer.stderr
     answer = viz("overlays", "data", "--split", "train", "--out", "train")
     assert answer.exit_code == 1
     assert f"{data / 'train/labels/b.png'}: no such file" in answer.stderr
@@ -154,7 +154,7 @@ def test_the_split_is_named_and_an_image_without_its_mask_stops_no_other(viz: Vi
         (data / "all" / part).rename(data / part)
     said = viz("overlays", "data", "--out", "held-out").stderr
     assert "are held out for it" in said
-    assert "of 3 images; the others with --split train" in said
+    assert "of 3 images; for the others use --split train" in said
 
 
 def test_sheets(viz: Viz) -> None:
@@ -193,7 +193,7 @@ def test_predictions_of_classes_that_the_data_lacks_are_drawn_too(predict: Predi
         source = [data / "val/images/a.png"] if extra else ["segcli-out"]
         answer = viz("overlays", *source, "--truth", data, "--no-labels", "--out", f"o{len(extra)}", *extra)
         assert answer.exit_code == 0, answer.output
-        assert "does not have 2 of the predicted classes, which are drawn all the same: green, dark" in answer.stderr
+        assert "does not have 2 of the predicted classes, which are drawn anyway: green, dark" in answer.stderr
         picture = pixels(next(Path(f"o{len(extra)}").rglob("*.jpg")))
         blue_of_missed, orange_of_wrong_class = np.array([0, 114, 178]), np.array([213, 94, 0])
         here = picture[4:28, 2 * (64 + 8) + 36 : 2 * (64 + 8) + 60].reshape(-1, 3).mean(0)
@@ -212,7 +212,7 @@ def test_photos_that_moved_are_found_or_asked_for(predict: Predict, viz: Viz) ->
     shutil.move("segcli-out", "results")
     answer = viz("overlays")  # among the folders here
     assert answer.exit_code == 0
-    assert "results: the newest that segcli predict wrote here" in answer.stderr
+    assert "results: the newest results of segcli predict here" in answer.stderr
     Path("in/b.png").unlink()
     answer = viz("overlays", "--overwrite")
     assert answer.exit_code == 1
@@ -236,7 +236,7 @@ def test_mistakes_are_one_line(predict: Predict, viz: Viz, monkeypatch: pytest.M
         assert text in answer.stderr
 
     monkeypatch.delattr("segcli.weights.checkpoint.load_model")
-    refused(2, "nothing that segcli predict wrote is here")
+    refused(2, "there are no results of segcli predict here")
     refused(2, "nothere: no such file or folder", "nothere")
     Path("empty").mkdir()
     refused(2, "no images in this folder", "empty")
@@ -255,7 +255,7 @@ def test_mistakes_with_results(predict: Predict, viz: Viz) -> None:
         (2, "semantic results have no scores", ["semantic", "--color-by", "score"]),
         (2, "truth has no scores", ["data", "--color-by", "score"]),
         (2, "no 'test' split", ["data", "--split", "test"]),
-        (2, "both are truth", ["data", "--truth", "data"]),
+        (2, "both hold ground truth", ["data", "--truth", "data"]),
         (1, "no image of this name", ["z.png", "--truth", data, "--task", "semantic", "--model", "fake"]),
         (2, "data does not have", ["semantic", "--truth", data]),
         (2, "--task instance needs annotations that are not there", ["data", "--task", "instance"]),
@@ -268,7 +268,7 @@ def test_mistakes_with_results(predict: Predict, viz: Viz) -> None:
     shutil.copy("semantic/z.json", "segcli-out/z.json")
     answer = viz("overlays", "segcli-out")
     assert answer.exit_code == 1
-    assert "one task a folder" in answer.stderr
+    assert "give a folder that holds only one task" in answer.stderr
     shutil.rmtree("semantic")
     assert viz("overlays", "z.png", "--model", "fake").exit_code == 0
     answer = viz("overlays", "z.png", "--model", "fake")

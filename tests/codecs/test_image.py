@@ -249,7 +249,7 @@ def test_photos_of_phones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     file.write_bytes(b"\0\0\0\x18ftypheic" + bytes(40))
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "pillow_heif", None)
-        with pytest.raises(InputError, match=r"a\.heic: a HEIC/HEIF picture, which takes the package pillow-heif"):
+        with pytest.raises(InputError, match=r"a\.heic: a HEIC/HEIF image, which needs the package pillow-heif"):
             read_image(file)
     heif = pytest.importorskip("pillow_heif")
     with pytest.raises(InputError, match=r"a\.heic: "):

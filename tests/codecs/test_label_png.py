@@ -62,7 +62,7 @@ def test_what_cannot_hold_labels_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"a\.jpg: a label map in JPEG"):
         stored(tmp_path, Image.fromarray(VALUES.astype(np.uint8)), "a.jpg")
     for value, shown in ((0.5, "0.5"), (float("nan"), "nan"), (1e9, r"1e\+09")):
-        with pytest.raises(InputError, match=f"fractions or of numbers over 16777216, such as {shown}; export"):
+        with pytest.raises(InputError, match=f"fractions or numbers above 16777216, such as {shown}; export"):
             stored(tmp_path, Image.fromarray(np.full((3, 4), value, dtype=np.float32)), "a.tif")
     with pytest.raises(InputError, match="no such file"):
         read_label_map(tmp_path / "none.png")

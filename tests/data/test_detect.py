@@ -78,7 +78,7 @@ def test_what_dataset_toml_names_and_the_format_does_not_read_is_said(tmp_path: 
 def test_a_single_image_is_trained_and_validated_on(tmp_path: Path) -> None:
     info = detect(layouts.coco_instance(tmp_path, {"train": things_only(scenes())["train"][:1]}, THINGS))
     assert info.splits["train"] == info.splits["val"]
-    assert "one image only" in info.notes[0]
+    assert "only one image" in info.notes[0]
 
 
 @pytest.mark.parametrize(
@@ -205,7 +205,7 @@ def test_outlines_of_declared_stuff_make_a_panoptic_picture(tmp_path: Path) -> N
     (tmp_path / "dataset.toml").write_text('stuff = ["wall"]\n')
     info = detect(tmp_path)
     assert (info.task, info.tasks) == ("panoptic", ("panoptic", "instance", "semantic", "detect"))
-    assert "what none of them covers is void" in info.notes[-1]
+    assert "pixels that none of them covers are void" in info.notes[-1]
     wall, window, void = 2, 1, 0  # the smaller is seen
     expected = [
         [wall, wall, wall, wall, wall, void],
@@ -256,7 +256,7 @@ def test_data_of_stuff_alone_is_semantic(tmp_path: Path) -> None:
     _wall_with_a_window(tmp_path)
     (tmp_path / "dataset.toml").write_text('stuff = ["wall", "window"]\n')
     assert detect(tmp_path).tasks == ("semantic",)
-    with pytest.raises(UsageError, match="no class is left that is countable"):
+    with pytest.raises(UsageError, match="no countable class is left"):
         detect(tmp_path, task="panoptic")
 
 
@@ -308,13 +308,13 @@ def test_ranges_are_short() -> None:
 
 def test_a_hint_where_stuff_may_be_meant_and_a_file_nobody_reads(tmp_path: Path) -> None:
     _wall_with_a_window(tmp_path)
-    hint = 'every class is taken for objects; if wall is stuff, dataset.toml says so: stuff = ["wall"]'
+    hint = 'every class is taken as countable; if wall is stuff, dataset.toml says so: stuff = ["wall"]'
     assert hint in detect(tmp_path).notes
     (tmp_path / "train").mkdir()
     (tmp_path / "train" / "dataset.toml").write_text('stuff = ["wall"]\n')
     info = detect(tmp_path)
     assert info.task == "instance"
     stray, beside = tmp_path / "train" / "dataset.toml", tmp_path / "dataset.toml"
-    assert f"{stray} is not read; what holds for the data lies in {beside}" in info.notes
+    assert f"{stray} is ignored; settings are read from {beside}" in info.notes
     beside.write_text('things = ["wall", "window"]\n')
     assert hint not in detect(tmp_path).notes

@@ -107,7 +107,9 @@ def test_too_few_images_have_no_verdict(tmp_path: Path) -> None:
     comparison = verdict(tmp_path, [2] * 9, [3] * 9)
     assert comparison.difference.low > 0
     assert comparison.difference.shown == 0
-    assert comparison.sentence.startswith("9 images cannot tell whether B is better than A, which takes 10: PQ 92.86")
+    assert comparison.sentence.startswith(
+        "Too few images to tell whether B is better than A (9 images, at least 10 are needed): PQ 92.86"
+    )
     assert comparison.to_json()["verdict"] == "too few images"
     assert [own.difference.verdict for own in comparison.classes] == ["too few images"] * 2
 
@@ -180,11 +182,11 @@ BAD: dict[str, tuple[Callable[[Path], None], str]] = {
     "another truth": (other_truth, "the truth of image 0 is not the same in .*a and .*b: the data has changed"),
     "counts of another number": (
         lambda p: folders(p, {}, {"value": 0.5}),
-        "b: per_image.jsonl gives PQ 77.273, metrics.json says 50.000; they are not of one evaluation",
+        "b: per_image.jsonl gives PQ 77.273, metrics.json says 50.000; they come from different evaluations",
     ),
     "a broken line": (broken_line, "per_image.jsonl: line 3: not valid JSON"),
     "no evaluation": (lambda p: folders(p, {}, {"kind": "x"}), "metrics.json was not written by segcli eval"),
-    "no folder": (lambda p: None, "a: no evaluation here"),
+    "no folder": (lambda p: None, "a: holds no evaluation"),
 }
 
 

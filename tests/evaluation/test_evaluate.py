@@ -105,7 +105,7 @@ def test_tiles_hold_many_and_know_no_tta(loaded: LoadedModel) -> None:
     tiled = in_tiles(loaded, 64)
     assert Protocol.of(tiled.spec, ["instance"]).max_dets == 500
     assert Protocol.of(loaded.spec, ["instance"]).max_dets == 100
-    with pytest.raises(UsageError, match="tiles of 64 pixels; leave out --tta"):
+    with pytest.raises(UsageError, match="tiles of 64 pixels; leave it out"):
         Protocol.of(tiled.spec, ["semantic"], tta=True)
     assert "tile" not in Protocol.of(loaded.spec, ["panoptic"]).describe("panoptic")["size"]
     assert Protocol.of(tiled.spec, ["panoptic"]).describe("panoptic")["size"]["tile"] == 64
@@ -273,7 +273,7 @@ def test_goes_on_where_it_was_stopped(loaded: LoadedModel, tmp_path: Path) -> No
     next(stream)
     next(stream)
     stream.close()  # as Ctrl-C does
-    with pytest.raises(UsageError, match="not finished: go on with --skip-existing"):
+    with pytest.raises(UsageError, match="not finished: continue with --skip-existing"):
         read_evaluations(out)
     seen = calls(loaded)
     assert numbers(documents(opened(loaded, data, output=Output(out, skip_existing=True)))) == numbers(expected)
@@ -355,7 +355,7 @@ def test_options_without_meaning_are_refused() -> None:
     spec = FakeLoaded().spec
     with pytest.raises(UsageError, match="--tta averages the scores of semantic segmentation"):
         Protocol.of(spec, ["panoptic"], tta=True)
-    with pytest.raises(UsageError, match="--max-dets counts instances"):
+    with pytest.raises(UsageError, match="--max-dets limits instances"):
         Protocol.of(spec, ["semantic"], max_dets=10)
     assert Protocol.of(spec, ["instance"], max_dets=7).spec.rule.top_k == 7
 

@@ -86,7 +86,7 @@ def test_a_perfect_prediction_gains_nothing(task: Task) -> None:
     explanation = explain(task, (found(task, picture.masks, picture.labels), picture))
     assert explanation.plain.value == pytest.approx(1)
     assert gains(explanation) == {}
-    assert explanation.sentence().startswith("Nothing of this holds the model back")
+    assert explanation.sentence().startswith("None of these limits the model")
 
 
 @pytest.mark.parametrize("task", MASK_TASKS)

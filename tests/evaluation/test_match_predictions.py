@@ -85,7 +85,7 @@ def test_classes_by_name_are_said_aloud(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rows", "data", "message"),
     [
-        ([entry(5)], info(("1", "a.jpg")), "a prediction of image 5, which /data does not have; give the data that"),
+        ([entry(5)], info(("1", "a.jpg")), "a prediction of image 5, which /data does not have; give the dataset that"),
         (
             [entry("a.jpg"), entry("a")],
             info(("1", "a.jpg")),
@@ -99,13 +99,13 @@ def test_classes_by_name_are_said_aloud(tmp_path: Path) -> None:
         (
             [entry(8)],
             info(("1", "a.jpg"), train=[("8", "d.jpg")]),
-            "no prediction is of the split val, but of others, such as 8",
+            "no prediction belongs to the split val; they belong to others, such as 8",
         ),
         ([entry(1, category_id=3)], info(("1", "a.jpg")), "category id 3|no class in common"),
         (
             [entry(1)],
             info(("1", "a.jpg"), task="panoptic"),
-            "COCO results answer --task instance or detect, not panoptic",
+            "COCO results can be scored for --task instance or detect, not panoptic",
         ),
     ],
 )

@@ -76,7 +76,7 @@ def test_semantic_predictions(photos: Path, tmp_path: Path) -> None:
     found = detect(tmp_path / "data")
     assert (found.task, found.labels.names) == ("semantic", LABELS.names)
     np.testing.assert_array_equal(open_split(found, "train")[0].void, MAP == 0)
-    with pytest.raises(UsageError, match="tells only classes apart"):
+    with pytest.raises(UsageError, match="do not separate objects"):
         writer_for("coco", info)
 
 

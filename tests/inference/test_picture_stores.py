@@ -66,7 +66,7 @@ def test_urls() -> None:
     assert values("memory://photos") == {"1.png": 1, "2.png": 2}
     assert values("memory://photos/2.png") == {"2.png": 2}
     system.mkdir("/empty")
-    with pytest.raises(UsageError, match="no pictures in it"):
+    with pytest.raises(UsageError, match="holds no images"):
         values("memory://empty")
     (source,) = find_sources(["memory://photos/3.png"])
     with pytest.raises(InputError, match=r"memory://photos/3\.png: cannot be read"):

@@ -115,7 +115,7 @@ def test_folder_that_cannot_be_listed(tree: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(os, "scandir", refuse)
     *found, refused = find_sources(["photos"], recursive=True)
     assert refused.missing is not None
-    assert "sub: cannot look into this folder: Permission denied" in refused.missing
+    assert "sub: cannot list this folder: Permission denied" in refused.missing
     assert len(found) == 4
 
 

@@ -264,7 +264,7 @@ BAD: dict[str, tuple[Callable[[Path], Path], str]] = {
     ),
     "class unknown": (
         label_map(IDS * 90 + 1),
-        "7.png: value 91 is no class of the data, whose 4 ids are 1 to 90; write the data's own ids",
+        "7.png: value 91 is not a class of the data, whose 4 ids are 1 to 90; write the data's own ids",
     ),
     "an empty folder": (lambda folder: folder, "holds no predictions; looked for COCO results JSON"),
     "no such file": (lambda folder: folder / "x.json", "x.json: no such file or folder; predictions are COCO"),

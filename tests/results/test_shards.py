@@ -71,7 +71,7 @@ def test_what_does_not_belong_together_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="shard 1 was made with another model than shard 0"):
         merge(tmp_path)
     note_done(tmp_path, Shard(0, 3), {})
-    with pytest.raises(UsageError, match="holds shards of 2 and of 3"):
+    with pytest.raises(UsageError, match=r"holds shards of different runs \(of 2 and of 3 shards\)"):
         merge(tmp_path)
 
 

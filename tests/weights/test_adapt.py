@@ -38,13 +38,13 @@ def _changed(queries: int | None, spec: InferenceSpec) -> tuple[set[str], tuple[
 def test_other_classes_change_the_class_layer_alone() -> None:
     changed, notes = _changed(None, _spec("cat", "dog"))
     assert changed == {"head.classifier.weight", "head.classifier.bias"}
-    assert notes == ("class layer made anew; number of classes: 2 (facade has 10 others)",)
+    assert notes == ("new class layer; number of classes: 2 (facade has 10 others)",)
 
 
 def test_another_number_of_queries_changes_the_query_embeddings_alone() -> None:
     changed, notes = _changed(17, load_model(START, "cpu", "fp32").spec)
     assert changed == {"query_decoder.query_features", "query_decoder.query_positions"}
-    assert notes == ("query embeddings made anew: 17 queries instead of 100",)
+    assert notes == ("new query embeddings: 17 queries instead of 100",)
 
 
 def test_the_same_classes_change_nothing() -> None:
@@ -55,7 +55,7 @@ def test_tiles_that_are_not_kept_are_named() -> None:
     changed, notes = _changed(None, replace(load_model(START, "cpu", "fp32").spec, size=InputSize()))
     assert not changed
     assert notes == (
-        "facade predicts in tiles, this run learns images as a whole; --tile 320 --short-side 416 goes on with its own",
+        "facade predicts in tiles, this run trains on whole images; --tile 320 --short-side 416 keeps its own",
     )
 
 
@@ -67,7 +67,7 @@ def test_models_whose_queries_are_classes_take_other_classes(tmp_path: Path, arc
     save_model(begun.loaded, tmp_path / "model")
     other = from_checkpoint(str(tmp_path / "model"), replace(spec, labels=_spec("a", "b", "c", "d", "e").labels), None)
     assert other.loaded.config.num_queries == 5
-    assert other.notes == ("class layer made anew; number of classes: 5 (model has 3 others)",)
+    assert other.notes == ("new class layer; number of classes: 5 (model has 3 others)",)
     save_model(other.loaded, tmp_path / "other")
     assert load_model(tmp_path / "other", "cpu", "fp32").labels.names == ["a", "b", "c", "d", "e"]
 

@@ -48,7 +48,7 @@ def show_findings(report: CheckReport, task: Task, most: int) -> None:
     if crowds := sum(split.crowds for split in report.splits):
         console.result(f"{crowds:,} of these objects are crowd regions, which `segcli data stats` counts apart")
     if not report.findings:
-        console.result("nothing was found that is wrong")
+        console.result("no problems found")
         return
     console.result()
     rows = []
@@ -138,8 +138,8 @@ def show_stats(splits: Sequence[SplitStats]) -> None:
     row("height", [spread(s.sizes[:, 0]) for s in splits])
     if any(s.objects.any() for s in splits):
         row("objects (things)", [f"{int(s.objects.sum()):,}" for s in splits])
-        row("objects an image", [spread(s.objects) for s in splits])
-    row("classes an image", [spread(s.present) for s in splits])
+        row("objects per image", [spread(s.objects) for s in splits])
+    row("classes per image", [spread(s.present) for s in splits])
     row("images without any", [f"{int((s.present == 0).sum()):,}" for s in splits])
     row("void", [f"{s.void:.1%}" for s in splits])
     if any(len(s.areas) for s in splits):
@@ -194,9 +194,9 @@ def show_training(say: Console, info: DatasetInfo, train: SplitReport) -> None:
     if say.quiet:
         return
     counted = "objects" if info.task in OBJECT_TASKS else "segments"
-    crowds = f"; {train.crowds:,} crowd regions are not learnt from" if train.crowds else ""
+    crowds = f"; {train.crowds:,} crowd regions are not used for training" if train.crowds else ""
     say.note(
-        f"to learn from: {train.images:,} images, {train.objects:,} {counted}, {train.empty:,} images without any, "
+        f"for training: {train.images:,} images, {train.objects:,} {counted}, {train.empty:,} images without any, "
         f"{train.void_share:.1%} void{crowds}"
     )
     once = [info.task == "semantic" or not count.label.isthing for count in train.classes]

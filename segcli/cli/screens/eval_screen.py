@@ -50,7 +50,7 @@ class EvalScreen:
     ) -> None:
         self._stack.close()
         if kind is not None and self.done and self.evaluation.writers:
-            self.say.note(f"stopped after {self._count()}; the same command with --skip-existing goes on from here")
+            self.say.note(f"stopped after {self._count()}; the same command with --skip-existing continues from here")
 
     def step(self) -> None:
         """One more image."""
@@ -64,9 +64,9 @@ class EvalScreen:
         left = duration(pace * (self.evaluation.images - self.done))
         numbers = "  ".join(f"{r.name} {with_sign(r.value)}" for r in self.evaluation.scores.reports().values())
         if self._renew is None:
-            self.say.note(f"{self._count()}: {numbers} so far; {pace:.2f} s an image, {left} left")
+            self.say.note(f"{self._count()}: {numbers} so far; {pace:.2f} s per image, {left} left")
         else:
-            rows = [("images", self._count()), ("so far", numbers), ("speed", f"{pace:.2f} s an image   {left} left")]
+            rows = [("images", self._count()), ("so far", numbers), ("speed", f"{pace:.2f} s per image   {left} left")]
             self._renew(rows)
 
     def _count(self) -> str:

@@ -67,7 +67,7 @@ class RunReport:
         self.done += 1
         self.timings.append(asdict(report.timings))
         if report.pages > 1:
-            self.console.note(f"{report.source}: {report.pages} pages, the first is taken; --pages all takes each")
+            self.console.note(f"{report.source}: {report.pages} pages, only the first is used; --pages all uses each")
         if self.json:
             return
         segments = report.record["segments"]
@@ -99,7 +99,7 @@ class RunReport:
             return "nothing found"
         if best < self.threshold:
             return f"nothing found above --threshold {self.threshold:g}; the best score was {best:.2f}"
-        return f"nothing found: the best class score was {best:.2f}, but its mask was not sure enough"
+        return f"nothing found: the best class score was {best:.2f}, but its mask was too uncertain"
 
     def finish(self, seconds: float) -> None:
         """The summary, however the run ended, and what failed once more if it may have scrolled away."""
@@ -113,7 +113,9 @@ class RunReport:
         elif self.skipped and not self.expected:
             self.console.note("nothing left to do: all results are there")
         if rest and self.expected > 1:
-            self.console.note(f"stopped with {rest} to go; what is written is whole, --skip-existing goes on from here")
+            self.console.note(
+                f"stopped with {rest} to go; written results are complete, --skip-existing continues here"
+            )
         if self.failed and self.expected > TABLES_UP_TO:
             console.error(f"{len(self.failed)} of {self.expected} images failed:")
             for message in self.failed:

@@ -133,16 +133,16 @@ class TrainScreen:
                 f"continue with: segcli train --resume --out {self.out}"
             )
             return
-        early = " early, as nothing got better" if report.why == "patience" else ""
+        early = " early, as the metric stopped improving" if report.why == "patience" else ""
         final = f"; best/ has {report.final}" if report.final else ""
         if report.final and report.during is not None:
             final += f", measured as predict and eval will use it ({percent(report.during)} during training)"
         self.say.note(f"done{early} after {report.step} steps{final}")
         if report.found_nothing:
             self.say.note(
-                "it finds nothing right in the validation images yet. What helps most: train longer (--max-steps), "
-                "begin from a model that knows more (--model), show objects larger (--short-side, --tile). "
-                f"What is missing: segcli eval DATA --model {self.out / 'best'} --explain"
+                "the model finds nothing correct in the validation images yet. What helps most: train longer "
+                "(--max-steps), start from a stronger model (--model), show objects larger (--short-side, --tile). "
+                f"To see what is missing: segcli eval DATA --model {self.out / 'best'} --explain"
             )
         self.say.say(f"{self.out / 'best'}")
         self.say.note(f"try it: segcli predict photo.jpg --model {self.out / 'best'}")

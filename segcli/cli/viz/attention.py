@@ -33,9 +33,9 @@ def attention(
     as_json: JsonOption = False,
     quiet: options.QuietOption = False,
 ) -> None:
-    """Draw masked attention at work: what a query's mask opens in the next layer, and what is looked at inside.
+    """Draw masked attention: the region that a query's mask opens for the next layer, and the attention within.
 
-    A strip a query: the mask of every prediction, the region it opens at 1/32, 1/16 and 1/8 in turn, the attention.
+    One strip per query: the mask of every prediction, the region it opens at 1/32, 1/16 and 1/8 in turn, the attention.
 
     segcli viz attention photo.jpg --model facade
 

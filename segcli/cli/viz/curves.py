@@ -1,4 +1,4 @@
-"""`segcli viz curves`: how training went, or goes."""
+"""`segcli viz curves`: training curves."""
 
 from __future__ import annotations
 

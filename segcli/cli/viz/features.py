@@ -1,4 +1,4 @@
-"""`segcli viz features`: what a network's parts make of one photo."""
+"""`segcli viz features`: the feature maps of a network for one photo."""
 
 from __future__ import annotations
 

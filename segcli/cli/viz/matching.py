@@ -1,4 +1,4 @@
-"""`segcli viz matching`: who is to become what, and why."""
+"""`segcli viz matching`: which query is matched to which object, and why."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def matching(
     as_json: JsonOption = False,
     quiet: options.QuietOption = False,
 ) -> None:
-    """Draw who is to become what: the costs of every query and true object, and the Hungarian assignment.
+    """Draw how queries are matched to objects: the costs of every query and true object, and the Hungarian assignment.
 
     Each term of the cost is a matrix of its own; the chosen pairs are marked there, and their masks shown side by side.
 

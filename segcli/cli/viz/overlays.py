@@ -1,4 +1,4 @@
-"""`segcli viz overlays`: what was found, or what is true, on the photos themselves."""
+"""`segcli viz overlays`: predictions or ground truth drawn on the photos."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ SourceArgument = Annotated[
     typer.Argument(
         metavar="[SOURCE]",
         show_default=False,
-        help="What segcli predict (if not given, the newest here) or another tool wrote; photos, where a model looks "
-        "first; or a dataset, whose truth is drawn.",
+        help="Results of segcli predict (default: the newest here) or of another tool; photos, which are predicted "
+        "first; or a dataset, whose ground truth is drawn.",
     ),
 ]
 TruthOption = Annotated[
@@ -29,7 +29,7 @@ TruthOption = Annotated[
     ),
 ]
 SplitOption = Annotated[
-    str | None, typer.Option("--split", metavar="NAME", show_default=False, help="Of a dataset; val if not given.")
+    str | None, typer.Option("--split", metavar="NAME", show_default=False, help="Split of a dataset. Default: val.")
 ]
 PhotosOption = Annotated[
     Path | None,
@@ -43,7 +43,7 @@ ThresholdOption = Annotated[
         min=0,
         max=1,
         show_default=False,
-        help="Least score of predictions; the model's own if not given.",
+        help="Minimum score of predictions. Default: the model's own.",
         rich_help_panel=options.LOOK,
     ),
 ]
@@ -55,7 +55,7 @@ GridOption = Annotated[
         min=1,
         max=12,
         show_default=False,
-        help="All on sheets of so many columns, instead of a picture each.",
+        help="Draw contact sheets with this many columns instead of one picture per image.",
         rich_help_panel=options.RESULTS,
     ),
 ]
@@ -66,7 +66,7 @@ LimitOption = Annotated[
         metavar="N",
         min=1,
         show_default=False,
-        help="Only the first so many.",
+        help="Only the first N images.",
         rich_help_panel=options.RESULTS,
     ),
 ]
@@ -96,7 +96,7 @@ def overlays(
     threads: options.ThreadsOption = None,
     quiet: options.QuietOption = False,
 ) -> None:
-    """Draw masks, names and scores over photos: of predictions, of a dataset's truth, or of both side by side.
+    """Draw masks, names and scores over photos: of predictions, of a dataset's ground truth, or of both side by side.
 
     segcli viz overlays
 
@@ -129,7 +129,7 @@ def overlays(
         console.error(reason)
     items = gallery.items[:limit]
     if not items:
-        raise UsageError("there is no image in it, and nothing to show")
+        raise UsageError("it holds no images, so there is nothing to show")
     if color_by == "score" and not gallery.scored:
         what = "truth has" if gallery.view == "truth" else "semantic results have"
         raise UsageError(f"--color-by score: {what} no scores; choose class or instance")

@@ -23,7 +23,7 @@ OUT = Path("segcli-viz")
 
 
 def picture_place(out: Path, name: str, view: str, overwrite: bool) -> Path:
-    """Where a view's picture goes, asked before any work. Raises UsageError if it is there already."""
+    """Where a view's picture goes, checked before any work. Raises UsageError if it exists already."""
     from segcli.files.writing import refuse_existing
 
     path = out / f"{name}.{view}.png"
@@ -33,7 +33,7 @@ def picture_place(out: Path, name: str, view: str, overwrite: bool) -> Path:
 
 
 def note_whole(loaded: LoadedModel, say: Console) -> None:
-    """Say that a view shows the photo as a whole also where its model predicts in tiles."""
+    """Note that a view shows the photo as a whole also where its model predicts in tiles."""
     if tile := loaded.spec.size.tile:
         say.note(f"{loaded.name} predicts in tiles of {tile} pixels; this view shows the photo as one of them")
 

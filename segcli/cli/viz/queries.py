@@ -1,4 +1,4 @@
-"""`segcli viz queries`: what each learnable query has become."""
+"""`segcli viz queries`: what each learnable query has learned to find."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ SourcesArgument = Annotated[
     list[str],
     typer.Argument(metavar="DATA|PHOTOS...", show_default=False, help="A dataset, or images, folders, globs."),
 ]
-SplitOption = Annotated[str, typer.Option("--split", metavar="NAME", help="Of a dataset: which part of it.")]
+SplitOption = Annotated[str, typer.Option("--split", metavar="NAME", help="Split of a dataset.")]
 LimitOption = Annotated[
-    int, typer.Option("--limit", metavar="N", min=0, help="So many images, evenly spread over all; 0 takes all.")
+    int, typer.Option("--limit", metavar="N", min=0, help="Number of images, evenly spread over all; 0 takes all.")
 ]
 MostOption = Annotated[int, typer.Option("--most", metavar="N", min=1, help="Queries to draw, the busiest first.")]
 
@@ -40,10 +40,10 @@ def queries(
     as_json: JsonOption = False,
     quiet: options.QuietOption = False,
 ) -> None:
-    """Draw what each learnable query has become over a dataset or some photos.
+    """Draw what each learnable query has learned to find over a dataset or some photos.
 
     Where on the image its masks lie, the centres of their boxes coloured by size, the classes it wins, how often it is
-    used; queries that never are, are named.
+    used. Queries that are never used are listed.
 
     segcli viz queries data --model runs/data-1/best
 

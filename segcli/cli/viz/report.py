@@ -25,7 +25,7 @@ OutOption = Annotated[
         "--out",
         "-o",
         metavar="PAGE",
-        help="The page. More than 200 images lie in a folder beside it, PAGE without .html and with _files.",
+        help="The page to write. More than 200 images go into a folder beside it, named PAGE_files.",
         rich_help_panel=options.RESULTS,
     ),
 ]
@@ -43,9 +43,9 @@ def report(
     overwrite: options.OverwriteOption = False,
     quiet: options.QuietOption = False,
 ) -> None:
-    """Write an HTML page to look through: images with their segments, filters and thresholds, tables and curves.
+    """Write an HTML page to browse: images with their segments, filters and thresholds, tables and curves.
 
-    It needs no server and no network. Hover a segment to see what it is; the keys are named on the page.
+    It needs no server and no network. Hover over a segment to see what it is; the page lists its keys.
 
     segcli viz report segcli-out/
 

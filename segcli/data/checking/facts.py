@@ -136,7 +136,7 @@ def look(dataset: Dataset, record: Record) -> Facts:
 def _more_pages(record: Record, seen: Glance) -> list[Fault]:
     if seen.pages == 1:
         return []
-    return [Fault("pages", f"{record.image}: {seen.pages} pages, the first is taken", seen.pages)]
+    return [Fault("pages", f"{record.image}: {seen.pages} pages, only the first is used", seen.pages)]
 
 
 # ------------------------------------------------------------------------------------------------------- one by one

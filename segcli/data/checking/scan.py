@@ -126,7 +126,7 @@ class ScanReport:
         return (
             f"{over} image{s} hold{'' if s else 's'} more objects than the model's {queries} queries "
             f"(most: {most} in {file}); "
-            "the surplus cannot be found; give it more --queries, or smaller views with --tile"
+            "the surplus cannot be found; use more --queries, or smaller views with --tile"
         )
 
     def small(self, short: int) -> str | None:
@@ -139,8 +139,8 @@ class ScanReport:
         if seen >= _CLEAR or tile >= np.median(sides[:, 1]):
             return None
         return (
-            f"half of the objects are under {seen:.0f} pixels across at a short side of {short}, and will be found "
-            f"badly; --tile {tile} --short-side {_VIEW} looks closer, piece by piece"
+            f"half of the objects are under {seen:.0f} pixels across at a short side of {short}, and will be "
+            f"hard to find; --tile {tile} --short-side {_VIEW} shows them larger, tile by tile"
         )
 
     def unseen(self) -> list[Label]:
@@ -198,7 +198,7 @@ def _refuse_nothing(info: DatasetInfo, train: SplitReport) -> None:
     if train.crowds and not any(count.objects for count in train.classes if count.label.isthing):
         raise UsageError(
             f"{info.root}: all {train.crowds} objects of the training images are marked as crowds (iscrowd = 1, which "
-            "CVAT and Datumaro write for every mask), and crowds are not learnt from; set iscrowd to 0 in the "
+            "CVAT and Datumaro write for every mask), and crowds are not trained on; set iscrowd to 0 in the "
             "annotations"
         )
     if train.objects:

@@ -54,7 +54,7 @@ class UnusableRows:
     def _refuse(self, bad: int, total: int, what: str) -> None:
         first = [fault.message for fault in (*self.faults(), *self._info.faults) if fault.kind == "bad-row"][:1]
         raise UsageError(
-            f"{self._info.root}: {bad:,} of {total:,} {what} cannot be used, more than {MOST:.0%}, so that the data is "
+            f"{self._info.root}: {bad:,} of {total:,} {what} cannot be used, more than {MOST:.0%}, so the data is "
             f"probably misread: {first[0] if first else 'see segcli data check'}; correct them, or write a copy "
             f"without them: segcli data check {self._info.root} --fix OUT"
         )

@@ -153,9 +153,9 @@ def _numbers(splits: Mapping[str, list[Record]]) -> list[int]:
 def refuse_taken(out: Path, root: Path) -> None:
     """Raise UsageError unless `out` is a new or an empty folder, outside of the dataset."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UsageError(f"{out}: is there already; give a folder that is new or empty")
+        raise UsageError(f"{out}: exists already; give a new or empty folder")
     if root.resolve() in (out.resolve(), *out.resolve().parents):
-        raise UsageError(f"{out}: lies inside of the dataset {root}, where it would be taken for part of it")
+        raise UsageError(f"{out}: lies inside the dataset {root}, where it would be taken for part of it")
 
 
 @contextmanager

@@ -35,7 +35,7 @@ def divided(info: DatasetInfo, shares: Mapping[str, float], pattern: str | None 
     """
     if any(not 0 < share < 1 for share in shares.values()) or sum(shares.values()) >= 1:
         shown = ", ".join(f"{split} {share:g}" for split, share in shares.items())
-        raise UsageError(f"parts of {shown} leave nothing to train on; they are fractions of the whole, such as 0.1")
+        raise UsageError(f"fractions of {shown} leave nothing to train on; give parts of the whole, such as 0.1")
     records = [record for of_split in info.splits.values() for record in of_split]
     names = {record.image: _group(record, pattern) for record in records}
     unmatched = [image for image, name in names.items() if name is None]
@@ -48,7 +48,7 @@ def divided(info: DatasetInfo, shares: Mapping[str, float], pattern: str | None 
     if len(groups) <= len(shares):
         raise UsageError(
             f"{info.root}: {len(groups)} group{'s' * (len(groups) != 1)} cannot be divided into "
-            f"{len(shares) + 1} splits; a finer --group, or more images, would do"
+            f"{len(shares) + 1} splits; use a finer --group or more images"
         )
     split_of = _assigned(groups, shares)
     splits: dict[str, list[Record]] = {split: [] for split in ("train", *shares)}

@@ -21,7 +21,7 @@ from segcli.types import Label, LabelSet
 
 Kind = Literal["panoptic", "instance", "semantic", "outlines"]
 BACKGROUND = "background"
-SHARED = "pixels of several objects become one's"
+SHARED = "pixels shared by several objects go to one of them"
 BURIED = "objects hidden by others are left out"
 VOID_8, VOID_16 = 255, 65_535
 
@@ -145,9 +145,7 @@ def numbered_objects(item: Item, ids: np.ndarray, kept: np.ndarray, void: int) -
     seen = np.bincount(ids[ids > 0], minlength=len(kept) + 1)[1:] > 0
     single = kept & ~crowd & seen
     if int(single.sum()) >= void:
-        raise UsageError(
-            f"{item.name}: {int(single.sum())} objects, and this format has numbers for {void - 1} an image"
-        )
+        raise UsageError(f"{item.name}: {int(single.sum())} objects; this format holds at most {void - 1} per image")
     table = np.zeros(len(kept), dtype=np.int32)
     table[single] = np.arange(1, int(single.sum()) + 1)
     table[kept & crowd] = void

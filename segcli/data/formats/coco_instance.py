@@ -198,5 +198,5 @@ def _other_size(record: Record, size: tuple[int, int], source: str, stated: tupl
         turned = f" ({why})"
     return InputError(
         f"{record.image}: {size[1]}×{size[0]} pixels, but {stated[1]}×{stated[0]} in {Path(source).name}{turned}; "
-        "annotations must be of the picture as it is"
+        "annotations must match the image as it is stored"
     )

@@ -133,7 +133,7 @@ class PanopticReader:
         if len(strange) > len(segments):
             raise UsageError(
                 f"{file}: holds segment id {', '.join(map(str, strange[:5]))}, which its annotation does not list "
-                f"(listed: {as_ranges(numbers.tolist())}); the PNG and the JSON are not of one export"
+                f"(listed: {as_ranges(numbers.tolist())}); the PNG and the JSON do not come from the same export"
             )
         return MapTruth(
             positions,

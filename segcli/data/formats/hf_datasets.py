@@ -107,7 +107,7 @@ def _columns(table: Path) -> tuple[str, str]:
     if image is None or label is None:
         seen = ", ".join(f"{field.name} ({field.type})" for field in schema(table))[:200]
         raise UsageError(
-            f"{table}: no column of images and of label maps, by the names image and label (or mask, annotation); the "
+            f"{table}: no columns of images and label maps, named image and label (or mask, annotation); the "
             f"columns are {seen}"
         )
     return image, label

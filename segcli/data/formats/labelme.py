@@ -224,7 +224,7 @@ class LabelmeReader:
         if all(stated) and stated != size:
             raise InputError(
                 f"{record.image}: {size[1]}×{size[0]} pixels, but {stated[1]}×{stated[0]} in {file.name}; "
-                "annotations must be of the picture as it is"
+                "annotations must match the image as it is stored"
             )
         ids = dict(self.ids)
         groups: dict[object, tuple[int, list[RLE | Polygons]]] = {}
@@ -237,7 +237,7 @@ class LabelmeReader:
                 if label is None:
                     raise ValueError("a shape without a label")
                 if label not in ids:
-                    raise ValueError(f"label {shown(label)} is no class of this dataset")
+                    raise ValueError(f"label {shown(label)} is not a class of this dataset")
                 outline = _shape(shape, size)
             except ValueError as error:
                 left_out.append(LeftOut(str(error), f"{file}: shape {position + 1}", ids.get(label or "")))

@@ -135,7 +135,7 @@ def _classes(root: Path, home: Path, settings: Settings) -> _Classes:
     names, notes = name_list(home) or name_list(root), ()
     if not names:
         names = list(VOC_NAMES)
-        notes = ("class names are VOC's own; others go into class_names.txt, one a line, the background first",)
+        notes = ("class names are VOC's own; put others into class_names.txt, one per line, background first",)
     labels = [Label(i, "background" if i == 0 else name, isthing=False) for i, name in enumerate(names)]
     return _Classes(tuple(labels), settings.ignored(), notes)
 

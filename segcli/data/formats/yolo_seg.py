@@ -241,7 +241,7 @@ class YoloReader:
             try:
                 label, points = _numbers(line)
                 if label not in self.ids:
-                    raise ValueError(f"label {label} is no class of this dataset (allowed: {as_ranges(self.ids)})")
+                    raise ValueError(f"label {label} is not a class of this dataset (allowed: {as_ranges(self.ids)})")
                 polygon = _polygon(points, self.boxes)
             except ValueError as error:
                 left_out.append(LeftOut(str(error), f"{file}:{number}", label if label in self.ids else None))
@@ -260,7 +260,7 @@ def _numbers(line: str) -> tuple[int, np.ndarray]:
     except ValueError:
         raise ValueError(f"{shown(line.strip())} is not a class number and x y pairs") from None
     if not math.isfinite(values[0]) or values[0] != int(values[0]):
-        raise ValueError(f"class {values[0]:g} is no whole number")
+        raise ValueError(f"class {values[0]:g} is not a whole number")
     return int(values[0]), np.array(values[1:])
 
 

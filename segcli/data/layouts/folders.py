@@ -136,7 +136,7 @@ def with_validation(
     if "val" in splits:
         return {"train": train, **splits}, ()
     if len({record.image for record in train}) == 1:
-        return {"train": train, "val": train, **splits}, ("one image only: it is trained on and validated on",)
+        return {"train": train, "val": train, **splits}, ("only one image: used for both training and validation",)
     kept, held = hold_out(train)
     note = (
         f"no validation split: {len(held)} of {len(train)} images ({100 * len(held) / len(train):.0f} %) are held out "

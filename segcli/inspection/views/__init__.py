@@ -1,4 +1,4 @@
-"""What the views of a model are drawn from: one module a view, from a photo and a model to arrays.
+"""What the views of a model are drawn from: one module per view, from a photo and a model to arrays.
 
-Whatever is asked of a model here is asked of its parts and of what they record; no view knows a model by its name.
+Views ask a model's parts and what they record; none depends on a model's name.
 """

@@ -1,4 +1,4 @@
-"""What masked attention does to one photo: the predictions of every layer, what each opens, and what is looked at."""
+"""What masked attention does to one photo: the predictions of every layer, the regions they open, and the attention."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ def attention_strips(
 
     Raises:
         UsageError: the network has no masked attention, or not so many queries.
-        CheckpointError: its answer is not finite.
+        CheckpointError: its output is not finite.
     """
     prepared = photo.prepared(loaded)
     with looking(photo.path), record("cross_attention", "attention_mask") as trace:
         predictions: list[QueryPredictions] = loaded.model(batch_of(loaded, prepared), every_layer=True)
         if not trace["attention_mask"]:
-            raise UsageError(f"{loaded.name}: no masked attention to look at; this model's queries look everywhere")
+            raise UsageError(f"{loaded.name}: no masked attention to show; this model's queries attend everywhere")
         check_finite(predictions, loaded)
         count = predictions[-1].classes.shape[1]
         for query in queries:

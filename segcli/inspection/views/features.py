@@ -1,4 +1,4 @@
-"""What the parts of a network make of a photo: every map as three colours, and where deformable attention reads."""
+"""Feature maps of a network for one photo as three colours, and where deformable attention reads."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def feature_maps(
         at: (x, y) in pixels of the photo.
 
     Raises:
-        UsageError: `at` is outside of the photo, or the pixel decoder has no deformable attention.
+        UsageError: `at` is outside the photo, or the pixel decoder has no deformable attention.
         CheckpointError: the features are not finite.
     """
     height, width = photo.image.shape[:2]

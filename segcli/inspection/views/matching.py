@@ -1,4 +1,4 @@
-"""The Hungarian assignment on one photo: what each pair of query and object costs, and who gets whom."""
+"""The Hungarian assignment on one photo: the cost of each pair of query and object, and the chosen pairs."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _TERMS = ("class", "mask", "dice", "box", "giou")  # in the order of the papers;
 
 @dataclass(frozen=True)
 class TrueObjects:
-    """A photo with its truth, labels as the model's class indices. notes: what should be said aloud."""
+    """A photo with its truth, labels as the model's class indices. notes: messages for the user."""
 
     sample: Sample
     notes: tuple[str, ...]
@@ -81,7 +81,7 @@ def match_queries(loaded: LoadedModel, photo: OpenedPhoto, sample: Sample) -> As
 
     Objects that lost every pixel at the network's size, and crowd regions, are left out, as in training. The points at
     which masks are compared are drawn from the image's id, as many as training draws by default.
-    Of a network without masks the boxes are shown, filled. Raises CheckpointError if its answer is not finite.
+    Of a network without masks the boxes are shown, filled. Raises CheckpointError if its output is not finite.
     """
     prepared, spec = photo.prepared(loaded), loaded.spec
     example = ValTransform(lambda size: prepared.frame.resized)(sample)
@@ -125,7 +125,7 @@ def cost_terms(config: ModelConfig, prediction: QueryPredictions, target: Target
     """
     objective = objective_of(config)
     if not isinstance(objective, SetCriterion):
-        raise UsageError(f"{config.title} has one query a class: there is nothing to match")
+        raise UsageError(f"{config.title} has one query per class: there is nothing to match")
 
     def draw(image_id: str, purpose: str, shape: tuple[int, ...]) -> Tensor:
         return torch.rand(shape, generator=torch_generator(0, 0, image_id, purpose))

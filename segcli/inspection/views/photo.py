@@ -1,4 +1,4 @@
-"""One photo on its way into a network, for the views that look at one."""
+"""Reads and prepares one photo, for the views that show one."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ def read_photo(name: str) -> OpenedPhoto:
     Raises UsageError for what is not there, a folder or several files, InputError for what cannot be read.
     """
     if Path(name).is_dir():
-        raise UsageError(f"{name}: a folder; this view looks into one photo, name its file")
+        raise UsageError(f"{name}: a folder; this view shows one photo, give its file")
     sources = find_sources([name])
     if len(sources) != 1:
-        raise UsageError(f"{name}: {len(sources)} photos; this view looks into one, name its file")
+        raise UsageError(f"{name}: {len(sources)} photos; this view shows one, give its file")
     if sources[0].missing:
         raise UsageError(sources[0].missing)
     return OpenedPhoto(read_image(sources[0].open(), name=str(sources[0])), sources[0].path)
@@ -60,7 +60,7 @@ def share_of(frame: Frame) -> tuple[float, float]:
 
 
 def check_finite(predictions: list[QueryPredictions], loaded: LoadedModel) -> None:
-    """Raises CheckpointError if the network's answer is not finite: there is nothing to draw then."""
+    """Raises CheckpointError if the network's output is not finite."""
     if not all(bool(torch.isfinite(p.classes).all()) for p in predictions):
         raise CheckpointError(f"{loaded.name}: the network predicts NaN or infinity; its weights are damaged")
 

@@ -1,4 +1,4 @@
-"""Many photos, of a dataset or as they were named, for the views that look over all of them."""
+"""Many photos, of a dataset or given by name, for the views that need several."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def find_photos(
 ) -> FoundPhotos:
     """The images of a dataset's split if one folder is named and holds a dataset, else the images that are named.
 
-    limit: take so many, evenly spread over all; 0: all. Raises UsageError where there is neither.
+    limit: how many, evenly spread over all; 0: all. Raises UsageError where there is neither.
     """
     folder = Path(names[0])
     sources = _of_dataset(folder, split) if len(names) == 1 and folder.is_dir() and not recursive else None
@@ -56,7 +56,7 @@ def _of_dataset(folder: Path, split: str) -> list[Source] | None:
 
 
 def read_each(sources: Sequence[Source], failed: Callable[[Exception], None]) -> Iterator[OpenedPhoto]:
-    """One after the other; what cannot be read is told and passed over."""
+    """Read the photos one after the other; those that cannot be read are reported and skipped."""
     for source in sources:
         try:
             yield OpenedPhoto(read_image(source.open(), name=str(source)), source.path)

@@ -1,4 +1,4 @@
-"""What each learnable query has become, measured over images: where it looks, what it finds, how often it is used."""
+"""What each learnable query does, measured over images: where its masks lie, what it finds, how often it is used."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ GRID = 64  # cells of a mean mask a side, whatever the image's shape
 
 
 class QueryCensus:
-    """Counts what the queries do, image after image; memory does not grow with the images but for a box each."""
+    """Counts what the queries do, image after image; memory grows by one box per image only."""
 
     def __init__(self, names: list[str], rule: MergeRule) -> None:
         """names: the model's classes. rule: when a query is used (its `score`), and when a pixel is its."""
@@ -69,7 +69,7 @@ class QueryCensus:
 def count_queries(loaded: LoadedModel, photos: Iterable[OpenedPhoto], rule: MergeRule) -> QueryStatistics:
     """Run the network over photos, one at a time, and count.
 
-    Raises CheckpointError if its answer is not finite.
+    Raises CheckpointError if its output is not finite.
     """
     census = QueryCensus(loaded.spec.labels.names, rule)
     for photo in photos:

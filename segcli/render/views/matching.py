@@ -108,7 +108,7 @@ def _title(sheet: Sheet, found: Assignment, rows: int, columns: int) -> None:
     shown = f"{rows} largest objects" if rows < objects else "objects, the largest first"
     text = (
         f"rows: {shown}; columns: {'their queries' if columns <= rows else 'their queries, then the cheapest others'}; "
-        "bright is cheap, by rank in its panel; boxes: the assignment whose sum is least"
+        "bright is cheap, by rank in its panel; boxes: the assignment of least total cost"
     )
     sheet.words(_MARGIN, _MARGIN + LINE + 2, text, size=8, color=QUIET)
 

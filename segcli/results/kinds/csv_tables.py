@@ -23,7 +23,7 @@ COLUMNS = (
 
 
 class CsvTables(SaveKind):
-    """segments.csv, a row a segment, and counts.csv, a row an image with a column a class. Lengths are in pixels."""
+    """segments.csv, one row per segment; counts.csv, one row per image and one column per class. Lengths: pixels."""
 
     name = "csv"
     about = "tables of segments and counts"
@@ -37,7 +37,7 @@ class CsvTables(SaveKind):
         self.ledgers = (self._segments, self._counts)
 
     def check_photos(self, photos: Iterable[Photo]) -> None:
-        """Rows go by the names of photos: there is one kind of them."""
+        """Rows are identified by file names: there is nothing to check."""
 
     def is_done(self, photo: Photo) -> bool:
         return photo.file_name in self._counts.done  # an image without a segment has no row in the other table
@@ -51,7 +51,7 @@ class CsvTables(SaveKind):
 
 
 class _Table(Ledger):
-    """A CSV file written an image at a time. What is remembered of an image is one JSON value."""
+    """A CSV file written one image at a time. What is remembered of an image is one JSON value."""
 
     def _read_rows(self) -> Iterator[dict[str, str]]:
         with open(self.path, encoding="utf-8", newline="") as file:

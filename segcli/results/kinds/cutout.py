@@ -1,4 +1,4 @@
-"""`--save cutout`: a folder a photo with every segment cut out along its outline."""
+"""`--save cutout`: a folder per photo with every segment cut out along its outline."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ _NONE_8, _NONE_16 = 255, 65_535  # semantic maps: no class
 
 
 class IdMap(SaveKind):
-    """One PNG a photo: panoptic ids in RGB as COCO's, instance numbers in 16 bits, or semantic class ids."""
+    """One PNG per photo: panoptic ids in RGB as COCO's, instance numbers in 16 bits, or semantic class ids."""
 
     name = "png"
     about = "a map of segment or class ids"

@@ -65,7 +65,7 @@ class SaveRun:
 
 @dataclass(frozen=True)
 class Answer:
-    """One photo's segments, with what the kinds need to write them."""
+    """One photo's segments, with what kinds need to write them."""
 
     photo: Photo
     segments: Segments  # what is shown
@@ -101,7 +101,7 @@ class SaveKind(ABC):
 
     @classmethod
     def check(cls, task: Task) -> None:
-        """Raise UsageError if a task has no answer of this kind."""
+        """Raise UsageError if this kind does not support the task."""
         if task not in cls.tasks:
             raise UsageError(f"--save {cls.name} needs --task {' or '.join(cls.tasks)}, not {task}")
 
@@ -131,12 +131,12 @@ class SaveKind(ABC):
         """
 
     def close(self) -> list[Path]:
-        """Bring the files for all photos into their final form; returns them."""
+        """Finish the files for all photos; returns them."""
         return [ledger.close() for ledger in self.ledgers]
 
 
 def parse_kinds(text: str) -> tuple[str, ...]:
-    """The kinds in "overlay,png,json", those that come last at the end; "none" is no kind at all.
+    """The kinds in "overlay,png,json", those that come last at the end; "none" gives none.
 
     Raises UsageError naming the kinds there are.
     """
@@ -148,7 +148,7 @@ def parse_kinds(text: str) -> tuple[str, ...]:
     if not names:
         raise UsageError(f"--save is empty; {choices}")
     if NONE in names and len(names) > 1:
-        raise UsageError(f"--save {text}: none stands alone")
+        raise UsageError(f"--save {text}: none cannot be combined with other kinds")
     return in_order(name for name in names if name != NONE)
 
 

@@ -1,4 +1,4 @@
-"""`--save masks`: a folder a photo with a black and white PNG of every segment."""
+"""`--save masks`: a folder per photo with a black and white PNG of every segment."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class MaskPngs(SaveKind):
     """<stem>.masks/007-traffic-light.png, of one bit, the size of the photo."""
 
     name = "masks"
-    about = "a PNG a segment"
+    about = "one PNG per segment"
     suffix = ".masks"
     is_folder = True
 

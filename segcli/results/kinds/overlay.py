@@ -10,7 +10,7 @@ from segcli.results.kinds.kind import Answer, SaveKind, SaveRun
 
 
 class Overlay(SaveKind):
-    """One picture a photo, drawn by `SaveRun.draw`."""
+    """One picture per photo, drawn by `SaveRun.draw`."""
 
     name = "overlay"
     about = "a picture to look at"

@@ -10,7 +10,7 @@ from segcli.results.kinds.kind import Answer, SaveKind
 
 
 class RecordJson(SaveKind):
-    """One JSON file a photo; see `segcli.results.record`."""
+    """One JSON file per photo; see `segcli.results.record`."""
 
     name = "json"
     about = "classes, scores, areas and boxes"

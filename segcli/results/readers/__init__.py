@@ -1,4 +1,4 @@
-"""Predictions from disk, in the formats the field writes and segcli too, read an image at a time.
+"""Predictions from disk, in the common formats and segcli's own, read one image at a time.
 
     predictions = open_predictions(path)
     predictions.task, predictions.images, predictions.labels
@@ -44,9 +44,9 @@ def open_predictions(
 ) -> Predictions:
     """The predictions in a file or folder.
 
-    task: what they shall answer, where a folder holds results of several kinds (`predict --save coco,json`) or
-    evaluations of several tasks. thresholded: rather those that were shown than those of every score. broken: hears of
-    a damaged file among others in a folder, which is left out; None: it is raised.
+    task: which task, where a folder holds results of several kinds (`predict --save coco,json`) or
+    evaluations of several tasks. thresholded: rather those that were shown than those of every score. broken: called
+    for a damaged file among others in a folder, which is left out; None: it is raised.
 
     Raises:
         UsageError: no such path, or nothing in it that can be read as predictions.
@@ -123,7 +123,7 @@ def _below(folder: Path, suffix: str) -> list[Path]:
 
 
 def _kind(file: Path) -> Kind | None:
-    """What a JSON file holds, by its first entries. Raises InputError if they are no JSON."""
+    """What a JSON file holds, by its first entries. Raises InputError if they are not JSON."""
     empty: Kind | None = "results"  # [] is: nothing found
     for element in walk(file):
         empty = None

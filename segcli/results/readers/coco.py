@@ -72,7 +72,7 @@ class CocoResultsFile:
         if element.place is None:
             raise InputError(f"{self.file}: {shown(element.key)} is no list; {_HELP}")
         if not isinstance(element.value, dict):
-            raise InputError(f"{where} is no object; {_HELP}")
+            raise InputError(f"{where} is not an object; {_HELP}")
         entry = _entry(element.value, where)
         where += f" (image {cut(entry.image_id, 80)})"
         if number == 0 and entry.bbox and not entry.segmentation:

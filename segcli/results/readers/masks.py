@@ -1,6 +1,6 @@
-"""What `segcli predict --save masks` writes: a folder an image, <stem>.masks, a PNG a segment, 007-traffic-light.png.
+"""What `segcli predict --save masks` writes: a folder <stem>.masks per image, a PNG per segment, 007-traffic-light.png.
 
-The files tell the class's name, in the characters that file names take, but neither its id nor a score.
+The file names hold the class's name, but neither its id nor a score.
 """
 
 from __future__ import annotations

@@ -117,7 +117,7 @@ def panoptic_segments(
     """Segments from a PNG of ids. ids, classes (positions in `labels`), scores: of each segment.
 
     Raises:
-        InputError: the PNG is missing, unreadable, no RGB, of another size; ids in one of PNG and list only.
+        InputError: the PNG is missing, unreadable, not RGB, of another size; ids in only one of PNG and list.
     """
     if not file.is_file():
         raise InputError(f"{file}: no such file (id map of a prediction); copy it there, or predict the image again")

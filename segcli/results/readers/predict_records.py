@@ -1,4 +1,4 @@
-"""What `segcli predict` writes: a JSON record an image, and for panoptic and semantic results a PNG beside it."""
+"""What `segcli predict` writes: a JSON record per image, and for panoptic and semantic results a PNG beside it."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ def first_record(path: Path) -> dict[str, Any] | None:
 
 
 class Records:
-    """A folder of records, or a single one. All must answer the same task.
+    """A folder of records, or a single one. All must be of the same task.
 
-    broken: hears of a record that cannot be read, which is left out; None: it is raised. Raises InputError for that,
+    broken: called for a record that cannot be read, which is left out; None: it is raised. Raises InputError for that,
     and for records of several tasks.
     """
 
@@ -81,7 +81,7 @@ class Records:
             raise InputError(f"{path}: none of its records of segcli predict can be read; predict again")
         if len(tasks) > 1:
             (one, file), (other, second), *_ = tasks.items()
-            raise InputError(f"{file} is {one}, {second} is {other}; one task a folder: give one that holds one")
+            raise InputError(f"{file} is {one}, {second} is {other}; give a folder that holds only one task")
         self.task: Task = next(iter(tasks))
         self.labels = LabelSet(tuple(classes[id_] for id_ in sorted(classes)))
         self._index = {label.id: index for index, label in enumerate(self.labels)}
@@ -121,7 +121,7 @@ class _Segment:
 
 @dataclass(frozen=True)
 class _Record:
-    """A record, every entry of which is what it should be."""
+    """A record with validated entries."""
 
     file_name: str
     task: Task
@@ -134,7 +134,7 @@ class _Record:
 def _read(file: Path) -> _Record:
     value = read_json(file, remedy="predict the image again")
     if not is_record(value):
-        raise InputError(f"{file}: no record of segcli predict, unlike others here; take it out of the folder")
+        raise InputError(f"{file}: not a record of segcli predict, unlike the others here; remove it from the folder")
     entries = Fields(value, str(file))
     size = entries.sub("size")
     rule = entries.sub("rule") if entries.raw.get("rule") is not None else None

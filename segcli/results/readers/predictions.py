@@ -1,4 +1,4 @@
-"""What a reader of predictions hands on, whatever wrote them."""
+"""What every reader of predictions returns."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from segcli.types import LabelSet, Task
 
 @dataclass(frozen=True)
 class PredictedImage:
-    """What the files say of which image a prediction is of: its id, its file's name, or both."""
+    """How the files identify the image of a prediction: by its id, its file's name, or both."""
 
     id: int | str | None
     file: str | None
@@ -36,7 +36,7 @@ class Predictions(Protocol):
 
     @property
     def task(self) -> Task:
-        """What they answer."""
+        """Their task."""
 
     @property
     def images(self) -> Sequence[PredictedImage]:
@@ -59,7 +59,7 @@ class Predictions(Protocol):
 
 
 def in_pixels(size: tuple[int, int]) -> str:
-    """(H, W) as people say it."""
+    """(H, W) as "width×height"."""
     return f"{size[1]}×{size[0]}"
 
 

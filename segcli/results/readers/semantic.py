@@ -1,4 +1,4 @@
-"""Semantic label maps: a folder of PNGs, one an image, whose values are the dataset's own class ids."""
+"""Semantic label maps: a folder of PNGs, one per image, whose values are the dataset's own class ids."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def semantic_segments(file: Path, size: tuple[int, int], labels: LabelSet, ignor
             table[place] = len(classes)
         elif value not in (*ignored, *_NOTHING):
             raise InputError(
-                f"{file}: value {value} is no class of the data, whose {len(labels)} ids are {min(index)} to "
+                f"{file}: value {value} is not a class of the data, whose {len(labels)} ids are {min(index)} to "
                 f"{max(index)}; write the data's own ids, and 255 (in 16 bits 65535) for none"
             )
     scores = np.full(len(classes), np.nan, dtype=np.float32)

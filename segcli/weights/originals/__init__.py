@@ -1,1 +1,1 @@
-"""Checkpoints of the authors' own code (facebookresearch/Mask2Former, MaskFormer, detr), made into models of segcli."""
+"""Checkpoints of the authors' own code (facebookresearch/Mask2Former, MaskFormer, detr), converted to segcli models."""

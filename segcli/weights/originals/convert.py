@@ -62,7 +62,7 @@ def convert(path: Path, task: Task | None = None, labels: str | None = None, dil
     state = _complete({keys.modern(name): tensor for name, tensor in original.state.items()})
     family = next((family for family in FAMILIES if family.sign in state), None)
     if family is None:
-        raise CheckpointError(f"{path}: no Mask2Former, MaskFormer or DETR by the names of its tensors")
+        raise CheckpointError(f"{path}: the names of its tensors are not those of a Mask2Former, MaskFormer or DETR")
     published = protocol_of(family.config(Shapes(state, str(path))), original.digests, task, labels)
     config = published.config
     if family.dilated is not None and _is_dilated(path, published.dilated, dilated):

@@ -58,7 +58,7 @@ def _check_name(path: Path, digests: dict[str, str]) -> bool:
         if not digests[kind].startswith(match[1]):
             raise CheckpointError(
                 f"{path}: the name says its {kind.upper()} begins with {match[1]}, but it is "
-                f"{digests[kind][: len(match[1])]}…: a download that broke off? Fetch it again, "
+                f"{digests[kind][: len(match[1])]}…: an incomplete download? Fetch it again, "
                 "or rename the file if these digits are no hash"
             )
         return True

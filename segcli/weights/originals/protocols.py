@@ -1,4 +1,4 @@
-"""What the tensors of an authors' checkpoint do not tell: its task, the names of its classes, test size, merge rule."""
+"""What an authors' checkpoint does not store: its task, the names of its classes, test size, merge rule."""
 
 from __future__ import annotations
 

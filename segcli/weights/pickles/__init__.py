@@ -37,7 +37,7 @@ def read_weights(path: Path) -> Any:
         return run(path.read_bytes(), functions())[0] if found is None else found[0]
     except Refused as error:
         raise CheckpointError(
-            f"{path}: asks for {cut(error, 80)}, and segcli makes nothing but arrays of a file; if you trust it, load "
+            f"{path}: asks for {cut(error, 80)}, and segcli loads nothing but arrays; if you trust it, load "
             "it in Python and save {'model': {name: array}} alone"
         ) from error
     except Damaged as error:

@@ -208,8 +208,8 @@ CASES = [
     Bad("format of several", semantic(write("dataset.toml", 'format = ["voc"]')), ["dataset.toml: format = ['voc']", "text in quotes"]),
     Bad("images without labels", semantic(write("dataset.toml", 'format = "semantic-png"\n[train]\nimages = "train/images"')), ["dataset.toml: [train] names images alone", "images and labels"]),
     Bad("annotations of another kind", semantic(write("train/a.csv", "a,b"), write("dataset.toml", '[train]\nannotations = "train/a.csv"')), ["dataset.toml: [train] annotations", "a.csv", "no COCO file", "under labels"]),
-    Bad("names in Latin-1", semantic(remove("dataset.toml"), write("classes.txt", "bg\nstraße".encode("latin-1"))), ["classes.txt", "not in UTF-8 (byte 7 is 0xdf)"]),
-    Bad("colours in Latin-1", semantic(remove("dataset.toml"), write("class_dict.csv", "name,r,g,b\nstraße,0,0,0".encode("latin-1"))), ["class_dict.csv", "not in UTF-8"]),
+    Bad("names in Latin-1", semantic(remove("dataset.toml"), write("classes.txt", "bg\nstraße".encode("latin-1"))), ["classes.txt", "not UTF-8 (byte 7 is 0xdf)"]),
+    Bad("colours in Latin-1", semantic(remove("dataset.toml"), write("class_dict.csv", "name,r,g,b\nstraße,0,0,0".encode("latin-1"))), ["class_dict.csv", "not UTF-8"]),
     Bad("bad colour", semantic(write("dataset.toml", '[[classes]]\nid = 1\nname = "a"\ncolor = [1, 2, 300]')), ["color = [1, 2, 300]", "from 0 to 255"]),
 ]  # fmt: skip
 

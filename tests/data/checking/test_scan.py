@@ -134,7 +134,9 @@ def test_files_of_several_pages_are_counted(tmp_path: Path) -> None:
         assert (report.problems, [Path(file).name for file in report.paged]) == ([], ["shot1.tif (2)", "shot2.tif (3)"])
     assert [split.paged for split in stats(info)] == [2, 0]
     messages = [finding.message for finding in check(info).of_kind("pages")]
-    assert [message.partition(": ")[2] for message in messages] == [f"{n} pages, the first is taken" for n in (2, 3)]
+    assert [message.partition(": ")[2] for message in messages] == [
+        f"{n} pages, only the first is used" for n in (2, 3)
+    ]
 
 
 def test_crowds_are_no_objects_to_learn_from(tmp_path: Path) -> None:
@@ -189,7 +191,7 @@ def test_our_limit_of_pixels_counts_and_not_pillows(
 @pytest.mark.parametrize(
     ("side", "photo", "short", "advice"),
     [
-        (14, 256, 448, "under 24 pixels across at a short side of 448, and will be found badly; --tile 168 --short"),
+        (14, 256, 448, "under 24 pixels across at a short side of 448, and will be hard to find; --tile 168 --short"),
         (14, 1024, 512, "under 7 pixels across"),
         (20, 256, 448, None),  # 35 pixels
         (3, 256, 256, "--tile 64"),  # the smallest tile

@@ -136,8 +136,8 @@ def test_overlaps_and_crowds_are_said_to_be_lost(tmp_path: Path) -> None:
     losses = {to: converted(source, tmp_path / to, to)[1].losses for to in DATASETS if to != "instance-png"}
     assert losses["coco"] == {}
     assert losses["yolo"] == {"crowd regions are left out": (2, 2)}
-    assert losses["coco-panoptic"] == {"pixels of several objects become one's": (2 * pixels, 2)}
-    assert losses["semantic-png"] == {"pixels of several classes become one's": (2 * pixels, 2)}
+    assert losses["coco-panoptic"] == {"pixels shared by several objects go to one of them": (2 * pixels, 2)}
+    assert losses["semantic-png"] == {"pixels shared by several classes go to one of them": (2 * pixels, 2)}
     assert losses["voc"]["crowd regions become pixels of unknown truth"] == (2, 2)
     assert open_split(detect(tmp_path / "coco"), "train")[0].crowd.tolist() == [False, False, True]
     assert open_split(detect(tmp_path / "coco-panoptic"), "train")[0].crowd.tolist() == [False, False, True]
@@ -230,9 +230,9 @@ def test_strange_labels_a_taken_folder_and_a_full_disk_leave_nothing(
     source = SOURCES["semantic-png"](tmp_path / "source")
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "file").touch()
-    with pytest.raises(UsageError, match="taken: is there already"):
+    with pytest.raises(UsageError, match="taken: exists already"):
         converted(source, tmp_path / "taken", "voc")
-    with pytest.raises(UsageError, match="inside of the dataset"):
+    with pytest.raises(UsageError, match="inside the dataset"):
         converted(source, source / "voc", "voc")
     info = detect(source, training=False)
 

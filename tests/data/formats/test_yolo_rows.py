@@ -59,9 +59,9 @@ def test_without_a_yaml_file_the_list_of_names_tells(tmp_path: Path, names: str)
     [
         ("0 0.5 0.5 0.2 0.2", "a box (4 numbers)"),
         ("0 0.1 0.1 0.2 0.1 0.2", "5 coordinates"),
-        ("9 0.1 0.1 0.2 0.1 0.2 0.2", "label 9 is no class of this dataset (allowed: 0–1)"),
-        ("0.5 0.1 0.1 0.2 0.1 0.2 0.2", "class 0.5 is no whole number"),
-        ("nan 0.1 0.1 0.2 0.1 0.2 0.2", "is no whole number"),
+        ("9 0.1 0.1 0.2 0.1 0.2 0.2", "label 9 is not a class of this dataset (allowed: 0–1)"),
+        ("0.5 0.1 0.1 0.2 0.1 0.2 0.2", "class 0.5 is not a whole number"),
+        ("nan 0.1 0.1 0.2 0.1 0.2 0.2", "is not a whole number"),
         ("0 10 10 20 10 20 20", "coordinate 20 is outside of 0–1"),
         ("0 nan 0.1 0.2 0.1 0.2 0.2", "a coordinate is not a number"),
         ("box 0.1 0.1 0.2 0.1 0.2 0.2", "is not a class number and x y pairs"),

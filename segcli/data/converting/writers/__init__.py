@@ -45,14 +45,14 @@ def writer_for(to: str, info: DatasetInfo, *, as_polygons: bool = False, toleran
     if to not in names():
         raise UsageError(f"--to {to}: unknown format; known are {', '.join(names())}")
     if info.tasks == ("detect",):
-        raise UsageError(f"{info.root}: holds boxes without masks, and what is written here is made of masks")
+        raise UsageError(f"{info.root}: holds boxes without masks, and every format that can be written needs masks")
     kind = kind_of(info)
     cls = writer_class(to)
     of_classes = kind == "semantic" or not len(things_of(info.source_labels))
     if cls.NEEDS_OBJECTS and of_classes and not (info.outlines and cls.HOLDS_OVERLAPS):
         possible = ", ".join(name for name in names() if not writer_class(name).NEEDS_OBJECTS)
         raise UsageError(
-            f"{info.root}: tells only classes apart, and --to {to} holds objects; possible here: {possible}"
+            f"{info.root}: its annotations do not separate objects, which --to {to} needs; possible here: {possible}"
         )
     writer = cls(info.source_labels, kind)
     if (as_polygons and not hasattr(writer, "as_polygons")) or (tolerance and not cls.HOLDS_OVERLAPS):

@@ -48,7 +48,7 @@ class PanopticWriter(Writer):
                 row = {"id": number, "category_id": labels[number - 1], "area": rle.area, "bbox": list(rle.bbox)}
                 segments.append(row | {"iscrowd": int(crowd[number - 1])})
         done = Encoded(image=image_row(item))
-        done.losses["pixels of several objects become one's"] += picture.shared
+        done.losses["pixels shared by several objects go to one of them"] += picture.shared
         done.losses["objects hidden by others are left out"] += len(labels) - len(segments)
         if self._background is not None and self._background not in {row["category_id"] for row in segments}:
             done.losses["objects hidden by others are left out"] -= 1

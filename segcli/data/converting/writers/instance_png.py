@@ -31,8 +31,8 @@ class InstanceMapWriter(Writer):
         things = things_of(labels)
         if len(things) != 1:
             raise UsageError(
-                f"--to instance-png holds objects of one class, here are {len(things)} ({', '.join(things.names[:5])}"
-                f"{', …' if len(things) > 5 else ''}); use coco or coco-panoptic"
+                f"--to instance-png holds objects of one class, but here are {len(things)} "
+                f"({', '.join(things.names[:5])}{', …' if len(things) > 5 else ''}); use coco or coco-panoptic"
             )
         self._label = things[0]
         self.notes: tuple[str, ...] = ()

@@ -54,7 +54,7 @@ class SemanticWriter(Writer):
         stored = values(picture.ids, table, self._nothing, self._void)
         stored = stored.astype(np.uint16 if self._is_deep else np.uint8)
         done = Encoded(files={pair_place(item.split, f"{item.stem}.png", "labels"): encode_png(stored)})
-        done.losses["pixels of several classes become one's"] += picture.mixed
+        done.losses["pixels shared by several classes go to one of them"] += picture.mixed
         return done
 
     def finish(self, names: dict[str, list[str]]) -> dict[str, str]:
