@@ -172,7 +172,7 @@ BAD: dict[str, tuple[Callable[[Path], None], str]] = {
     ),
     "another task": (
         lambda p: folders(p, {}, {"task": "semantic"}),
-        "a is of the task panoptic, .*b of semantic: nothing to compare",
+        "a is of the task panoptic, .*b of semantic, so there is nothing to compare",
     ),
     "other classes": (
         lambda p: folders(p, {}, {"per_class": [{"id": 1, "name": "dog"}, {"id": 7, "name": "sky"}]}),

@@ -206,7 +206,7 @@ def test_bad_input_is_one_clear_line(evaluation: Path, tmp_path: Path) -> None:
     assert "holds no predictions" in said
     code, said = run(evaluation, "--task", "semantic", "--out", page)
     assert code == 2
-    assert "holds no evaluation of --task semantic, but of panoptic" in said
+    assert "holds no evaluation of --task semantic, only of panoptic" in said
     (evaluation / "metrics.json").write_text('{"kind": "segcli eval", "task": "panoptic"}')
     code, said = run(evaluation, "--out", page)
     assert code == 1
