@@ -148,6 +148,9 @@ def _four(value: Any) -> tuple[float, float, float, float] | None:
 def run_lengths(value: dict[str, Any]) -> dict[str, Any]:
     """A run-length mask as {"size": [H, W], "counts": …}. Raises ValueError if it is none that can be decoded."""
     size, counts = value.get("size"), value.get("counts")
+    if size is None and counts is None:
+        keys = ", ".join(shown(key) for key in list(value)[:3])
+        raise ValueError(f'"segmentation" is an object of {keys or "nothing"}; expected polygons or run lengths')
     if not isinstance(size, list) or len(size) != 2:
         raise ValueError(f'"size" of run lengths is {shown(size)}; expected [height, width]')
     height, width = (whole(side, "size") for side in size)

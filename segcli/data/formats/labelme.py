@@ -170,8 +170,10 @@ def _image(file: Path, raw: dict[str, Any], root: Path, declared: list[Path]) ->
     there = next((path for path in inside if path.is_file()), None)
     if there is None and raw.get("imageData"):
         return EmbeddedRef(str(file), PurePosixPath(name).name)
-    if there is None and len(found := _places(root, signature([file.parent])).fitting(name)) == 1:
-        there = found[0]
+    if there is None:
+        places = _places(root, signature([file.parent]))
+        found = places.fitting(name) or places.fitting(name, endings=False)  # the JSON's own name, where none is said
+        there = found[0] if len(found) == 1 else None
     for folder in declared if there is None else ():
         if len(found := _places(folder, signature([folder])).fitting(name)) == 1:
             there = found[0]

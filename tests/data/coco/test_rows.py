@@ -119,6 +119,10 @@ def test_what_is_said_in_another_way_is_read(tmp_path: Path, change: Change) -> 
         (of_first(segmentation=[[1, 2, 3, 4, 5, 1e300]]), "coordinate of a polygon is 1e+300"),
         (of_first(segmentation=7), '"segmentation" is 7; expected polygons or run lengths'),
         (of_first(segmentation=True), '"segmentation" is true'),
+        (
+            of_first(segmentation={"all_points_x": [1], "all_points_y": [2]}),
+            "an object of 'all_points_x', 'all_points_y'",
+        ),
         (of_first(segmentation="polygon"), "\"segmentation\" is 'polygon'"),
         (of_first(segmentation="[[1, 2"), "a text that is not JSON"),
         (of_first(segmentation=RUNS | {"counts": [5, 5]}), "120 pixels has 10"),

@@ -73,6 +73,13 @@ def test_a_labelme_path_out_of_the_folder(tmp_path: Path, absolute: bool) -> Non
     assert not any("out of" in note for note in info.notes)
 
 
+@pytest.mark.parametrize("path", [None, 5, ""])
+def test_a_labelme_file_without_a_path_is_of_the_image_of_its_name(tmp_path: Path, path: object) -> None:
+    root = labelme(tmp_path, things_only(scenes()), THINGS)
+    edit(root / "train/shot0.json", lambda raw: raw.update(imagePath=path))
+    assert open_split(detect(root), "train")[0].image.shape == scene(0).image.shape
+
+
 @pytest.mark.parametrize(
     ("name", "read"),
     [("a\nb", "a b"), ("a\x1b[31m", "a [31m"), ("\ud800", "\\ud800"), ("a\udce9", "a\\xe9"), ("a\u2028\tb", "a b")],
