@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from segcli.data.cache import signature
+from segcli.data.checking.check import check
+from segcli.data.detect import detect_for_checking
 from segcli.errors import InputError, SegcliError, UsageError
 from segcli.files.image_names import printable
 from segcli.files.toml import read_toml, shown
 from segcli.inspection.report_inputs import read_report
 from segcli.training.record.run_files import devices_of, last_unfinished, run_id
+from tests.data import layouts
 
 DEEP = "[" * 3000 + "]" * 3000
 
@@ -67,3 +72,15 @@ def test_a_runs_numbers_may_be_too_long_and_its_recipe_anything(tmp_path: Path) 
     line = {"step": 1, "kind": "train", "loss": 10**400, "lr": 0.1}
     (tmp_path / "metrics.jsonl").write_text(json.dumps(line) + "\n")
     read_report(tmp_path, None, None)
+
+
+@pytest.mark.parametrize("value", ['"\\ud800"', '"a\\nb"', '"a\\u0000b"', "9" * 5000, DEEP])
+@pytest.mark.parametrize("key", ["imagePath", "label"])
+def test_a_labelme_file_with_such_text_is_a_fault_or_one_line(key: str, value: str, tmp_path: Path) -> None:
+    layouts.labelme(tmp_path, layouts.things_only({"train": [layouts.scene(0), layouts.scene(1)]}), layouts.THINGS)
+    file = min(tmp_path.rglob("*.json"))
+    before = file.read_text()
+    file.write_text(re.sub(rf'"{key}": "[^"]*"', lambda _: f'"{key}": {value}', before, count=1))
+    assert file.read_text() != before
+    with contextlib.suppress(SegcliError):
+        check(detect_for_checking(tmp_path), threads=1)
