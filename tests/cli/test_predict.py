@@ -216,7 +216,8 @@ def test_a_model_for_something_else_is_not_downloaded(tmp_path: Path, monkeypatc
     photo("a.png")
     result = CliRunner().invoke(app, ["predict", "a.png", "-m", "detr-resnet-50", "-t", "panoptic"])
     assert result.exit_code == 2
-    assert "--task panoptic: detr-resnet-50 is for detect; models for panoptic: swin-tiny-coco" in result.stderr
+    assert "--task panoptic: detr-resnet-50 is for detect; models for panoptic: everyday and facade" in result.stderr
+    assert "by download eomt-small-coco-panoptic" in result.stderr
 
 
 @pytest.mark.parametrize(
