@@ -80,7 +80,7 @@ def load(root: Path, settings: Settings) -> Found:
     labels = settings.label_set(_classes(root, tables), root)
     things = tuple(label.id for label in labels if label.isthing)
     tasks: tuple[Task, ...] = ("panoptic", "semantic", "instance") if things else ("semantic",)
-    notes = ("value 0 (not labelled) is void in ADE20K",)
+    notes: tuple[str, ...] = ("value 0 (not labelled) is void in ADE20K",)
     if not things:
         notes += (f"objects are told apart too: name the countable classes in {settings.file} (things = [...])",)
     reader = FullReader(tuple(labels.ids), things)
