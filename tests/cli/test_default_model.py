@@ -47,4 +47,5 @@ def test_what_ships_does_not_stand_in_for_a_task_it_does_not_do() -> None:
     result = CliRunner().invoke(app, ["predict", "a.png", "--task", "detect"])
     assert result.exit_code == 3
     assert "detr-resnet-50" in result.stderr
-    assert "everyday" not in result.stderr
+    assert "--task detect --model everyday" not in result.stderr
+    assert "--task panoptic --model everyday" in result.stderr  # what could be done instead

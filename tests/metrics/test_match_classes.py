@@ -50,7 +50,7 @@ def test_what_does_not_fit_is_said() -> None:
             classes(banana=17, apple=67),
             "no class in common, neither by id nor by name: 17 banana, 67 apple; and 17 cat",
         ),
-        (LabelSet((Label(17, "", True), Label(99, "", True))), "category id 99 is no class of the data"),
+        (LabelSet((Label(17, "", True), Label(99, "", True))), "category id 99 is not a class of the data"),
         (
             LabelSet((Label(1, "cat", True), Label(2, "sky", False), Label(3, "", True))),
             "category id 3 has no name, and the others fit the data by their names alone",

@@ -229,7 +229,7 @@ BAD: dict[str, tuple[Callable[[Path], Path], str]] = {
     "category in words": (results(ENTRY | {"category_id": "cat"}), "category_id is 'cat'; expected a whole number"),
     "category unknown as such": (results(ENTRY | {"category_id": 1.5}), "category_id is 1.5; expected a whole number"),
     "image id of no kind": (results(ENTRY | {"image_id": [7]}), r"image_id is \[7\]; expected a number or a name"),
-    "not an object": (results(ENTRY, 12), "entry 2 is no object"),
+    "not an object": (results(ENTRY, 12), "entry 2 is not an object"),
     "RLE of another size": (
         results(ENTRY | {"segmentation": WIDE}),
         "results.json: image 7: a mask of 2×6 pixels, the image has 4×3; resize predictions",

@@ -83,7 +83,7 @@ def test_a_published_folder_has_the_names_of_its_raw_ids(tmp_path: Path) -> None
 
 def test_a_task_that_a_checkpoint_has_not() -> None:
     with pytest.raises(
-        UsageError, match=r"for detect; models for panoptic: swin-tiny-coco-panoptic, .*detr-resnet-50-pan"
+        UsageError, match=r"for detect; models for panoptic: everyday and facade, .*detr-resnet-50-panoptic"
     ):
         choose_task(manifest()["detr-resnet-50"].spec(), "panoptic")
     with pytest.raises(UsageError, match=r"models for detect: detr-resnet-50"):

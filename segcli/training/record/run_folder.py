@@ -155,7 +155,7 @@ class RunFolder:
                     os.replace(part, target)
                 sync_folder(target)
             except OutputError as error:  # save_model's own: say it as everything else here
-                raise (error.__cause__ if isinstance(error.__cause__, OSError) else error) from None
+                raise error.__cause__ or error from None
             finally:
                 shutil.rmtree(part, ignore_errors=True)
 
