@@ -9,8 +9,7 @@ import typer
 
 from segcli import console
 from segcli.cli.app import App
-from segcli.cli.models_convert import convert
-from segcli.cli.models_push import push
+from segcli.cli.models_folders import convert, push
 from segcli.cli.options import BatchSizeOption, DeviceOption, complete_model
 from segcli.errors import UsageError, WeightsUnavailable
 

@@ -5,6 +5,7 @@
 
 For each photo it writes results/NAME.json (classes, scores, areas, boxes) and results/NAME.png (a map of ids), as
 `segcli predict --save png,json` does: the same resizing, padding, tiles, merging and thresholds, read from config.json.
+It is one file, long as it is, so that it can be copied along with the model and read from top to bottom.
 """
 
 from __future__ import annotations

@@ -113,6 +113,7 @@ class ZipRef(ImageRef):
         try:
             with zipfile.ZipFile(self.archive) as archive:
                 return checked(archive.read(self.member), str(self))
+        # NotImplementedError: a compression that zipfile does not know; RuntimeError: a password is needed
         except (OSError, KeyError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
             raise InputError(f"{self}: cannot be read from the archive ({error}); download or pack it again") from error
 

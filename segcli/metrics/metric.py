@@ -114,12 +114,14 @@ class Metric(ABC):
 
     @classmethod
     def of_image(cls, segments: Segments, truth: ImageTruth, labels: LabelSet, max_dets: int) -> ImageCounts:
-        """What one image contributes. Raises as `update`."""
+        """What one image contributes; only the first metric of a task is asked. Raises as `update`."""
         raise NotImplementedError(f"{cls.name} does not tell what single images contribute")
 
     @classmethod
     def resample(cls, images: Sequence[Counts], ids: Sequence[int], weights: np.ndarray) -> np.ndarray:
         """The metric of each class for choices of images, by their counts -> float [R, K], NaN where nothing is.
+
+        Only the first metric of a task is asked.
 
         images: the counts of N images. ids: the K classes. weights: int [R, N], how often each image is chosen.
         """

@@ -100,6 +100,7 @@ class _Zip:
         self.path = path
         try:
             self.zip = zipfile.ZipFile(path)
+        # NotImplementedError: a version or compression that zipfile does not know
         except (zipfile.BadZipFile, NotImplementedError, ValueError, struct.error, EOFError) as error:
             raise Damaged(f"its ZIP directory is damaged: {str(error)[:80]}") from error
         self.entries = {entry.filename: entry for entry in self.zip.infolist()}
