@@ -145,7 +145,7 @@ def evaluate(
     as_json: JsonOption = False,
     quiet: options.QuietOption = False,
 ) -> None:
-    """Measure a model, or predictions of any tool, on annotated images: PQ, AP or mIoU, equal to the official tools'.
+    """Measure a model, or predictions of any tool, as the official tools do: PQ, AP or mIoU.
 
     segcli eval data/ --model runs/data-1/best
 
