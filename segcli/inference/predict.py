@@ -340,7 +340,7 @@ def segment_tiles(
         tile = prepare(image[box.y0 : box.y1, box.x0 : box.x1], spec)
         prediction = network([tile])
         timings.model += milliseconds_since(start)
-        if look:
+        if look and not tile.windows:
             look(box, tile, prediction)
         start = time.perf_counter()
         for merger, settings in zip(mergers, choices, strict=True):

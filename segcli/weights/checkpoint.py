@@ -239,6 +239,8 @@ def _numbers_of(tensor: Tensor) -> str:
 
 
 def _shape(tensor: Tensor) -> str:
+    if tensor.ndim > 8:
+        return f"of {tensor.ndim} dimensions"
     return "×".join(str(n) for n in tensor.shape) or "a number"
 
 
