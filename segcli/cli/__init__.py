@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from typing import Annotated, Any
 
 import typer
@@ -39,6 +40,8 @@ _COMMANDS = (
     ("visualize", "visualize:app", "Draw results, truth and what a model sees (short: viz)."),
 )
 
+_OUT_OF_MEMORY = re.compile("can't allocate memory|out of memory")  # torch's words
+
 
 class _Group(Group):
     """The commands by name; turns what one of them raises into one line and an exit code, for all alike."""
@@ -61,6 +64,11 @@ class _Group(Group):
             if error.filename is None:  # stdout's own, which `segcli.__main__` words
                 raise
             console.error(_of_file(error))
+            raise typer.Exit(1) from error
+        except (MemoryError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and not _OUT_OF_MEMORY.search(str(error)):
+                raise
+            console.error("not enough memory for this; close other programs, or use a smaller model or smaller files")
             raise typer.Exit(1) from error
         except KeyboardInterrupt as stop:
             raise typer.Exit(getattr(stop, "exit_code", 130)) from None
