@@ -21,7 +21,7 @@ from segcli.results.kinds import SAVE_KINDS, list_kinds, parse_kinds
 
 if TYPE_CHECKING:
     from segcli.inference.planning import Work
-    from segcli.inference.predict import Settings
+    from segcli.inference.predict import PredictSettings
     from segcli.render import Style
     from segcli.results.writer import ResultsWriter
     from segcli.weights.checkpoint import LoadedModel
@@ -302,7 +302,7 @@ def predict(
         raise typer.Exit(1)
 
 
-def _made_with(loaded: LoadedModel, settings: Settings) -> dict[str, Any]:
+def _made_with(loaded: LoadedModel, settings: PredictSettings) -> dict[str, Any]:
     """What every result records of the run, and a run that is continued must share."""
     spec = settings.spec
     made = {"model": loaded.name, "input": spec.size.to_table(), "rule": asdict(spec.rule)}
@@ -318,7 +318,7 @@ def _instead_of(loaded: LoadedModel) -> dict[str, Any]:
 
 def _run(
     loaded: LoadedModel,
-    settings: Settings,
+    settings: PredictSettings,
     work: Work,
     writer: ResultsWriter,
     report: RunReport,

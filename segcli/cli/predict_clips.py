@@ -18,7 +18,7 @@ from segcli.types import Task
 
 if TYPE_CHECKING:
     from segcli.inference.clips import ClipFiles
-    from segcli.inference.predict import Settings
+    from segcli.inference.predict import PredictSettings
     from segcli.weights.checkpoint import LoadedModel
 
 _CLIP_ENDS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".gif", ".webp")
@@ -87,7 +87,7 @@ def predict_clips(
 
 def _predict_one(
     loaded: LoadedModel,
-    settings: Settings,
+    settings: PredictSettings,
     name: str,
     files: ClipFiles,
     how: dict[str, Any],

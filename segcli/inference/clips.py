@@ -25,7 +25,7 @@ import numpy as np
 
 from segcli.errors import UsageError
 from segcli.files.writing import output_error, write_file
-from segcli.inference.predict import Settings, forward
+from segcli.inference.predict import PredictSettings, forward
 from segcli.inference.preprocess import Prepared
 from segcli.inference.stream import Read, segment_all
 from segcli.inference.tiling import Box
@@ -86,7 +86,7 @@ class ClipFiles:
 
 
 def predict_clip(
-    loaded: LoadedModel, clip: Clip, settings: Settings, files: ClipFiles, *, memory: int = 30
+    loaded: LoadedModel, clip: Clip, settings: PredictSettings, files: ClipFiles, *, memory: int = 30
 ) -> Generator[FrameReport, None, None]:
     """Predict every frame, give its segments their ids, write it, and yield one report each, in order.
 

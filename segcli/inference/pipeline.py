@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from segcli.codecs.image import MAX_PIXELS, count_pages, read_image
 from segcli.errors import OutputError
-from segcli.inference.predict import OUT_OF_MEMORY, Settings, Timings, forward, milliseconds_since
+from segcli.inference.predict import OUT_OF_MEMORY, PredictSettings, Timings, forward, milliseconds_since
 from segcli.inference.sources import Source
 from segcli.inference.stream import Outcome, Read, segment_all
 from segcli.inference.workers import KILLED, Job
@@ -55,7 +55,7 @@ class ImageReport:
 def predict_all(
     loaded: LoadedModel,
     images: Iterable[_Item],
-    settings: Settings,
+    settings: PredictSettings,
     writer: ResultsWriter,
     *,
     batch_size: int = 1,
@@ -99,7 +99,7 @@ def predict_all(
         scribe.shutdown(cancel_futures=True)
 
 
-def _write(outcome: Outcome[_Item, int], settings: Settings, writer: ResultsWriter) -> ImageReport:
+def _write(outcome: Outcome[_Item, int], settings: PredictSettings, writer: ResultsWriter) -> ImageReport:
     source, photo = outcome.item
     if outcome.error is not None or outcome.read is None:
         return ImageReport(source, error=str(outcome.error))
@@ -130,7 +130,7 @@ class PredictJob(Job[_Item, ImageReport]):
     ref: str  # of the model
     device: str
     dtype: str
-    settings: Settings
+    settings: PredictSettings
     out: Path
     kinds: tuple[str, ...]
     run: Mapping[str, Any]  # what every record says of the run

@@ -44,7 +44,7 @@ class Timings:
 
 
 @dataclass(frozen=True)
-class Settings:
+class PredictSettings:
     """How to predict: the checkpoint's own protocol, with what the caller overrode."""
 
     task: Task
@@ -78,7 +78,7 @@ def resolve(
     classes: str | None = None,
     soft: bool = False,
     keep_all: bool = False,
-) -> Settings:
+) -> PredictSettings:
     """The settings for one checkpoint; None keeps what the checkpoint says.
 
     task: None is the checkpoint's only task, or panoptic if it has several. Sizes: see `resized`. classes: names or ids
@@ -119,7 +119,7 @@ def resolve(
     )
     spec = dataclasses.replace(spec, rule=rule, size=size)
     chosen = None if classes is None else choose_classes(classes, spec.labels)
-    return Settings(
+    return PredictSettings(
         task,
         spec,
         chosen,
@@ -282,7 +282,7 @@ def finite(prediction: QueryPredictions, name: str, remedy: str) -> QueryPredict
 
 
 @torch.inference_mode()
-def segment(prediction: QueryPredictions, index: int, image: Prepared, settings: Settings) -> Segments:
+def segment(prediction: QueryPredictions, index: int, image: Prepared, settings: PredictSettings) -> Segments:
     """One image's part of a prediction -> Segments at the image's own size, of the classes that are wanted."""
     found = _all_classes(prediction, index, image, settings)
     if settings.classes is None:
@@ -290,7 +290,7 @@ def segment(prediction: QueryPredictions, index: int, image: Prepared, settings:
     return found.filter(np.isin(found.labels, list(settings.classes)))
 
 
-def _all_classes(prediction: QueryPredictions, index: int, image: Prepared, settings: Settings) -> Segments:
+def _all_classes(prediction: QueryPredictions, index: int, image: Prepared, settings: PredictSettings) -> Segments:
     labels, rule = settings.spec.labels, settings.spec.rule
     if settings.task == "panoptic":
         return postprocess.panoptic(prediction, index, image.frame, labels, rule, soft=settings.soft)
@@ -305,7 +305,7 @@ def _all_classes(prediction: QueryPredictions, index: int, image: Prepared, sett
     return postprocess.semantic(prediction, index, image.frame, labels, rule, combine_padded=combine_padded)
 
 
-def segment_photo(loaded: LoadedModel, image: np.ndarray, settings: Settings) -> Segments:
+def segment_photo(loaded: LoadedModel, image: np.ndarray, settings: PredictSettings) -> Segments:
     """Predict a photo, uint8 [H, W, 3] RGB, as a whole or in tiles as the settings say."""
     if settings.spec.size.tile is not None:
         return segment_tiles(lambda tiles: forward(loaded, tiles), image, [settings])[0]
@@ -316,7 +316,7 @@ def segment_photo(loaded: LoadedModel, image: np.ndarray, settings: Settings) ->
 def segment_tiles(
     network: Network,
     image: np.ndarray,
-    choices: Sequence[Settings],
+    choices: Sequence[PredictSettings],
     timings: Timings | None = None,
     advance: Callable[[float], None] = lambda share: None,
     look: Callable[[Box, Prepared, QueryPredictions], None] | None = None,
@@ -354,7 +354,7 @@ def segment_tiles(
     return merged
 
 
-def _shown(segments: Segments, settings: Settings) -> Segments:
+def _shown(segments: Segments, settings: PredictSettings) -> Segments:
     if settings.keep_all or settings.task not in OBJECT_TASKS:
         return segments
     return segments.filter(segments.scores >= settings.spec.rule.instance_score)

@@ -21,7 +21,7 @@ from segcli.errors import InputError, SegcliError
 from segcli.inference.predict import (
     OUT_OF_MEMORY,
     Network,
-    Settings,
+    PredictSettings,
     Timings,
     is_out_of_memory,
     milliseconds_since,
@@ -73,7 +73,7 @@ def segment_all(
     items: Iterable[Item],
     read: Callable[[Item], Read[Extra]],
     network: Network,
-    choices: Sequence[Settings],
+    choices: Sequence[PredictSettings],
     *,
     batch_size: int = 1,
     tta: bool = False,
@@ -170,7 +170,7 @@ class _Loop(Generic[Item]):
     """What all batches share: see `segment_all`."""
 
     network: Network
-    choices: Sequence[Settings]
+    choices: Sequence[PredictSettings]
     tta: bool
     name: Callable[[Item], str]
     advance: Callable[[float], None]

@@ -24,7 +24,7 @@ from segcli.distributed import Ranks
 from segcli.errors import SegcliError
 from segcli.files.text import percent
 from segcli.inference.predict import is_out_of_memory
-from segcli.training.learner import Learner, Outcome
+from segcli.training.learner import Learner, StepOutcome
 from segcli.training.memory import OUT_OF_MEMORY, peak_memory
 from segcli.training.recipe import FullRecipe
 from segcli.training.record.card import model_card
@@ -41,7 +41,7 @@ from segcli.training.reports import (
 )
 from segcli.training.setup import Material, loader_of
 from segcli.training.stopping import Interrupts, Stopped, is_lost_worker
-from segcli.training.validate import Finding, best_of, candidates, validate
+from segcli.training.validate import RuleScore, best_of, candidates, validate
 from segcli.types import MergeRule, Task
 from segcli.weights.adapt import described
 from segcli.weights.checkpoint import LoadedModel, load_model
@@ -144,7 +144,7 @@ class Run:
                 f"out ({str(error).strip('. ')}); continue with --resume --workers 0, which needs the least"
             ) from error
 
-    def _update(self, parts: Any) -> Outcome:
+    def _update(self, parts: Any) -> StepOutcome:
         try:
             return self.learner.update(parts)
         except (MemoryError, RuntimeError) as error:
@@ -154,7 +154,7 @@ class Run:
 
     # -------------------------------------------------------------------------------------------------------- reports
 
-    def _stepped(self, outcome: Outcome, durations: deque[float]) -> StepReport:
+    def _stepped(self, outcome: StepOutcome, durations: deque[float]) -> StepReport:
         learner, table = self.learner, self.recipe.schedule
         seconds = sum(durations) / len(durations)
         report = StepReport(
@@ -212,7 +212,7 @@ class Run:
 
     def _measure(
         self, loaded: LoadedModel, rules: list[MergeRule], autocast: torch.dtype | None, **options: Any
-    ) -> Generator[MeasureReport, None, list[Finding]]:
+    ) -> Generator[MeasureReport, None, list[RuleScore]]:
         steps = validate(
             loaded,
             self.material.val,
@@ -318,7 +318,7 @@ class Run:
         self._found_nothing = value == 0 or best.tally.empty == best.tally.images
         return f"{best.metric.name} {percent(value)} at step {step}" if math.isfinite(value) else f"step {step}"
 
-    def _swept(self, findings: list[Finding], best: Finding) -> SweepReport:
+    def _swept(self, findings: list[RuleScore], best: RuleScore) -> SweepReport:
         report = SweepReport(
             measure="PQ" if self._task == "panoptic" else "F1 at IoU 0.5",
             value=best.measure,
@@ -340,7 +340,7 @@ class Run:
         return dataclasses.replace(loaded, device=device, stored_dtype=torch.float32)
 
 
-def _report(step: int, finding: Finding, task: Task, seconds: float, is_best: bool) -> ValidationReport:
+def _report(step: int, finding: RuleScore, task: Task, seconds: float, is_best: bool) -> ValidationReport:
     tally = finding.tally
     return ValidationReport(
         step=step,

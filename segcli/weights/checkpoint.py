@@ -32,7 +32,7 @@ _AUTHORS = "network."  # how names begin in files of EoMT's authors
 
 
 # What `segcli export` wrote, by the graph in it. Runtimes are above this layer, so they come in by name.
-EXPORTED = {"model.onnx": "segcli.export.loading", "model.xml": "segcli.export.loading"}
+EXPORTED = {"model.onnx": "segcli.export.exported_model", "model.xml": "segcli.export.exported_model"}
 
 
 @dataclass

@@ -21,7 +21,7 @@ from segcli.codecs.image import read_image
 from segcli.errors import CheckpointError, SegcliError, UsageError
 from segcli.export import exporter
 from segcli.export.contract import TABLE
-from segcli.export.loading import load_exported as load_model
+from segcli.export.exported_model import load_exported as load_model
 from segcli.export.verify import compare, match, own_photos
 from segcli.segments import Segments
 from segcli.types import Batch

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segcli.errors import UsageError
-from segcli.inference.predict import Settings, resized
+from segcli.inference.predict import PredictSettings, resized
 from segcli.inference.preprocess import Prepared, collate, prepare, resized_size, window_starts
 from segcli.inference.stream import Read, segment_all
 from segcli.layers.masks import DenseMasks
@@ -92,7 +92,7 @@ def test_the_loop_over_photos_gives_each_its_own_windows(batch_size: int) -> Non
         range(3),
         lambda number: Read(photos[number], None),
         network,
-        [Settings("semantic", spec)],
+        [PredictSettings("semantic", spec)],
         batch_size=batch_size,
     )
     for photo, outcome in zip(photos, outcomes, strict=True):

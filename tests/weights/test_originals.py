@@ -28,8 +28,8 @@ from segcli.weights.keys import original
 from segcli.weights.manifest import manifest
 from segcli.weights.originals import shapes
 from segcli.weights.originals.convert import convert
-from segcli.weights.originals.files import read_original
 from segcli.weights.originals.protocols import protocol_of, protocols
+from segcli.weights.originals.reading import read_original
 from tests.weights import original_names as names
 
 SWIN_T = SwinConfig(96, (2, 2, 6, 2), (3, 6, 12, 24), 7, drop_path_rate=0.3)

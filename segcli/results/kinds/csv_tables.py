@@ -33,7 +33,7 @@ class CsvTables(SaveKind):
         super().__init__(run)
         how = run.ledger_options()
         self._segments = _SegmentRows(run.file(self.files[0]), **how)
-        self._counts = _ClassCounts(run.file(self.files[1]), run.labels.names, **how)
+        self._counts = _CountsLedger(run.file(self.files[1]), run.labels.names, **how)
         self.ledgers = (self._segments, self._counts)
 
     def check_photos(self, photos: Iterable[Photo]) -> None:
@@ -50,7 +50,7 @@ class CsvTables(SaveKind):
         self._counts.add(name, Counter(answer.segments.names()))
 
 
-class _Table(Ledger):
+class _CsvLedger(Ledger):
     """A CSV file written one image at a time. What is remembered of an image is one JSON value."""
 
     def _read_rows(self) -> Iterator[dict[str, str]]:
@@ -61,7 +61,7 @@ class _Table(Ledger):
             yield from reader
 
 
-class _SegmentRows(_Table):
+class _SegmentRows(_CsvLedger):
     def add(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
         self.append(name, [to_json([[_cell(row.get(column)) for column in COLUMNS] for row in rows])])
 
@@ -82,7 +82,7 @@ class _SegmentRows(_Table):
             yield str(name), [to_json(rows)]
 
 
-class _ClassCounts(_Table):
+class _CountsLedger(_CsvLedger):
     def __init__(self, path: Path, names: Sequence[str], **how: Any) -> None:
         self._names = names
         super().__init__(path, **how)

@@ -18,8 +18,8 @@ from segcli.weights.keymap import KeyMap
 from segcli.weights.keys import original as keys
 from segcli.weights.keys.table import Table
 from segcli.weights.originals import shapes
-from segcli.weights.originals.files import read_original
 from segcli.weights.originals.protocols import protocol_of
+from segcli.weights.originals.reading import read_original
 from segcli.weights.originals.shapes import Shapes
 
 

@@ -20,7 +20,7 @@ _TABLE = Path(__file__).with_name("protocols.toml")
 
 
 @dataclass(frozen=True)
-class Protocol:
+class PublishedProtocol:
     """A row of protocols.toml, where the fields are explained."""
 
     family: str
@@ -58,17 +58,17 @@ class Published:
 
 
 @cache
-def protocols() -> tuple[Protocol, ...]:
+def protocols() -> tuple[PublishedProtocol, ...]:
     """Every row of protocols.toml."""
     rows = tomllib.loads(_TABLE.read_text(encoding="utf-8"))["protocols"]
     return tuple(_protocol(row) for row in rows)
 
 
-def _protocol(row: dict[str, Any]) -> Protocol:
+def _protocol(row: dict[str, Any]) -> PublishedProtocol:
     values: dict[str, Any] = {"rule": {}}
     values |= {name: tuple(value) if isinstance(value, list) else value for name, value in row.items()}
     values["size"] = replace(MODEL_TYPES[row["family"]].size, **row.get("size", {}))
-    return Protocol(**values)
+    return PublishedProtocol(**values)
 
 
 def protocol_of(config: ModelConfig, digests: Sequence[str], task: Task | None, labels: str | None) -> Published:
@@ -103,13 +103,13 @@ def protocol_of(config: ModelConfig, digests: Sequence[str], task: Task | None, 
     return Published(fitting, spec, {"licence": row.licence, "metrics": metrics, "status": "published"}, row.dilated)
 
 
-def _published(config: ModelConfig, digests: Sequence[str]) -> Protocol | None:
+def _published(config: ModelConfig, digests: Sequence[str]) -> PublishedProtocol | None:
     """Of the published file with such a hash."""
     rows = (row for row in protocols() if row.fits(config) and not set(digests).isdisjoint(row.files))
     return next(rows, None)
 
 
-def _like(config: ModelConfig, task: Task | None, labels: str | None) -> Protocol | None:
+def _like(config: ModelConfig, task: Task | None, labels: str | None) -> PublishedProtocol | None:
     """Of the published checkpoints with as many classes, for one that is none of them; None if there are none."""
     rows = [row for row in protocols() if row.fits(config) and labels in (None, row.labels)]
     rows = [row for row in rows if task in (None, row.tasks[0])]
