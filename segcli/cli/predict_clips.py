@@ -8,13 +8,11 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import typer
-
 from segcli import console
-from segcli.cli.loading import introduce, load
+from segcli.cli.loading import introduce
+from segcli.cli.predict_request import Request
 from segcli.console import Console
 from segcli.errors import UsageError
-from segcli.types import Task
 
 if TYPE_CHECKING:
     from segcli.inference.clips import ClipFiles
@@ -37,32 +35,18 @@ def clips_among(sources: Sequence[str], fps: float | None) -> list[str]:
     return clips
 
 
-def predict_clips(
-    clips: Sequence[str],
-    task: Task | None,
-    model: str | None,
-    out: Path,
-    kinds: Sequence[str],
-    how: dict[str, Any],
-    where: dict[str, Any],
-    thresholds: dict[str, Any],
-    say: Console,
-    *,
-    overwrite: bool,
-    skip_existing: bool,
-    as_json: bool,
-) -> None:
-    """Predict clips one after the other. how: as `Clip` takes it. Exits with 1 if frames or clips failed."""
+def predict_clips(clips: Sequence[str], request: Request, how: dict[str, Any], say: Console) -> int:
+    """Predict clips one after the other; returns how many frames failed. how: as `Clip` takes it."""
     from segcli.files.locks import owned
     from segcli.files.writing import refuse_existing
     from segcli.inference.clips import ClipFiles
     from segcli.inference.planning import check_writable
-    from segcli.inference.predict import resolve
 
+    out, overwrite, skip_existing = request.out, request.overwrite, request.skip_existing
     if overwrite and skip_existing:
         raise UsageError("--overwrite and --skip-existing contradict each other; give one of them")
     check_writable(out)
-    plans = {name: ClipFiles.of(name, out, tuple(kinds)) for name in clips}
+    plans = {name: ClipFiles.of(name, out, request.kinds) for name in clips}
     if len({plan.stem for plan in plans.values()}) < len(plans):
         raise UsageError("two clips have the same name, so their results would collide; predict them in separate runs")
     for name, plan in list(plans.items()):
@@ -73,16 +57,15 @@ def predict_clips(
         elif there and not (overwrite or skip_existing):
             refuse_existing(there, "replace it with --overwrite, or choose another --out")
     if not plans:
-        return
-    loaded = load(model, task, where["device"], where["dtype"], where["threads"], say)
-    settings = resolve(loaded.spec, task, **thresholds)
+        return 0
+    loaded = request.load(say)
+    settings = request.resolve(loaded)
     introduce(loaded, (settings.task,), say)
     failed = 0
     with owned(out):
         for name, plan in plans.items():
-            failed += _predict_one(loaded, settings, name, plan, how, say, as_json)
-    if failed:
-        raise typer.Exit(1)
+            failed += _predict_one(loaded, settings, name, plan, how, say, request.as_json)
+    return failed
 
 
 def _predict_one(
