@@ -10,7 +10,7 @@ import typer
 from segcli.cli import options
 from segcli.cli.predict_clips import clips_among, predict_clips
 from segcli.cli.predict_photos import predict_photos
-from segcli.cli.predict_request import Request
+from segcli.cli.predict_request import PredictRequest
 from segcli.cli.predict_shards import choose_shard
 from segcli.console import Console
 from segcli.results.kinds import list_kinds, parse_kinds
@@ -204,7 +204,7 @@ def predict(
         "rectangle": rectangle,
         "classes": classes,
     }
-    request = Request(
+    request = PredictRequest(
         *(task, model, rules, out, parse_kinds(save), overwrite, skip_existing, device, dtype, threads, batch_size),
         *(max_pixels, color_by, alpha, not no_labels, not no_outlines, boxes, as_json, profile),
     )
@@ -218,7 +218,7 @@ def predict(
 
 
 def _find(
-    sources: list[str], request: Request, recursive: bool, pages: Literal["first", "all"], say: Console
+    sources: list[str], request: PredictRequest, recursive: bool, pages: Literal["first", "all"], say: Console
 ) -> list[Source]:
     """The images among the sources, without pictures that segcli wrote, which are counted."""
     from segcli.inference.sources import find_sources

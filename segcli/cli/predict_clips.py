@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from segcli import console
 from segcli.cli.loading import introduce
-from segcli.cli.predict_request import Request
+from segcli.cli.predict_request import PredictRequest
 from segcli.console import Console
 from segcli.errors import UsageError
 
@@ -35,7 +35,7 @@ def clips_among(sources: Sequence[str], fps: float | None) -> list[str]:
     return clips
 
 
-def predict_clips(clips: Sequence[str], request: Request, how: dict[str, Any], say: Console) -> int:
+def predict_clips(clips: Sequence[str], request: PredictRequest, how: dict[str, Any], say: Console) -> int:
     """Predict clips one after the other; returns how many frames failed. how: as `Clip` takes it."""
     from segcli.files.locks import owned
     from segcli.files.writing import refuse_existing

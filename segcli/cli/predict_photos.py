@@ -12,7 +12,7 @@ import typer
 
 from segcli import console
 from segcli.cli.loading import introduce
-from segcli.cli.predict_request import Request
+from segcli.cli.predict_request import PredictRequest
 from segcli.cli.predict_shards import finish_shard
 from segcli.cli.screens.predict_screen import TABLES_UP_TO, RunReport
 from segcli.console import Console
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 def predict_photos(
-    found: Sequence[Source], request: Request, part: Shard | None, workers: int | None, say: Console
+    found: Sequence[Source], request: PredictRequest, part: Shard | None, workers: int | None, say: Console
 ) -> int:
     """Predict images, of which `part` may be another process's, and show each; returns how many failed.
 
@@ -78,7 +78,7 @@ def _write(
     loaded: LoadedModel,
     settings: PredictSettings,
     work: Work,
-    request: Request,
+    request: PredictRequest,
     part: Shard | None,
     workers: int | None,
     report: RunReport,

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Request:
+class PredictRequest:
     """The options, as they were given; None is the checkpoint's own choice, or segcli's."""
 
     task: Task | None
