@@ -6,6 +6,7 @@ there: nothing is unpacked to the disk.
 
 from __future__ import annotations
 
+import io
 import os
 import stat
 from abc import ABC, abstractmethod
@@ -16,6 +17,7 @@ from typing import IO
 from segcli.errors import InputError, cut
 
 MOST_BYTES = 1 << 31  # of one encoded picture; those with 250 million pixels of 16 bits have 1.5 billion
+_MOST_STREAMED = 1 << 30  # of one that comes out of a compression or a pipe, and may have no end
 _PIECE = 1 << 20
 _SMALL_PIECE = 4096  # of compressions that are unpacked a piece at a time, whatever that makes
 
@@ -122,8 +124,8 @@ class ZipRef(ImageRef):
         try:
             with zipfile.ZipFile(self.archive) as archive:
                 info = archive.getinfo(self.member)
-                if info.file_size > MOST_BYTES:
-                    raise too_large(str(self), info.file_size)
+                if info.file_size > _MOST_STREAMED:
+                    raise too_large(str(self), info.file_size, _MOST_STREAMED)
                 plain = info.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
                 with archive.open(info) as stream:
                     data = read_bounded(stream, str(self), _PIECE if plain else _SMALL_PIECE)
@@ -177,19 +179,17 @@ def regular(path: str | Path, name: str, *, pipe: bool = False) -> os.stat_resul
 
 def read_bounded(stream: IO[bytes], name: str, piece: int = _PIECE) -> bytes:
     """All bytes of a stream, in pieces. Raises InputError if they are too many for a picture."""
-    data = bytearray()
+    data = io.BytesIO()
     while part := stream.read(piece):
-        data += part
-        if len(data) > MOST_BYTES:
-            raise too_large(name, len(data))
-    return bytes(data)
+        if data.tell() + len(part) > _MOST_STREAMED:
+            raise too_large(name, data.tell() + len(part), _MOST_STREAMED)
+        data.write(part)
+    return data.getvalue()
 
 
-def too_large(name: str, size: int) -> InputError:
+def too_large(name: str, size: int, most: int = MOST_BYTES) -> InputError:
     """The error for more bytes than an encoded picture can have."""
-    return InputError(
-        f"{name}: {size / 1e9:.1f} GB or more, above the limit of {MOST_BYTES / 1e9:.1f} GB; cut it into tiles"
-    )
+    return InputError(f"{name}: {size / 1e9:.1f} GB or more, above the limit of {most / 1e9:.1f} GB; cut it into tiles")
 
 
 def read_part(file: Path, offset: int, length: int, name: str) -> bytes:

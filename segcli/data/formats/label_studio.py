@@ -62,13 +62,14 @@ def _parsed(file: Path) -> Drawn:
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{file}: not valid JSON ({str(error)[:80]}); export it again") from error
     drawn = Drawn()
+    size = file.stat().st_size
     for number, task in enumerate(tasks, start=1):
         if isinstance(task, dict):
-            _take_task(task, number, drawn)
+            _take_task(task, number, drawn, size)
     return drawn
 
 
-def _take_task(task: dict[str, Any], number: int, drawn: Drawn) -> None:
+def _take_task(task: dict[str, Any], number: int, drawn: Drawn, file_size: int) -> None:
     results = _results(task)
     sizes = [(side(r.get("original_height")), side(r.get("original_width"))) for r in results]
     size = next((size for size in sizes if all(size)), (None, None))
@@ -88,6 +89,8 @@ def _take_task(task: dict[str, Any], number: int, drawn: Drawn) -> None:
         try:
             if not isinstance(label, str) or size[0] is None or size[1] is None:
                 raise ValueError(f"label {shown(label)}, image of {shown(size[1])}×{shown(size[0])} pixels")
+            if kind == "brushlabels":
+                drawn.decoding(size[0] * size[1], file_size)
             drawn.add(number, label, **_fields(kind, value, (size[0], size[1])))
         except (ValueError, KeyError, TypeError) as error:
             drawn.add(number, str(label), unusable=f"{kind} that cannot be read ({str(error)[:80]})")
