@@ -23,7 +23,7 @@ def test_what_would_lie_outside_is_refused(name: str, tmp_path: Path) -> None:
 
 
 def test_folders_without_end_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match="2,0.. folders deep"):
+    with pytest.raises(OutputError, match=r"2,0\d\d folders deep"):
         below(tmp_path, tmp_path / ("d/" * 2000) / "a")
 
 
