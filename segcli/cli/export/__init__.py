@@ -12,7 +12,7 @@ import typer
 
 from segcli import console
 from segcli.cli import options
-from segcli.cli.export_data import Headline, calibration, measure
+from segcli.cli.export.metric import Headline, calibration, measure
 from segcli.console import Console
 from segcli.errors import UsageError
 

@@ -12,8 +12,8 @@ import typer
 
 from segcli import console
 from segcli.cli.loading import introduce
-from segcli.cli.predict_request import PredictRequest
-from segcli.cli.predict_shards import finish_shard
+from segcli.cli.predict.request import PredictRequest
+from segcli.cli.predict.shards import finish_shard
 from segcli.cli.screens.predict_screen import TABLES_UP_TO, RunReport
 from segcli.console import Console
 from segcli.results.kinds import SAVE_KINDS

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from segcli import console
 from segcli.cli.loading import introduce
-from segcli.cli.predict_request import PredictRequest
+from segcli.cli.predict.request import PredictRequest
 from segcli.console import Console
 from segcli.errors import UsageError
 

@@ -9,7 +9,7 @@ import typer
 
 from segcli import console
 from segcli.cli.app import App
-from segcli.cli.models_folders import convert, push
+from segcli.cli.models.folders import convert, push
 from segcli.cli.options import BatchSizeOption, DeviceOption, complete_model
 from segcli.errors import UsageError, WeightsUnavailable
 

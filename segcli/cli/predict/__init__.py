@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from segcli.cli import options
-from segcli.cli.predict_clips import clips_among, predict_clips
-from segcli.cli.predict_photos import predict_photos
-from segcli.cli.predict_request import PredictRequest
-from segcli.cli.predict_shards import choose_shard
+from segcli.cli.predict.clips import clips_among, predict_clips
+from segcli.cli.predict.photos import predict_photos
+from segcli.cli.predict.request import PredictRequest
+from segcli.cli.predict.shards import choose_shard
 from segcli.console import Console
 from segcli.results.kinds import list_kinds, parse_kinds
 
