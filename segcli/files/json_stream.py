@@ -43,6 +43,16 @@ def walk(file: Path) -> Iterator[Element]:
         raise InputError(f"{file}: cannot be read ({error.strerror or error})") from error
 
 
+def damage(file: Path) -> str | None:
+    """What keeps a file from being JSON, with its name and the place; None if it is whole."""
+    try:
+        for _ in walk(file):
+            pass
+    except InputError as error:
+        return str(error)
+    return None
+
+
 def read_elements(file: Path, places: Iterable[tuple[int, int]]) -> list[Any]:
     """Elements again, by their places. Raises InputError if the file has changed since."""
     try:

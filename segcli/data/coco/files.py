@@ -25,24 +25,30 @@ from segcli.files.image_places import (
     with_slashes,
 )
 from segcli.files.image_ref import FileRef
+from segcli.files.json_stream import damage
 
 Kind = Literal["panoptic", "instance"]
 _OTHER_TASKS = ("person_keypoints", "captions", "stuff_", "image_info")  # of the official annotation archives
 _USUAL = {"panoptic": ("panoptic",), "instance": ("instances", "_annotations", "annotations")}
+_NAMES = ("instances_", "panoptic_", "_annotations.", "annotations.")
+_TABLES = ("images", "annotations", "categories")
 _TRUTH_WORDS = ("panoptic", "annotation", "label", "mask", "segment", "gt")
 
 
 def annotation_files(root: Path, settings: Settings, kind: Kind) -> dict[str, Path]:
     """split (or "all") -> the COCO file of this kind. Empty if there is none.
 
-    Raises UsageError if two files of one kind claim the same split.
+    Raises UsageError if two files of one kind claim the same split, and for a damaged one.
     """
     declared = {split: place.annotations for split, place in settings.places.items() if place.annotations}
     if declared:
         return {split: file for split, file in declared.items() if kind_of(file) == kind}
     found: dict[str, list[Path]] = {}
     for file in _json_files(root):
-        if kind_of(file) == kind:
+        own = kind_of(file)
+        if own is None:
+            _refuse_damaged(file)
+        if own == kind:
             split = split_of(file.stem) or (split_of(file.parent.name) if file.parent != root else None) or "all"
             found.setdefault(split, []).append(file)
     return {split: _one(files, split, kind) for split, files in found.items()}
@@ -62,6 +68,20 @@ def _kind_by_keys(file: Path, state: str) -> Kind | None:
     if not {"images", "annotations"} <= keys:
         return None
     return "panoptic" if "segments_info" in keys else "instance"
+
+
+def _refuse_damaged(file: Path) -> None:
+    """Raise UsageError for what is left of a COCO file: without it a split would silently be missing. What else is no
+    JSON is none of COCO's."""
+    if not file.name.startswith(_OTHER_TASKS) and (reason := _damage(file, signature([file]))):
+        raise UsageError(reason if "export it again" in reason else f"{reason}; copy or export it again")
+
+
+@lru_cache(maxsize=256)
+def _damage(file: Path, state: str) -> str | None:
+    """What is wrong with a file that is called as COCO's are, or names a table of theirs, if it is no JSON."""
+    named = file.name.startswith(_NAMES) or "coco" in file.name.lower()
+    return damage(file) if named or keys_in(file, _TABLES) else None
 
 
 def _json_files(root: Path) -> list[Path]:

@@ -26,6 +26,7 @@ from segcli.errors import InputError, UsageError
 from segcli.files.image_names import IMAGE_SUFFIXES, in_one_line
 from segcli.files.image_places import ImagePlaces, led_out, with_slashes
 from segcli.files.image_ref import FileRef, ImageRef, checked
+from segcli.files.json_stream import damage
 from segcli.types import Label
 
 FORMAT = "labelme"
@@ -54,7 +55,8 @@ def _folders(root: Path) -> dict[str, Path]:
 
 
 def _annotations(folder: Path, most: int | None = None) -> list[Path]:
-    """labelme's files among the JSON files of a folder; strangers, such as settings, are passed over.
+    """labelme's files among the JSON files of a folder, damaged ones included; strangers, such as settings, are passed
+    over.
 
     most: so many are enough; then up to 40 files are looked into.
     """
@@ -62,9 +64,14 @@ def _annotations(folder: Path, most: int | None = None) -> list[Path]:
     for number, file in enumerate(files_in(folder, frozenset({".json"}))):
         if most is not None and (len(found) == most or number == _LOOKED_AT):
             break
-        if keys_in(file, ("shapes", "imagePath")) == {"shapes", "imagePath"}:
+        keys = keys_in(file, ("shapes", "imagePath"))
+        if len(keys) == 2 or ((keys or (most is None and _beside_image(file))) and damage(file)):
             found.append(file)
     return found
+
+
+def _beside_image(file: Path) -> bool:
+    return any(file.with_suffix(suffix).is_file() for suffix in IMAGE_SUFFIXES)
 
 
 def probe(root: Path, settings: Settings) -> str | None:

@@ -15,7 +15,7 @@ from segcli.data.layouts.pairs import PairedFolders, left_out, paired_records
 from segcli.data.numbers import class_name, shown
 from segcli.data.records import Fault, Found, Record
 from segcli.data.settings import Settings
-from segcli.errors import UsageError
+from segcli.errors import UsageError, cut
 from segcli.files.text import read_text
 from segcli.types import Label
 
@@ -38,7 +38,9 @@ def _config(root: Path) -> tuple[Path, list[dict[str, Any]]] | None:
             continue
         try:
             raw = json.loads(read_text(file))
-        except (ValueError, RecursionError, UsageError):
+        except (ValueError, RecursionError, UsageError) as error:
+            if _trees(root):
+                raise UsageError(f"{file}: not valid JSON ({cut(error)}); copy it again") from error
             continue
         rows = raw.get("labels") if isinstance(raw, dict) else None
         if isinstance(rows, list) and rows and all(isinstance(row, dict) and "evaluate" in row for row in rows):

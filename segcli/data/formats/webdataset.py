@@ -30,11 +30,15 @@ def _tars(root: Path) -> list[Path]:
 def probe(root: Path, settings: Settings) -> str | None:
     """How many tars hold photos with label maps; None if there are none."""
     tars = _tars(root)
+    return f"{len(tars)} tar{'s' * (len(tars) != 1)}" if any(map(_holds_samples, tars)) else None
+
+
+def _holds_samples(tar: Path) -> bool:
+    """Whether a tar is one of a dataset; a damaged one is named when another says that this is one."""
     try:
-        holds = bool(tars) and bool(_samples(tars[0]))
+        return bool(_samples(tar))
     except InputError:
-        return None
-    return f"{len(tars)} tar{'s' * (len(tars) != 1)}" if holds else None
+        return False
 
 
 def load(root: Path, settings: Settings) -> Found:

@@ -39,10 +39,13 @@ def _yaml_file(root: Path) -> Path | None:
 
 
 def _names_and_train(file: Path) -> bool:
-    """Whether a file of another name is one of YOLO's; a broken one is somebody else's business."""
+    """Whether a file of another name is one of YOLO's. Raises UsageError for a broken one that names both."""
     try:
         return not is_litter(file.name) and _parsed(file).keys() >= {"names", "train"}
     except UsageError:
+        keys = {line.partition(b":")[0] for line in file.read_bytes().splitlines()}
+        if keys >= {b"names", b"train"}:
+            raise
         return False
 
 
@@ -52,7 +55,7 @@ def _parsed(file: Path) -> dict[str, Any]:
     try:
         raw = yaml.safe_load(read_text(file))
     except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise UsageError(f"{file}: not valid YAML ({str(error)[:200].splitlines()[0]})") from error
+        raise UsageError(f"{file}: not valid YAML ({str(error)[:200].splitlines()[0]}); correct it") from error
     return raw if isinstance(raw, dict) else {}
 
 

@@ -21,7 +21,7 @@ from segcli.data.layouts.folders import LABEL_SUFFIXES, files_in, split_folders,
 from segcli.data.layouts.shared_names import Paired, divided, paired
 from segcli.data.records import Fault, Record
 from segcli.data.settings import Settings
-from segcli.errors import UsageError
+from segcli.errors import UsageError, cut
 from segcli.files.image_names import IMAGE_SUFFIXES
 from segcli.files.image_ref import FileRef
 from segcli.files.text import read_text
@@ -166,10 +166,10 @@ def _named_in_metadata(folder: Path) -> Iterator[tuple[Path, Path]]:
         rows = (
             list(csv.DictReader(text.splitlines()))
             if file.suffix == ".csv"
-            else list(map(json.loads, text.split("\n")))
+            else [json.loads(line) for line in text.split("\n") if line.strip()]
         )
-    except (ValueError, RecursionError, csv.Error):
-        return
+    except (ValueError, RecursionError, csv.Error) as error:
+        raise UsageError(f"{file}: not valid {file.suffix[1:].upper()} ({cut(error)}); write it again") from error
     for row in rows:
         if isinstance(row, dict) and isinstance(row.get("file_name"), str):
             other = next((v for k, v in row.items() if k != "file_name" and str(k).endswith("file_name")), None)
