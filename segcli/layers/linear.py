@@ -48,9 +48,21 @@ class Linear(nn.Linear):
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """x [..., I] · weight [O, I] -> [..., O], with autocast and gradients as `F.linear` has them."""
+    if bias is not None and _fuses(x, weight):
+        fused: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+        return fused
     if not _convolves(x, weight):
         return F.linear(x, weight, bias)
     return _rows(F.conv2d(_map(x), weight[:, :, None, None], bias, dilation=_DILATION), x.shape[:-1])
+
+
+def linear_gelu(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """gelu(linear(x, weight, bias)), which may be one pass where nothing is kept for gradients."""
+    if _fuses(x, weight):
+        fused: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "gelu", [], "none")
+        return fused
+    y = linear(x, weight, bias)
+    return F.gelu(y) if torch.is_grad_enabled() or is_exporting() else torch.ops.aten.gelu_(y)
 
 
 def linear_gradients(gradient: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -73,6 +85,10 @@ def product(left: Tensor, right: Tensor) -> Tensor:
     """left [B, M, C] · right [B, C, P] -> [B, M, P], of as many images each. Quickest where `right` holds each column
     in one piece, as channels-last features do."""
     columns = right.transpose(1, 2)
+    if left.dtype == torch.bfloat16 and left.device.type == "cpu" and not is_exporting():
+        # Of a batched product oneDNN copies such columns, at seven times the cost of the product.
+        parts = [a @ b for a, b in zip(left.unbind(), right.unbind(), strict=True)]
+        return torch.stack(parts) if len(parts) > 1 else parts[0].unsqueeze(0)
     if not (_convolves(left[0], columns[0]) and _convolves(columns[0], left[0])):
         return left @ right
     if columns.is_contiguous() and left.shape[1] < left.shape[2]:  # oneDNN copies what it takes for the weight
@@ -98,6 +114,29 @@ def _convolves(x: Tensor, weight: Tensor) -> bool:
         and torch.backends.mkldnn.is_available()
         and bool(torch.backends.mkldnn.enabled)
     )
+
+
+def _fuses(x: Tensor, weight: Tensor) -> bool:
+    """Whether oneDNN adds a bias and applies GELU while it makes the product. PyTorch hands it neither: it copies the
+    bias to every row first, which in bf16 takes half as long as the product.
+    """
+    return (
+        x.dtype == weight.dtype == torch.bfloat16
+        and x.device.type == "cpu"
+        and x.numel() > 0
+        and not torch.is_grad_enabled()
+        and not is_exporting()
+        and _FUSED
+    )
+
+
+def _has_fused() -> bool:
+    """The operators are there for PyTorch's compiler, on x86, and refuse bf16 on processors without AVX-512."""
+    operators = torch.ops.mkldnn
+    return _X86 and hasattr(operators, "_linear_pointwise") and bool(operators._is_mkldnn_bf16_supported())
+
+
+_FUSED = _has_fused()
 
 
 def _map(x: Tensor) -> Tensor:

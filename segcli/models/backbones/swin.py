@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from segcli.config.backbones.swin import SwinConfig
 from segcli.layers.linear import Linear
-from segcli.layers.mlp import gelu_linear, norm_linear
+from segcli.layers.mlp import norm_mlp
 from segcli.layers.stochastic import drop_path
 from segcli.layers.trace import geometry_cache, is_exporting
 from segcli.models.parts import Backbone
@@ -180,7 +180,7 @@ class SwinBlock(nn.Module):
         return torch.cat([t + self._mlp(t) for t in x.split(MLP_TOKENS, dim=1)], dim=1)
 
     def _mlp(self, x: Tensor) -> Tensor:
-        return gelu_linear(norm_linear(x, self.norm2, self.fc1)[1], self.fc2)
+        return norm_mlp(x, self.norm2, self.fc1, self.fc2)
 
 
 class PatchMerging(nn.Module):
