@@ -52,6 +52,7 @@ class PredictSettings:
     classes: frozenset[int] | None = None  # keep these alone; None: all
     soft: bool = False  # hold on to the masks' logits, for soft edges; not across tiles
     keep_all: bool = False  # keep instances below the threshold too, as files for evaluation do; False for other tasks
+    least_seen: float = 0.0  # of an instance's mask, the share that better ones must leave for it to be shown
 
     @property
     def threshold(self) -> float | None:
@@ -90,7 +91,7 @@ def resolve(
     given = {
         "--threshold": (threshold, ("panoptic", "instance", "detect")),
         "--mask-threshold": (mask_threshold, ("panoptic",)),
-        "--overlap-threshold": (overlap_threshold, ("panoptic",)),
+        "--overlap-threshold": (overlap_threshold, ("panoptic", "instance")),
         "--top-k": (top_k, ("instance",)),
     }
     for flag, (value, tasks) in given.items():
@@ -105,7 +106,7 @@ def resolve(
         rule = dataclasses.replace(rule, instance_score=threshold)
     if mask_threshold is not None:
         rule = dataclasses.replace(rule, mask_min=mask_threshold)
-    if overlap_threshold is not None:
+    if overlap_threshold is not None and task == "panoptic":
         rule = dataclasses.replace(rule, overlap=overlap_threshold)
     if top_k is not None:
         rule = dataclasses.replace(rule, top_k=top_k)
@@ -125,6 +126,7 @@ def resolve(
         chosen,
         soft and spec.size.tile is None and spec.rule.normalise == "sigmoid",
         keep_all and task in OBJECT_TASKS,
+        (overlap_threshold or 0.0) if task == "instance" else 0.0,
     )
 
 
@@ -285,9 +287,9 @@ def finite(prediction: QueryPredictions, name: str, remedy: str) -> QueryPredict
 def segment(prediction: QueryPredictions, index: int, image: Prepared, settings: PredictSettings) -> Segments:
     """One image's part of a prediction -> Segments at the image's own size, of the classes that are wanted."""
     found = _all_classes(prediction, index, image, settings)
-    if settings.classes is None:
-        return found
-    return found.filter(np.isin(found.labels, list(settings.classes)))
+    if settings.classes is not None:
+        found = found.filter(np.isin(found.labels, list(settings.classes)))
+    return found if settings.keep_all else found.without_covered(settings.least_seen)
 
 
 def _all_classes(prediction: QueryPredictions, index: int, image: Prepared, settings: PredictSettings) -> Segments:
@@ -349,15 +351,20 @@ def segment_tiles(
         timings.post += milliseconds_since(start)
         advance(1 / len(boxes))
     start = time.perf_counter()
-    merged = [_shown(merger.result(), settings) for merger, settings in zip(mergers, choices, strict=True)]
+    merged = [
+        found if settings.keep_all else what_is_shown(found, settings)
+        for found, settings in zip((merger.result() for merger in mergers), choices, strict=True)
+    ]
     timings.post += milliseconds_since(start)
     return merged
 
 
-def _shown(segments: Segments, settings: PredictSettings) -> Segments:
-    if settings.keep_all or settings.task not in OBJECT_TASKS:
+def what_is_shown(segments: Segments, settings: PredictSettings) -> Segments:
+    """Of results of every score, those that are sure enough, and seen enough among the others."""
+    if settings.task not in OBJECT_TASKS:
         return segments
-    return segments.filter(segments.scores >= settings.spec.rule.instance_score)
+    sure = segments.filter(segments.scores >= settings.spec.rule.instance_score)
+    return sure.without_covered(settings.least_seen)
 
 
 def milliseconds_since(start: float) -> float:

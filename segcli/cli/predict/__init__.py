@@ -69,7 +69,7 @@ OverlapThresholdOption = Annotated[
         min=0,
         max=1,
         show_default=False,
-        help="Minimum fraction of a segment's mask that no better segment covers (panoptic).",
+        help="Minimum fraction of a segment's mask that no better segment covers (panoptic, instance).",
         rich_help_panel=options.MODEL,
     ),
 ]

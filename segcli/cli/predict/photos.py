@@ -116,6 +116,8 @@ def _made_with(loaded: LoadedModel, settings: PredictSettings) -> dict[str, Any]
     made = {"model": loaded.name, "input": spec.size.to_table(), "rule": asdict(spec.rule)}
     if settings.classes is not None:
         made["only"] = [spec.labels[place].name for place in sorted(settings.classes)]
+    if settings.least_seen:
+        made["overlap_threshold"] = settings.least_seen
     return made
 
 
