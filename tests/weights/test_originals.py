@@ -144,7 +144,10 @@ def cut(path: Path) -> None:
         (lambda p: write(p, {"x": np.array([None])}), r"asks for numpy\.dtype of 'O8'"),
         (lambda p: write(p, {"x": "text"}), r"x is text, not an array"),
         (lambda p: write(p, {}), r"no table of tensors"),
-        (lambda p: write(p, {"stem.conv1.weight": np.ones(1)}), r"not those of a Mask2Former, MaskFormer or DETR"),
+        (
+            lambda p: write(p, {"stem.conv1.weight": np.ones(1)}),
+            r"not those of a Mask2Former, MaskFormer, DETR or EoMT",
+        ),
         (cut, r"not a readable pickle .* fetch it again"),
         (lambda p: None, r"is not there"),
         (

@@ -15,7 +15,10 @@ def convert(
     file: Annotated[
         Path,
         typer.Argument(
-            metavar="FILE", help="model_final_*.pkl of Mask2Former or MaskFormer, detr-*.pth.", show_default=False
+            metavar="FILE",
+            help="model_final_*.pkl of Mask2Former or MaskFormer, detr-*.pth; EoMT's pytorch_model.bin or a Lightning "
+            ".ckpt.",
+            show_default=False,
         ),
     ],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder for the model.", show_default=False)],

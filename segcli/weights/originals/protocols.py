@@ -35,6 +35,7 @@ class PublishedProtocol:
     masks: bool | None = None
     dilated: bool | None = None
     backbones: tuple[str, ...] = ()
+    own_sides: bool = False  # the checkpoint's own, not those of `size`
     licence: str = "CC BY-NC 4.0"  # both MaskFormers' MODEL_ZOO.md
 
     def fits(self, config: ModelConfig) -> bool:
@@ -67,8 +68,9 @@ def protocols() -> tuple[PublishedProtocol, ...]:
 def _protocol(row: dict[str, Any]) -> PublishedProtocol:
     values: dict[str, Any] = {"rule": {}}
     values |= {name: tuple(value) if isinstance(value, list) else value for name, value in row.items()}
-    values["size"] = replace(MODEL_TYPES[row["family"]].size, **row.get("size", {}))
-    return PublishedProtocol(**values)
+    sides = row.get("size", {})
+    values["size"] = replace(MODEL_TYPES[row["family"]].size, **sides)
+    return PublishedProtocol(**values, own_sides="short" not in sides)
 
 
 def protocol_of(config: ModelConfig, digests: Sequence[str], task: Task | None, labels: str | None) -> Published:
@@ -94,8 +96,10 @@ def protocol_of(config: ModelConfig, digests: Sequence[str], task: Task | None, 
     if task is not None and task not in tasks:
         raise UsageError(f"--task {task}: this checkpoint was made for {' and '.join(tasks)}")
     if row is None:
-        return Published(fitting, InferenceSpec(tasks, table, config.size, config.rule))
-    spec = InferenceSpec(tasks, table, row.size, replace(config.rule, **row.rule))
+        return Published(fitting, InferenceSpec(tasks, table, config.own_size, config.rule))
+    sides = config.own_size
+    size = replace(row.size, short=sides.short, long=sides.long) if row.own_sides else row.size
+    spec = InferenceSpec(tasks, table, size, replace(config.rule, **row.rule))
     figures = next((row.files[digest] for digest in digests if digest in row.files), None)
     if figures is None:
         return Published(fitting, spec)
