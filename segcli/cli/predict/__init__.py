@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from segcli.cli import options
-from segcli.cli.predict.clips import clips_among, predict_clips
+from segcli.cli.predict.clips import clips_among, parse_every, predict_clips
 from segcli.cli.predict.photos import predict_photos
 from segcli.cli.predict.request import PredictRequest
 from segcli.cli.predict.shards import choose_shard
@@ -118,8 +118,14 @@ FpsOption = Annotated[
     ),
 ]
 EveryOption = Annotated[
-    int,
-    typer.Option("--every", metavar="N", min=1, help="Only every N-th frame.", rich_help_panel=options.CLIP),
+    str | None,
+    typer.Option(
+        "--every",
+        metavar="N",
+        show_default=False,
+        help="Only every N-th frame; auto skips what a camera or stream shows meanwhile, as is the default there.",
+        rich_help_panel=options.CLIP,
+    ),
 ]
 StartOption = Annotated[
     float,
@@ -172,7 +178,7 @@ def predict(
     no_outlines: options.NoOutlinesOption = False,
     boxes: options.BoxesOption = False,
     fps: FpsOption = None,
-    every: EveryOption = 1,
+    every: EveryOption = None,
     start: StartOption = 0.0,
     end: EndOption = None,
     as_json: options.JsonOption = False,
@@ -209,7 +215,8 @@ def predict(
         *(max_pixels, color_by, alpha, not no_labels, not no_outlines, boxes, as_json, profile),
     )
     if clips := clips_among(sources, fps) if pages == "first" else []:
-        failed = predict_clips(clips, request, {"fps": fps, "every": every, "start": start, "end": end}, say)
+        how = {"fps": fps, "every": parse_every(every), "start": start, "end": end}
+        failed = predict_clips(clips, request, how, say)
     else:
         found = _find(sources, request, recursive, pages, say)
         failed = predict_photos(found, request, choose_shard(shard, device, out), options.parse_workers(workers), say)

@@ -5,17 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import closing, nullcontext
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from segcli import console
 from segcli.cli.loading import introduce
-from segcli.cli.predict.request import PredictRequest
+from segcli.cli.predict.request import PredictRequest, made_with
 from segcli.cli.predict.shards import finish_shard
 from segcli.cli.screens.predict_screen import TABLES_UP_TO, RunReport
 from segcli.console import Console
+from segcli.errors import UsageError
 from segcli.results.kinds import SAVE_KINDS
 
 if TYPE_CHECKING:
@@ -37,6 +37,8 @@ def predict_photos(
     """
     from segcli.inference.planning import plan_work, refuse_other_run
 
+    if request.color_by == "track":
+        raise UsageError("--color-by track: photos have no tracks, clips do; choose class, instance or score")
     out, kinds, skip_existing = request.out, request.kinds, request.skip_existing
     work = plan_work(found, out, kinds, overwrite=request.overwrite, skip_existing=skip_existing, shard=part)
     if skip_existing and request.task:
@@ -59,7 +61,7 @@ def predict_photos(
         loaded, soft=any(SAVE_KINDS[kind].needs_soft for kind in work.kinds), keep_all="coco" in work.kinds
     )
     if skip_existing:
-        refuse_other_run(work, {"task": settings.task} | _made_with(loaded, settings))
+        refuse_other_run(work, {"task": settings.task} | made_with(loaded, settings))
     introduce(loaded, (settings.task,), say, profile=request.profile)
     report.threshold = settings.threshold
     try:
@@ -69,7 +71,7 @@ def predict_photos(
         if request.profile:
             report.profile(load=(ready - started) * 1000)
     if part:
-        facts = {"images": work.digest, "save": list(kinds), "task": settings.task} | _made_with(loaded, settings)
+        facts = {"images": work.digest, "save": list(kinds), "task": settings.task} | made_with(loaded, settings)
         finish_shard(out, part, facts | {"failed": len(report.failed)}, say)
     return len(report.failed)
 
@@ -100,7 +102,7 @@ def _write(
             work.photos,
             task=settings.task,
             labels=settings.spec.labels,
-            run=_made_with(loaded, settings) | _instead_of(loaded),
+            run=made_with(loaded, settings) | _instead_of(loaded),
             draw=lambda image, segments: overlay(image, segments, style),
             overwrite=request.overwrite,
             skip_existing=request.skip_existing,
@@ -108,17 +110,6 @@ def _write(
         ) as writer:
             how = {"batch_size": request.batch_size, "max_pixels": request.max_pixels or MAX_PIXELS}
             _run(loaded, settings, work, writer, report, style, how, workers)
-
-
-def _made_with(loaded: LoadedModel, settings: PredictSettings) -> dict[str, Any]:
-    """What every result records of the run, and a run that is continued must share."""
-    spec = settings.spec
-    made = {"model": loaded.name, "input": spec.size.to_table(), "rule": asdict(spec.rule)}
-    if settings.classes is not None:
-        made["only"] = [spec.labels[place].name for place in sorted(settings.classes)]
-    if settings.least_seen:
-        made["overlap_threshold"] = settings.least_seen
-    return made
 
 
 def _instead_of(loaded: LoadedModel) -> dict[str, Any]:

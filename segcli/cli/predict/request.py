@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,3 +57,14 @@ class PredictRequest:
         from segcli.render import Style
 
         return Style(self.color_by, self.alpha, self.labels, self.outlines, self.boxes)
+
+
+def made_with(loaded: LoadedModel, settings: PredictSettings) -> dict[str, Any]:
+    """What every result records of the run, and a run that is continued must share."""
+    spec = settings.spec
+    made = {"model": loaded.name, "input": spec.size.to_table(), "rule": asdict(spec.rule)}
+    if settings.classes is not None:
+        made["only"] = [spec.labels[place].name for place in sorted(settings.classes)]
+    if settings.least_seen:
+        made["overlap_threshold"] = settings.least_seen
+    return made

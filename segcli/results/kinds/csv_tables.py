@@ -82,7 +82,7 @@ class _CsvLedger(Ledger):
 
 class _SegmentRows(_CsvLedger):
     def add(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        self.append(name, [to_json([[_cell(row.get(column)) for column in COLUMNS] for row in rows])])
+        self.append(name, [to_json([[cell(row.get(column)) for column in COLUMNS] for row in rows])])
 
     def _render(self) -> Iterator[str]:
         yield _line(COLUMNS)
@@ -129,7 +129,8 @@ class _CountsLedger(_CsvLedger):
             yield row["image"], [to_json([counts, float(row["mean_area"]) if row["mean_area"] else None])]
 
 
-def _cell(value: Any) -> Any:
+def cell(value: Any) -> Any:
+    """A value as the tables have it."""
     return "" if value is None else round(value, 4) if isinstance(value, float) else value
 
 
