@@ -62,7 +62,7 @@ class PredictRequest:
 def made_with(loaded: LoadedModel, settings: PredictSettings) -> dict[str, Any]:
     """What every result records of the run, and a run that is continued must share."""
     spec = settings.spec
-    made = {"model": loaded.name, "input": spec.size.to_table(), "rule": asdict(spec.rule)}
+    made: dict[str, Any] = {"model": loaded.name, "input": spec.size.to_table(), "rule": asdict(spec.rule)}
     if settings.classes is not None:
         made["only"] = [spec.labels[place].name for place in sorted(settings.classes)]
     if settings.least_seen:

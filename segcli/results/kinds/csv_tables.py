@@ -119,7 +119,7 @@ class _CountsLedger(_CsvLedger):
         for image, [text] in self._entries():
             counts, mean = json.loads(text)
             numbers = [counts.get(name, 0) for name in self._names]
-            yield _line([str(image), *numbers, sum(numbers), _cell(mean)])
+            yield _line([str(image), *numbers, sum(numbers), cell(mean)])
 
     def _read_back(self) -> Iterator[tuple[int | str, list[str]]]:
         for row in self._read_rows():
