@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+_LONGEST = 1 << 31  # values, four a pixel
 _WIDTHS = (3, 4, 8, 16)
 
 
@@ -31,10 +32,10 @@ def decode_brush(packed: Sequence[int], size: tuple[int, int]) -> np.ndarray:
         return int(word, 2)
 
     total, depth = read(32), read(5) + 1
-    if total != 4 * size[0] * size[1]:
+    if total != 4 * size[0] * size[1] or total > _LONGEST:
         raise ValueError(f"the brush's mask has {total // 4} pixels, its image {size[0] * size[1]}")
     widths = [read(4) + 1 for _ in range(4)]
-    alpha = np.zeros(total // 4, dtype=bool)  # every fourth value
+    values = np.zeros(total, dtype=bool)
     place = 0
     while place < total:
         equal = read(1)
@@ -42,14 +43,12 @@ def decode_brush(packed: Sequence[int], size: tuple[int, int]) -> np.ndarray:
         if stop > total:
             raise ValueError("the brush's mask has more pixels than its image")
         if equal:
-            if read(depth):
-                alpha[place // 4 : stop // 4] = True
+            values[place:stop] = read(depth) > 0
             place = stop
         while place < stop:
-            if read(depth) and place % 4 == 3:
-                alpha[place // 4] = True
+            values[place] = read(depth) > 0
             place += 1
-    return alpha.reshape(size)
+    return values.reshape(size[0], size[1], 4)[..., 3]
 
 
 def encode_brush(mask: np.ndarray) -> list[int]:

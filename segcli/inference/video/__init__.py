@@ -1,1 +1,0 @@
-"""Clips: reading and writing them, and ids that stay with an object from frame to frame."""
