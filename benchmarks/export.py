@@ -24,9 +24,9 @@ import numpy as np
 import torch
 
 from segcli.config import MODEL_TYPES
+from segcli.export.exported_model import load_exported
 from segcli.export.exporter import Request, export_model
-from segcli.export.graph import Shape
-from segcli.export.loading import load_exported
+from segcli.export.graph import InputShape
 from segcli.export.verify import compare, own_photos
 from segcli.inference.predict import forward
 from segcli.inference.preprocess import prepare
@@ -87,7 +87,7 @@ def measure(name: str) -> None:
         image = read_image(photo)
         half = dataclasses.replace(reference, dtype=torch.bfloat16, model=case(name).model.to(torch.bfloat16))
         for to in ("onnx", "openvino"):
-            done = export_model(reference, Request(to, Shape(None, None)), Path(folder) / to)
+            done = export_model(reference, Request(to, InputShape(None, None)), Path(folder) / to)
             for dtype in ("auto", "bf16") if to == "openvino" else ("auto",):
                 loaded = load_exported(done.folder, "cpu", dtype)
                 [row] = compare(reference, loaded, [photo])

@@ -20,7 +20,7 @@ from scipy.optimize import linear_sum_assignment
 
 from segcli.codecs.label_png import read_label_map
 from segcli.codecs.rle import RLE, encode, shared_pixels
-from segcli.inference.tracking import Tracker
+from segcli.inference.video.tracking import Tracker
 from segcli.segments import Segments
 from segcli.types import Label, LabelSet
 

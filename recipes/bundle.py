@@ -18,7 +18,7 @@ import torch
 from segcli.data.dataset import open_split
 from segcli.data.detect import detect
 from segcli.distributed import Ranks
-from segcli.training.validate import Finding, best_of, candidates, validate
+from segcli.training.validate import RuleScore, best_of, candidates, validate
 from segcli.types import LabelSet
 from segcli.weights.checkpoint import LoadedModel, load_model, save_model
 from segcli.weights.manifest import label_table, label_tables
@@ -63,7 +63,7 @@ def main() -> None:
     print(f"mean = {list(spec.mean)}\nstd = {list(spec.std)}\nmetrics = {loaded.facts['metrics']}")
 
 
-def measured(loaded: LoadedModel, data: Path) -> Finding:
+def measured(loaded: LoadedModel, data: Path) -> RuleScore:
     """The rule that serves the validation split best, and what it gives."""
     task, rule = loaded.spec.tasks[0], loaded.spec.rule
     dataset = open_split(detect(data, task=task), "val")

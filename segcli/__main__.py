@@ -19,7 +19,7 @@ def _interrupted(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-class Stopped(KeyboardInterrupt):
+class Terminated(KeyboardInterrupt):
     """SIGTERM or SIGHUP: what is half done is removed on the way out, as after Ctrl-C."""
 
     exit_code = 143
@@ -31,7 +31,7 @@ _MAIN = os.getpid()
 def _stop(number: int, frame: object) -> None:
     if os.getpid() != _MAIN:  # a process that loads images: its parent cleans up
         os._exit(143)
-    raise Stopped
+    raise Terminated
 
 
 def main() -> None:

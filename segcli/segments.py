@@ -7,7 +7,7 @@ masks (they may overlap). A dense [N, H, W] stack exists only if a caller asks f
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -155,13 +155,15 @@ class Segments:
         return x0, y0, self.map[y0:y1, x0:x1] == index + 1
 
     def ids(self) -> np.ndarray:
-        """[H, W] as `id_map`, but the map itself where there is one, of whatever type: not to be changed."""
-        return self.map if self.map is not None else self.id_map()
+        """[H, W] as `id_map`, of whatever type and kept for the next call: not to be changed."""
+        return self.map if self.map is not None else self._painted
 
     def id_map(self) -> np.ndarray:
         """int32 [H, W], value i + 1 = segment i, 0 = nothing; where instances overlap the higher score wins."""
-        if self.map is not None:
-            return self.map.astype(np.int32)
+        return self.ids().astype(np.int32)
+
+    @cached_property
+    def _painted(self) -> np.ndarray:
         ids = np.zeros(self.size, dtype=np.int32)
         for index in np.argsort(self.scores, kind="stable"):
             x, y, mask = self.crop(index)
@@ -266,6 +268,32 @@ class Segments:
             id_map = self.map[np.ix_(rows, columns)]
         return Segments(self.task, size, self.label_set, self.labels, self.scores, id_map, rles, self.best_score)
 
+    def covered(self) -> np.ndarray:
+        """float [N] the share of each mask that better segments cover in the id map; 0 for an empty mask."""
+        areas = self.areas()
+        seen = np.bincount(self.ids().ravel(), minlength=len(self) + 1)[1:]
+        return np.where(areas > 0, 1 - seen / np.maximum(areas, 1), 0.0)
+
+    def as_seen(self) -> Segments:
+        """Each instance's part of the id map, under the same number: no pixel belongs to two of them, and the mask of
+        one that better ones cover is empty."""
+        if self.rles is None:
+            return self
+        return replace(self, rles=tuple(encode_map(self.ids(), len(self))), given_boxes=None, soft=None)
+
+    def without_covered(self, least: float) -> Segments:
+        """The instances of whose masks better ones that stay left at least this share; best first."""
+        if self.rles is None or least <= 0:
+            return self
+        taken, keep = np.zeros(self.size, dtype=bool), np.zeros(len(self), dtype=bool)
+        for index in np.argsort(self.scores, kind="stable")[::-1]:
+            x, y, mask = self.crop(index)
+            there = taken[y : y + mask.shape[0], x : x + mask.shape[1]]
+            keep[index] = (mask & ~there).sum() >= least * mask.sum()
+            if keep[index]:
+                there |= mask
+        return self.filter(keep)
+
     def to_rles(self) -> tuple[RLE, ...]:
         """One RLE per segment, made from the id map where there is one."""
         if self.rles is not None:
@@ -274,8 +302,9 @@ class Segments:
         return tuple(encode_map(self.map, len(self)))
 
     def to_rows(self) -> list[dict[str, Any]]:
-        """A plain row a segment, as for `pandas.DataFrame`: id, class, score (None where there is none), area, box and
-        centroid in pixels; of things with a mask also the shape, as scikit-image's `regionprops` defines it.
+        """A plain row a segment, as for `pandas.DataFrame`: id, class, score (None where there is none), area and box
+        in pixels, whether the box touches the image's border, and the centroid; of things with a mask also the shape,
+        as scikit-image's `regionprops` defines it.
         """
         from segcli.codecs.shape_measures import measure
 
@@ -285,13 +314,14 @@ class Segments:
             x0, y0, x1, y1 = self.boxes()[index].tolist()
             row = {"id": index + 1, "class": name, "score": None if np.isnan(score) else round(score, 6), "area": area}
             row |= {"x": x0, "y": y0, "width": x1 - x0, "height": y1 - y0}
+            row["border"] = bool(area) and (min(x0, y0) == 0 or x1 == self.size[1] or y1 == self.size[0])
             if area:
                 x, y, mask = self.crop(index)
                 shape = measure(mask, x, y)
                 row |= {"centroid_x": shape.centroid[0], "centroid_y": shape.centroid[1]}
                 if isthing and self.task in ("instance", "panoptic"):
                     row |= {"perimeter": shape.perimeter, "eccentricity": shape.eccentricity}
-                    row |= {"orientation": shape.orientation, "solidity": shape.solidity}
+                    row |= {"orientation_rad": shape.orientation, "solidity": shape.solidity}
             rows.append(row)
         return rows
 

@@ -59,10 +59,9 @@ def test_every_command_is_one_that_segcli_takes(page: Path) -> None:
             continue
         command: Any = typer.main.get_command(app)
         context, rest = command.context_class(command, info_name="segcli"), arguments
-        while hasattr(command, "get_command"):  # a group; Typer has Click within it or beside it, depending on its age
-            name, *rest = rest
-            command = command.get_command(context, name)
-            assert command is not None, f"segcli {shlex.join(arguments)}: no such command"
+        while hasattr(command, "commands"):  # a group; Typer has Click within it or beside it, depending on its age
+            assert rest[0] in command.commands, f"segcli {shlex.join(arguments)}: no such command"
+            name, command, rest = command.resolve_command(context, rest)
             context = command.context_class(command, parent=context, info_name=name)
         try:
             command.parse_args(context, list(rest))

@@ -134,3 +134,18 @@ def test_maps_and_instances_are_sampled_alike(ids: np.ndarray, height: int, widt
     segments = panoptic(ids, 4)
     instances = as_instances(segments).sampled((height, width))
     np.testing.assert_array_equal(instances.id_map(), segments.sampled((height, width)).id_map())
+
+
+def test_what_overlaps_is_seen_once() -> None:
+    """Three in a row of pixels: 0123 is the best, 2345 loses half, 3 is hidden; 67 lies apart."""
+    rows = np.zeros((4, 1, 8), dtype=bool)
+    rows[0, 0, 2:6], rows[1, 0, :4], rows[2, 0, 3], rows[3, 0, 6:] = True, True, True, True
+    scores = np.array([0.8, 0.9, 0.7, 0.6])
+    found = Segments("instance", (1, 8), LABELS, np.zeros(4, dtype=np.int64), scores, rles=tuple(map(encode, rows)))
+    np.testing.assert_allclose(found.covered(), [0.5, 0, 1, 0])
+    seen = found.as_seen()
+    assert seen.areas().tolist() == [2, 4, 0, 2]
+    np.testing.assert_array_equal(seen.id_map(), found.id_map())
+    assert found.without_covered(0.4).scores.tolist() == [0.8, 0.9, 0.6]
+    assert found.without_covered(0.6).scores.tolist() == [0.9, 0.6]
+    assert found.without_covered(0.0) is found

@@ -1,31 +1,57 @@
 """The command line. Importing it imports neither torch nor an image library: `--help` answers at once.
 
-Each command is one module, which imports what it works with when it starts to work.
+Each command is one module, imported when the command is called, which imports what it works with when it works.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+import re
 from typing import Annotated, Any
 
 import typer
 
 from segcli import console
-from segcli.cli.app import App, Group
-from segcli.cli.data import app as data_app
-from segcli.cli.eval import evaluate
-from segcli.cli.export import export
-from segcli.cli.models import app as models_app
-from segcli.cli.predict import predict
-from segcli.cli.results import app as results_app
-from segcli.cli.train import train
-from segcli.cli.visualize import app as visualize_app
+from segcli.cli.app import App, Group, Later
 from segcli.errors import SegcliError
+
+# Command, where it is, its line in `segcli --help`: the first sentence of its own help, which a test compares.
+_COMMANDS = (
+    (
+        "predict",
+        "predict:predict",
+        "Segment images: an overlay to look at, an id map and a JSON file to work with, for each.",
+    ),
+    ("train", "train:train", "Train a model on the data in a folder, as it lies there."),
+    (
+        "eval",
+        "eval:evaluate",
+        "Measure a model, or predictions of any tool, as the official tools do: PQ, AP or mIoU.",
+    ),
+    (
+        "export",
+        "export:export",
+        "Export a model to ONNX Runtime or OpenVINO, and check that it finds the same segments there.",
+    ),
+    ("models", "models:app", "List, download, check and convert models."),
+    ("data", "data:app", "Check, convert, analyse and split datasets, in every format that `train` reads."),
+    ("results", "results:app", "Work with what segcli predict has written."),
+    ("visualize", "visualize:app", "Draw results, truth and what a model sees (short: viz)."),
+)
+
+_OUT_OF_MEMORY = re.compile("can't allocate memory|out of memory")  # torch's words
 
 
 class _Group(Group):
-    """Turns what a command raises into one line and an exit code, for every command alike."""
+    """The commands by name; turns what one of them raises into one line and an exit code, for all alike."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        # `help`, which is hidden, is there already.
+        for name, place, line in _COMMANDS:
+            self.add_command(Later(name, f"segcli.cli.{place}", line))
+        self.add_command(Later("viz", "segcli.cli.visualize:app", _COMMANDS[-1][2], hidden=True))
 
     def invoke(self, ctx: Any) -> Any:
         console.show_warnings()
@@ -38,6 +64,11 @@ class _Group(Group):
             if error.filename is None:  # stdout's own, which `segcli.__main__` words
                 raise
             console.error(_of_file(error))
+            raise typer.Exit(1) from error
+        except (MemoryError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and not _OUT_OF_MEMORY.search(str(error)):
+                raise
+            console.error("not enough memory for this; close other programs, or use a smaller model or smaller files")
             raise typer.Exit(1) from error
         except KeyboardInterrupt as stop:
             raise typer.Exit(getattr(stop, "exit_code", 130)) from None
@@ -58,15 +89,6 @@ app = App(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command(name="predict")(predict)
-app.command(name="train")(train)
-app.command(name="eval")(evaluate)
-app.command(name="export")(export)
-app.add_typer(models_app, name="models")
-app.add_typer(data_app, name="data")
-app.add_typer(results_app, name="results")
-app.add_typer(visualize_app, name="visualize")
-app.add_typer(visualize_app, name="viz", hidden=True)
 
 
 @app.command(name="help", hidden=True)
@@ -80,10 +102,10 @@ def help_(
     group: Any = root.command
     path = ["segcli"]
     for word in words or ():
-        found = getattr(group, "commands", {}).get(word)
-        if found is None:
-            raise UsageError(f"help {' '.join(words or ())}: no such command; there are {', '.join(group.commands)}")
-        group, path = found, [*path, word]
+        commands = getattr(group, "commands", {})
+        if word not in commands:
+            raise UsageError(f"help {' '.join(words or ())}: no such command; there are {', '.join(commands)}")
+        group, path = group.resolve_command(ctx, [word])[1], [*path, word]
     console.drawing(type(root)(group, info_name=" ".join(path)).get_help().splitlines())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from typing import Any
 
@@ -45,8 +46,33 @@ class Command(_PlainFlags, TyperCommand):
             raise
 
 
+class Later(Command):
+    """A command by its name and its line in `--help`; its module is imported when it is called."""
+
+    def __init__(self, name: str, place: str, line: str, hidden: bool = False) -> None:
+        super().__init__(name=name, help=line, hidden=hidden)
+        self.place = place  # module:name of the function, or of the App whose commands stand under this one
+
+    def load(self) -> Any:
+        """The command itself."""
+        module, _, name = self.place.partition(":")
+        found = getattr(importlib.import_module(module), name)
+        if not isinstance(found, App):
+            alone = App(add_completion=False, no_args_is_help=False)
+            alone.command(name=self.name)(found)
+            return typer.main.get_command(alone)
+        group = typer.main.get_group(found)
+        group.name = self.name
+        return group
+
+
 class Group(_PlainFlags, TyperGroup):
     """Some commands under one name."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command that is called, imported."""
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, command.load() if isinstance(command, Later) else command, rest
 
 
 class App(typer.Typer):

@@ -195,11 +195,12 @@ QuietOption = Annotated[
     bool, typer.Option("--quiet", "-q", help="Print errors and warnings only.", rich_help_panel=TALK)
 ]
 ColorByOption = Annotated[
-    Literal["class", "instance", "score"] | None,  # what a colour means
+    Literal["class", "instance", "score", "track"] | None,  # what a colour means
     typer.Option(
         "--color-by",
         show_default=False,
-        help="What a colour means; if not given, the class, or the instance where there is one class of things.",
+        help="What a colour means; if not given, the class, or the instance where there is one class of things; "
+        "of clips the track, which is an object with its id.",
         rich_help_panel=LOOK,
     ),
 ]

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-_LONGEST = 1 << 31  # values, four a pixel
 _WIDTHS = (3, 4, 8, 16)
 
 
@@ -32,10 +31,10 @@ def decode_brush(packed: Sequence[int], size: tuple[int, int]) -> np.ndarray:
         return int(word, 2)
 
     total, depth = read(32), read(5) + 1
-    if total != 4 * size[0] * size[1] or total > _LONGEST:
+    if total != 4 * size[0] * size[1]:
         raise ValueError(f"the brush's mask has {total // 4} pixels, its image {size[0] * size[1]}")
     widths = [read(4) + 1 for _ in range(4)]
-    values = np.zeros(total, dtype=bool)
+    alpha = np.zeros(total // 4, dtype=bool)  # every fourth value
     place = 0
     while place < total:
         equal = read(1)
@@ -43,12 +42,14 @@ def decode_brush(packed: Sequence[int], size: tuple[int, int]) -> np.ndarray:
         if stop > total:
             raise ValueError("the brush's mask has more pixels than its image")
         if equal:
-            values[place:stop] = read(depth) > 0
+            if read(depth):
+                alpha[place // 4 : stop // 4] = True
             place = stop
         while place < stop:
-            values[place] = read(depth) > 0
+            if read(depth) and place % 4 == 3:
+                alpha[place // 4] = True
             place += 1
-    return values.reshape(size[0], size[1], 4)[..., 3]
+    return alpha.reshape(size)
 
 
 def encode_brush(mask: np.ndarray) -> list[int]:

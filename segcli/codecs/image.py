@@ -25,7 +25,7 @@ import numpy as np
 
 from segcli.codecs.jpeg import ended, lacks_pixels, may_lack_pixels
 from segcli.errors import InputError, SegcliWarning
-from segcli.files.image_ref import ImageRef, checked, read_file
+from segcli.files.image_ref import ImageRef, checked, read_bounded, read_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,6 +76,8 @@ def count_pages(source: Path | bytes | ImageRef) -> int:
     """How many pages a TIFF has, by its headers; 1 for other pictures, and for what `read_image` has to complain of."""
     try:
         source = source.read() if isinstance(source, ImageRef) else source
+        if isinstance(source, Path) and not source.is_file():
+            return 1  # a pipe, which is read once
         with source.open("rb") if isinstance(source, Path) else io.BytesIO(source) as stream:
             if stream.read(4) not in _TIFF:
                 return 1
@@ -98,11 +100,13 @@ def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 def read_bytes(source: str | Path | bytes | BinaryIO | ImageRef, name: str) -> bytes:
     """A picture as it is encoded. Raises InputError: missing, unreadable or empty."""
     if isinstance(source, str | Path):
-        return read_file(source, name)
+        return read_file(source, name, pipe=True)
     if isinstance(source, bytes):
         return checked(source, name)
+    if isinstance(source, ImageRef):
+        return source.read()
     try:
-        return checked(source.read(), name)
+        return checked(read_bounded(source, name), name)
     except OSError as error:
         raise InputError(f"{name}: cannot be read ({error.strerror or error})") from error
 

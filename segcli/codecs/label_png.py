@@ -9,7 +9,7 @@ import numpy as np
 
 from segcli.codecs.image import open_header
 from segcli.errors import InputError
-from segcli.files.image_ref import ImageRef
+from segcli.files.image_ref import ImageRef, read_file
 
 Colours = Literal["none", "stored", "grey", "all"]
 _EXACT = 1 << 24  # up to here 32-bit floating point numbers hold every whole number
@@ -30,7 +30,7 @@ def read_label_map(file: Path | ImageRef, *, colours: Colours = "none") -> np.nd
             each other).
     """
     try:
-        data = file.read() if isinstance(file, ImageRef) else file.read_bytes()
+        data = file.read() if isinstance(file, ImageRef) else read_file(file, str(file))
         with open_header(data, str(file)) as image:
             if image.format == "JPEG":
                 raise InputError(f"{file}: a label map in JPEG, whose compression changes labels; export it as PNG")
@@ -55,19 +55,14 @@ def read_label_map(file: Path | ImageRef, *, colours: Colours = "none") -> np.nd
 
 
 def read_black_and_white(file: Path) -> np.ndarray:
-    """A mask of one object -> bool [H, W], True where it is lighter than half of its lightest value, in any of its
-    colours, and not transparent.
+    """A mask of one object -> bool [H, W], True where it is lighter than half of its lightest value.
 
     Smoothed edges and JPEG do no harm here. Raises InputError as `read_label_map`.
     """
     try:
-        with open_header(file.read_bytes(), str(file)) as image:
+        with open_header(read_file(file, str(file)), str(file)) as image:
             image.load()
-            if image.mode in ("P", "PA", "RGB", "RGBA", "LA", "1", "CMYK", "YCbCr"):
-                pixels = np.asarray(image.convert("RGBA"))
-                grey = np.minimum(pixels[..., :3].max(axis=2), pixels[..., 3])
-            else:
-                grey = np.asarray(image)
+            grey = np.asarray(image.convert("L") if image.mode in ("P", "RGB", "RGBA", "LA", "1", "CMYK") else image)
     except FileNotFoundError:
         raise InputError(f"{file}: no such file (label map)") from None
     except InputError:

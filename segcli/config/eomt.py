@@ -159,8 +159,7 @@ class EomtConfig(ModelConfig):
     def new(cls, backbone: BackboneConfig, num_classes: int, sizes: Mapping[str, int]) -> Self:
         """Around a ViT, brought to patches of 16 pixels; the blocks that queries take part in are the paper's."""
         vit = replace(as_vit(backbone), patch_size=PATCH, image_size=640)
-        joint = {12: 3, 24: 4, 40: 5}.get(vit.depth, max(1, vit.depth // 4))
-        return cls(vit, num_classes, joint_blocks=joint)
+        return cls(vit, num_classes, joint_blocks=joint_blocks(vit.depth))
 
     def raw(self) -> dict[str, Any]:
         """The `config.json` but for the names of the classes; `parse` reads it back."""
@@ -178,3 +177,8 @@ class EomtConfig(ModelConfig):
             | weights
             | _POINTS
         )
+
+
+def joint_blocks(depth: int) -> int:
+    """How many blocks of a ViT the queries take part in, as published; a quarter of another depth."""
+    return {12: 3, 24: 4, 40: 5}.get(depth, max(1, depth // 4))

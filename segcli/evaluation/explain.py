@@ -17,7 +17,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from segcli.evaluation.mistakes import Judged, Kind, judge, objects_of, parts_of, repair, repair_next
+from segcli.evaluation.mistakes import Judged, MistakeKind, judge, objects_of, parts_of, repair, repair_next
 from segcli.evaluation.observers import Evaluated
 from segcli.files.writing import write_file
 from segcli.metrics import Metric, MetricReport, metric_for
@@ -28,19 +28,19 @@ FILE = "explain.json"
 _AS_IT_IS = "as it is"
 _THRESHOLDS = "thresholds"
 # A kind of error: its name, what the rung supposes, and what the sentence calls it.
-_RUNGS: dict[Kind, tuple[str, str, str]] = {
-    Kind.CLASS: ("classes", "every matched segment had the right class", "classes"),
-    Kind.MASK: ("masks", "every matched segment had the right mask", "masks"),
-    Kind.DUPLICATE: ("duplicates", "duplicates were gone", "duplicates"),
-    Kind.INVENTED: ("invented", "invented segments were gone", "invented segments"),
-    Kind.MISSED: ("recall", "every missed object were found", "recall, objects that are missed,"),
+_RUNGS: dict[MistakeKind, tuple[str, str, str]] = {
+    MistakeKind.CLASS: ("classes", "every matched segment had the right class", "classes"),
+    MistakeKind.MASK: ("masks", "every matched segment had the right mask", "masks"),
+    MistakeKind.DUPLICATE: ("duplicates", "duplicates were gone", "duplicates"),
+    MistakeKind.INVENTED: ("invented", "invented segments were gone", "invented segments"),
+    MistakeKind.MISSED: ("recall", "every missed object were found", "recall, objects that are missed,"),
 }
 # Semantic results answer every pixel once: there are no duplicates, and a region is invented where another is missed.
-_KINDS: dict[Task, tuple[Kind, ...]] = {
+_KINDS: dict[Task, tuple[MistakeKind, ...]] = {
     "panoptic": tuple(_RUNGS),
     "instance": tuple(_RUNGS),
     "detect": tuple(_RUNGS),
-    "semantic": (Kind.CLASS, Kind.MASK, Kind.MISSED),
+    "semantic": (MistakeKind.CLASS, MistakeKind.MASK, MistakeKind.MISSED),
 }
 _NO_THRESHOLDS: dict[Task, str] = {
     "panoptic": "needs the model's own predictions: without --predictions or --skip-existing",
@@ -241,8 +241,8 @@ class _Shown:
 
     def add(self, segments: Segments, judged: Judged, objects: int) -> None:
         shown = segments.scores >= np.arange(_STEPS)[:, None] / (_STEPS - 1)
-        self.right += (shown & (judged.kinds == Kind.RIGHT)).sum(1)
-        self.counted += (shown & (judged.kinds != Kind.IGNORED)).sum(1)
+        self.right += (shown & (judged.kinds == MistakeKind.RIGHT)).sum(1)
+        self.counted += (shown & (judged.kinds != MistakeKind.IGNORED)).sum(1)
         self.true += objects
 
     def merge(self, other: _Shown) -> None:

@@ -18,7 +18,7 @@ from segcli.data.dataset import Dataset
 from segcli.data.records import DatasetInfo
 from segcli.distributed import Ranks
 from segcli.errors import InputError, SegcliError
-from segcli.evaluation.data import read_samples
+from segcli.evaluation.dataset import read_samples
 from segcli.evaluation.folder import About
 from segcli.evaluation.match_predictions import Matched
 from segcli.evaluation.observers import Evaluated, Scores

@@ -19,13 +19,13 @@ from segcli.data.dataset import Dataset, Sample
 from segcli.data.records import DatasetInfo
 from segcli.distributed import Ranks
 from segcli.errors import InputError
-from segcli.evaluation.data import read_samples
+from segcli.evaluation.dataset import read_samples
 from segcli.evaluation.folder import About
 from segcli.evaluation.observers import Evaluated, Scores
 from segcli.evaluation.protocol import Protocol
 from segcli.evaluation.run import Evaluation, Output, describe_data, open_writers
 from segcli.evaluation.writer import EvaluationWriter
-from segcli.inference.predict import Settings, forward
+from segcli.inference.predict import PredictSettings, forward
 from segcli.inference.preprocess import Prepared
 from segcli.inference.stream import Read, segment_all
 from segcli.inference.tiling import Box
@@ -116,14 +116,14 @@ def of_model(
 
 
 @dataclass(frozen=True)
-class LeftOut:
+class UnreadImage:
     """An image that cannot be read or does not fit into memory."""
 
     reason: str
 
 
 @dataclass(frozen=True)
-class EvaluateJob(Job[int, Evaluated | LeftOut]):
+class EvaluateJob(Job[int, Evaluated | UnreadImage]):
     """How the images of a split are predicted, in this process or in others."""
 
     ref: str  # of the model
@@ -136,22 +136,22 @@ class EvaluateJob(Job[int, Evaluated | LeftOut]):
     rules: tuple[MergeRule, ...] = ()  # further ones that a panoptic result is wanted by: `Evaluated.others`
     pixels: bool = False  # whether a semantic result is wanted with `Evaluated.pixels`
 
-    def open(self) -> Callable[[Sequence[int]], Generator[Evaluated | LeftOut, None, None]]:
+    def open(self) -> Callable[[Sequence[int]], Generator[Evaluated | UnreadImage, None, None]]:
         from segcli.weights.checkpoint import load_model
 
         loaded = load_model(self.ref, self.device, self.dtype)
         return lambda numbers: self._counted(self.evaluate(loaded, numbers))
 
-    def lost(self, item: int) -> LeftOut:
-        return LeftOut(f"{self._name(item)}: {KILLED}")
+    def lost(self, item: int) -> UnreadImage:
+        return UnreadImage(f"{self._name(item)}: {KILLED}")
 
     def _name(self, number: int) -> str:
         return str(next(iter(self.datasets.values())).records[number].image)
 
     @staticmethod
     def _counted(
-        stream: Generator[Evaluated | LeftOut, None, None],
-    ) -> Generator[Evaluated | LeftOut, None, None]:
+        stream: Generator[Evaluated | UnreadImage, None, None],
+    ) -> Generator[Evaluated | UnreadImage, None, None]:
         """Also counts what each image adds to the metrics, so that workers share this work."""
         with closing(stream):
             for result in stream:
@@ -163,7 +163,7 @@ class EvaluateJob(Job[int, Evaluated | LeftOut]):
 
     def evaluate(
         self, loaded: LoadedModel, numbers: Sequence[int], stored: Stored | None = None
-    ) -> Generator[Evaluated | LeftOut, None, None]:
+    ) -> Generator[Evaluated | UnreadImage, None, None]:
         """Predict some images of the split, in order.
 
         stored: (number, samples) -> the results of an earlier run, which spare the network.
@@ -171,9 +171,9 @@ class EvaluateJob(Job[int, Evaluated | LeftOut]):
         """
         datasets, spec = self.datasets, self.protocol.spec
         matches = {task: self.classes.onto(dataset.labels) for task, dataset in datasets.items()}
-        choices = [Settings(task, spec, keep_all=task in OBJECT_TASKS) for task in matches]
+        choices = [PredictSettings(task, spec, keep_all=task in OBJECT_TASKS) for task in matches]
         if "panoptic" in matches:
-            choices += [Settings("panoptic", replace(spec, rule=rule)) for rule in self.rules]
+            choices += [PredictSettings("panoptic", replace(spec, rule=rule)) for rule in self.rules]
         seen: dict[int, list[tuple[Box, np.ndarray, np.ndarray]]] = {}
 
         def read(number: int) -> Read[dict[Task, Sample]]:
@@ -199,7 +199,7 @@ class EvaluateJob(Job[int, Evaluated | LeftOut]):
         with closing(stream):
             for outcome in stream:
                 if outcome.error is not None or outcome.read is None:
-                    yield LeftOut(str(outcome.error))
+                    yield UnreadImage(str(outcome.error))
                     continue
                 results = outcome.results
                 if outcome.read.results is None:  # else they are in the dataset's classes already
@@ -216,11 +216,11 @@ class EvaluateJob(Job[int, Evaluated | LeftOut]):
 
 
 def _evaluated(
-    results: Generator[Evaluated | LeftOut, None, None], failed: list[str]
+    results: Generator[Evaluated | UnreadImage, None, None], failed: list[str]
 ) -> Generator[Evaluated, None, None]:
     with closing(results):
         for result in results:
-            if isinstance(result, LeftOut):
+            if isinstance(result, UnreadImage):
                 failed.append(result.reason)
             else:
                 yield result

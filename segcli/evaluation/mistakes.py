@@ -37,7 +37,7 @@ _MATCH, _NEAR, _MOSTLY = 0.5, 0.1, 0.5
 _SPECK = 1 / 2000  # of the image: smaller regions of a class count as one, so that noise does not make thousands
 
 
-class Kind(IntEnum):
+class MistakeKind(IntEnum):
     """Of a predicted segment; MISSED is of an object."""
 
     RIGHT = 0
@@ -74,13 +74,13 @@ class Judged:
     missed: np.ndarray
     iou: np.ndarray
 
-    def count(self, kind: Kind) -> int:
+    def count(self, kind: MistakeKind) -> int:
         """How many segments (or objects, if missed) are of a kind."""
-        return int(self.missed.sum() if kind is Kind.MISSED else (self.kinds == kind).sum())
+        return int(self.missed.sum() if kind is MistakeKind.MISSED else (self.kinds == kind).sum())
 
     def inexact(self) -> bool:
         """Whether a segment that is on an object of its class could have a better mask."""
-        near = np.flatnonzero((self.kinds == Kind.RIGHT) | (self.kinds == Kind.MASK))
+        near = np.flatnonzero((self.kinds == MistakeKind.RIGHT) | (self.kinds == MistakeKind.MASK))
         return bool((self.iou[self.objects[near], near] < 1).any())
 
     def sorted_out(self, *, every: bool) -> Judged:
@@ -89,10 +89,10 @@ class Judged:
         every: all objects are missed, also those with a segment that is nearly right.
         """
         kinds = self.kinds.copy()
-        kinds[(kinds == Kind.CLASS) | (kinds == Kind.MASK)] = Kind.INVENTED
+        kinds[(kinds == MistakeKind.CLASS) | (kinds == MistakeKind.MASK)] = MistakeKind.INVENTED
         missed = np.ones_like(self.missed)
         if not every:
-            missed[self.objects[kinds == Kind.RIGHT]] = False
+            missed[self.objects[kinds == MistakeKind.RIGHT]] = False
         return dataclasses.replace(self, kinds=kinds, missed=missed)
 
 
@@ -164,29 +164,29 @@ def judge(objects: Objects, segments: Segments) -> Judged:
     count, number = iou.shape
     alike = objects.labels[:, None] == segments.labels
     match = iou >= _MATCH if objects.ids is None else iou > _MATCH
-    kinds, about = np.full(number, Kind.INVENTED, dtype=np.int64), np.full(number, -1, dtype=np.int64)
+    kinds, about = np.full(number, MistakeKind.INVENTED, dtype=np.int64), np.full(number, -1, dtype=np.int64)
     right = np.full(count, -1, dtype=np.int64)  # the segment that is right about an object
     for segment in np.argsort(-segments.scores, kind="stable").tolist():  # the surest chooses first, as in COCO
         free = np.where(alike[:, segment] & match[:, segment] & (right < 0), iou[:, segment], 0)
         if free.any():
             about[segment] = free.argmax()
-            right[about[segment]], kinds[segment] = segment, Kind.RIGHT
+            right[about[segment]], kinds[segment] = segment, MistakeKind.RIGHT
     double = alike & (match | (inside > _MOSTLY)) & (right >= 0)[:, None]
     near = alike & (iou >= _NEAR) & (right < 0)[:, None]
-    for segment in np.flatnonzero(kinds != Kind.RIGHT).tolist():
+    for segment in np.flatnonzero(kinds != MistakeKind.RIGHT).tolist():
         best = int(iou[:, segment].argmax()) if count else 0
         if count and match[best, segment] and not alike[best, segment]:
-            kinds[segment], about[segment] = Kind.CLASS, best
+            kinds[segment], about[segment] = MistakeKind.CLASS, best
         elif ignored[segment]:
-            kinds[segment] = Kind.IGNORED
+            kinds[segment] = MistakeKind.IGNORED
         elif double[:, segment].any():
-            kinds[segment] = Kind.DUPLICATE
+            kinds[segment] = MistakeKind.DUPLICATE
             about[segment] = np.where(double[:, segment], inside[:, segment], -1).argmax()
         elif near[:, segment].any():
-            kinds[segment] = Kind.MASK
+            kinds[segment] = MistakeKind.MASK
             about[segment] = np.where(near[:, segment], iou[:, segment], -1).argmax()
     missed = right < 0
-    missed[about[(kinds == Kind.CLASS) | (kinds == Kind.MASK)]] = False
+    missed[about[(kinds == MistakeKind.CLASS) | (kinds == MistakeKind.MASK)]] = False
     if objects.ids is not None:  # an object that others cover counts nowhere
         missed &= np.bincount(objects.ids.ravel(), minlength=count + 1)[1 : count + 1] > 0
     return Judged(kinds, about, missed, iou)
@@ -225,25 +225,25 @@ def _compare_masks(objects: Objects, segments: Segments) -> tuple[np.ndarray, np
 # ----------------------------------------------------------------------------------------------------------- repairing
 
 
-def repair_next(objects: Objects, segments: Segments, kind: Kind) -> Segments:
+def repair_next(objects: Objects, segments: Segments, kind: MistakeKind) -> Segments:
     """As `repair`, where the kinds before have been repaired already: after the last one the prediction is perfect.
 
     segments: a prediction, or what this returned for the kind before.
     """
     parts = parts_of(segments)
     judged = judge(objects, parts)
-    if kind is Kind.MASK:
+    if kind is MistakeKind.MASK:
         parts = repair(objects, parts, judged, kind)
         # A segment that loses pixels to others may come onto an object thereby. Each turn makes one more exact.
         while parts.task == "panoptic" and (judged := judge(objects, parts)).inexact():
             parts = repair(objects, parts, judged, kind)
         return parts
-    if kind in (Kind.INVENTED, Kind.MISSED):  # what is not right by now is too much, or missed
+    if kind in (MistakeKind.INVENTED, MistakeKind.MISSED):  # what is not right by now is too much, or missed
         judged = judged.sorted_out(every=parts.task == "semantic")
     return repair(objects, parts, judged, kind)
 
 
-def repair(objects: Objects, segments: Segments, judged: Judged, kind: Kind) -> Segments:
+def repair(objects: Objects, segments: Segments, judged: Judged, kind: MistakeKind) -> Segments:
     """The prediction with the errors of one kind repaired; its segments are in no order.
 
     segments: as judged, thus `parts_of(prediction)`. Missed objects are added with score 1, which is above every other.
@@ -253,25 +253,25 @@ def repair(objects: Objects, segments: Segments, judged: Judged, kind: Kind) -> 
     labels, scores = segments.labels.copy(), segments.scores.copy()
     kept, shape = np.ones(len(segments), dtype=bool), np.full(len(segments), -1, dtype=np.int64)
     best = np.arange(len(segments))  # whose mask each has, among the predicted ones
-    added = np.flatnonzero(judged.missed) if kind is Kind.MISSED else np.zeros(0, dtype=np.int64)
-    if kind in (Kind.DUPLICATE, Kind.INVENTED):
+    added = np.flatnonzero(judged.missed) if kind is MistakeKind.MISSED else np.zeros(0, dtype=np.int64)
+    if kind in (MistakeKind.DUPLICATE, MistakeKind.INVENTED):
         kept = judged.kinds != kind
-    if kind is Kind.INVENTED:  # at stricter IoUs AP ignores less of what lies on a crowd
-        kept &= judged.kinds != Kind.IGNORED
-    if kind is Kind.DUPLICATE:
+    if kind is MistakeKind.INVENTED:  # at stricter IoUs AP ignores less of what lies on a crowd
+        kept &= judged.kinds != MistakeKind.IGNORED
+    if kind is MistakeKind.DUPLICATE:
         # Of several masks the best stays: at a stricter IoU it may be the less sure one that AP counts.
-        for segment in np.flatnonzero(judged.kinds == Kind.RIGHT).tolist():
+        for segment in np.flatnonzero(judged.kinds == MistakeKind.RIGHT).tolist():
             rivals = np.flatnonzero((judged.objects == judged.objects[segment]) & ~kept)
             rivals = np.append(segment, rivals)
             best[segment] = rivals[judged.iou[judged.objects[segment], rivals].argmax()]
-    if kind in (Kind.CLASS, Kind.MASK):
-        on = (judged.kinds == Kind.RIGHT) | (judged.kinds == kind)
+    if kind in (MistakeKind.CLASS, MistakeKind.MASK):
+        on = (judged.kinds == MistakeKind.RIGHT) | (judged.kinds == kind)
         for object_ in np.unique(judged.objects[on]).tolist():
             several = np.flatnonzero(on & (judged.objects == object_))
             surest = several[scores[several].argmax()]
             kept[several] = several == surest
             labels[surest] = objects.labels[object_]
-            if kind is Kind.MASK:
+            if kind is MistakeKind.MASK:
                 shape[surest] = object_
     return _rebuilt(objects, segments, labels, scores, kept, shape, best, added)
 
@@ -308,20 +308,20 @@ def _rebuilt(
     return Segments(segments.task, segments.size, segments.label_set, new_labels, new_scores, id_map, rles)
 
 
-def _repair_pixels(objects: Objects, segments: Segments, judged: Judged, kind: Kind) -> Segments:
+def _repair_pixels(objects: Objects, segments: Segments, judged: Judged, kind: MistakeKind) -> Segments:
     """Semantic repairs, of wrong pixels only: others of a region may be right by the class of their neighbour."""
     assert objects.ids is not None
     ids = segments.id_map()
     true, seen = np.append(-1, objects.labels)[objects.ids], np.append(-1, segments.labels)[ids]
-    kinds, about = np.append(Kind.IGNORED, judged.kinds)[ids], np.append(-1, judged.objects)[ids]
-    if kind is Kind.CLASS:
-        fixed, gone = (kinds == Kind.CLASS) & (about + 1 == objects.ids), np.zeros(ids.shape, dtype=bool)
-    elif kind is Kind.MASK:
-        near = (judged.kinds == Kind.RIGHT) | (judged.kinds == Kind.MASK)
+    kinds, about = np.append(MistakeKind.IGNORED, judged.kinds)[ids], np.append(-1, judged.objects)[ids]
+    if kind is MistakeKind.CLASS:
+        fixed, gone = (kinds == MistakeKind.CLASS) & (about + 1 == objects.ids), np.zeros(ids.shape, dtype=bool)
+    elif kind is MistakeKind.MASK:
+        near = (judged.kinds == MistakeKind.RIGHT) | (judged.kinds == MistakeKind.MASK)
         known = np.zeros(len(objects.labels) + 1, dtype=bool)
         known[judged.objects[near] + 1] = True
         fixed, gone = known[objects.ids], np.append(False, near)[ids]
-    elif kind is Kind.MISSED:
+    elif kind is MistakeKind.MISSED:
         fixed, gone = np.append(False, judged.missed)[objects.ids], np.zeros(ids.shape, dtype=bool)
     else:
         raise ValueError(f"semantic results have no {kind.name.lower()} segments")

@@ -23,7 +23,7 @@ from segcli.codecs.image import resize
 from segcli.codecs.png import encode_png
 from segcli.data.dataset import truth_segments
 from segcli.evaluation.folder import EvaluationFolder, read_evaluations
-from segcli.evaluation.mistakes import Judged, Kind, Objects, judge, objects_of
+from segcli.evaluation.mistakes import Judged, MistakeKind, Objects, judge, objects_of
 from segcli.evaluation.observers import Evaluated
 from segcli.files.writing import below, write_file
 from segcli.metrics.semantic import SemanticMetric
@@ -82,8 +82,8 @@ class EvalPictures:
         else:
             objects = objects_of(evaluated.samples[self.task], segments)
             judged = judge(objects, segments)
-            counted = judged.kinds != Kind.IGNORED
-            self._count(segments.scores[counted], judged.kinds[counted] == Kind.RIGHT)
+            counted = judged.kinds != MistakeKind.IGNORED
+            self._count(segments.scores[counted], judged.kinds[counted] == MistakeKind.RIGHT)
             self._confuse(objects, segments, judged)
         self._keep(evaluated)
 
@@ -111,13 +111,13 @@ class EvalPictures:
         if self.task in OBJECT_TASKS:
             shown = segments.scores >= self._threshold
         free = np.ones(len(objects.labels), dtype=bool)
-        for kind in (Kind.RIGHT, Kind.CLASS):
+        for kind in (MistakeKind.RIGHT, MistakeKind.CLASS):
             for segment in np.flatnonzero(shown & (judged.kinds == kind)).tolist():
                 about = judged.objects[segment]
                 true = objects.labels[about] if free[about] else other
                 self._matrix[true, segments.labels[segment]] += 1
                 free[about] = False
-        rest = shown & np.isin(judged.kinds, (Kind.DUPLICATE, Kind.MASK, Kind.INVENTED))
+        rest = shown & np.isin(judged.kinds, (MistakeKind.DUPLICATE, MistakeKind.MASK, MistakeKind.INVENTED))
         np.add.at(self._matrix[other], segments.labels[rest], 1)
         if objects.ids is not None:  # an object that others cover counts nowhere
             free &= np.bincount(objects.ids.ravel(), minlength=len(free) + 1)[1 : len(free) + 1] > 0

@@ -21,8 +21,8 @@ import torch
 from segcli.errors import OutputError, SegcliError, UsageError
 from segcli.export.card import export_card
 from segcli.export.contract import TABLE, WHOLE, ExportFacts
-from segcli.export.graph import OPSET, Shape, labels_as_text, write_onnx
-from segcli.export.loading import load_exported
+from segcli.export.exported_model import load_exported
+from segcli.export.graph import OPSET, InputShape, labels_as_text, write_onnx
 from segcli.export.network import ExportedNetwork
 from segcli.export.quantise import BlockDamage, blocks_of_onnx, quantise
 from segcli.export.runtimes import RUNTIMES
@@ -42,7 +42,7 @@ class Request:
     """What to export a model to."""
 
     to: str  # a name in `RUNTIMES`
-    shape: Shape
+    shape: InputShape
     dtype: str = "fp32"
     dense: bool = False  # mask logits instead of their two factors
 
@@ -100,7 +100,7 @@ def spec_for(spec: InferenceSpec, size: tuple[int, int] | None) -> InferenceSpec
     return dataclasses.replace(spec, size=usual if size is None else _fitting(usual, size))
 
 
-def usual_shape(spec: InferenceSpec, shape: Shape) -> Shape:
+def usual_shape(spec: InferenceSpec, shape: InputShape) -> InputShape:
     """The shape where none was asked for: a ViT's photos all come in one square, and its positions are made for it."""
     if shape.size is not None or spec.size.frame == "multiple":
         return shape

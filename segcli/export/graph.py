@@ -28,7 +28,7 @@ LONGEST = 4096  # pixels a side of a graph for every size
 
 
 @dataclass(frozen=True)
-class Shape:
+class InputShape:
     """The inputs a graph takes."""
 
     size: tuple[int, int] | None  # (height, width); None: any multiples of 32
@@ -67,7 +67,7 @@ def outputs_of(prediction: QueryPredictions, dense: bool = False) -> dict[str, T
     return outputs
 
 
-def write_onnx(loaded: LoadedModel, path: Path, shape: Shape, *, dense: bool, metadata: Mapping[str, str]) -> int:
+def write_onnx(loaded: LoadedModel, path: Path, shape: InputShape, *, dense: bool, metadata: Mapping[str, str]) -> int:
     """Trace a model into an ONNX file; returns the number of its nodes.
 
     metadata: words kept in the file itself, beside the graph.
@@ -115,7 +115,7 @@ def labels_as_text(loaded: LoadedModel) -> str:
     return json.dumps(rows, ensure_ascii=False)
 
 
-def _example(shape: Shape, padding: bool) -> dict[str, Tensor]:
+def _example(shape: InputShape, padding: bool) -> dict[str, Tensor]:
     """Inputs to trace with. Sizes that are to stay open are neither one nor equal to each other."""
     batch = shape.batch or 2
     height, width = shape.size or (8 * WHOLE, 10 * WHOLE)
@@ -126,7 +126,7 @@ def _example(shape: Shape, padding: bool) -> dict[str, Tensor]:
     return inputs
 
 
-def _dimensions(shape: Shape, inputs: Mapping[str, Tensor]) -> tuple[dict[int, Any], ...]:
+def _dimensions(shape: InputShape, inputs: Mapping[str, Tensor]) -> tuple[dict[int, Any], ...]:
     """Which dimensions of each input stay open."""
     batch = {} if shape.batch else {0: torch.export.Dim("batch", min=1, max=1024)}
     sides: list[Any] = []

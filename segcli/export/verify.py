@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from segcli.codecs.image import read_image
-from segcli.inference.predict import Settings, choose_task, forward, segment, segment_tiles
+from segcli.inference.predict import PredictSettings, choose_task, forward, segment, segment_tiles
 from segcli.inference.preprocess import Prepared, prepare
 from segcli.segments import Segments
 from segcli.types import QueryPredictions, Task
@@ -24,7 +24,7 @@ PHOTOS = Path(__file__).with_name("photos")
 
 
 @dataclass(frozen=True)
-class Limits:
+class Tolerances:
     """What an export may differ by."""
 
     logits: float  # greatest difference of a class logit or box, as a share of the greatest value
@@ -40,14 +40,14 @@ class Limits:
 # Masked attention turns a rounding difference into a flipped bit, and a flipped bit into a difference of 1e-3: Swin's
 # class logits differ by 4e-4 in fp32. A quantised network is judged by its metric; these catch one that is broken.
 LIMITS = {
-    "fp32": Limits(2e-3, 0.999, 0.97),
-    "fp16": Limits(0.1, 0.99, 0.85),
-    "int8": Limits(float("inf"), 0.95, 0.5),
+    "fp32": Tolerances(2e-3, 0.999, 0.97),
+    "fp16": Tolerances(0.1, 0.99, 0.85),
+    "int8": Tolerances(float("inf"), 0.95, 0.5),
 }
 
 
 @dataclass(frozen=True)
-class Comparison:
+class PhotoAgreement:
     """One photo, answered by both."""
 
     photo: str
@@ -59,19 +59,19 @@ class Comparison:
     iou: float  # mean IoU of matched segments of one class, 0 for those without a counterpart; 1 if there are none
     score: float  # greatest difference of scores of matched segments
 
-    def within(self, limits: Limits) -> bool:
+    def within(self, limits: Tolerances) -> bool:
         """Whether it is as it should be."""
         return self.logits <= limits.logits and self.bits >= limits.bits and self.iou >= limits.segments
 
 
 @dataclass(frozen=True)
-class Verification:
+class Agreement:
     """What verify.json says."""
 
     dtype: str
     task: Task
-    limits: Limits
-    photos: tuple[Comparison, ...]
+    limits: Tolerances
+    photos: tuple[PhotoAgreement, ...]
 
     @property
     def passed(self) -> bool:
@@ -95,19 +95,19 @@ def own_photos() -> list[Path]:
     return sorted(PHOTOS.glob("*.jpg"))
 
 
-def compare(reference: LoadedModel, exported: LoadedModel, photos: Sequence[Path]) -> Iterator[Comparison]:
+def compare(reference: LoadedModel, exported: LoadedModel, photos: Sequence[Path]) -> Iterator[PhotoAgreement]:
     """Predict each photo with both models, by the export's protocol.
 
     reference: the model in PyTorch and fp32.
     """
-    settings = Settings(choose_task(exported.spec, None), exported.spec)
+    settings = PredictSettings(choose_task(exported.spec, None), exported.spec)
     for path in photos:
         yield _compare(reference, exported, read_image(path), path.name, settings)
 
 
 def _compare(
-    reference: LoadedModel, exported: LoadedModel, image: np.ndarray, name: str, settings: Settings
-) -> Comparison:
+    reference: LoadedModel, exported: LoadedModel, image: np.ndarray, name: str, settings: PredictSettings
+) -> PhotoAgreement:
     kept: list[QueryPredictions] = []  # the export's answers, in the order of the tiles
     differences: list[tuple[float, float, float]] = []
 
@@ -127,7 +127,7 @@ def _compare(
         theirs = segment(kept[0], 0, prepared, settings)
     logits, masks, bits = (np.array(values) for values in zip(*differences, strict=True))
     iou, score = match(mine, theirs)
-    return Comparison(
+    return PhotoAgreement(
         name, float(logits.max()), float(masks.max()), float(bits.mean()), len(mine), len(theirs), iou, score
     )
 

@@ -26,6 +26,13 @@ def is_litter(name: str) -> bool:
     return name.startswith(".") or name.lower() in _LITTER
 
 
+def is_plain(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry of a folder is a file or a folder (or a link that leads nowhere, which is told when it is read),
+    and no pipe or device: they may never begin or end.
+    """
+    return entry.is_file() or entry.is_dir() or not os.path.exists(entry.path)
+
+
 def same_letters(name: str) -> str:
     """A name in one spelling of its letters: é is one sign or e and an accent (as macOS writes), ß is ss."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
 from segcli.errors import UsageError
-from segcli.files.image_names import decoded, is_image_name, is_litter, same_letters
+from segcli.files.image_names import decoded, is_image_name, is_litter, is_plain, same_letters
 
 _FOREIGN = re.compile(r"/|\.\./|[A-Za-z]:/|[a-z0-9]+://")  # what a path of another machine begins with
 _LOCAL_FILES = "?d="  # Label Studio: a path below the folder that it serves
@@ -131,9 +131,6 @@ def assigned(source: Path, places: ImagePlaces, names: list[str], *, whole: bool
     owners: dict[Path, str] = {}
     for name in dict.fromkeys(names):
         files = [file for file in places.fitting(name, whole=whole) if file not in taken]
-        if not files and not whole:  # all of them may have been saved in another format since
-            files = [file for file in places.fitting(_without_ending(name), endings=False) if file not in taken]
-            files = files if len(files) == 1 else []
         if len(files) > 1:
             raise ambiguous(source, name, files)
         if files:
@@ -145,10 +142,6 @@ def assigned(source: Path, places: ImagePlaces, names: list[str], *, whole: bool
                 )
             found[name] = files[0]
     return found
-
-
-def _without_ending(name: str) -> str:
-    return os.path.splitext(name)[0] if is_image_name(name.rsplit("/", 1)[-1]) else name
 
 
 def completed(source: Path, names: list[str], paths: list[Path], places: Callable[[], ImagePlaces]) -> list[Path]:
@@ -206,7 +199,7 @@ def _images(folder: Path, wanted: Callable[[Path], bool], depth: int) -> Iterato
     folders: list[str] = []
     try:
         with os.scandir(folder) as entries:
-            names = [(entry.name, entry.is_dir()) for entry in entries if not is_litter(entry.name)]
+            names = [(entry.name, entry.is_dir()) for entry in entries if not is_litter(entry.name) and is_plain(entry)]
     except OSError:
         return  # a folder that may not be looked into holds nothing that could be meant
     folders = sorted(name for name, is_folder in names if is_folder)

@@ -6,11 +6,20 @@ there: nothing is unpacked to the disk.
 
 from __future__ import annotations
 
+import io
+import os
+import stat
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
-from segcli.errors import InputError
+from segcli.errors import InputError, cut
+
+MOST_BYTES = 1 << 31  # of one encoded picture; those with 250 million pixels of 16 bits have 1.5 billion
+_MOST_STREAMED = 1 << 30  # of one that comes out of a compression or a pipe, and may have no end
+_PIECE = 1 << 20
+_SMALL_PIECE = 4096  # of compressions that are unpacked a piece at a time, whatever that makes
 
 
 class ImageRef(ABC):
@@ -108,20 +117,42 @@ class ZipRef(ImageRef):
         return Path(self.archive)
 
     def read(self) -> bytes:
+        import lzma
         import zipfile
+        import zlib
 
         try:
             with zipfile.ZipFile(self.archive) as archive:
-                return checked(archive.read(self.member), str(self))
+                info = archive.getinfo(self.member)
+                if info.file_size > _MOST_STREAMED:
+                    raise too_large(str(self), info.file_size, _MOST_STREAMED)
+                plain = info.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+                with archive.open(info) as stream:
+                    data = read_bounded(stream, str(self), _PIECE if plain else _SMALL_PIECE)
         # NotImplementedError: a compression that zipfile does not know; RuntimeError: a password is needed
-        except (OSError, KeyError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
-            raise InputError(f"{self}: cannot be read from the archive ({error}); download or pack it again") from error
+        except (
+            OSError, KeyError, zipfile.BadZipFile, NotImplementedError, RuntimeError, zlib.error, lzma.LZMAError,
+            EOFError, ValueError, OverflowError,
+        ) as error:  # fmt: skip
+            raise InputError(
+                f"{self}: cannot be read from the archive ({cut(error)}); download or pack it again"
+            ) from error
+        return checked(data, str(self))
 
 
-def read_file(path: str | Path, name: str) -> bytes:
-    """All bytes of a file. Raises InputError: missing, not readable, or empty."""
+def read_file(path: str | Path, name: str, *, pipe: bool = False) -> bytes:
+    """All bytes of a file. pipe: it may be a pipe, as one is only where the user names it.
+
+    Raises InputError: missing, not readable, empty, no regular file, or too large for a picture.
+    """
     try:
-        return checked(Path(path).read_bytes(), name)
+        state = regular(path, name, pipe=pipe)
+        if state.st_size > MOST_BYTES:
+            raise too_large(name, state.st_size)
+        if stat.S_ISREG(state.st_mode):
+            return checked(Path(path).read_bytes(), name)
+        with Path(path).open("rb") as stream:
+            return checked(read_bounded(stream, name), name)
     except FileNotFoundError:
         raise InputError(f"{name}: no such file") from None
     except IsADirectoryError:
@@ -134,17 +165,45 @@ def read_file(path: str | Path, name: str) -> bytes:
         raise InputError(f"{name}: cannot be read ({error.strerror or error})") from error
 
 
+def regular(path: str | Path, name: str, *, pipe: bool = False) -> os.stat_result:
+    """What the system says of a file. Raises InputError for a device, which has no end, and for a pipe, which may never
+    begin, unless there may be one; OSError and ValueError as `os.stat`.
+    """
+    state = os.stat(path)
+    if stat.S_ISDIR(state.st_mode):
+        raise IsADirectoryError
+    if not stat.S_ISREG(state.st_mode) and not (pipe and stat.S_ISFIFO(state.st_mode)):
+        raise InputError(f"{name}: a {'pipe' if stat.S_ISFIFO(state.st_mode) else 'device'}, not a file")
+    return state
+
+
+def read_bounded(stream: IO[bytes], name: str, piece: int = _PIECE) -> bytes:
+    """All bytes of a stream, in pieces. Raises InputError if they are too many for a picture."""
+    data = io.BytesIO()
+    while part := stream.read(piece):
+        if data.tell() + len(part) > _MOST_STREAMED:
+            raise too_large(name, data.tell() + len(part), _MOST_STREAMED)
+        data.write(part)
+    return data.getvalue()
+
+
+def too_large(name: str, size: int, most: int = MOST_BYTES) -> InputError:
+    """The error for more bytes than an encoded picture can have."""
+    return InputError(f"{name}: {size / 1e9:.1f} GB or more, above the limit of {most / 1e9:.1f} GB; cut it into tiles")
+
+
 def read_part(file: Path, offset: int, length: int, name: str) -> bytes:
-    """Some bytes of a file. Raises InputError: missing, not readable, or shorter than that."""
+    """Some bytes of a file. Raises InputError: missing, not readable, shorter than that, or too large for a picture."""
+    if length > MOST_BYTES:
+        raise too_large(name, length)
     try:
         with file.open("rb") as stream:
-            stream.seek(offset)
-            data = stream.read(length)
-    except OSError as error:
-        raise InputError(f"{name}: cannot be read ({error.strerror or error})") from error
-    if len(data) != length:
-        raise InputError(f"{name}: {file.name} has changed or is cut short; start again, or copy it again")
-    return checked(data, name)
+            if offset + length <= os.fstat(stream.fileno()).st_size:
+                stream.seek(offset)
+                return checked(stream.read(length), name)
+    except (OSError, ValueError, OverflowError) as error:
+        raise InputError(f"{name}: cannot be read ({cut(error)})") from error
+    raise InputError(f"{name}: {file.name} has changed or is cut short; start again, or copy it again")
 
 
 def checked(data: bytes, name: str) -> bytes:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from segcli.errors import InputError, UsageError
+from segcli.errors import InputError, SegcliError, UsageError, cut
 from segcli.files.image_places import confined
-from segcli.files.image_ref import ImageRef, checked, read_file
+from segcli.files.image_ref import MOST_BYTES, ImageRef, checked, read_file, regular
 
 TABLE_SUFFIXES = frozenset({".parquet", ".arrow"})
 
@@ -55,7 +57,7 @@ def cell(table: str, column: str, row: int) -> Any:
         starts = _starts(table, _state(table))
         group = max(index for index, start in enumerate(starts[:-1]) if start <= row)
         return _group(table, _state(table), group, column)[row - starts[group]].as_py()
-    except UsageError:
+    except SegcliError:
         raise
     except Exception as error:  # pyarrow's own, and the system's
         raise InputError(f"{table}: row {row} cannot be read ({str(error)[:120]}); download it again") from error
@@ -63,34 +65,44 @@ def cell(table: str, column: str, row: int) -> Any:
 
 def schema(table: Path) -> Any:
     """The columns and their types (pyarrow.Schema). Raises InputError for a file that is no table."""
-    try:
+    with _reading(table):
         if table.suffix == ".parquet":
             return _opened(str(table), _state(str(table))).schema_arrow
         return _memory(table).schema
-    except UsageError:
-        raise
-    except Exception as error:
-        raise InputError(f"{table}: cannot be read as a table ({str(error)[:120]}); download it again") from error
 
 
 def count_rows(table: Path) -> int:
-    """How many rows a table has."""
-    return int(_starts(str(table), _state(str(table)))[-1])
+    """How many rows a table has. Raises InputError for one that claims more than its bytes can hold."""
+    with _reading(table):
+        count, size = int(_starts(str(table), _state(str(table)))[-1]), _state(str(table))[0]
+    if count > size:  # as a picture has some dozen bytes at least
+        raise InputError(f"{table}: claims {count:,} rows in {size:,} bytes; download it again")
+    return count
 
 
 def column_values(table: Path, column: str, field: str | None = None) -> list[Any]:
-    """All values of a small column, or of one field of a struct, such as the paths of pictures."""
-    name = f"{column}.{field}" if field else column
-    if table.suffix == ".parquet":
-        with _reader(str(table)) as reader:
-            values = reader.read(columns=[name], use_threads=False).column(0)
-    else:
-        values = _memory(table).column(column)
-    if not field:
-        return list(values.to_pylist())
+    """All values of a small column, or of one field of a struct, such as the paths of pictures. Raises InputError."""
     import pyarrow.compute
 
-    return list(pyarrow.compute.struct_field(values, field).to_pylist())
+    name = f"{column}.{field}" if field else column
+    with _reading(table):
+        if table.suffix == ".parquet":
+            values = _opened(str(table), _state(str(table))).read(columns=[name]).column(0)
+        else:
+            values = _memory(table).column(column)
+        return list((pyarrow.compute.struct_field(values, field) if field else values).to_pylist())
+
+
+@contextmanager
+def _reading(table: Path) -> Iterator[None]:
+    """What pyarrow raises, as InputError."""
+    try:
+        regular(table, str(table))
+        yield
+    except SegcliError:
+        raise
+    except Exception as error:  # pyarrow's own, and the system's
+        raise InputError(f"{table}: cannot be read as a table ({cut(error, 120)}); download it again") from error
 
 
 def _state(table: str) -> tuple[int, int]:
@@ -99,17 +111,13 @@ def _state(table: str) -> tuple[int, int]:
 
 
 @lru_cache(maxsize=64)
-def _opened(table: str, state: tuple[int, int]) -> Any:
-    """For what its footer says: pyarrow's readers crash where two threads read rows through one of them."""
-    return _reader(table)
-
-
-def _reader(table: str) -> Any:
+def _opened(table: str, state: tuple[int, int], by_reference: tuple[str, ...] = ()) -> Any:
+    """by_reference: columns whose repeated values are held once."""
     try:
         import pyarrow.parquet
     except ImportError:
         raise UsageError(f"{table}: tables need the package pyarrow: pip install 'segcli[hf]'") from None
-    return pyarrow.parquet.ParquetFile(table)
+    return pyarrow.parquet.ParquetFile(table, read_dictionary=list(by_reference))
 
 
 def _memory(table: Path) -> Any:
@@ -124,9 +132,11 @@ def _arrow(table: str, state: tuple[int, int]) -> Any:
         raise UsageError(f"{table}: tables need the package pyarrow: pip install 'segcli[hf]'") from None
     with pyarrow.memory_map(table) as source:
         try:
-            return pyarrow.ipc.open_stream(source).read_all()
+            read = pyarrow.ipc.open_stream(source).read_all()
         except pyarrow.ArrowInvalid:
-            return pyarrow.ipc.open_file(source).read_all()
+            read = pyarrow.ipc.open_file(source).read_all()
+    read.validate(full=True)  # its buffers are used as they are, and their offsets are the file's
+    return read
 
 
 @lru_cache(maxsize=64)
@@ -145,5 +155,13 @@ def _starts(table: str, state: tuple[int, int]) -> list[int]:
 def _group(table: str, state: tuple[int, int], group: int, column: str) -> Any:
     if not table.endswith(".parquet"):
         return _arrow(table, state).column(column)
-    with _reader(table) as reader:
-        return reader.read_row_group(group, columns=[column], use_threads=False).column(0)
+    parts = _opened(table, state).metadata.row_group(group)
+    chunks = [parts.column(number) for number in range(parts.num_columns)]
+    chunks = [chunk for chunk in chunks if chunk.path_in_schema.partition(".")[0] == column]
+    if (size := sum(chunk.total_uncompressed_size for chunk in chunks)) > MOST_BYTES:
+        raise InputError(
+            f"{table}: {size / 1e9:.1f} GB of {column!r} in one row group; save it again with smaller ones "
+            "(row_group_size=100)"
+        )
+    repeated = tuple(chunk.path_in_schema for chunk in chunks if chunk.physical_type == "BYTE_ARRAY")
+    return _opened(table, state, repeated).read_row_group(group, columns=[column]).column(0)

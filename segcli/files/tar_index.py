@@ -6,8 +6,11 @@ import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from segcli.errors import InputError
+from segcli.errors import InputError, cut
 from segcli.files.image_names import is_litter
+from segcli.files.image_ref import regular
+
+_REGULAR = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,17 +23,27 @@ class Member:
 
 
 def members(archive: Path) -> list[Member]:
-    """The regular files in an uncompressed tar, in their order. Raises InputError for a compressed or damaged one."""
+    """The regular files in an uncompressed tar, in their order; nothing of links, devices and files with holes.
+
+    Raises InputError for a compressed or damaged one, and for a member that reaches beyond the end.
+    """
     try:
+        size = regular(archive, str(archive)).st_size
         with tarfile.open(archive, "r:") as tar:
-            return [
+            found = [
                 Member(info.name, info.offset_data, info.size)
                 for info in tar
-                if info.isreg() and not is_litter(info.name.rpartition("/")[2])
+                if info.type in _REGULAR and not info.sparse and not is_litter(info.name.rpartition("/")[2])
             ]
     except tarfile.ReadError as error:
         raise InputError(
-            f"{archive}: not an uncompressed tar ({error}); compressed ones cannot be read from the middle: unpack it"
+            f"{archive}: not an uncompressed tar ({cut(error)}); compressed ones cannot be read from the middle: "
+            "unpack it, or pack it without -z"
         ) from error
-    except (OSError, tarfile.TarError, ValueError) as error:
-        raise InputError(f"{archive}: cannot be read ({error}); copy it again") from error
+    # tarfile calls itself for every header that extends the next, and takes numbers and lengths as they come.
+    except (OSError, tarfile.TarError, ValueError, OverflowError, RecursionError, IndexError, MemoryError) as error:
+        raise InputError(f"{archive}: cannot be read ({cut(error)}); copy it again") from error
+    for member in found:
+        if member.length < 0 or member.offset + member.length > size:
+            raise InputError(f"{archive}: {member.name} reaches beyond its end; copy it again")
+    return found

@@ -28,6 +28,7 @@ _REMEDIES = {
     errno.EEXIST: "a file stands where a folder is needed; choose another --out",
     errno.ENAMETOOLONG: "shorten the photo's name",
 }
+_MOST_PARTS = 250  # of a path: each is a step of Python's mkdir into itself
 _serial = itertools.count()
 
 
@@ -152,6 +153,8 @@ def below(folder: Path, path: Path) -> Path:
     Every file whose name comes from somewhere else than segcli goes through this before it is written. Raises
     OutputError naming it.
     """
+    if len(path.parts) > _MOST_PARTS:
+        raise OutputError(f"{shown(str(path))}: lies {len(path.parts):,} folders deep; shorten the image's name")
     home, place = folder.resolve(), path.parent.resolve()
     if not path.name or path.name == ".." or not place.is_relative_to(home):
         raise OutputError(f"{path}: lies outside of {folder}; rename it, or remove the link that leads there")

@@ -64,8 +64,10 @@ def _count(source: Source) -> int:
     """The pages of a file; 1 for what lies inside of another file, and for what the reader has to complain of."""
     if source.data is not None or source.missing or source.path.suffix.lower() not in _SUFFIXES:
         return 1
+    if not source.path.is_file():  # a pipe is read once
+        return 1
     try:
-        return int(getattr(open_header(source.path.read_bytes(), str(source)), "n_frames", 1))
+        return int(getattr(open_header(read_file(source.path, str(source)), str(source)), "n_frames", 1))
     except Exception:  # Pillow's parsers raise nearly anything on malformed data
         return 1
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
-import tarfile
+import struct
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from segcli.errors import InputError, UsageError
 from segcli.files.image_names import is_image_name
-from segcli.files.image_ref import FileRef, ImageRef, MemberRef, ZipRef, checked
+from segcli.files.image_ref import FileRef, ImageRef, MemberRef, ZipRef, checked, read_bounded, read_file, regular
+from segcli.files.tables import CellRef, count_rows, schema
+from segcli.files.tar_index import members
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,7 @@ class UrlRef(ImageRef):
     def read(self) -> bytes:
         try:
             with _fsspec().open(self.url, "rb") as file:
-                return checked(file.read(), self.url)
+                return checked(read_bounded(file, self.url), self.url)
         except InputError:
             raise
         except Exception as error:  # every store has exceptions of its own
@@ -41,32 +42,6 @@ class UrlRef(ImageRef):
 
     def __str__(self) -> str:
         return self.url
-
-
-@dataclass(frozen=True, slots=True)
-class RowRef(ImageRef):
-    """A picture in a column of a Parquet file: bytes, or a struct with a field "bytes", as `datasets` writes it."""
-
-    table: str
-    column: str
-    group: int  # row group
-    row: int  # inside of the group
-    key: str  # how its results are called
-
-    @property
-    def place(self) -> Path:
-        return Path(self.table, self.key)
-
-    @property
-    def file(self) -> Path:
-        return Path(self.table)
-
-    def read(self) -> bytes:
-        value = _column(self.table, self.group, self.column)[self.row].as_py()
-        data = value.get("bytes") if isinstance(value, dict) else value
-        if not isinstance(data, bytes):
-            raise InputError(f"{self}: holds no image data in column {self.column!r}")
-        return checked(data, str(self))
 
 
 def pictures_in(name: str) -> Iterator[ImageRef]:
@@ -87,40 +62,31 @@ def pictures_in(name: str) -> Iterator[ImageRef]:
 
 
 def _in_tar(name: str) -> Iterator[ImageRef]:
-    try:
-        with tarfile.open(name, "r:") as archive:
-            for member in archive:
-                if member.isfile() and is_image_name(PurePosixPath(member.name).name):
-                    yield MemberRef(name, member.name, member.offset_data, member.size)
-    except (OSError, tarfile.TarError) as error:
-        raise InputError(
-            f"{name}: not an uncompressed tar archive ({_line(error)}); pack it again without -z"
-        ) from error
+    for member in members(Path(name)):
+        if is_image_name(PurePosixPath(member.name).name):
+            yield MemberRef(name, member.name, member.offset, member.length)
 
 
 def _in_zip(name: str) -> Iterator[ImageRef]:
     try:
+        regular(name, name)
         with zipfile.ZipFile(name) as archive:
             for member in archive.infolist():
                 if not member.is_dir() and is_image_name(PurePosixPath(member.filename).name):
                     yield ZipRef(name, member.filename)
-    except (OSError, zipfile.BadZipFile) as error:
+    except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError, OverflowError, struct.error) as error:
         raise InputError(f"{name}: not a readable zip archive ({_line(error)}); download or pack it again") from error
 
 
 def _in_table(name: str) -> Iterator[ImageRef]:
-    schema = _table(name).schema_arrow
-    column = next((field.name for field in schema if _holds_pictures(field.type)), None)
+    columns = schema(Path(name))
+    column = next((field.name for field in columns if _holds_pictures(field.type)), None)
     if column is None:
         raise UsageError(
-            f"{name}: no column of bytes or of structs with bytes; its columns are {', '.join(schema.names)}"
+            f"{name}: no column of bytes or of structs with bytes; its columns are {', '.join(columns.names)[:200]}"
         )
-    table = _table(name)
-    number = 0
-    for group in range(table.num_row_groups):
-        for row in range(table.metadata.row_group(group).num_rows):
-            yield RowRef(name, column, group, row, f"{number:08d}")
-            number += 1
+    for row in range(count_rows(Path(name))):
+        yield CellRef(name, column, row, f"{row:08d}")
 
 
 def _holds_pictures(kind: Any) -> bool:
@@ -134,8 +100,8 @@ def _holds_pictures(kind: Any) -> bool:
 def _in_list(name: str) -> Iterator[ImageRef]:
     """The "image" of every line, as failures.jsonl has them."""
     try:
-        text = Path(name).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_file(name, name).decode("utf-8")
+    except UnicodeDecodeError as error:
         raise InputError(f"{name}: cannot be read ({_line(error)})") from error
     for number, line in enumerate(text.splitlines(), start=1):
         try:
@@ -166,24 +132,6 @@ def _fsspec() -> Any:
     except ImportError:
         raise UsageError("names with :// need fsspec: pip install 'segcli[remote]'") from None
     return fsspec
-
-
-@lru_cache(maxsize=2)
-def _table(name: str) -> Any:
-    try:
-        import pyarrow.parquet as parquet
-    except ImportError:
-        raise UsageError(f"{name}: Parquet needs pyarrow: pip install 'segcli[hf]'") from None
-    try:
-        return parquet.ParquetFile(name)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{name}: not a readable Parquet file ({_line(error)})") from error
-
-
-@lru_cache(maxsize=1)
-def _column(name: str, group: int, column: str) -> Any:
-    """One column of a row group, which is what Parquet reads at a time."""
-    return _table(name).read_row_group(group, columns=[column]).column(0)
 
 
 def _line(error: BaseException) -> str:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from segcli.codecs.image import MAX_PIXELS, count_pages, read_image
 from segcli.errors import OutputError
-from segcli.inference.predict import OUT_OF_MEMORY, Settings, Timings, forward, milliseconds_since
+from segcli.inference.predict import OUT_OF_MEMORY, PredictSettings, Timings, forward, milliseconds_since, what_is_shown
 from segcli.inference.sources import Source
 from segcli.inference.stream import Outcome, Read, segment_all
 from segcli.inference.workers import KILLED, Job
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from segcli.render import Style
     from segcli.weights.checkpoint import LoadedModel
 
+MOSTLY = 0.5  # of a mask
 UNWRITTEN = 2  # finished images that may wait for the writer thread
 # A disk or folder that refuses one image refuses all that follow.
 HOPELESS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
@@ -49,13 +50,14 @@ class ImageReport:
     timings: Timings = field(default_factory=Timings)
     error: str | None = None  # why there is no record
     pages: int = 1  # of its file; the record is about the first
+    covered: int = 0  # of the instances that tables count, those that better ones cover for the most part
     entries: list[list[Entry]] = field(default_factory=list)  # for the files for all photos, from a worker process
 
 
 def predict_all(
     loaded: LoadedModel,
     images: Iterable[_Item],
-    settings: Settings,
+    settings: PredictSettings,
     writer: ResultsWriter,
     *,
     batch_size: int = 1,
@@ -99,14 +101,14 @@ def predict_all(
         scribe.shutdown(cancel_futures=True)
 
 
-def _write(outcome: Outcome[_Item, int], settings: Settings, writer: ResultsWriter) -> ImageReport:
+def _write(outcome: Outcome[_Item, int], settings: PredictSettings, writer: ResultsWriter) -> ImageReport:
     source, photo = outcome.item
     if outcome.error is not None or outcome.read is None:
         return ImageReport(source, error=str(outcome.error))
     start = time.perf_counter()
     [shown], unthresholded = outcome.results, None
     if settings.keep_all:
-        shown, unthresholded = shown.filter(shown.scores >= settings.threshold), shown
+        shown, unthresholded = what_is_shown(shown, settings), shown
     spent = asdict(outcome.timings)
     del spent["write"]  # not known yet, as this is what is written
     image = outcome.read.image if writer.needs_image else None
@@ -120,7 +122,10 @@ def _write(outcome: Outcome[_Item, int], settings: Settings, writer: ResultsWrit
         return ImageReport(source, error=f"{source}: {OUT_OF_MEMORY}")
     outcome.timings.write = milliseconds_since(start)
     record = image_record(photo.file_name, shown, writer.run, asdict(outcome.timings))
-    return ImageReport(source, record, tuple(outputs), outcome.timings, None, outcome.read.extra, writer.take_entries())
+    covered = int((shown.covered() > MOSTLY).sum()) if settings.task == "instance" and writer.counts else 0
+    return ImageReport(
+        *(source, record, tuple(outputs), outcome.timings, None, outcome.read.extra, covered, writer.take_entries())
+    )
 
 
 @dataclass(frozen=True)
@@ -130,7 +135,7 @@ class PredictJob(Job[_Item, ImageReport]):
     ref: str  # of the model
     device: str
     dtype: str
-    settings: Settings
+    settings: PredictSettings
     out: Path
     kinds: tuple[str, ...]
     run: Mapping[str, Any]  # what every record says of the run

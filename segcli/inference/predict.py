@@ -44,7 +44,7 @@ class Timings:
 
 
 @dataclass(frozen=True)
-class Settings:
+class PredictSettings:
     """How to predict: the checkpoint's own protocol, with what the caller overrode."""
 
     task: Task
@@ -52,6 +52,7 @@ class Settings:
     classes: frozenset[int] | None = None  # keep these alone; None: all
     soft: bool = False  # hold on to the masks' logits, for soft edges; not across tiles
     keep_all: bool = False  # keep instances below the threshold too, as files for evaluation do; False for other tasks
+    least_seen: float = 0.0  # of an instance's mask, the share that better ones must leave for it to be shown
 
     @property
     def threshold(self) -> float | None:
@@ -78,7 +79,7 @@ def resolve(
     classes: str | None = None,
     soft: bool = False,
     keep_all: bool = False,
-) -> Settings:
+) -> PredictSettings:
     """The settings for one checkpoint; None keeps what the checkpoint says.
 
     task: None is the checkpoint's only task, or panoptic if it has several. Sizes: see `resized`. classes: names or ids
@@ -90,7 +91,7 @@ def resolve(
     given = {
         "--threshold": (threshold, ("panoptic", "instance", "detect")),
         "--mask-threshold": (mask_threshold, ("panoptic",)),
-        "--overlap-threshold": (overlap_threshold, ("panoptic",)),
+        "--overlap-threshold": (overlap_threshold, ("panoptic", "instance")),
         "--top-k": (top_k, ("instance",)),
     }
     for flag, (value, tasks) in given.items():
@@ -105,7 +106,7 @@ def resolve(
         rule = dataclasses.replace(rule, instance_score=threshold)
     if mask_threshold is not None:
         rule = dataclasses.replace(rule, mask_min=mask_threshold)
-    if overlap_threshold is not None:
+    if overlap_threshold is not None and task == "panoptic":
         rule = dataclasses.replace(rule, overlap=overlap_threshold)
     if top_k is not None:
         rule = dataclasses.replace(rule, top_k=top_k)
@@ -119,12 +120,13 @@ def resolve(
     )
     spec = dataclasses.replace(spec, rule=rule, size=size)
     chosen = None if classes is None else choose_classes(classes, spec.labels)
-    return Settings(
+    return PredictSettings(
         task,
         spec,
         chosen,
         soft and spec.size.tile is None and spec.rule.normalise == "sigmoid",
         keep_all and task in OBJECT_TASKS,
+        (overlap_threshold or 0.0) if task == "instance" else 0.0,
     )
 
 
@@ -282,15 +284,15 @@ def finite(prediction: QueryPredictions, name: str, remedy: str) -> QueryPredict
 
 
 @torch.inference_mode()
-def segment(prediction: QueryPredictions, index: int, image: Prepared, settings: Settings) -> Segments:
+def segment(prediction: QueryPredictions, index: int, image: Prepared, settings: PredictSettings) -> Segments:
     """One image's part of a prediction -> Segments at the image's own size, of the classes that are wanted."""
     found = _all_classes(prediction, index, image, settings)
-    if settings.classes is None:
-        return found
-    return found.filter(np.isin(found.labels, list(settings.classes)))
+    if settings.classes is not None:
+        found = found.filter(np.isin(found.labels, list(settings.classes)))
+    return found if settings.keep_all else found.without_covered(settings.least_seen)
 
 
-def _all_classes(prediction: QueryPredictions, index: int, image: Prepared, settings: Settings) -> Segments:
+def _all_classes(prediction: QueryPredictions, index: int, image: Prepared, settings: PredictSettings) -> Segments:
     labels, rule = settings.spec.labels, settings.spec.rule
     if settings.task == "panoptic":
         return postprocess.panoptic(prediction, index, image.frame, labels, rule, soft=settings.soft)
@@ -305,7 +307,7 @@ def _all_classes(prediction: QueryPredictions, index: int, image: Prepared, sett
     return postprocess.semantic(prediction, index, image.frame, labels, rule, combine_padded=combine_padded)
 
 
-def segment_photo(loaded: LoadedModel, image: np.ndarray, settings: Settings) -> Segments:
+def segment_photo(loaded: LoadedModel, image: np.ndarray, settings: PredictSettings) -> Segments:
     """Predict a photo, uint8 [H, W, 3] RGB, as a whole or in tiles as the settings say."""
     if settings.spec.size.tile is not None:
         return segment_tiles(lambda tiles: forward(loaded, tiles), image, [settings])[0]
@@ -316,7 +318,7 @@ def segment_photo(loaded: LoadedModel, image: np.ndarray, settings: Settings) ->
 def segment_tiles(
     network: Network,
     image: np.ndarray,
-    choices: Sequence[Settings],
+    choices: Sequence[PredictSettings],
     timings: Timings | None = None,
     advance: Callable[[float], None] = lambda share: None,
     look: Callable[[Box, Prepared, QueryPredictions], None] | None = None,
@@ -340,7 +342,7 @@ def segment_tiles(
         tile = prepare(image[box.y0 : box.y1, box.x0 : box.x1], spec)
         prediction = network([tile])
         timings.model += milliseconds_since(start)
-        if look:
+        if look and not tile.windows:
             look(box, tile, prediction)
         start = time.perf_counter()
         for merger, settings in zip(mergers, choices, strict=True):
@@ -349,15 +351,20 @@ def segment_tiles(
         timings.post += milliseconds_since(start)
         advance(1 / len(boxes))
     start = time.perf_counter()
-    merged = [_shown(merger.result(), settings) for merger, settings in zip(mergers, choices, strict=True)]
+    merged = [
+        found if settings.keep_all else what_is_shown(found, settings)
+        for found, settings in zip((merger.result() for merger in mergers), choices, strict=True)
+    ]
     timings.post += milliseconds_since(start)
     return merged
 
 
-def _shown(segments: Segments, settings: Settings) -> Segments:
-    if settings.keep_all or settings.task not in OBJECT_TASKS:
+def what_is_shown(segments: Segments, settings: PredictSettings) -> Segments:
+    """Of results of every score, those that are sure enough, and seen enough among the others."""
+    if settings.task not in OBJECT_TASKS:
         return segments
-    return segments.filter(segments.scores >= settings.spec.rule.instance_score)
+    sure = segments.filter(segments.scores >= settings.spec.rule.instance_score)
+    return sure.without_covered(settings.least_seen)
 
 
 def milliseconds_since(start: float) -> float:

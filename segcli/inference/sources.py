@@ -12,7 +12,7 @@ from pathlib import Path
 from segcli.codecs.signature import is_signed
 from segcli.errors import InputError, UsageError
 from segcli.files.image_names import IMAGE_SUFFIXES, is_image_name
-from segcli.files.image_ref import ImageRef
+from segcli.files.image_ref import ImageRef, read_bounded, regular
 from segcli.results.kinds import SAVE_KINDS
 
 STDIN = "-"
@@ -91,7 +91,8 @@ def _in_store(name: str) -> Iterator[Source]:
     root = Path(name)
     for picture in pictures_in(name):
         inside = picture.place != root and picture.place.is_relative_to(root)
-        yield Source(picture.place, root if inside else None, data=None if picture.path else picture)
+        missing = _unending(picture.path, pipe=False) if picture.path else None
+        yield Source(picture.place, root if inside else None, missing, None if picture.path else picture)
 
 
 def _expand(name: str, recursive: bool, skip: Path | None, passed: Callable[[Path], None]) -> Iterator[Source]:
@@ -99,7 +100,7 @@ def _expand(name: str, recursive: bool, skip: Path | None, passed: Callable[[Pat
     if name == STDIN:
         if sys.stdin is None or sys.stdin.isatty():
             raise UsageError("-: nothing is piped into stdin; give files or folders, or pipe an image in")
-        yield Source(Path(STDIN_NAME), data=sys.stdin.buffer.read())
+        yield Source(Path(STDIN_NAME), data=read_bounded(sys.stdin.buffer, STDIN_NAME))
     elif path.is_dir():
         yield from _in_folder(path, recursive, skip, passed)
     elif "://" in name or (os.path.lexists(path) and name.lower().endswith(STORES)):
@@ -115,10 +116,14 @@ def _expand(name: str, recursive: bool, skip: Path | None, passed: Callable[[Pat
         yield Source(path, missing=f"{name}: no such file or folder")
 
 
-def _unending(path: Path) -> str | None:
-    """Why a named file cannot be an image: a device has no end. A pipe that is named may be meant."""
-    if path.is_char_device() or path.is_block_device() or path.is_socket():
-        return f"{path}: a device, not an image"
+def _unending(path: Path, *, pipe: bool = True) -> str | None:
+    """Why a named file cannot be an image: a device has no end. A pipe that the user names may be meant."""
+    try:
+        regular(path, str(path), pipe=pipe)
+    except InputError as error:
+        return str(error)
+    except (OSError, ValueError):
+        pass  # which is told when it is opened
     return None
 
 

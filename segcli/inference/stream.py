@@ -21,7 +21,7 @@ from segcli.errors import InputError, SegcliError
 from segcli.inference.predict import (
     OUT_OF_MEMORY,
     Network,
-    Settings,
+    PredictSettings,
     Timings,
     is_out_of_memory,
     milliseconds_since,
@@ -73,7 +73,7 @@ def segment_all(
     items: Iterable[Item],
     read: Callable[[Item], Read[Extra]],
     network: Network,
-    choices: Sequence[Settings],
+    choices: Sequence[PredictSettings],
     *,
     batch_size: int = 1,
     tta: bool = False,
@@ -92,7 +92,8 @@ def segment_all(
     keep_images: False lets go of images that only the network needs.
     name: how an item is called in messages.
     advance: told after each tile which share of its image that was.
-    look: shown each network input with its prediction and the part of the image it covers.
+    look: shown each network input with its prediction and the part of the image it covers; not an image's windows,
+        which overlap.
 
     An item that cannot be read or does not fit into memory has an error and the others go on. Raises what `network`
     raises otherwise. Closing the generator stops the reader after the image it is at.
@@ -169,7 +170,7 @@ class _Loop(Generic[Item]):
     """What all batches share: see `segment_all`."""
 
     network: Network
-    choices: Sequence[Settings]
+    choices: Sequence[PredictSettings]
     tta: bool
     name: Callable[[Item], str]
     advance: Callable[[float], None]
@@ -198,11 +199,11 @@ class _Loop(Generic[Item]):
         milliseconds = milliseconds_since(start) / len(group)
         for index, (job, prepared) in enumerate(zip(group, inputs, strict=True)):
             start = time.perf_counter()
-            own, outcome = _alone(prediction, index), job.outcome
-            if self.look:
+            outcome = job.outcome
+            if self.look and not prepared.windows:
                 height, width = prepared.frame.original
-                self.look(outcome.item, Box(0, 0, width, height), prepared, own)
-            outcome.results = [segment(own, 0, prepared, settings) for settings in self.choices]
+                self.look(outcome.item, Box(0, 0, width, height), prepared, _alone(prediction, index))
+            outcome.results = [segment(prediction, index, prepared, settings) for settings in self.choices]
             outcome.finished = True
             outcome.timings.model, outcome.timings.post = milliseconds, milliseconds_since(start)
 

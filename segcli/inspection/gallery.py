@@ -18,7 +18,7 @@ from segcli.data.dataset import Dataset, Sample, open_split, truth_segments
 from segcli.data.detect import detect_for_checking, is_dataset
 from segcli.data.records import DatasetInfo
 from segcli.errors import InputError, UsageError
-from segcli.evaluation.colours import in_colours_of
+from segcli.evaluation.class_colours import in_colours_of
 from segcli.evaluation.match_predictions import match
 from segcli.inference.sources import Source, find_sources
 from segcli.metrics.match_classes import ClassMatch, match_classes

@@ -77,7 +77,7 @@ _CELL_ASPECT = 0.75  # its height by its width
 
 
 @dataclass(frozen=True)
-class Drawn:
+class DrawnPicture:
     """What became of one image (or a sheet of them): its picture's file, or the error."""
 
     path: Path | None
@@ -94,7 +94,7 @@ def targets(gallery: Gallery, items: Sequence[GalleryItem], out: Path, columns: 
 
 def draw_gallery(
     gallery: Gallery, items: Sequence[GalleryItem], selection: Selection, style: Style, out: Path, columns: int | None
-) -> Iterator[Drawn]:
+) -> Iterator[DrawnPicture]:
     """Draw and write; yields a report per failed image and per picture written.
 
     Raises OutputError if a file cannot be written.
@@ -105,10 +105,10 @@ def draw_gallery(
             try:
                 drawn = picture(item.read(), selection, style, LONGEST_SIDE)
             except InputError as error:
-                yield Drawn(None, str(error))
+                yield DrawnPicture(None, str(error))
                 continue
             write_file(below(out, path), encode_jpeg(drawn))
-            yield Drawn(path)
+            yield DrawnPicture(path)
         return
     count = _per_sheet(columns)
     for number, path in enumerate(files):
@@ -117,10 +117,10 @@ def draw_gallery(
             try:
                 cells.append(cell(item, item.read(), selection, style, _cell(columns)))
             except InputError as error:
-                yield Drawn(None, str(error))
+                yield DrawnPicture(None, str(error))
         if cells:
             write_file(path, encode_jpeg(side_by_side(cells, columns)))
-            yield Drawn(path)
+            yield DrawnPicture(path)
 
 
 def _cell(columns: int) -> int:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from segcli.layers.linear import Linear, linear, linear_gradients
+from segcli.layers.linear import Linear, linear, linear_gelu, linear_gradients
 
 
 class MLP(nn.Module):
@@ -28,12 +28,18 @@ class MLP(nn.Module):
         return self.layers[-1](x)
 
 
+def norm_mlp(x: Tensor, norm: nn.LayerNorm, fc1: nn.Linear, fc2: nn.Linear) -> Tensor:
+    """fc2(gelu(fc1(norm(x)))): a transformer's feed-forward part, with as little kept or written as the mode allows."""
+    if torch.is_grad_enabled():
+        return gelu_linear(norm_linear(x, norm, fc1)[1], fc2)
+    out: Tensor = fc2(linear_gelu(norm(x), fc1.weight, fc1.bias))
+    return out
+
+
 def gelu_linear(x: Tensor, layer: nn.Linear) -> Tensor:
     """layer(gelu(x)) that keeps x alone for the backward pass: the widest activation of a transformer is stored once,
     not twice, for one more pass of gelu, under a hundredth of the products around it.
     """
-    if not torch.is_grad_enabled():
-        return layer(F.gelu(x))
     y: Tensor = _GeluLinear.apply(x, layer.weight, layer.bias)
     return y
 

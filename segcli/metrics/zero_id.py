@@ -19,7 +19,7 @@ _MISSED, _MATCHED, _IGNORED = 0, 1, 2
 
 
 @dataclass(frozen=True)
-class _Image:
+class _ZeroIdImage:
     """One image's detections of the class, in descending order of score.
 
     flags: uint8 [A, T, D] for each area range and IoU threshold. true: int [A] objects that count.
@@ -37,7 +37,7 @@ class ZeroClass:
 
     category: int
     limits: list[int]
-    _images: dict[str, list[_Image]] = field(default_factory=lambda: {"segm": [], "bbox": []})
+    _images: dict[str, list[_ZeroIdImage]] = field(default_factory=lambda: {"segm": [], "bbox": []})
 
     def update(self, image: dict[str, Any], annotations: list[dict[str, Any]], results: list[dict[str, Any]]) -> None:
         """Count one image of COCO entries, whatever their classes."""
@@ -55,7 +55,7 @@ class ZeroClass:
             ranges = [entry for entry in evaluation.eval_imgs if entry is not None]
             flags = np.stack([_flags(entry, areas) for entry in ranges])
             true = np.array([len(entry["gtIgnore"]) - sum(entry["gtIgnore"]) for entry in ranges])
-            images.append(_Image(image["id"], np.array(ranges[0]["dtScores"], dtype=float), flags, true))
+            images.append(_ZeroIdImage(image["id"], np.array(ranges[0]["dtScores"], dtype=float), flags, true))
 
     def merge(self, other: ZeroClass) -> None:
         """Add what was seen of other images."""

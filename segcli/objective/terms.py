@@ -50,7 +50,7 @@ class View(Protocol):
         """For the loss: logits of queries `rows` [M, P], truth of `objects` [M, P]."""
 
 
-class Places(Protocol):
+class MaskPlaces(Protocol):
     """Where masks are compared."""
 
     def view(self, masks: Masks, target: Target, draw: Draw) -> View:
@@ -61,7 +61,7 @@ class Places(Protocol):
 class MaskTerms:
     """Masks: cross-entropy or focal loss, and dice."""
 
-    places: Places
+    places: MaskPlaces
     mask_weight: float = 5.0
     dice_weight: float = 5.0
     focal: bool = False

@@ -10,7 +10,7 @@ import numpy as np
 from segcli.segments import Segments
 from segcli.types import Label, LabelSet
 
-ColorBy = Literal["class", "instance", "score"]
+ColorBy = Literal["class", "instance", "score", "track"]  # a track: an object of a clip, by its id
 
 # Okabe and Ito's seven, then colours that are as far as possible from all before them, in OKLab and in the least
 # favourable of four views: full colour vision, and deuteranopia, protanopia and tritanopia as Machado et al. (2009)

@@ -87,6 +87,7 @@ class ResultsWriter:
             kind.check(task)
         refuse_collisions(out, kinds, photos)
         self.needs_image = any(kind.needs_image for kind in classes)
+        self.counts = "csv" in kinds  # whether tables say how many there are
         self._kinds = [kind(self._run) for kind in classes]
         for own in self._kinds:
             own.check_photos(photos)

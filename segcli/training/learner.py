@@ -35,7 +35,7 @@ MicroBatch = tuple[Batch, list[Target]]
 
 
 @dataclass(frozen=True)
-class Outcome:
+class StepOutcome:
     """The result of one update."""
 
     loss: float  # weighted sum of the terms of all layers
@@ -86,7 +86,7 @@ class Learner:
 
     # ------------------------------------------------------------------------------------------------------ one update
 
-    def update(self, parts: Sequence[MicroBatch]) -> Outcome:
+    def update(self, parts: Sequence[MicroBatch]) -> StepOutcome:
         """Learn from this rank's micro-batches. What is not finite on any rank is learnt from on none."""
         training_mode(self.loaded.model)
         set_rates(self.optimizer, self.schedule, self.step)
@@ -103,7 +103,7 @@ class Learner:
                 break
             self.scaler.scale(loss).backward()
         bad, *sums = self.ranks.sum([float(not finite), *totals.tolist()])
-        outcome = Outcome(sums[0], dict(zip(names, sums[1:], strict=True)), float("nan"))
+        outcome = StepOutcome(sums[0], dict(zip(names, sums[1:], strict=True)), float("nan"))
         self.step += 1
         if bad:
             self._reach()
@@ -116,7 +116,7 @@ class Learner:
         """The model learns how far the run is."""
         self.loaded.model.query_decoder.reach(self.step / self.schedule.steps)
 
-    def _apply(self, outcome: Outcome) -> Outcome:
+    def _apply(self, outcome: StepOutcome) -> StepOutcome:
         """Gradients of all ranks -> new weights."""
         self.ranks.sum_gradients(self._parameters)
         self.scaler.unscale_(self.optimizer)
@@ -195,8 +195,8 @@ def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
-def _with(outcome: Outcome, **changes: Any) -> Outcome:
-    return Outcome(**{**outcome.__dict__, **changes})
+def _with(outcome: StepOutcome, **changes: Any) -> StepOutcome:
+    return StepOutcome(**{**outcome.__dict__, **changes})
 
 
 def _to(batch: Batch, device: torch.device) -> Batch:

@@ -85,7 +85,8 @@ def _prepare(
         say("the run was interrupted before its first checkpoint: it starts again")
     material = gather(info, ranks, say, scanned)
     fitted = fit(recipe, material, device)
-    loaded = _to_device(_network(fitted, material, folder, saved, say, progress), device)
+    network, loses_tiles = _network(fitted, material, folder, saved, say, progress)
+    loaded = _to_device(network, device)
     model = fitted.model
     if saved is None and model.start is not None:
         model = dataclasses.replace(model, start=lasting(model.start))
@@ -101,7 +102,7 @@ def _prepare(
     planned, schedule, lr = plan_schedule(fitted, len(material.train), len(material.val), ranks, say)
     size = loaded.spec.size
     crowded = material.scan.crowded(loaded.config.num_queries, size.tile)
-    for warning in (crowded, None if size.tile else material.scan.small(size.short)):
+    for warning in (crowded, None if size.tile or loses_tiles else material.scan.small(size.short)):
         if warning:
             say(f"warning: {warning}")
     if unseen := material.scan.unseen():
@@ -134,14 +135,15 @@ def _network(
     saved: Checkpoint | None,
     say: Say,
     progress: Progress | None,
-) -> LoadedModel:
-    """The model to train. One that goes on is built as its checkpoint says: what it began from may be gone."""
+) -> tuple[LoadedModel, bool]:
+    """The model to train, and whether it was said that it loses its tiles. One that goes on is built as its checkpoint
+    says: what it began from may be gone."""
     if saved is not None and "network" in saved.state:  # older checkpoints do not say it
-        return from_description(saved.state["network"], str(folder.path / CHECKPOINT))
+        return from_description(saved.state["network"], str(folder.path / CHECKPOINT)), False
     start = begin(recipe, material, progress)
     for note in start.notes:
         say(note)
-    return start.loaded
+    return start.loaded, start.loses_tiles
 
 
 def _to_device(loaded: LoadedModel, device: torch.device) -> LoadedModel:

@@ -24,7 +24,7 @@ from segcli.distributed import Ranks
 from segcli.errors import SegcliError
 from segcli.files.text import percent
 from segcli.inference.predict import is_out_of_memory
-from segcli.training.learner import Learner, Outcome
+from segcli.training.learner import Learner, StepOutcome
 from segcli.training.memory import OUT_OF_MEMORY, peak_memory
 from segcli.training.recipe import FullRecipe
 from segcli.training.record.card import model_card
@@ -41,7 +41,7 @@ from segcli.training.reports import (
 )
 from segcli.training.setup import Material, loader_of
 from segcli.training.stopping import Interrupts, Stopped, is_lost_worker
-from segcli.training.validate import Finding, best_of, candidates, validate
+from segcli.training.validate import RuleScore, best_of, candidates, validate
 from segcli.types import MergeRule, Task
 from segcli.weights.adapt import described
 from segcli.weights.checkpoint import LoadedModel, load_model
@@ -57,6 +57,7 @@ class RunState:
     best: float | None = None  # value of the metric so far
     best_step: int | None = None
     worse: int = 0  # validations since then
+    unmeasured: bool = False  # whether the validation that is due at this step was not finished
     bad: int = 0  # batches in a row that were not finite
     final: str | None = None  # the metric of best/ with its final thresholds, in words, once it has them
 
@@ -80,32 +81,40 @@ class Run:
 
     def train(self) -> Iterator[Report]:
         """Until the last step, a signal, or the end of patience. Raises SegcliError where continuing makes no sense."""
+        with self._interrupts:
+            try:
+                yield from self._train()
+            except Stopped as stopped:  # a validation was left, which is done first when the run is resumed
+                yield from self._end(stopped.name)
+
+    def _train(self) -> Iterator[Report]:
         learner, steps = self.learner, self._steps
-        with self._interrupts as interrupts:
-            self._tick = time.monotonic()
-            durations: deque[float] = deque(maxlen=RECENT)
-            stream = iter(loader_of(self.recipe, self.material, learner.loaded.spec, self.ranks, learner.step))
-            with closing(stream):  # type: ignore[type-var]  # a generator
-                while learner.step < steps:
-                    stop = self._agreed(interrupts.name)
-                    if stop or self._is_out_of_patience():
-                        yield from self._end(stop or "patience")
-                        return
-                    begun = time.perf_counter()
-                    batch = self._next(stream)
-                    outcome = self._update(batch.batches)
-                    durations.append(time.perf_counter() - begun)
-                    if outcome.problem:
-                        yield self._skipped(outcome.problem, batch.files)
-                    else:
-                        self.state.bad = 0
-                        yield self._stepped(outcome, durations)
-                    if learner.step % self._every == 0 or learner.step == steps:
-                        yield from self._validate()
-                        yield self._save()
-                    elif self._is_checkpoint_due():
-                        yield self._save()
-            yield from self._end(self._agreed(interrupts.name) or "finished")
+        if self.state.unmeasured:
+            yield from self._validate()
+        self._tick = time.monotonic()
+        durations: deque[float] = deque(maxlen=RECENT)
+        stream = iter(loader_of(self.recipe, self.material, learner.loaded.spec, self.ranks, learner.step))
+        with closing(stream):  # type: ignore[type-var]  # a generator
+            while learner.step < steps:
+                stop = self._agreed(self._interrupts.name)
+                if stop or self._is_out_of_patience():
+                    yield from self._end(stop or "patience")
+                    return
+                begun = time.perf_counter()
+                batch = self._next(stream)
+                outcome = self._update(batch.batches)
+                durations.append(time.perf_counter() - begun)
+                if outcome.problem:
+                    yield self._skipped(outcome.problem, batch.files)
+                else:
+                    self.state.bad = 0
+                    yield self._stepped(outcome, durations)
+                self.state.unmeasured = learner.step % self._every == 0 or learner.step == steps
+                if self._is_checkpoint_due():
+                    yield self._save()
+                if self.state.unmeasured:
+                    yield from self._validate()
+        yield from self._end(self._agreed(self._interrupts.name) or "finished")
 
     @property
     def _steps(self) -> int:
@@ -144,7 +153,7 @@ class Run:
                 f"out ({str(error).strip('. ')}); continue with --resume --workers 0, which needs the least"
             ) from error
 
-    def _update(self, parts: Any) -> Outcome:
+    def _update(self, parts: Any) -> StepOutcome:
         try:
             return self.learner.update(parts)
         except (MemoryError, RuntimeError) as error:
@@ -154,7 +163,7 @@ class Run:
 
     # -------------------------------------------------------------------------------------------------------- reports
 
-    def _stepped(self, outcome: Outcome, durations: deque[float]) -> StepReport:
+    def _stepped(self, outcome: StepOutcome, durations: deque[float]) -> StepReport:
         learner, table = self.learner, self.recipe.schedule
         seconds = sum(durations) / len(durations)
         report = StepReport(
@@ -195,12 +204,13 @@ class Run:
         return f"most likely because the learning rate {lr:.2g} is too high: {slower}"
 
     def _validate(self) -> Iterator[Report]:
-        """Measure, keep the best and the last model."""
+        """Measure, keep the best and the last model, and save. Raises Stopped for a signal meanwhile."""
         learner, started = self.learner, time.perf_counter()
         show = self.folder.write_picture if self.ranks.is_first else None
         with learner.average.applied():
             rules = [learner.loaded.spec.rule]
             (finding,) = yield from self._measure(learner.loaded, rules, learner.autocast, show=show)
+            self.state.unmeasured = False
             is_best = self._is_best(finding.metric.value)
             report = _report(learner.step, finding, self._task, time.perf_counter() - started, is_best)
             if is_best:
@@ -209,10 +219,11 @@ class Run:
         self.folder.append(report.record())
         self._validation = report.seconds
         yield report
+        yield self._save()
 
     def _measure(
         self, loaded: LoadedModel, rules: list[MergeRule], autocast: torch.dtype | None, **options: Any
-    ) -> Generator[MeasureReport, None, list[Finding]]:
+    ) -> Generator[MeasureReport, None, list[RuleScore]]:
         steps = validate(
             loaded,
             self.material.val,
@@ -222,6 +233,7 @@ class Run:
             step=self.learner.step,
             images=self.recipe.validate.images,
             autocast=autocast,
+            stop=lambda: self._interrupts.name,
             **options,
         )
         try:
@@ -274,7 +286,8 @@ class Run:
         """Go on where a checkpoint was taken."""
         self.learner.restore(checkpoint.tensors, checkpoint.state)
         self.state = RunState(**checkpoint.state["progress"])
-        self.folder.rewind(self.learner.step, swept=self.state.final is not None)
+        swept, unmeasured = self.state.final is not None, self.state.unmeasured
+        self.folder.rewind(self.learner.step, swept=swept, unmeasured=unmeasured)
 
     def _publish(self, name: str, loaded: LoadedModel, report: ValidationReport) -> None:
         value = report.metric.value
@@ -306,7 +319,7 @@ class Run:
         """
         loaded, step = self._best_model(), self.state.best_step or 0
         rules = [loaded.spec.rule, *candidates(self._task, loaded.spec.rule)]
-        findings = yield from self._measure(loaded, rules, None, stop=lambda: self._interrupts.name)
+        findings = yield from self._measure(loaded, rules, None)
         best = best_of(findings)  # the rule in force is the first
         loaded = dataclasses.replace(loaded, spec=dataclasses.replace(loaded.spec, rule=best.rule))
         report = dataclasses.replace(_report(step, best, self._task, 0.0, True), is_final=True)
@@ -318,7 +331,7 @@ class Run:
         self._found_nothing = value == 0 or best.tally.empty == best.tally.images
         return f"{best.metric.name} {percent(value)} at step {step}" if math.isfinite(value) else f"step {step}"
 
-    def _swept(self, findings: list[Finding], best: Finding) -> SweepReport:
+    def _swept(self, findings: list[RuleScore], best: RuleScore) -> SweepReport:
         report = SweepReport(
             measure="PQ" if self._task == "panoptic" else "F1 at IoU 0.5",
             value=best.measure,
@@ -340,7 +353,7 @@ class Run:
         return dataclasses.replace(loaded, device=device, stored_dtype=torch.float32)
 
 
-def _report(step: int, finding: Finding, task: Task, seconds: float, is_best: bool) -> ValidationReport:
+def _report(step: int, finding: RuleScore, task: Task, seconds: float, is_best: bool) -> ValidationReport:
     tally = finding.tally
     return ValidationReport(
         step=step,

@@ -14,7 +14,7 @@ from segcli.codecs.rle import shared_pixels
 from segcli.data.dataset import Dataset, Sample, truth_segments
 from segcli.distributed import Ranks
 from segcli.evaluation.protocol import most_counted
-from segcli.inference.predict import Settings, finite, is_out_of_memory
+from segcli.inference.predict import PredictSettings, finite, is_out_of_memory
 from segcli.inference.preprocess import Prepared, collate
 from segcli.inference.stream import Read, segment_all
 from segcli.metrics import MetricReport, metric_for
@@ -59,7 +59,7 @@ class Tally:
 
 
 @dataclass
-class Finding:
+class RuleScore:
     """What one rule makes of the validation split."""
 
     rule: MergeRule
@@ -68,7 +68,7 @@ class Finding:
     measure: float  # what a sweep compares rules by: PQ, or F1 at IoU 0.5
 
 
-def best_of(findings: Sequence[Finding]) -> Finding:
+def best_of(findings: Sequence[RuleScore]) -> RuleScore:
     """The greatest measure; of equals the one with the better metric, else the first."""
     return max(findings, key=lambda finding: (finding.measure, finding.metric.value))
 
@@ -85,7 +85,7 @@ def validate(
     autocast: torch.dtype | None = None,
     show: Callable[[str, np.ndarray], None] | None = None,
     stop: Callable[[], str | None] = lambda: None,
-) -> Generator[MeasureReport, None, list[Finding]]:
+) -> Generator[MeasureReport, None, list[RuleScore]]:
     """Measure the model with each rule, every rank its share of the images; the answer is the same on all ranks.
 
     Yields how far it has come. images: only the first so many; 0 all. show(name, picture) gets truth beside prediction,
@@ -132,16 +132,16 @@ def validate(
     reports = [metric.compute() for metric in metrics]
     f1 = 2 * hits[:, 0] / np.maximum(hits[:, 1] + hits[:, 2], 1)
     return [
-        Finding(rule, report, tally, float(value) if task in OBJECT_TASKS else _finite(report))
+        RuleScore(rule, report, tally, float(value) if task in OBJECT_TASKS else _finite(report))
         for rule, report, tally, value in zip(rules, (reports[choice] for choice in which), tallies, f1, strict=True)
     ]
 
 
-def _settings(spec: InferenceSpec, task: Task, rule: MergeRule) -> Settings:
+def _settings(spec: InferenceSpec, task: Task, rule: MergeRule) -> PredictSettings:
     """What a rule asks of the network's answer, before anything is shown: of objects, all whatever their score."""
     if task in OBJECT_TASKS:
         rule = dataclasses.replace(rule, instance_score=spec.rule.instance_score)
-    return Settings(task, dataclasses.replace(spec, rule=rule), keep_all=task in OBJECT_TASKS)
+    return PredictSettings(task, dataclasses.replace(spec, rule=rule), keep_all=task in OBJECT_TASKS)
 
 
 def _shown(segments: Segments, task: Task, rule: MergeRule) -> Segments:
@@ -152,7 +152,7 @@ def _segmented(
     loaded: LoadedModel,
     dataset: Dataset,
     numbers: Sequence[int],
-    choices: Sequence[Settings],
+    choices: Sequence[PredictSettings],
     autocast: torch.dtype | None,
 ) -> Generator[tuple[int, Sample, list[Segments]], None, None]:
     """Some images of the split with their segments by each choice.

@@ -24,10 +24,11 @@ from segcli.weights.spec import TABLE, from_table, to_table
 
 @dataclass(frozen=True)
 class Beginning:
-    """A model to train: in fp32 on the CPU, all parameters trainable. notes: a line about each part that is new."""
+    """A model to train: in fp32 on the CPU, all parameters trainable."""
 
     loaded: LoadedModel
-    notes: tuple[str, ...]
+    notes: tuple[str, ...]  # a line about each part that is new, or is another's
+    loses_tiles: bool = False  # whether the checkpoint predicts in tiles and this model is not to
 
 
 def from_checkpoint(ref: str, spec: InferenceSpec, queries: int | None, progress: Progress | None = None) -> Beginning:
@@ -45,6 +46,8 @@ def from_checkpoint(ref: str, spec: InferenceSpec, queries: int | None, progress
         )
         model.head.fresh_classes(len(spec.labels))
         config = config.with_classes(len(spec.labels))
+    elif known := _known_metrics(loaded.facts):
+        notes.append(f"{loaded.name} comes with {known} (its own thresholds, its own data): training must beat it")
     if queries is not None:
         config = config.with_queries(queries)
     if config.num_queries != loaded.config.num_queries:
@@ -52,14 +55,23 @@ def from_checkpoint(ref: str, spec: InferenceSpec, queries: int | None, progress
             before = loaded.config.num_queries
             notes.append(f"new query embeddings: {config.num_queries} queries instead of {before}")
         model.query_decoder.fresh_queries(config.num_queries)
-    if old.size.tile and not spec.size.tile:
+    loses_tiles = bool(old.size.tile and not spec.size.tile)
+    if loses_tiles:
         same = f"--tile {old.size.tile} --short-side {old.size.short}"
         notes.append(f"{loaded.name} predicts in tiles, this run trains on whole images; {same} keeps its own")
     model.requires_grad_(True)
     spec = replace(spec, mean=tuple(old.mean), std=tuple(old.std))
     raw = loaded.raw_config | raw_config(config, spec.labels)
     licence = {"licence of the starting model": loaded.facts["licence"]} if "licence" in loaded.facts else {}
-    return Beginning(_wrap(model, config, spec, raw, {"started from": loaded.name} | licence), tuple(notes))
+    wrapped = _wrap(model, config, spec, raw, {"started from": loaded.name} | licence)
+    return Beginning(wrapped, tuple(notes), loses_tiles)
+
+
+def _known_metrics(facts: Mapping[str, Any]) -> str:
+    """What a checkpoint says that it reaches, in words: "PQ 35.1"; empty if it does not say."""
+    metrics = facts.get("metrics")
+    values = metrics.items() if isinstance(metrics, Mapping) else ()
+    return ", ".join(f"{name} {value:.1f}" for name, value in values if isinstance(value, int | float))
 
 
 def from_backbone(

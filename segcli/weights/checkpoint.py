@@ -6,6 +6,7 @@ import importlib
 import json
 import os
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from torch.overrides import TorchFunctionMode
 from segcli.config import ModelConfig, parse_config
 from segcli.errors import CheckpointError, OutputError, cut
 from segcli.files.json_file import read_object
-from segcli.files.writing import replace_file
+from segcli.files.writing import new_folder, replace_file
 from segcli.models.segmenter import Segmenter
 from segcli.types import InferenceSpec, LabelSet
 from segcli.weights.architectures import build_model, key_map
@@ -32,7 +33,7 @@ _AUTHORS = "network."  # how names begin in files of EoMT's authors
 
 
 # What `segcli export` wrote, by the graph in it. Runtimes are above this layer, so they come in by name.
-EXPORTED = {"model.onnx": "segcli.export.loading", "model.xml": "segcli.export.loading"}
+EXPORTED = {"model.onnx": "segcli.export.exported_model", "model.xml": "segcli.export.exported_model"}
 
 
 @dataclass
@@ -100,9 +101,9 @@ def load_model(
 def save_model(loaded: LoadedModel, folder: str | os.PathLike[str]) -> Path:
     """Write a folder that segcli loads, and transformers too if it has the architecture.
 
-    Tensors keep the precision they were read in, so load → save → load is bit-exact. Each file is written beside its
-    name and then renamed. Raises CheckpointError if the weights in memory are rounded (bf16, fp16), OutputError if the
-    folder cannot be written.
+    Tensors keep the precision they were read in, so load → save → load is bit-exact. A new folder appears when all is
+    in it; in an old one each file is replaced in one step. Raises CheckpointError if the weights in memory are rounded
+    (bf16, fp16), OutputError if the folder cannot be written.
     """
     from safetensors import SafetensorError
     from safetensors.torch import save_file
@@ -121,12 +122,13 @@ def save_model(loaded: LoadedModel, folder: str | os.PathLike[str]) -> Path:
     facts = {key: value for key, value in loaded.facts.items() if key not in transient}
     raw = loaded.raw_config | {TABLE: to_table(loaded.spec, facts)}
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        replace_file(folder / "model.safetensors", lambda path: save_file(tensors, path, metadata={"format": "pt"}))
-        replace_file(folder / "config.json", lambda path: _dump(raw, path))
-        if loaded.preprocessor is not None:
-            preprocessor = loaded.preprocessor
-            replace_file(folder / "preprocessor_config.json", lambda path: _dump(preprocessor, path))
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with nullcontext(folder) if folder.exists() else new_folder(folder) as place:
+            replace_file(place / "model.safetensors", lambda path: save_file(tensors, path, metadata={"format": "pt"}))
+            replace_file(place / "config.json", lambda path: _dump(raw, path))
+            if loaded.preprocessor is not None:
+                preprocessor = loaded.preprocessor
+                replace_file(place / "preprocessor_config.json", lambda path: _dump(preprocessor, path))
     except (OSError, SafetensorError) as error:  # the second is how safetensors words the first
         reason = getattr(error, "strerror", None) or cut(error)
         raise OutputError(
@@ -239,6 +241,8 @@ def _numbers_of(tensor: Tensor) -> str:
 
 
 def _shape(tensor: Tensor) -> str:
+    if tensor.ndim > 8:
+        return f"of {tensor.ndim} dimensions"
     return "×".join(str(n) for n in tensor.shape) or "a number"
 
 

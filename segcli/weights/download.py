@@ -17,7 +17,7 @@ from time import sleep
 from typing import Any
 
 from segcli.errors import WeightsUnavailable
-from segcli.weights.hub_guard import Refused, Stalled, TooLong, guarded
+from segcli.weights.hub_guard import RefusedResponse, Stalled, TooLong, guarded
 
 # progress(file name, its size in bytes if known) is entered while a file comes in and gives the function to call with
 # every number of bytes that arrived (negative when a server could not resume and the file starts again).
@@ -157,7 +157,7 @@ def explain(error: BaseException, repo: str, revision: str) -> Failure | None:
         return _explain_status(error, repo)
     if isinstance(error, errors.FileMetadataError):
         return Failure(f"what answers at {hub} is not a Hugging Face Hub (a proxy, a login page?)", unreachable=True)
-    if isinstance(error, Refused):
+    if isinstance(error, RefusedResponse):
         return Failure(f"what answers at {hub} is not a Hugging Face Hub: {error}")
     if isinstance(error, Stalled):
         return Failure(f"{hub}: the download has stalled: {error}", transient=True, answered=False)

@@ -29,6 +29,7 @@ WEIGHTS = (
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 )
+_MOST_SHARDS = 1000
 INDICES = tuple(name for name in WEIGHTS if name.endswith(".index.json"))
 
 
@@ -196,7 +197,7 @@ def _gather(get: Callable[[str], Path | None], names: tuple[str, ...]) -> tuple[
         shards = {shard: get(shard) for shard in _shard_names(path)}
         missing = [shard for shard, found in shards.items() if found is None]
         if missing:
-            raise _MissingShards(f"{name} names {', '.join(missing)}, which is not there")
+            raise _MissingShards(f"{name} names {', '.join(missing[:3])}{', …' * (len(missing) > 3)}: not there")
         return tuple(found for found in shards.values() if found is not None)
     return None
 
@@ -204,7 +205,9 @@ def _gather(get: Callable[[str], Path | None], names: tuple[str, ...]) -> tuple[
 def _shard_names(index: Path) -> list[str]:
     try:
         shards = sorted(set(read_object(index, CheckpointError)["weight_map"].values()))
-        is_usable = bool(shards) and all(re.fullmatch(r"[\w.-]+\.(safetensors|bin)", shard) for shard in shards)
+        is_usable = 0 < len(shards) <= _MOST_SHARDS and all(
+            re.fullmatch(r"[\w.-]{1,200}\.(safetensors|bin)", shard) for shard in shards
+        )
     except (CheckpointError, KeyError, TypeError, AttributeError):
         is_usable = False
     if not is_usable:

@@ -26,7 +26,7 @@ _NAMES = {  # headers that become parts of paths
 _ETAG = re.compile(r"[0-9a-fA-F-]{1,128}")
 
 
-class Refused(Exception):
+class RefusedResponse(Exception):
     """A response that cannot be a Hub's."""
 
 
@@ -49,7 +49,7 @@ class Limits:
 def guarded() -> Iterator[Limits]:
     """Every response that huggingface_hub gets in here is checked, and its body watched, by limits that may change.
 
-    Raises Refused, Stalled and TooLong from within huggingface_hub's calls.
+    Raises RefusedResponse, Stalled and TooLong from within huggingface_hub's calls.
     """
     from huggingface_hub import set_client_factory
     from huggingface_hub.utils import _http
@@ -76,16 +76,16 @@ def guarded() -> Iterator[Limits]:
 
 
 def check_headers(headers: Any) -> None:
-    """Raises Refused for a name that is not plain; shortens the wait a server asks for."""
+    """Raises RefusedResponse for a name that is not plain; shortens the wait a server asks for."""
     for name, pattern in _NAMES.items():
         value = headers.get(name)
         if value is not None and not pattern.fullmatch(value):
-            raise Refused(f"its {name} header is {value[:60]!r}, which is no name")
+            raise RefusedResponse(f"its {name} header is {value[:60]!r}, which is no name")
     if "x-repo-commit" in headers:
         for name in ("x-linked-etag", "etag"):  # the first of these names the file in the cache
             if (value := headers.get(name)) is not None:
                 if not _ETAG.fullmatch(value.removeprefix("W/").strip('"')):
-                    raise Refused(f"its {name} header is {value[:60]!r}, which is no checksum")
+                    raise RefusedResponse(f"its {name} header is {value[:60]!r}, which is no checksum")
                 break
     if (wait := headers.get("retry-after", "")).isdigit() and int(wait[:9]) > LONGEST_WAIT:
         headers["retry-after"] = str(LONGEST_WAIT)

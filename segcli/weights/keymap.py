@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -38,11 +39,16 @@ class _Row:
 
 def translate(name: str, source: str, target: str) -> str | None:
     """`name` under the pattern `target` if it fits the pattern `source`, else None."""
-    match = re.fullmatch(re.escape(source).replace(r"\*", r"(\d+)") + _SUFFIX, name)
+    match = _pattern(source).fullmatch(name)
     if match is None:
         return None
     *indices, suffix = match.groups()
     return target.replace("*", "{}").format(*indices) + suffix
+
+
+@cache
+def _pattern(row: str) -> re.Pattern[str]:
+    return re.compile(re.escape(row).replace(r"\*", r"(\d+)") + _SUFFIX)
 
 
 class KeyMap:
@@ -76,7 +82,7 @@ class KeyMap:
             name = self._canonical(name)
             if self.dropped.fullmatch(name):
                 continue
-            if name in self.unpacked and tensor.shape[0] == 1:
+            if name in self.unpacked and tensor.shape[:1] == (1,):
                 tensor = tensor[0]
             for row in self.rows:
                 if (found := row.read(name)) is not None:

@@ -15,11 +15,16 @@ from torch import Tensor
 from segcli.errors import CheckpointError
 
 _LAYERS = ("layers", "depths", "depth")  # how the fields end that count modules
+_MOST_TENSORS = 20_000  # of the largest network here, there are 700
 _ALWAYS = 4096  # sides that cost nothing to build, whatever the tensors are
 
 
 def refuse_implausible(config: Any, state: Mapping[str, Tensor], where: str, meant_by: str) -> None:
-    """Raises CheckpointError for more layers than the file has tensors, or a width above every side of them."""
+    """Raises CheckpointError for more layers than the file has tensors, a width above every side of them, or a file of
+    more tensors than any network has.
+    """
+    if len(state) > _MOST_TENSORS:
+        raise CheckpointError(f"{where} holds {len(state):,} tensors; no network that segcli runs has so many")
     most = max((side for tensor in state.values() for side in tensor.shape), default=0)
     for name, value in _numbers(config):
         if name.endswith(_LAYERS):

@@ -171,9 +171,8 @@ def _input_size(entries: Fields, usual: InputSize) -> InputSize:
         if "shortest_edge" in size:
             short = _edge(size, "shortest_edge")
             if usual.frame == "square":
-                return replace(
-                    usual, short=short, long=short, frame="windows" if entries.raw.get("do_split_image") else "square"
-                )
+                is_split = entries.raw.get("do_split_image") is not None and entries.flag("do_split_image")
+                return replace(usual, short=short, long=short, frame="windows" if is_split else "square")
             long = _edge(size, "longest_edge") if size.raw.get("longest_edge") else short * 1333 // 800
             return replace(usual, short=short, long=long)
         if "height" in size and "width" in size:

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 
 import pytest
+import typer
 
 HEAVY = ["torch", "torchvision", "numpy", "scipy", "cv2", "PIL", "huggingface_hub", "safetensors"]
 HEAVY += ["matplotlib", "hotcoco", "segcli.training.recipe", "segcli.data.dataset_toml"]
@@ -53,10 +54,11 @@ def test_no_help_page_shows_the_type_of_a_flag_and_groups_show_examples() -> Non
     script = """
 import typer
 from segcli.cli import app
+from segcli.cli.app import Later
 def walk(command, path):
     yield path, command
     for name, inner in getattr(command, "commands", {}).items():
-        yield from walk(inner, [*path, name])
+        yield from walk(inner.load() if isinstance(inner, Later) else inner, [*path, name])
 for path, command in walk(typer.main.get_command(app), []):
     print("PAGE", " ".join(path))
     try:
@@ -72,6 +74,18 @@ for path, command in walk(typer.main.get_command(app), []):
     for group in ("data", "models", "visualize"):
         examples = pages[group].partition("Options")[0]
         assert f"segcli {group.replace('visualize', 'viz')} " in examples.partition("COMMAND")[2], group
+
+
+def test_the_line_of_a_command_is_the_first_sentence_of_its_help() -> None:
+    from segcli.cli import app
+    from segcli.cli.app import Later
+
+    root = typer.main.get_command(app)
+    later = [command for command in root.commands.values() if isinstance(command, Later)]
+    assert {command.name: command.help for command in later} == {
+        command.name: " ".join(command.load().help.split("\n\n")[0].split()) for command in later
+    }
+    assert len(later) > 8
 
 
 def test_importing_the_package_costs_nothing() -> None:

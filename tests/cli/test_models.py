@@ -11,7 +11,7 @@ from huggingface_hub import constants
 from typer.testing import CliRunner, Result
 
 from segcli.cli import app
-from segcli.evaluation import verify
+from segcli.evaluation import published as verify
 from segcli.types import Label, LabelSet
 from segcli.weights import golden
 from segcli.weights import manifest as manifest_module

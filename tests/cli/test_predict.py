@@ -478,4 +478,4 @@ def test_the_looks_of_the_overlay(predict: Predict) -> None:
 
 def test_counts_come_after_the_table(predict: Predict) -> None:
     photo("a.png")
-    assert predict("a.png", "--task", "instance").stdout.splitlines()[-1] == "1 red, 1 green"
+    assert predict("a.png", "--task", "instance").stdout.splitlines()[-1] == "red, green"

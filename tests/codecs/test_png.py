@@ -65,6 +65,6 @@ def test_narrow_ids_round_trip(ids: np.ndarray) -> None:
 def test_reading_refuses_what_holds_no_ids(tmp_path: Path) -> None:
     Image.new("P", (3, 3)).save(tmp_path / "palette.png")
     (tmp_path / "text.png").write_text("not a picture")
-    for name, reason in (("palette.png", "mode P"), ("text.png", "cannot be read"), ("gone.png", "cannot be read")):
+    for name, reason in (("palette.png", "mode P"), ("text.png", "cannot be read"), ("gone.png", "no such file")):
         with pytest.raises(InputError, match=f"{name}.*{reason}"):
             read_panoptic_png(tmp_path / name)

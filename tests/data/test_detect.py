@@ -145,6 +145,8 @@ def test_coco_publishes_both_kinds_for_the_same_images(tmp_path: Path) -> None:
 
 def test_dataset_toml_overrides_what_is_found(tmp_path: Path) -> None:
     layouts.semantic(tmp_path, scenes(), place=lambda split: (f"photos/{split}", f"truth/{split}"), nothing=3)
+    with pytest.raises(UsageError, match=r"dataset\.toml"):
+        detect(tmp_path)
     (tmp_path / "dataset.toml").write_text(
         'format = "semantic-png"\nignore = 3\nthings = ["rounded"]\n'
         '[train]\nimages = "photos/train"\nlabels = "truth/train"\n[val]\nimages = "photos/val"\nlabels = "truth/val"\n'
@@ -316,3 +318,69 @@ def test_a_hint_where_stuff_may_be_meant_and_a_file_nobody_reads(tmp_path: Path)
     assert f"{stray} is ignored; settings are read from {beside}" in info.notes
     beside.write_text('things = ["wall", "window"]\n')
     assert hint not in detect(tmp_path).notes
+
+
+def _vistas_config(root: Path) -> None:
+    for split in ("training", "validation"):
+        (root / split / "images").mkdir(parents=True)
+        (root / split / "labels").mkdir()
+    (root / "config.json").write_text('{"labels": [{"evaluate": tr')
+
+
+def _named_pairs(root: Path) -> None:
+    layouts.semantic(root, scenes())
+    (root / "train" / "images" / "metadata.jsonl").write_text('{"file_name": "a.png", "mask_file_name": "b.p')
+
+
+DAMAGED = {
+    "CVAT, empty": (lambda root: (root / "annotations.xml").write_text(""), "annotations.xml"),
+    "YOLO": (lambda root: (root / "mine.yaml").write_text("train: images\nnames:\n  0: [a\n"), "mine.yaml"),
+    "Vistas": (_vistas_config, "config.json"),
+    "imagefolder": (_named_pairs, "metadata.jsonl"),
+    "Label Studio": (lambda root: (root / "project-1.json").write_text('[{"id": 1, "annotations": [{"re'), "project-1"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_damaged_files_of_other_tools_are_named(tmp_path: Path, name: str) -> None:
+    make, file = DAMAGED[name]
+    make(tmp_path)
+    with pytest.raises(UsageError, match=rf"{file}.*not valid (JSON|XML|YAML)"):
+        detect(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["instances_val2017.json", "panoptic_val.json", "_annotations.coco.json", "val.json"])
+def test_a_damaged_split_is_never_just_missing(tmp_path: Path, name: str) -> None:
+    """Wherever it was cut: by its name as long as that is COCO's, else by the tables that can still be seen."""
+    root = layouts.coco_instance(tmp_path, things_only(scenes()), THINGS)
+    whole = (root / "annotations/instances_val2017.json").read_bytes()
+    (root / "annotations/instances_val2017.json").unlink()
+    file = root / "annotations" / name
+    seen = whole.index(b'"images"') + 8 if name == "val.json" else 0
+    for place in [*range(seen, len(whole) - 1, len(whole) // 9), len(whole) - 1]:
+        file.write_bytes(whole[:place])
+        with pytest.raises(UsageError, match=rf"{name}: .*export it again"):
+            detect(root)
+    file.write_bytes(b"\0" * 99 if seen == 0 else b'{"images": [' + b"\0" * 99)
+    with pytest.raises(UsageError, match=rf"{name}: not valid JSON.*export it again"):
+        detect(root)
+
+
+def test_strangers_among_annotations_stay_ignored(tmp_path: Path) -> None:
+    root = layouts.coco_instance(tmp_path, things_only(scenes()), THINGS)
+    for name, text in {"settings.json": '{"editor.fontSize": 1,}', "a.json": "", "image_info_test.json": "{"}.items():
+        (root / "annotations" / name).write_text(text)
+        (root / name).write_text(text)
+    assert set(detect(root).splits) == {"train", "val"}
+
+
+def test_damaged_labelme_files_are_named_however_early_they_end(tmp_path: Path) -> None:
+    layouts.labelme(tmp_path, things_only(scenes()), THINGS)
+    first, second, third = sorted(tmp_path.rglob("*.json"))[:3]
+    text = first.read_text()
+    first.write_text(text[: text.index('"shapes"') + 12])
+    second.write_text("")
+    third.with_name("settings.json").write_text("{")
+    faults = [fault.message for fault in detect(tmp_path).faults]
+    assert len(faults) == 2
+    assert all(any(f"{file}: not valid JSON" in fault for fault in faults) for file in (first, second))

@@ -22,12 +22,12 @@ from segcli.data.dataset import Sample, truth_segments
 from segcli.data.truth import MapTruth
 from segcli.distributed import Ranks
 from segcli.errors import UsageError
-from segcli.evaluation.data import choose_tasks, for_model, open_data, open_tasks
+from segcli.evaluation.dataset import choose_tasks, for_model, open_data, open_tasks
 from segcli.evaluation.folder import read_evaluations
 from segcli.evaluation.from_model import of_model
 from segcli.evaluation.protocol import Protocol
+from segcli.evaluation.published import open_verification, verification
 from segcli.evaluation.run import Evaluation, Output
-from segcli.evaluation.verify import open_verification, verification
 from segcli.inference.predict import forward, predict
 from segcli.inference.preprocess import collate, prepare
 from segcli.inference.tiling import windows

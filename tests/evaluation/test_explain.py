@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segcli.codecs.rle import encode
-from segcli.evaluation.data import open_data, open_tasks
+from segcli.evaluation.dataset import open_data, open_tasks
 from segcli.evaluation.explain import Explain, Explanation
 from segcli.evaluation.from_model import of_model
 from segcli.evaluation.observers import Evaluated

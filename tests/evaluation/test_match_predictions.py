@@ -13,7 +13,7 @@ from segcli.codecs.png import encode_png
 from segcli.codecs.rle import encode
 from segcli.data.records import DatasetInfo, Record
 from segcli.errors import UsageError
-from segcli.evaluation.data import open_data, open_tasks
+from segcli.evaluation.dataset import open_data, open_tasks
 from segcli.evaluation.from_files import of_predictions
 from segcli.evaluation.match_predictions import Matched, match
 from segcli.files.image_ref import FileRef

@@ -16,8 +16,8 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("onnxscript")
     pytest.importorskip("onnxruntime")
     from segcli.export.exporter import Request, export_model
-    from segcli.export.graph import Shape
+    from segcli.export.graph import InputShape
 
     folder = tmp_path_factory.mktemp("exported") / "small-onnx"
-    export_model(small(EXPORTED), Request("onnx", Shape(None, None)), folder)
+    export_model(small(EXPORTED), Request("onnx", InputShape(None, None)), folder)
     return folder

@@ -21,7 +21,8 @@ from segcli.codecs.image import read_image
 from segcli.errors import CheckpointError, SegcliError, UsageError
 from segcli.export import exporter
 from segcli.export.contract import TABLE
-from segcli.export.loading import load_exported as load_model
+from segcli.export.exported_model import load_exported as load_model
+from segcli.export.graph import InputShape
 from segcli.export.verify import compare, match, own_photos
 from segcli.segments import Segments
 from segcli.types import Batch
@@ -138,7 +139,7 @@ def test_it_shows_nothing_from_inside(exported: Path) -> None:
     with pytest.raises(UsageError, match="shows nothing from inside"):
         _ = loaded.model.query_decoder
     with pytest.raises(SegcliError, match="exported already"):
-        exporter.check_request(loaded, exporter.Request("onnx", exporter.Shape(None, None)))
+        exporter.check_request(loaded, exporter.Request("onnx", InputShape(None, None)))
 
 
 # ---------------------------------------------------------------------------------------------------- the command

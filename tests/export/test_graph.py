@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from segcli.export.graph import Network, Shape, looks_at_padding, write_onnx
+from segcli.export.graph import InputShape, Network, looks_at_padding, write_onnx
 from tests.export.models import EXPORTED, FAMILIES, small
 
 onnx = pytest.importorskip("onnx")
@@ -66,7 +66,7 @@ def test_every_family_answers_the_same(family: str, size: tuple[int, int] | None
     if family.startswith("eomt"):
         size = (64, 64)  # a ViT's photos all come in one square
     path = tmp_path / "model.onnx"
-    write_onnx(small(family), path, Shape(size, None if size is None else 2), dense=size is None, metadata={})
+    write_onnx(small(family), path, InputShape(size, None if size is None else 2), dense=size is None, metadata={})
     assert {node.op_type for node in onnx.load(path).graph.node}.isdisjoint(FORBIDDEN)
     for shape in ((1, 64, 64), (2, 96, 320), (3, 224, 64)) if size is None else ((2, *size),):
         assert max(differences(path, family, shape, dense=size is None)) < TOLERANCE, shape

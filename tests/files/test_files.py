@@ -22,6 +22,11 @@ def test_what_would_lie_outside_is_refused(name: str, tmp_path: Path) -> None:
         below(out, out / name)
 
 
+def test_folders_without_end_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match=r"2,0\d\d folders deep"):
+        below(tmp_path, tmp_path / ("d/" * 2000) / "a")
+
+
 @pytest.mark.parametrize("name", ["a", "x/a", "new/deep/a", "x/../a", "...", "..a"])
 def test_what_lies_inside_is_let_through(name: str, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "out")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -13,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segcli.errors import UsageError
-from segcli.inference.predict import resized
-from segcli.inference.preprocess import collate, prepare, resized_size, window_starts
+from segcli.inference.predict import PredictSettings, resized
+from segcli.inference.preprocess import Prepared, collate, prepare, resized_size, window_starts
+from segcli.inference.stream import Read, segment_all
 from segcli.layers.masks import DenseMasks
 from segcli.postprocess import semantic_windows
 from segcli.types import InferenceSpec, InputSize, Label, LabelSet, MergeRule, QueryPredictions
@@ -74,6 +76,30 @@ def test_windows_cover_the_long_side(long: int, side: int) -> None:
     assert starts[0] == 0
     assert starts[-1] + side == long
     assert all(after - before <= side for before, after in itertools.pairwise(starts))
+
+
+@pytest.mark.parametrize("batch_size", [1, 2])
+def test_the_loop_over_photos_gives_each_its_own_windows(batch_size: int) -> None:
+    spec = InferenceSpec(("semantic",), LABELS, InputSize(32, 32, 16, "even", "windows", "black"))
+    photos = [np.random.default_rng(seed).integers(0, 255, (40, 90, 3), dtype=np.uint8) for seed in range(3)]
+
+    def network(images: Sequence[Prepared]) -> QueryPredictions:
+        """Three queries whose masks are the channels of what the network sees."""
+        pixels = collate(images, torch.device("cpu")).images
+        return QueryPredictions(8 * torch.eye(3, 4).expand(len(pixels), 3, 4), DenseMasks(4 * pixels[:, :, ::4, ::4]))
+
+    outcomes = segment_all(
+        range(3),
+        lambda number: Read(photos[number], None),
+        network,
+        [PredictSettings("semantic", spec)],
+        batch_size=batch_size,
+    )
+    for photo, outcome in zip(photos, outcomes, strict=True):
+        alone = prepare(photo, spec)
+        expected = semantic_windows(network([alone]), 0, alone.windows, alone.frame, LABELS, MergeRule())
+        assert len(alone.windows) == 3
+        assert np.array_equal(outcome.results[0].id_map(), expected.id_map())
 
 
 @settings(deadline=None, max_examples=15)

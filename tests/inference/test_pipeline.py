@@ -16,7 +16,7 @@ from PIL import Image
 from segcli.errors import CheckpointError, OutputError
 from segcli.inference import pipeline
 from segcli.inference.pipeline import ImageReport, predict_all
-from segcli.inference.predict import Settings, resolve
+from segcli.inference.predict import PredictSettings, resolve
 from segcli.inference.sources import Source, find_sources
 from segcli.results.plan import Photo, plan
 from segcli.segments import Segments
@@ -194,7 +194,7 @@ def test_memory_is_flat_over_many_images(tmp_path: Path) -> None:
 def test_settings_override_the_checkpoint() -> None:
     spec = FakeLoaded().spec
 
-    def with_(task: Task, **options: float) -> Settings:
+    def with_(task: Task, **options: float) -> PredictSettings:
         return resolve(spec, task, **options)  # type: ignore[arg-type]
 
     assert with_("panoptic", threshold=0.3, overlap_threshold=0.1, mask_threshold=0.4).spec.rule.score == 0.3

@@ -129,7 +129,7 @@ def test_only_regular_files_of_a_folder_are_images(tmp_path: Path) -> None:
     assert [source.path.name for source in find_sources([str(tmp_path)])] == names
     assert [source.path.name for source in find_sources([str(tmp_path / "*.jpg")])] == names
     [device] = find_sources(["/dev/zero"])
-    with pytest.raises(InputError, match="/dev/zero: a device, not an image"):
+    with pytest.raises(InputError, match="/dev/zero: a device, not a file"):
         device.open()
     [named] = find_sources([str(tmp_path / "pipe.jpg")])  # may be meant: somebody writes a picture into it
     assert named.missing is None

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import struct
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import nullcontext
 from fractions import Fraction
 from pathlib import Path
 
@@ -10,12 +15,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segcli.codecs.rle import encode
-from segcli.errors import InputError
-from segcli.inference.clips import ClipFiles, predict_clip
+from segcli.codecs.panoptic_png import read_panoptic_png
+from segcli.codecs.rle import RLE, encode
+from segcli.errors import InputError, UsageError
 from segcli.inference.predict import resolve
-from segcli.inference.tracking import Tracker
-from segcli.inference.video import Clip, ClipWriter, is_clip
+from segcli.inference.video.ahead import Ahead
+from segcli.inference.video.clip import Clip, is_clip
+from segcli.inference.video.encoding import ClipWriter
+from segcli.inference.video.kinds import ClipRun, FrameAnswer, IdMaps
+from segcli.inference.video.predict_clip import FrameReport, predict_clip
+from segcli.inference.video.tracking import Tracker
+from segcli.render import Style
 from segcli.segments import Segments
 from tests.fakes import LABELS, FakeLoaded
 
@@ -77,26 +87,178 @@ def test_numbered_frames_and_animations(tmp_path: Path) -> None:
     with Clip(str(tmp_path / "a.gif")) as clip:
         assert [round(frame.time, 2) for frame in clip] == [0.0, 0.1]
     (tmp_path / "no.mp4").write_bytes(b"not a video")
+    pictures[0].save(tmp_path / "a.webp", save_all=True, append_images=pictures[1:], duration=[100, 50])
+    with Clip(str(tmp_path / "a.webp")) as clip:  # which FFmpeg does not read
+        assert [(frame.time, int(frame.image[0, 0].argmax())) for frame in clip] == [(0.0, 0), (0.1, 2)]
     with pytest.raises(InputError, match=r"no\.mp4: cannot be opened as a video"):
         Clip(str(tmp_path / "no.mp4"))
 
 
+KINDS = ("overlay", "json", "png", "coco", "coco-panoptic", "csv")
+
+
+def predicted(clip: Clip, out: Path, kinds: tuple[str, ...] = KINDS, **options: bool) -> list[FrameReport]:
+    loaded = FakeLoaded()
+    run = ClipRun(clip, out, "clip", kinds, "panoptic", LABELS, Style(), {"model": "fake"})
+    return list(predict_clip(loaded, resolve(loaded.spec, "panoptic"), run, **options))  # type: ignore[arg-type]
+
+
+def files(out: Path) -> dict[str, bytes]:
+    """All but the overlay, whose key frames depend on where a run was interrupted."""
+    found = (path for path in sorted(out.rglob("*")) if path.is_file() and path.suffix != ".mp4")
+    return {str(path.relative_to(out)): path.read_bytes() for path in found}
+
+
 def test_a_clip_is_predicted(tmp_path: Path) -> None:
     write_clip(tmp_path / "clip.mp4", [number / 25 for number in range(12)])
-    loaded, out = FakeLoaded(), tmp_path / "out"
-    files = ClipFiles.of(str(tmp_path / "clip.mp4"), out, ("overlay", "json", "png"))
+    out = tmp_path / "out"
     with Clip(str(tmp_path / "clip.mp4")) as clip:
-        reports = list(predict_clip(loaded, clip, resolve(loaded.spec, "panoptic"), files))  # type: ignore[arg-type]
+        reports = predicted(clip, out)
     assert [report.number for report in reports] == list(range(12))
     rows = [json.loads(line) for line in (out / "clip.jsonl").read_text().splitlines()]
     assert [row["time"] for row in rows] == pytest.approx([number / 25 for number in range(12)], abs=1e-3)
-    reds = {row["id"] for line in rows for row in line["segments"] if row["category_name"] == "red"}
-    assert len(reds) == 1
+    assert [row["segments"] for row in rows] == [report.segments for report in reports]
+    [red] = {row["id"] for line in rows for row in line["segments"] if row["category_name"] == "red"}
     with Clip(str(out / "clip.overlay.mp4")) as clip:
-        assert len(list(clip)) == 12
+        assert [frame.time for frame in clip] == pytest.approx([number / 25 for number in range(12)], abs=1e-3)
     first = np.array(Image.open(out / "clip.ids" / "000000.png"))
     assert set(np.unique(first)) - {0} == {row["id"] for row in rows[0]["segments"]}
+    table = (out / "clip.segments.csv").read_text().splitlines()
+    assert table[0].startswith("frame,time,id,class,score,area,x,y")
+    assert len(table) == 1 + sum(len(row["segments"]) for row in rows)
+    assert json.loads((out / "clip.video.json").read_text())["clip"] == {"model": "fake"}
     assert not list(out.glob("*partial*"))
+
+    tracks = json.loads((out / "clip.youtube-vis.json").read_text())
+    [own] = [track for track in tracks if track["category_id"] == 3]
+    assert (own["video_id"], len(own["segmentations"])) == ("clip", 12)
+    assert np.array_equal(RLE.from_coco(own["segmentations"][5]).decode(), np.array(ids_of(out, 5)) == red)
+    vipseg = json.loads((out / "clip.vipseg.json").read_text())
+    [video] = vipseg["annotations"]
+    assert [entry["file_name"] for entry in video["annotations"]][:2] == ["000000.png", "000001.png"]
+    assert video["annotations"][5]["segments_info"][0].keys() >= {"id", "category_id", "area", "bbox", "iscrowd"}
+    assert len(vipseg["videos"][0]["images"]) == 12
+    assert np.array_equal(read_panoptic_png(out / "clip.panoptic" / "000005.png"), ids_of(out, 5))
+
+
+def ids_of(out: Path, number: int) -> np.ndarray:
+    return np.array(Image.open(out / "clip.ids" / f"{number:06d}.png")).astype(np.int32)
+
+
+def test_masks_lie_in_the_lines_if_nowhere_else(tmp_path: Path) -> None:
+    write_clip(tmp_path / "clip.mp4", [0.0])
+    with Clip(str(tmp_path / "clip.mp4")) as clip:
+        [report] = predicted(clip, tmp_path, ("json",))
+    assert all(RLE.from_coco(row["segmentation"]).area == row["area"] for row in report.segments)
+
+
+@pytest.mark.parametrize("at", [0, 5, 11])
+def test_an_interrupted_clip_is_continued(tmp_path: Path, at: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A writer that stops while it is at a frame stands for a process that is killed there."""
+    monkeypatch.setattr("segcli.inference.video.progress._EVERY", 0)
+    write_clip(tmp_path / "clip.mp4", [number / 25 for number in range(12)])
+    write = IdMaps.write
+    for out, stop in ((tmp_path / "whole", None), (tmp_path / "cut", at)):
+        with monkeypatch.context() as patch, Clip(str(tmp_path / "clip.mp4")) as clip:
+
+            def fail(kind: IdMaps, answer: FrameAnswer, stop: int | None = stop) -> None:
+                if answer.place == stop:
+                    raise KeyboardInterrupt
+                write(kind, answer)
+
+            patch.setattr(IdMaps, "write", fail)
+            with pytest.raises(KeyboardInterrupt) if stop is not None else nullcontext():
+                predicted(clip, out)
+    assert not (tmp_path / "cut" / "clip.jsonl").exists()
+    with Clip(str(tmp_path / "clip.mp4")) as clip:
+        again = predicted(clip, tmp_path / "cut", resume=True)
+    assert len(again) == (12 if at == 0 else 12 - at + 1)  # the overlay may lack the frame before
+    assert files(tmp_path / "cut") == files(tmp_path / "whole")
+    with Clip(str(tmp_path / "cut" / "clip.overlay.mp4")) as clip:
+        assert [frame.time for frame in clip] == pytest.approx([number / 25 for number in range(12)], abs=1e-3)
+
+
+def test_another_run_is_not_continued(tmp_path: Path) -> None:
+    (tmp_path / "clip.partial.state.json").write_text(
+        json.dumps({"run": {"save": list(KINDS), "model": "other"}, "frames": 1, "last": 0, "complete": False})[:-1]
+        + ', "first": 0.0, "tracker": {}, "kinds": {}}'
+    )
+    write_clip(tmp_path / "clip.mp4", [0.0])
+    with Clip(str(tmp_path / "clip.mp4")) as clip, pytest.raises(UsageError, match="another model"):
+        predicted(clip, tmp_path, resume=True)
+
+
+def test_damage_costs_what_is_damaged(tmp_path: Path) -> None:
+    data = write_clip(tmp_path / "clip.mp4", [number / 25 for number in range(30)]).read_bytes()
+    (tmp_path / "cut.mp4").write_bytes(data[: len(data) * 2 // 3])
+    with Clip(str(tmp_path / "cut.mp4")) as clip:
+        found = list(clip)
+    assert 15 <= len(found) < 30
+    Image.new("RGB", (32, 32)).save(tmp_path / "f0.png")
+    (tmp_path / "f1.png").write_bytes(b"no picture")
+    Image.new("RGB", (32, 48)).save(tmp_path / "f2.png")
+    Image.new("RGB", (32, 32)).save(tmp_path / "f3.png")
+    with Clip(str(tmp_path / "f%d.png")) as clip:
+        reports = predicted(clip, tmp_path / "out", ("json", "coco"))
+    assert [bool(report.error) for report in reports] == [False, True, True, False]
+    assert "f2.png: is 32×48, the first is 32×32" in str(reports[2].error)
+    tracks = json.loads((tmp_path / "out" / "clip.youtube-vis.json").read_text())
+    assert [bool(mask) for mask in tracks[0]["segmentations"]] == [True, False, False, True]
+
+
+def test_a_phone_held_upright(tmp_path: Path) -> None:
+    """The matrix in the track's header says that the frames are turned by 90°."""
+    data = write_clip(tmp_path / "clip.mp4", [0.0, 0.04]).read_bytes()
+    plain = struct.pack(">9i", 1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30)
+    turned = struct.pack(">9i", 0, 1 << 16, 0, -1 << 16, 0, 0, 48 << 16, 0, 1 << 30)
+    header = data.index(b"tkhd")
+    place = data.index(plain, header)
+    (tmp_path / "turned.mp4").write_bytes(data[:place] + turned + data[place + len(plain) :])
+    with Clip(str(tmp_path / "clip.mp4")) as before, Clip(str(tmp_path / "turned.mp4")) as after:
+        for one, other in zip(before, after, strict=True):
+            assert np.array_equal(np.rot90(one.image, -1), other.image)  # clockwise
+
+
+def test_sound_goes_along(tmp_path: Path) -> None:
+    write_clip(tmp_path / "mute.mp4", [number / 25 for number in range(50)])
+    with av.open(str(tmp_path / "mute.mp4")) as mute, av.open(str(tmp_path / "clip.mp4"), "w") as out:
+        video, sound = out.add_stream_from_template(mute.streams.video[0]), out.add_stream("aac", rate=16_000)
+        for packet in mute.demux(mute.streams.video[0]):
+            if packet.dts is not None:
+                packet.stream = video
+                out.mux(packet)
+        for number in range(32):
+            tone = (8000 * np.sin(np.arange(1000) / 5)).astype(np.float32).reshape(1, -1) / 32768
+            frame = av.AudioFrame.from_ndarray(tone, format="fltp", layout="mono")
+            frame.sample_rate, frame.pts = 16_000, number * 1000
+            out.mux(sound.encode(frame))
+        out.mux(sound.encode(None))
+    with Clip(str(tmp_path / "clip.mp4"), start=0.5, end=1.5) as clip:
+        assert (clip.sound, clip.keeps_sound) == ("aac", True)
+        predicted(clip, tmp_path / "out", ("overlay",))
+    with av.open(str(tmp_path / "out" / "clip.overlay.mp4")) as made:
+        seconds = [float(packet.dts * packet.time_base) for packet in made.demux(audio=0) if packet.dts is not None]
+    assert seconds[0] == pytest.approx(0, abs=0.1)
+    assert seconds[-1] == pytest.approx(1, abs=0.1)
+
+
+def test_a_stream_that_is_too_fast_is_thinned_out() -> None:
+    taken = threading.Event()
+
+    def source() -> Iterator[int]:
+        yield 0
+        taken.wait(5)
+        yield from range(1, 100)
+
+    ahead = Ahead(source(), 1, newest=True)
+    found = []
+    for number in ahead:
+        found.append(number)
+        taken.set()
+        while number == 0 and ahead.left_out < 98:
+            time.sleep(0.001)
+    assert found == [0, 99]
+    assert list(Ahead(range(100), 4)) == list(range(100))
 
 
 def things(*boxes: tuple[int, int, int, int]) -> Segments:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from segcli.layers import linear as module
-from segcli.layers.linear import linear, linear_gradients, product
+from segcli.layers.linear import linear, linear_gelu, linear_gradients, product
 
 # Some of them are large enough for a convolution: 64 rows and more, 20,481 numbers and more.
 SHAPES = st.tuples(
@@ -24,6 +24,7 @@ SHAPES = st.tuples(
 def _little_work_too() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "LEAST_WORK", 0)
+        patch.setattr(module, "FEWEST_ROWS", 64)  # whatever processor this is
         yield
 
 
@@ -93,3 +94,21 @@ def test_other_precisions_are_torchs_own() -> None:
 def test_nothing_in_nothing_out() -> None:
     assert linear(torch.zeros(2, 0, 8), torch.ones(4, 8)).shape == (2, 0, 4)
     assert product(torch.zeros(1, 0, 8), torch.ones(1, 8, 5)).shape == (1, 0, 5)
+
+
+@pytest.mark.parametrize("shape", [(5,), (0, 5), (3, 5), (2, 70, 5)])
+@torch.no_grad()
+def test_products_in_bf16_are_those_of_torch_to_the_last_bit_or_two(shape: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    x, weight, bias = (torch.randn(size).bfloat16() for size in (shape, (7, 5), (7,)))
+    exact = F.linear(x.float(), weight.float(), bias.float())
+    for ours, expected in ((linear(x, weight, bias), exact), (linear_gelu(x, weight, bias), F.gelu(exact))):
+        assert ours.dtype == torch.bfloat16
+        torch.testing.assert_close(ours.float(), expected, rtol=0.01, atol=0.01)
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_products_of_images_in_bf16(batch: int) -> None:
+    torch.manual_seed(0)
+    left, right = torch.randn(batch, 4, 6).bfloat16(), torch.randn(batch, 9, 6).bfloat16().transpose(1, 2)
+    torch.testing.assert_close(product(left, right), left @ right)

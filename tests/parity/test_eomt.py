@@ -22,6 +22,7 @@ from segcli.weights.adapt import from_backbone
 from segcli.weights.architectures import build_model, key_map
 from segcli.weights.checkpoint import load_model, save_model
 from segcli.weights.keys.dino import resized_kernel
+from segcli.weights.originals.convert import convert
 from tests.parity.hf import batch, relative, twin
 
 transformers = pytest.importorskip("transformers")
@@ -294,6 +295,27 @@ def test_the_authors_names_and_a_file_without_probabilities() -> None:
     assert all(torch.equal(ours[name], expected[name]) for name in expected)
     del state["network.attn_mask_probs"]
     assert key_map(config).read(state)[0]["query_decoder.mask_probabilities"].tolist() == [0.0] * 3
+
+
+@pytest.mark.parametrize("written", ["bare", "Lightning, compiled"])
+@torch.no_grad()
+def test_a_file_of_the_authors_becomes_a_folder_of_transformers(written: str, tmp_path: Path) -> None:
+    theirs = theirs_of("dinov2", hidden_size=128, num_attention_heads=2, num_labels=133).float()
+    state: dict[str, Any] = authors(theirs.state_dict()) | {"criterion.empty_weight": torch.ones(134)}
+    if written != "bare":
+        compiled = {name.replace("network.", "network._orig_mod.", 1): tensor for name, tensor in state.items()}
+        state = {"state_dict": compiled, "epoch": 11, "global_step": 88692, "hyper_parameters": {"lr": 1e-4}}
+    torch.save(state, tmp_path / "pytorch_model.bin")
+    loaded = convert(tmp_path / "pytorch_model.bin").loaded
+    assert loaded.spec.size == InputSize(64, 64, divisor=16, rounding="even", frame="square", fill="black")
+    assert (loaded.spec.tasks[0], loaded.labels.names[0], loaded.labels.isthing[-1]) == ("panoptic", "person", False)
+    again, info = type(theirs).from_pretrained(save_model(loaded, tmp_path / "ours"), output_loading_info=True)
+    assert not info["missing_keys"]
+    assert not info["unexpected_keys"]
+    pixels = images().float()
+    expected = theirs(pixel_values=pixels)
+    assert relative(again.eval()(pixel_values=pixels).class_queries_logits, expected.class_queries_logits) <= 1e-5
+    assert relative(loaded.model(batch(pixels))[-1].masks.dense(), expected.masks_queries_logits) <= 1e-5
 
 
 def test_the_sizes_behind_the_authors_short_configuration() -> None:

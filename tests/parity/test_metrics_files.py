@@ -19,7 +19,7 @@ from segcli.codecs.label_png import read_label_map
 from segcli.codecs.panoptic_png import encode_panoptic_png, read_panoptic_png
 from segcli.codecs.png import encode_png
 from segcli.codecs.rle import encode
-from segcli.evaluation.data import open_data, open_tasks
+from segcli.evaluation.dataset import open_data, open_tasks
 from segcli.evaluation.from_files import of_predictions
 from segcli.evaluation.match_predictions import match, tasks_of
 from segcli.metrics import COCO_DETS, MetricReport

@@ -203,16 +203,16 @@ def test_csv(tmp_path: Path) -> None:
         assert all(results.is_complete(photo) for photo in photos)
     with open(tmp_path / "counts.csv", encoding="utf-8", newline="") as file:
         assert list(csv.reader(file)) == [
-            ["image", "traffic light", "naïve/日本"],
-            [names[0], "1", "1"],
-            ["c.jpg", "0", "1"],
-            ["empty.jpg", "0", "0"],
+            ["image", "traffic light", "naïve/日本", "total", "mean_area"],
+            [names[0], "1", "1", "2", "1.5"],
+            ["c.jpg", "0", "1", "1", "2.0"],
+            ["empty.jpg", "0", "0", "0", ""],
         ]
     with open(tmp_path / "segments.csv", encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [(row["image"], row["id"], row["class"], row["score"], row["area"]) for row in rows] == [
         (names[0], "1", "naïve/日本", "0.9", "2"),
-        (names[0], "2", "traffic light", "0.2", "2"),
+        (names[0], "2", "traffic light", "0.2", "1"),  # the other pixel is the better one's
         ("c.jpg", "1", "naïve/日本", "0.9", "2"),
     ]
     box = [rows[0][key] for key in ("x", "y", "width", "height", "centroid_x", "centroid_y")]

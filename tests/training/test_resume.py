@@ -322,6 +322,34 @@ def test_a_signal_after_the_last_step_is_heard(shapes: Path, tmp_path: Path, mom
     assert [type(report) for report in again[-3:]] == [SweepReport, SavedReport, EndReport]
 
 
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_signal_ends_a_validation_which_comes_first_when_the_run_goes_on(
+    shapes: Path, tmp_path: Path, killed: bool
+) -> None:
+    """killed: the process ended when the validation was done but not saved."""
+    changes: dict[str, Any] = {"schedule": {"steps": 4}, "validate": {"every": 2}, "run": {"checkpoint_every": 1}}
+    list(open_tiny(shapes, tmp_path / "whole", changes).train())
+    run = open_tiny(shapes, tmp_path / "run", changes)
+    reports: list[Report] = []
+    for report in run.train():
+        reports.append(report)
+        if killed and isinstance(report, ValidationReport):
+            break
+        if not killed and isinstance(report, MeasureReport):
+            signal.raise_signal(signal.SIGTERM)
+    if not killed:
+        assert isinstance(reports[-1], EndReport)
+        assert (reports[-1].step, reports[-1].why) == (2, "SIGTERM")
+        assert sum(isinstance(report, MeasureReport) for report in reports) == 1
+    list(open_tiny(shapes, tmp_path / "run", changes, resume=True).train())
+    ours, theirs = (
+        [{k: v for k, v in json.loads(line).items() if k in ("kind", "step", "value", "loss")} for line in lines]
+        for lines in ((tmp_path / name / "metrics.jsonl").read_text().splitlines() for name in ("run", "whole"))
+    )
+    assert ours == theirs
+    assert [record["step"] for record in ours if record["kind"] == "validation"] == [2, 4]
+
+
 def test_a_signal_to_another_rank_ends_measuring_here(shapes: Path, tmp_path: Path) -> None:
     run = open_tiny(shapes, tmp_path / "run")
 

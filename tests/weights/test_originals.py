@@ -28,8 +28,8 @@ from segcli.weights.keys import original
 from segcli.weights.manifest import manifest
 from segcli.weights.originals import shapes
 from segcli.weights.originals.convert import convert
-from segcli.weights.originals.files import read_original
 from segcli.weights.originals.protocols import protocol_of, protocols
+from segcli.weights.originals.reading import read_original
 from tests.weights import original_names as names
 
 SWIN_T = SwinConfig(96, (2, 2, 6, 2), (3, 6, 12, 24), 7, drop_path_rate=0.3)
@@ -144,7 +144,10 @@ def cut(path: Path) -> None:
         (lambda p: write(p, {"x": np.array([None])}), r"asks for numpy\.dtype of 'O8'"),
         (lambda p: write(p, {"x": "text"}), r"x is text, not an array"),
         (lambda p: write(p, {}), r"no table of tensors"),
-        (lambda p: write(p, {"stem.conv1.weight": np.ones(1)}), r"not those of a Mask2Former, MaskFormer or DETR"),
+        (
+            lambda p: write(p, {"stem.conv1.weight": np.ones(1)}),
+            r"not those of a Mask2Former, MaskFormer, DETR or EoMT",
+        ),
         (cut, r"not a readable pickle .* fetch it again"),
         (lambda p: None, r"is not there"),
         (

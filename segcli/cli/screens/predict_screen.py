@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from segcli import console
 from segcli.console import Column, Console
+from segcli.results.shards import FAILURES
 
 if TYPE_CHECKING:
     from segcli.inference.pipeline import ImageReport
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 TABLES_UP_TO = 3  # images in a run; more get one line each
 LONGEST_TABLE = 40
+SINGLY_UP_TO = 5  # objects of a class; more share a row
+_MOST_CLASSES = 6  # that the end of a run counts
 STAGES = ("decode", "model", "post", "write")
 
 
@@ -37,6 +40,8 @@ class RunReport:
     done: int = 0
     failed: list[str] = field(default_factory=list)
     timings: list[dict[str, float]] = field(default_factory=list)
+    found: Counter[str] = field(default_factory=Counter)  # objects by class, over all images
+    covered: int = 0  # of the instances that tables count, those that better ones cover for the most part
 
     def skip(self, images: Sequence[tuple[Source, Photo]], work: Work) -> None:
         """Images that were done before: with --json each gets its line too, from the record that was written then."""
@@ -68,9 +73,11 @@ class RunReport:
         self.timings.append(asdict(report.timings))
         if report.pages > 1:
             self.console.note(f"{report.source}: {report.pages} pages, only the first is used; --pages all uses each")
+        segments = report.record["segments"]
+        self.found.update(segment["category_name"] for segment in segments)
+        self.covered += report.covered
         if self.json:
             return
-        segments = report.record["segments"]
         if not segments:
             self.console.say(f"{report.source}  {_size(report)}  {self._nothing(report)}")
         elif self.many:
@@ -79,19 +86,27 @@ class RunReport:
             self._table(report, segments)
 
     def _table(self, report: ImageReport, segments: list[dict[str, Any]]) -> None:
+        """A row a segment; of a class with many, one row for all of them."""
         pixels = report.record["size"]["width"] * report.record["size"]["height"]
-        shown = segments[:LONGEST_TABLE]
-        columns = [Column("class"), Column("share", numeric=True)]
-        rows = [[segment["category_name"], f"{segment['area'] / pixels:.1%}"] for segment in shown]
+        counts = Counter(segment["category_name"] for segment in segments)
+        groups: dict[Any, list[dict[str, Any]]] = {}
+        for number, segment in enumerate(segments):
+            name = segment["category_name"]
+            groups.setdefault(name if counts[name] > SINGLY_UP_TO else number, []).append(segment)
+        columns = [Column("class"), Column("pixels", numeric=True), Column("share", numeric=True)]
+        rows = []
+        for group in groups.values():
+            name, area = group[0]["category_name"], sum(segment["area"] for segment in group)
+            rows.append([_times(len(group), name), f"{area:,}", _share(area / pixels)])
         if self.threshold is not None:  # semantic results have no scores
             columns.insert(1, Column("score", numeric=True))
-            for row, segment in zip(rows, shown, strict=True):
-                row.insert(1, f"{segment['score']:.2f}")
-        self.console.table(columns, rows, title=f"{report.source}  {_size(report)}")
-        if len(segments) > LONGEST_TABLE:
-            self.console.say(f"… and {len(segments) - LONGEST_TABLE} more")
+            for row, group in zip(rows, groups.values(), strict=True):
+                row.insert(1, "–".join(dict.fromkeys(f"{segment['score']:.2f}" for segment in (group[-1], group[0]))))
+        self.console.table(columns, rows[:LONGEST_TABLE], title=f"{report.source}  {_size(report)}")
+        if len(rows) > LONGEST_TABLE:
+            self.console.say(f"… and {len(rows) - LONGEST_TABLE} more")
         if self.threshold is not None and len(segments) > 1:
-            self.console.say(_counts(segments, ones=True))
+            self.console.say(_counts(segments))
 
     def _nothing(self, report: ImageReport) -> str:
         best = report.record["best_score"]
@@ -102,24 +117,36 @@ class RunReport:
         return f"nothing found: the best class score was {best:.2f}, but its mask was too uncertain"
 
     def finish(self, seconds: float) -> None:
-        """The summary, however the run ended, and what failed once more if it may have scrolled away."""
+        """The summary, however the run ended."""
         rest = self.expected - self.done - len(self.failed)
         if self.done:
             count = f"{self.done} of {self.expected}" if self.done < self.expected else str(self.done)
             skipped = f", {self.skipped} skipped," if self.skipped else ""
             plural = "" if self.expected == 1 else "s"
             where = f"; results in {self.out}" if self.out else ""
-            self.console.note(f"{count} image{plural}{skipped} in {seconds:.1f} s{where}")
+            found = ""
+            if self.threshold is not None and self.done > 1:
+                most = self.found.most_common(_MOST_CLASSES)
+                more = len(self.found) - len(most)
+                found = f": {_listed(most) or 'nothing found'}{f' and {more} more classes' if more else ''}"
+            if not rest:
+                self.console.note(f"{count} image{plural}{skipped} in {seconds:.1f} s{found}{where}")
         elif self.skipped and not self.expected:
             self.console.note("nothing left to do: all results are there")
         if rest and self.expected > 1:
             self.console.note(
-                f"stopped with {rest} to go; written results are complete, --skip-existing continues here"
+                f"stopped after {seconds:.1f} s; what is written is complete, --skip-existing continues here"
+                if self.out
+                else f"stopped after {seconds:.1f} s"
+            )
+        if self.covered:
+            self.console.note(
+                f"of these, {self.covered} are covered by better ones for the most part; the tables count them, "
+                "--overlap-threshold 0.5 leaves them out"
             )
         if self.failed and self.expected > TABLES_UP_TO:
-            console.error(f"{len(self.failed)} of {self.expected} images failed:")
-            for message in self.failed:
-                console.detail(message)
+            listed = f", listed in {self.out / FAILURES}" if self.out and self.done else ""
+            console.error(f"{len(self.failed)} of {self.expected} images failed{listed}")
 
     def profile(self, load: float) -> None:
         """Milliseconds of every stage, on stderr.
@@ -141,9 +168,21 @@ def as_json(report: ImageReport) -> dict[str, Any]:
     return {"path": str(report.source), "ok": True, **report.record, "outputs": [str(path) for path in report.outputs]}
 
 
-def _counts(segments: list[dict[str, Any]], *, ones: bool = False) -> str:
-    counts = Counter(segment["category_name"] for segment in segments)
-    return ", ".join(f"{count} {name}" if count > 1 or ones else name for name, count in counts.most_common())
+def _counts(segments: list[dict[str, Any]]) -> str:
+    return _listed(Counter(segment["category_name"] for segment in segments).most_common())
+
+
+def _listed(counts: list[tuple[str, int]]) -> str:
+    return ", ".join(_times(count, name) for name, count in counts)
+
+
+def _times(count: int, name: str) -> str:
+    """A number of objects of a class, whose name has no plural that is known."""
+    return name if count == 1 else f"{count:,} × {name}"
+
+
+def _share(share: float) -> str:
+    return "<0.1%" if 0 < share < 0.0005 else f"{share:.1%}"
 
 
 def _size(report: ImageReport) -> str:

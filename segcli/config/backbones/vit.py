@@ -156,8 +156,8 @@ _MOST_SIDE, _MOST_REGISTERS = 16384, 64
 
 
 def _side(value: Any, patch: int, where: str) -> int:
-    sides = list(dict.fromkeys(value)) if isinstance(value, list | tuple) and value else [value]
-    side = sides.pop() if len(sides) == 1 else None
+    sides = list(value) if isinstance(value, list | tuple) else [value]
+    side = sides[0] if sides and all(other == sides[0] for other in sides) else None
     if type(side) is not int or not patch <= side <= _MOST_SIDE or side % patch:
         raise CheckpointError(
             f"{where}: image_size is {shown(value)}; expected one side, a multiple of patch_size {patch}"

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from segcli.data.checking.per_image import is_passing, remembered_rows
 from segcli.data.checking.rotation import read_truth
-from segcli.data.checking.rows import is_passing, remembered_rows
 from segcli.data.checking.unusable import UnusableRows
 from segcli.data.dataset import Dataset, open_split
 from segcli.data.glance import glance

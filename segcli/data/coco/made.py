@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from segcli.codecs.image import MAX_PIXELS
 from segcli.data.cache import cache_dir, digest, read_json, signature, write_json
 from segcli.data.coco.packs import Pack, pack
 from segcli.data.coco.rows import instance_piece
@@ -18,6 +19,7 @@ from segcli.files.image_ref import FileRef
 from segcli.types import Label
 
 _VERSION = 1
+_FREE_PIXELS, _PIXELS_PER_BYTE = 1_000_000_000, 20_000  # of masks in one file
 
 
 @dataclass
@@ -27,6 +29,17 @@ class Drawn:
     images: list[dict[str, Any]] = field(default_factory=list)  # id, file_name, height, width
     annotations: list[dict[str, Any]] = field(default_factory=list)
     classes: dict[str, int] = field(default_factory=dict)
+    _pixels: int = 0  # of masks that were decoded
+
+    def decoding(self, pixels: int, size: int) -> None:
+        """To be told of every mask before it is decoded. size: bytes of the file.
+
+        Raises ValueError where masks have more pixels than a picture or than runs of this file can mean: a few bytes
+        may say "a billion", and say it again and again.
+        """
+        self._pixels += pixels
+        if pixels > MAX_PIXELS or self._pixels > _FREE_PIXELS + size * _PIXELS_PER_BYTE:
+            raise ValueError(f"{pixels:,} pixels, more than this file can hold")
 
     def class_of(self, name: str) -> int:
         """The number of a class, a new one if it is new."""
@@ -95,9 +108,9 @@ def found_of(
         tuple(packed.zero for packed in packs), renamed=renamed,
     )  # fmt: skip
     rows: dict[int | None, tuple[int, int]] = {}
-    for packed, table in zip(packs, renamed, strict=True):
+    for packed, table in zip(packs, map(dict, renamed), strict=True):
         for category, (bad, all_) in packed.rows.items():
-            label = dict(table).get(category) if category is not None else None
+            label = table.get(category) if category is not None else None
             before = rows.get(label, (0, 0))
             rows[label] = (before[0] + bad, before[1] + all_)
     return Found(format, what, splits, labels, ("instance",), reader, faults=tuple(faults), rows=rows)

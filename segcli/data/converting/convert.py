@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from segcli.data.checking.rows import in_order
+from segcli.data.checking.per_image import in_order
 from segcli.data.checking.scan import Problem
 from segcli.data.coco.extras import Extras, extras_of
 from segcli.data.converting.writing import Encoded, Item, Writer

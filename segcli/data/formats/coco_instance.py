@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,15 +9,7 @@ from typing import Any
 import numpy as np
 
 from segcli.codecs.rle import RLE
-from segcli.data.coco.files import (
-    annotation_files,
-    image_files,
-    merged_categories,
-    merged_rows,
-    named_files,
-    records,
-    refuse_rivals,
-)
+from segcli.data.coco.files import annotation_files, image_files, merged_categories, merged_rows, records
 from segcli.data.coco.packs import Pack, pack, read_piece, stated
 from segcli.data.coco.rows import box_piece, instance_piece
 from segcli.data.glance import glance
@@ -41,7 +32,12 @@ _BACKGROUND = {"background", "_background_", "__background__"}
 
 def probe(root: Path, settings: Settings) -> str | None:
     """The annotation files, in a few words; None if there are none."""
-    return named_files(annotation_files(root, settings, "instance"), root)
+    files = annotation_files(root, settings, "instance")
+    return ", ".join(_short(file, root) for file in files.values()) or None
+
+
+def _short(file: Path, root: Path) -> str:
+    return file.name if file.parent in (root, root / "annotations") else f"{file.parent.name}/{file.name}"
 
 
 def load(root: Path, settings: Settings) -> Found:
@@ -50,50 +46,43 @@ def load(root: Path, settings: Settings) -> Found:
     Raises UsageError for broken annotations, and for a split of boxes beside one of masks.
     """
     files = annotation_files(root, settings, "instance")
-    sources = [(split, file) for split, of_split in files.items() for file in of_split]
-    packs = [(split, pack(file, "instance", instance_piece)) for split, file in sources]
-    refuse_rivals(packs, "instance")
-    _refuse_unreadable(packed for _, packed in packs)
+    packs = {split: pack(file, "instance", instance_piece) for split, file in files.items()}
+    _refuse_unreadable(packs)
     tasks: tuple[Task, ...] = ("instance",)
     notes: list[str] = []
-    if any(packed.unmasked for _, packed in packs) and not any(packed.used for _, packed in packs):
+    if any(packed.unmasked for packed in packs.values()) and not any(packed.used for packed in packs.values()):
         notes += [
             f"{packed.source.name}: {count:,} outlines are no polygons but {why}: taken as boxes"
-            for _, packed in packs
+            for packed in packs.values()
             for why, count in packed.unmasked.items()
             if why
         ]
-        packs, tasks = [(split, pack(file, "detect", box_piece)) for split, file in sources], ("detect",)
+        packs, tasks = {split: pack(file, "detect", box_piece) for split, file in files.items()}, ("detect",)
     splits: dict[str, list[Record]] = {}
     faults: list[Fault] = []
-    for number, (split, packed) in enumerate(packs):
+    for number, (split, packed) in enumerate(packs.items()):
         faults += _faults(packed, "mask" if "instance" in tasks else "box")
-        notes += [f"{packed.source.name}: {what}" for what in packed.nameless]
         names = [image.file_name for image in packed.images]
         photos = image_files(root, settings, split, packed.source, names)
         notes += led_out(packed.source.name, root, zip(names, photos, strict=True), split)
-        before = splits.setdefault(split, [])
-        before += records(number, photos, packed.images, before)
-    every = [packed for _, packed in packs]
-    categories, placeholder = _without_placeholder(merged_categories(every), every)
+        splits[split] = records(packed, number, photos, packed.images)
+    categories, placeholder = _without_placeholder(merged_categories(packs), packs)
     if placeholder:
         notes.append(f"category {placeholder} has no objects and only stands for the group or the background: left out")
-    labels = settings.label_set([Label(row["id"], row["name"], isthing=True) for row in categories], every[0].source)
-    reader = InstanceReader(
-        tuple(packed.data for packed in every),
-        tuple(str(packed.source) for packed in every),
-        tuple(packed.zero for packed in every),
-        boxes="detect" in tasks,
+    labels = settings.label_set(
+        [Label(row["id"], row["name"], isthing=True) for row in categories], next(iter(files.values()))
     )
+    data, zeros = zip(*((packed.data, packed.zero) for packed in packs.values()), strict=True)
+    reader = InstanceReader(data, tuple(map(str, files.values())), zeros, boxes="detect" in tasks)
     what = f"COCO {'instances' if 'instance' in tasks else 'boxes'}: {probe(root, settings)}"
     return Found(
-        FORMAT, what, splits, labels, tasks, reader, notes=tuple(notes), faults=tuple(faults), rows=merged_rows(every)
+        FORMAT, what, splits, labels, tasks, reader, notes=tuple(notes), faults=tuple(faults), rows=merged_rows(packs)
     )
 
 
-def _refuse_unreadable(packs: Iterable[Pack]) -> None:
+def _refuse_unreadable(packs: dict[str, Pack]) -> None:
     """Raise UsageError where outlines are there and none can be read: boxes are not what was drawn."""
-    for packed in packs:
+    for packed in packs.values():
         bad = sum(few for few, _ in packed.rows.values())
         if bad and not packed.used:
             reason, first, _ = packed.bad[0]
@@ -125,9 +114,9 @@ def _faults(packed: Pack, lacking: str) -> list[Fault]:
     return faults
 
 
-def _without_placeholder(rows: list[dict[str, Any]], packs: list[Pack]) -> tuple[list[dict[str, Any]], str | None]:
+def _without_placeholder(rows: list[dict[str, Any]], packs: dict[str, Pack]) -> tuple[list[dict[str, Any]], str | None]:
     """Exporters put an unused category 0 first: the background (labelme), or the group of the others (Roboflow)."""
-    used = frozenset().union(*(packed.used for packed in packs))
+    used = frozenset().union(*(packed.used for packed in packs.values()))
     first = min(rows, key=lambda row: row["id"], default=None)
     if first is None or first["id"] != 0 or 0 in used or len(rows) == 1:
         return rows, None
@@ -179,7 +168,7 @@ class InstanceReader:
             shape = row["segmentation"]
             if isinstance(shape, dict):
                 rle = RLE.from_coco(shape)
-                if rle.size != size:  # the rows of an image that states the right size, and whole images otherwise
+                if rle.size != size:
                     reason = f"run lengths of {rle.size[1]}×{rle.size[0]} pixels, its image is of {size[1]}×{size[0]}"
                     where = f"{self.sources[number]}: annotation {row['id']} of image {record.image_id}"
                     left_out.append(LeftOut(reason, where, row["category_id"]))
@@ -189,7 +178,7 @@ class InstanceReader:
                 points = [np.array(polygon, dtype=np.float64).reshape(-1, 2) for polygon in shape]
                 shapes.append([polygon.round(COORDINATE_DIGITS) for polygon in points])
             kept.append(row)
-        if left_out and not kept and frame is None:  # the picture is another, or was resized
+        if left_out and not kept:  # the picture is another, or was resized
             raise _other_size(record, size, self.sources[number], RLE.from_coco(rows[0]["segmentation"]).size)
         return ShapeTruth(
             size,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -11,10 +12,10 @@ import numpy as np
 from segcli.codecs.rle import encode
 from segcli.data.coco.made import Drawn, drawn_pack, found_of
 from segcli.data.layouts.folders import files_in, split_of
-from segcli.data.numbers import finite, side, whole
+from segcli.data.numbers import finite, shown, side, whole
 from segcli.data.records import Found
 from segcli.data.settings import Settings
-from segcli.errors import UsageError
+from segcli.errors import UsageError, cut
 
 FORMAT = "cvat"
 SOUGHT = "CVAT XML (annotations.xml)"
@@ -23,6 +24,7 @@ PLACES: tuple[str, ...] = ()
 EXPLAINS: tuple[str, ...] = ("semantic-png", "instance-png")
 IS_LABEL_MAPS = False
 _HEAD = 4096  # bytes in which a file of CVAT says what it is
+_PART = 1 << 16  # bytes parsed at a time
 _ELLIPSE = np.linspace(0, 2 * np.pi, 64, endpoint=False)
 _WITHOUT_AREA = {"polyline", "points", "tag", "skeleton", "cuboid", "attribute"}
 
@@ -38,7 +40,8 @@ def _is_cvat(file: Path) -> bool:
             head = stream.read(_HEAD)
     except OSError:
         return False
-    return b"<annotations" in head and (b"<version>1.1" in head or b"<image " in head)
+    lost = file.name == "annotations.xml" and b"<" not in head  # empty or overwritten: `load` says so
+    return lost or (b"<annotations" in head and (b"<version>1.1" in head or b"<image " in head))
 
 
 def probe(root: Path, settings: Settings) -> str | None:
@@ -57,26 +60,50 @@ def load(root: Path, settings: Settings) -> Found:
                     lambda image: subsets[image.split("|")[0]])  # fmt: skip
 
 
+class _Elements(ElementTree.TreeBuilder):
+    """Hands over every element that is complete. Raises ValueError for a document type: CVAT writes none, and entities
+    come with it, which may stand for other files or for gigabytes.
+    """
+
+    def __init__(self, take: Callable[[ElementTree.Element], None]) -> None:
+        super().__init__()
+        self._take = take
+
+    def doctype(self, name: str, public: str | None, system: str | None) -> None:
+        raise ValueError("it declares a document type")
+
+    def end(self, tag: str) -> ElementTree.Element:
+        element = super().end(tag)
+        self._take(element)
+        return element
+
+
 def _parsed(file: Path) -> Drawn:
     drawn = Drawn()
-    with file.open("rb") as stream:
-        if b"<!DOCTYPE" in stream.read(_HEAD) or b"<!ENTITY" in stream.read(_HEAD):
-            raise UsageError(f"{file}: declares entities, which CVAT does not; export it again")
+    size = file.stat().st_size
+
+    def take(element: ElementTree.Element) -> None:
+        if element.tag == "label" and element.findtext("name"):
+            drawn.class_of(str(element.findtext("name")).strip())
+        elif element.tag == "image":
+            _take_image(element, drawn, size)
+            element.clear()
+
+    parser = ElementTree.XMLParser(target=_Elements(take))
     try:
-        for _, element in ElementTree.iterparse(file):
-            if element.tag == "label" and element.findtext("name"):
-                drawn.class_of(str(element.findtext("name")).strip())
-            elif element.tag == "image":
-                _take_image(element, drawn)
-                element.clear()
-    except (ElementTree.ParseError, ValueError) as error:
-        raise UsageError(f"{file}: not valid XML ({error}); export it again") from error
+        with file.open("rb") as stream:
+            while part := stream.read(_PART):
+                parser.feed(part)
+        parser.close()
+    # LookupError: an encoding that is none; AssertionError: the builder's, for a file that is cut short
+    except (ElementTree.ParseError, ValueError, LookupError, AssertionError, RecursionError) as error:
+        raise UsageError(f"{file}: not valid XML of CVAT ({cut(error)}); export it again") from error
     except OSError as error:
         raise UsageError(f"{file}: cannot be read ({error.strerror or error})") from error
     return drawn
 
 
-def _take_image(element: ElementTree.Element, drawn: Drawn) -> None:
+def _take_image(element: ElementTree.Element, drawn: Drawn, file_size: int) -> None:
     number = f"{element.get('subset') or ''}|{element.get('id') or len(drawn.images)}"
     size = (side(element.get("height")), side(element.get("width")))
     row = {"id": number, "file_name": element.get("name"), "height": size[0], "width": size[1]}
@@ -87,6 +114,8 @@ def _take_image(element: ElementTree.Element, drawn: Drawn) -> None:
         if shape.tag in _WITHOUT_AREA or not name:
             continue
         try:
+            if shape.tag == "mask":
+                drawn.decoding(_box(shape)[2] * _box(shape)[3], file_size)
             fields, group = _fields(shape, size), shape.get("group_id", "0")
             if shape.tag == "polygon" and group not in ("", "0"):
                 known = groups.setdefault((name, group), fields)
@@ -121,16 +150,25 @@ def _fields(shape: ElementTree.Element, size: tuple[int | None, int | None]) -> 
     raise ValueError("a shape that segcli does not know")
 
 
+def _box(shape: ElementTree.Element) -> tuple[int, int, int, int]:
+    """left, top, width and height of a mask. Raises ValueError or KeyError."""
+    left, top, width, height = (whole(shape.attrib[key], key) for key in ("left", "top", "width", "height"))
+    if min(left, top, width, height) < 0:
+        raise ValueError("its box is negative")
+    return left, top, width, height
+
+
 def _mask(shape: ElementTree.Element, size: tuple[int | None, int | None]) -> dict[str, Any]:
     """CVAT's run lengths go along the rows of the mask's box, zeros first."""
-    left, top, width, height = (whole(shape.attrib[key], key) for key in ("left", "top", "width", "height"))
+    left, top, width, height = _box(shape)
     if size[0] is None or size[1] is None:
         raise ValueError("its image has no stated size")
-    if not (0 <= left <= left + width <= size[1] and 0 <= top <= top + height <= size[0]):
+    if left + width > size[1] or top + height > size[0]:
         raise ValueError("it lies outside of its image")
-    counts = np.array([whole(count.strip(), "rle") for count in shape.attrib["rle"].split(",")], dtype=np.int64)
-    if (counts < 0).any() or int(counts.sum()) > width * height:
-        raise ValueError(f"run lengths of {width}×{height} pixels have {int(counts.sum())}")
+    counts = [whole(count.strip(), "rle") for count in shape.attrib["rle"].split(",")]
+    total = sum(counts)  # of Python's numbers, which have no end to wrap round at
+    if min(counts) < 0 or total > width * height:
+        raise ValueError(f"run lengths of {width}×{height} pixels have {shown(total)}")
     flat = np.zeros(width * height, dtype=bool)
     runs = np.repeat(np.arange(len(counts)) % 2 == 1, counts)
     flat[: len(runs)] = runs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,11 @@ from segcli.codecs.rle import encode
 from segcli.data.coco.made import Drawn, drawn_pack, found_of
 from segcli.data.coco.packs import keys_in
 from segcli.data.layouts.folders import files_in
-from segcli.data.numbers import file_name, finite, points_of, shown, side
+from segcli.data.numbers import file_name, finite, shown, side
 from segcli.data.records import Found
 from segcli.data.settings import Settings
 from segcli.errors import UsageError
 from segcli.files.image_places import with_slashes
-from segcli.files.json_file import read_json
-from segcli.files.text import encoding_of
 
 FORMAT = "label-studio"
 SOUGHT = "Label Studio JSON"
@@ -38,9 +37,8 @@ def _files(root: Path) -> list[Path]:
 
 def _is_export(file: Path) -> bool:
     with file.open("rb") as stream:
-        head = stream.read(64)
-    if head.decode(encoding_of(head), "replace").lstrip("\ufeff \t\r\n")[:1] != "[":
-        return False
+        if stream.read(64).lstrip()[:1] != b"[":
+            return False
     return bool(keys_in(file, _KINDS)) and bool(keys_in(file, ("image", "data")))
 
 
@@ -57,15 +55,21 @@ def load(root: Path, settings: Settings) -> Found:
 
 
 def _parsed(file: Path) -> Drawn:
-    tasks = read_json(file, UsageError, "export it again")
+    try:
+        tasks = json.loads(file.read_bytes())
+    except OSError as error:
+        raise UsageError(f"{file}: cannot be read ({error.strerror or error})") from error
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{file}: not valid JSON ({str(error)[:80]}); export it again") from error
     drawn = Drawn()
+    size = file.stat().st_size
     for number, task in enumerate(tasks, start=1):
         if isinstance(task, dict):
-            _take_task(task, number, drawn)
+            _take_task(task, number, drawn, size)
     return drawn
 
 
-def _take_task(task: dict[str, Any], number: int, drawn: Drawn) -> None:
+def _take_task(task: dict[str, Any], number: int, drawn: Drawn, file_size: int) -> None:
     results = _results(task)
     sizes = [(side(r.get("original_height")), side(r.get("original_width"))) for r in results]
     size = next((size for size in sizes if all(size)), (None, None))
@@ -85,6 +89,8 @@ def _take_task(task: dict[str, Any], number: int, drawn: Drawn) -> None:
         try:
             if not isinstance(label, str) or size[0] is None or size[1] is None:
                 raise ValueError(f"label {shown(label)}, image of {shown(size[1])}×{shown(size[0])} pixels")
+            if kind == "brushlabels":
+                drawn.decoding(size[0] * size[1], file_size)
             drawn.add(number, label, **_fields(kind, value, (size[0], size[1])))
         except (ValueError, KeyError, TypeError) as error:
             drawn.add(number, str(label), unusable=f"{kind} that cannot be read ({str(error)[:80]})")
@@ -116,7 +122,7 @@ def _fields(kind: str, value: dict[str, Any], size: tuple[int, int]) -> dict[str
     if kind == "brushlabels":
         return {"segmentation": encode(decode_brush(value["rle"], size)).to_coco()}
     if kind == "polygonlabels":
-        points = np.array(points_of(value["points"], "polygon"), dtype=float).reshape(-1, 2)
+        points = np.array([[finite(v, "a coordinate") for v in point] for point in value["points"]]).reshape(-1, 2)
         return {"segmentation": [(points * scale).round(3).ravel().tolist()]}
     x, y = finite(value["x"], "x"), finite(value["y"], "y")
     turn = np.deg2rad(finite(value.get("rotation") or 0, "rotation"))

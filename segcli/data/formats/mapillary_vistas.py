@@ -15,7 +15,7 @@ from segcli.data.layouts.pairs import PairedFolders, left_out, paired_records
 from segcli.data.numbers import class_name, shown
 from segcli.data.records import Fault, Found, Record
 from segcli.data.settings import Settings
-from segcli.errors import UsageError
+from segcli.errors import UsageError, cut
 from segcli.files.text import read_text
 from segcli.types import Label
 
@@ -38,7 +38,9 @@ def _config(root: Path) -> tuple[Path, list[dict[str, Any]]] | None:
             continue
         try:
             raw = json.loads(read_text(file))
-        except (ValueError, RecursionError, UsageError):
+        except (ValueError, RecursionError, UsageError) as error:
+            if _trees(root):
+                raise UsageError(f"{file}: not valid JSON ({cut(error)}); copy it again") from error
             continue
         rows = raw.get("labels") if isinstance(raw, dict) else None
         if isinstance(rows, list) and rows and all(isinstance(row, dict) and "evaluate" in row for row in rows):
@@ -98,17 +100,18 @@ def _panoptic(root: Path, settings: Settings, trees: dict[str, tuple[Path, Path]
         images, _ = trees[split]
         there = {file.stem: file for file in files_in(images, _JPG)}
         photos = [there.get(Path(i.file_name).stem, images / Path(i.file_name).name) for i in packed.images]
-        splits[split] = records(number, photos, packed.images)
+        splits[split] = records(packed, number, photos, packed.images)
         faults += packed.faults()
-    source = next(iter(packs.values())).source
-    rows = merged_categories(packs.values())
-    labels = settings.label_set([coco_panoptic.label_of(row, source, settings) for row in rows], source)
+    labels = settings.label_set(
+        [coco_panoptic.label_of(row, packs, settings) for row in merged_categories(packs)],
+        next(iter(packs.values())).source,
+    )
     reader = coco_panoptic.PanopticReader(
         tuple(packed.data for packed in packs.values()), tuple(home / "panoptic" for _, home in trees.values())
     )
     what = f"Mapillary Vistas: {probe(root, settings)}"
     tasks = coco_panoptic.TASKS
-    return Found(FORMAT, what, splits, labels, tasks, reader, faults=tuple(faults), rows=merged_rows(packs.values()))
+    return Found(FORMAT, what, splits, labels, tasks, reader, faults=tuple(faults), rows=merged_rows(packs))
 
 
 def _json(home: Path) -> Path:

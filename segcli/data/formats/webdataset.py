@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path, PurePosixPath
 
-from segcli.data.layouts.class_tables import class_names
+from segcli.data.layouts.class_tables import name_list
 from segcli.data.layouts.folders import files_in, folders_below, split_of
 from segcli.data.layouts.stored_maps import found_of_maps
 from segcli.data.records import Fault, Found, Record
@@ -30,11 +30,15 @@ def _tars(root: Path) -> list[Path]:
 def probe(root: Path, settings: Settings) -> str | None:
     """How many tars hold photos with label maps; None if there are none."""
     tars = _tars(root)
+    return f"{len(tars)} tar{'s' * (len(tars) != 1)}" if any(map(_holds_samples, tars)) else None
+
+
+def _holds_samples(tar: Path) -> bool:
+    """Whether a tar is one of a dataset; a damaged one is named when another says that this is one."""
     try:
-        holds = bool(tars) and bool(_samples(tars[0]))
+        return bool(_samples(tar))
     except InputError:
-        return None
-    return f"{len(tars)} tar{'s' * (len(tars) != 1)}" if holds else None
+        return False
 
 
 def load(root: Path, settings: Settings) -> Found:
@@ -56,7 +60,7 @@ def load(root: Path, settings: Settings) -> Found:
             place = (number, label.offset, label.length)
             splits.setdefault(split, []).append(Record(f"{number}-{key}", image, place, f"{tar.name}/{key}"))
     what = f"WebDataset: {probe(root, settings)}"
-    found = found_of_maps(FORMAT, what, root, settings, splits, tars, [""] * len(tars), class_names(root))
+    found = found_of_maps(FORMAT, what, root, settings, splits, tars, [""] * len(tars), name_list(root))
     return Found(
         FORMAT, what, splits, found.labels, found.tasks, found.reader, found.ignore, found.notes, tuple(faults)
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from segcli.data.records import TRAIN_FROM, Record
 from segcli.errors import UsageError
-from segcli.files.image_names import is_litter
+from segcli.files.image_names import is_litter, is_plain
 from segcli.files.image_ref import ImageRef
 
 LABEL_SUFFIXES = frozenset({".png", ".tif", ".tiff", ".bmp", ".gif", ".jpg", ".jpeg"})  # JPEG: to be refused by name
@@ -66,7 +66,7 @@ def _walk(folder: Path, suffixes: frozenset[str], deep: bool) -> Iterator[Path]:
             if entry.is_dir():
                 if deep:
                     yield from _walk(Path(entry.path), suffixes, deep)
-            elif os.path.splitext(entry.name)[1].lower() in suffixes:
+            elif os.path.splitext(entry.name)[1].lower() in suffixes and is_plain(entry):
                 yield Path(entry.path)
 
 

@@ -17,12 +17,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from segcli.data.layouts.by_content import told_apart
 from segcli.data.layouts.folders import LABEL_SUFFIXES, files_in, split_folders, split_of, subfolders
 from segcli.data.layouts.shared_names import Paired, divided, paired
 from segcli.data.records import Fault, Record
 from segcli.data.settings import Settings
-from segcli.errors import UsageError
+from segcli.errors import UsageError, cut
 from segcli.files.image_names import IMAGE_SUFFIXES
 from segcli.files.image_ref import FileRef
 from segcli.files.text import read_text
@@ -74,8 +73,7 @@ def paired_folders(root: Path, settings: Settings) -> dict[str, PairedFolders]:
                     f"{settings.file}: images and labels are both {pair.images}, and the files' names do not tell "
                     "photos from label maps; move the label maps into a folder of their own"
                 )
-    found = declared or _split_outside(root) or _split_inside(root) or _beside(root) or _within(root)
-    return found or (_by_content(root) if settings.everywhere else {})
+    return declared or _split_outside(root) or _split_inside(root) or _beside(root) or _within(root)
 
 
 def _split_outside(root: Path) -> dict[str, PairedFolders]:
@@ -85,19 +83,8 @@ def _split_outside(root: Path) -> dict[str, PairedFolders]:
 
 def _split_inside(root: Path) -> dict[str, PairedFolders]:
     pair = _pair_in(root)
-    return _of_splits(pair) if pair else {}
-
-
-def _by_content(root: Path) -> dict[str, PairedFolders]:
-    """Two folders of other names, of which one holds label maps; in the folders of splits or around them."""
-    homes = split_folders(root)
-    pairs = {split: PairedFolders(*pair) for split, home in homes.items() if (pair := told_apart(home))}
-    both = None if pairs else told_apart(root)
-    return pairs or (_of_splits(PairedFolders(*both)) if both else {})
-
-
-def _of_splits(pair: PairedFolders) -> dict[str, PairedFolders]:
-    """A pair of folders as it is, or the folders of splits in it."""
+    if not pair:
+        return {}
     images, labels = split_folders(pair.images), split_folders(pair.labels)
     common = {split: PairedFolders(images[split], labels[split]) for split in images if split in labels}
     return common or {"all": pair}
@@ -179,10 +166,10 @@ def _named_in_metadata(folder: Path) -> Iterator[tuple[Path, Path]]:
         rows = (
             list(csv.DictReader(text.splitlines()))
             if file.suffix == ".csv"
-            else list(map(json.loads, text.split("\n")))
+            else [json.loads(line) for line in text.split("\n") if line.strip()]
         )
-    except (ValueError, RecursionError, csv.Error):
-        return
+    except (ValueError, RecursionError, csv.Error) as error:
+        raise UsageError(f"{file}: not valid {file.suffix[1:].upper()} ({cut(error)}); write it again") from error
     for row in rows:
         if isinstance(row, dict) and isinstance(row.get("file_name"), str):
             other = next((v for k, v in row.items() if k != "file_name" and str(k).endswith("file_name")), None)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from segcli.config.backbones.swin import SwinConfig
 from segcli.layers.linear import Linear
-from segcli.layers.mlp import gelu_linear, norm_linear
+from segcli.layers.mlp import norm_mlp
 from segcli.layers.stochastic import drop_path
 from segcli.layers.trace import geometry_cache, is_exporting
 from segcli.models.parts import Backbone
@@ -119,9 +119,11 @@ class WindowAttention(nn.Module):
     def defined(self, x: Tensor, height: int, width: int, shift: int) -> Tensor:
         """The definition, for every height and width: x [B, h·w, C] -> the same."""
         window, batch, dim = self.window, x.shape[0], x.shape[2]
-        below, beside = -height % window, -width % window
-        rows, columns = (height + below) // window, (width + beside) // window
-        x = F.pad(x.unflatten(1, (height, width)), (0, 0, 0, beside, 0, below))
+        # Sides are symbols here, and reasoning about remainders of remainders takes the exporter hours: so they are
+        # rounded up by a division, and cut by an index, of which nothing has to be proven.
+        rows, columns = (height + window - 1) // window, (width + window - 1) // window
+        below, beside = rows * window - height, columns * window - width
+        x = F.pad(x.view(batch, height, width, dim), (0, 0, 0, beside, 0, below))
         bias = self._bias(x)
         if shift:
             x = x.roll((-shift, -shift), (1, 2))
@@ -129,9 +131,11 @@ class WindowAttention(nn.Module):
         x = x.view(batch, rows, window, columns, window, dim).transpose(2, 3).reshape(batch, -1, window**2, dim)
         x = self._attend(x, bias).view(batch, rows, columns, window, window, dim).transpose(2, 3)
         x = x.reshape(batch, rows * window, columns * window, dim)
-        if shift:
-            x = x.roll((shift, shift), (1, 2))
-        return x[:, :height, :width].flatten(1, 2)
+        y, z = torch.arange(height, device=x.device), torch.arange(width, device=x.device)
+        if shift:  # and rolled back
+            y = torch.where(y < shift, y + rows * window, y) - shift
+            z = torch.where(z < shift, z + columns * window, z) - shift
+        return x.index_select(1, y).index_select(2, z).flatten(1, 2)
 
     def _bias(self, x: Tensor) -> Tensor:
         """What each relative position adds to the logits, [1, heads, N, N]."""
@@ -180,7 +184,7 @@ class SwinBlock(nn.Module):
         return torch.cat([t + self._mlp(t) for t in x.split(MLP_TOKENS, dim=1)], dim=1)
 
     def _mlp(self, x: Tensor) -> Tensor:
-        return gelu_linear(norm_linear(x, self.norm2, self.fc1)[1], self.fc2)
+        return norm_mlp(x, self.norm2, self.fc1, self.fc2)
 
 
 class PatchMerging(nn.Module):

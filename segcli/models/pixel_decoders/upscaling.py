@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from segcli.layers.linear import linear
+from segcli.layers.linear import linear_gelu
+from segcli.layers.trace import is_exporting
 from segcli.models.parts import Layers, PixelDecoder
 from segcli.types import PixelFeatures
+
+STRIP = 4 * 2**20  # bytes of the finer map handled at once
 
 
 @dataclass(kw_only=True)
@@ -41,15 +45,41 @@ class ScaleBlock(nn.Module):
         self.norm = nn.LayerNorm(dim, 1e-6)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x [B, h, w, D] -> [B, 2 h, 2 w, D]. The squares of a transposed convolution of stride 2 do not overlap, so it
-        is one product, [h·w, D] · [D, 4 D].
+        """x [B, h, w, D] -> [B, 2 h, 2 w, D]. In prediction on a CPU strip by strip, so that what lies between the
+        first product and the norm stays in the cache.
         """
+        # The squares of a transposed convolution of stride 2 do not overlap, so it is a product; of the finer map, the
+        # weights of the even rows make one half of it and those of the odd rows the other.
+        weights = self.up.weight.permute(2, 3, 1, 0).flatten(1, 2)  # [2, 2 · D, D]
+        if torch.is_grad_enabled() or is_exporting() or x.device.type != "cpu":
+            return self._smooth(torch.stack(self._finer(x, weights), dim=2).flatten(1, 2), padding=1)
         batch, height, width, dim = x.shape
-        weight = self.up.weight.permute(2, 3, 1, 0).flatten(0, 2)  # [2 · 2 · D, D]
-        bias = None if self.up.bias is None else self.up.bias.repeat(4)
-        fine = linear(x, weight, bias).view(batch, height, width, 2, 2, dim).transpose(2, 3)
-        maps = F.gelu(fine.reshape(batch, 2 * height, 2 * width, dim)).permute(0, 3, 1, 2)
-        return self.norm(self.conv(maps).permute(0, 2, 3, 1))
+        rows = max(1, STRIP // (batch * 4 * width * dim * x.element_size()))  # of x, a strip
+        maps = x.new_zeros(batch, 2 * rows + 3, 2 * width, dim)
+        out = x.new_empty(batch, 2 * height, 2 * width, dim)
+        done, filled = 0, 1  # rows; above the first there are zeros
+        for strip in x.split(rows, dim=1):
+            for parity, part in enumerate(self._finer(strip, weights)):
+                maps[:, filled + parity : filled + 2 * strip.shape[1] : 2] = part
+            filled += 2 * strip.shape[1]
+            if done + filled > 2 * height:  # so there are below the last
+                maps[:, filled] = 0
+                filled += 1
+            smooth = self._smooth(maps[:, :filled], padding=(0, 1))  # without the first row and the last
+            out[:, done : done + filled - 2] = smooth
+            maps[:, :2] = maps[:, filled - 2 : filled].clone()
+            done, filled = done + filled - 2, 2
+        return out
+
+    def _finer(self, x: Tensor, weights: Tensor) -> list[Tensor]:
+        """x [B, n, w, D] -> the even and the odd rows, [B, n, 2 w, D] each."""
+        bias = None if self.up.bias is None else self.up.bias.repeat(2)
+        return [linear_gelu(x, weight, bias).unflatten(-1, (2, -1)).flatten(2, 3) for weight in weights]
+
+    def _smooth(self, maps: Tensor, padding: int | tuple[int, int]) -> Tensor:
+        """maps [B, n, w, D] -> the same, without the rows that are not padded."""
+        smooth = F.conv2d(maps.permute(0, 3, 1, 2), self.conv.weight, padding=padding, groups=maps.shape[-1])
+        return self.norm(smooth.permute(0, 2, 3, 1))
 
 
 class UpscalingPixelDecoder(PixelDecoder):

@@ -80,15 +80,15 @@ class RunFolder:
         with self._writing(path, "the metrics"), path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(_plain(record), allow_nan=False) + "\n")
 
-    def rewind(self, step: int, *, swept: bool = False) -> None:
+    def rewind(self, step: int, *, swept: bool = False, unmeasured: bool = False) -> None:
         """Forget what was measured after `step`: it will be measured again. swept: whether thresholds were compared
-        by then, which is the last thing a run does.
+        by then, which is the last thing a run does. unmeasured: whether the validation of `step` is still to be done.
         """
         path = self.path / METRICS
         if self.silent or not path.is_file():
             return
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-        self._write(METRICS, "".join(line for line in lines if _step_of(line, swept) <= step).encode())
+        self._write(METRICS, "".join(line for line in lines if _step_of(line, swept, unmeasured) <= step).encode())
 
     def write_picture(self, name: str, image: np.ndarray) -> None:
         """A PNG of uint8 RGB [H, W, 3] among the pictures."""
@@ -198,12 +198,14 @@ class RunFolder:
         return f" The checkpoint of step {state['step']} is untouched: free some space, then continue with --resume"
 
 
-def _step_of(line: str, swept: bool) -> float:
-    """The step of a metrics line. One that was cut short counts as later than all, and so does a sweep if none was."""
+def _step_of(line: str, swept: bool, unmeasured: bool) -> float:
+    """The step of a metrics line, with a half where it is a validation that is still to be done. One that was cut short
+    counts as later than all, and so does a sweep if none was."""
     try:
         record = json.loads(line)
-        is_last = record.get("kind") in ("sweep", "final")
-        return float("inf") if is_last and not swept else float(record["step"])
+        if record.get("kind") in ("sweep", "final") and not swept:
+            return float("inf")
+        return float(record["step"]) + (0.5 if record.get("kind") == "validation" and unmeasured else 0)
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         return float("inf")
 

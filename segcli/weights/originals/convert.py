@@ -12,14 +12,16 @@ from torch import Tensor
 
 from segcli.errors import CheckpointError, UsageError
 from segcli.types import Task
+from segcli.weights import deltas
 from segcli.weights.checkpoint import LoadedModel, build
 from segcli.weights.hf_config import preprocessor, raw_config
 from segcli.weights.keymap import KeyMap
+from segcli.weights.keys import eomt
 from segcli.weights.keys import original as keys
 from segcli.weights.keys.table import Table
 from segcli.weights.originals import shapes
-from segcli.weights.originals.files import read_original
 from segcli.weights.originals.protocols import protocol_of
+from segcli.weights.originals.reading import read_original
 from segcli.weights.originals.shapes import Shapes
 
 
@@ -40,6 +42,7 @@ FAMILIES = (
     Family(f"{keys.PREDICTOR}.query_feat.weight", shapes.mask2former, keys.mask2former),
     Family(f"{keys.PREDICTOR}.mask_embed.layers.0.weight", shapes.maskformer, keys.maskformer),
     Family("bbox_embed.layers.0.weight", shapes.detr, keys.detr, shapes.dilate),
+    Family("network.q.weight", shapes.eomt, eomt.tables),
 )
 
 
@@ -62,11 +65,15 @@ def convert(path: Path, task: Task | None = None, labels: str | None = None, dil
     state = _complete({keys.modern(name): tensor for name, tensor in original.state.items()})
     family = next((family for family in FAMILIES if family.sign in state), None)
     if family is None:
-        raise CheckpointError(f"{path}: the names of its tensors are not those of a Mask2Former, MaskFormer or DETR")
+        raise CheckpointError(
+            f"{path}: the names of its tensors are not those of a Mask2Former, MaskFormer, DETR or EoMT"
+        )
     published = protocol_of(family.config(Shapes(state, str(path))), original.digests, task, labels)
     config = published.config
     if family.dilated is not None and _is_dilated(path, published.dilated, dilated):
         config = family.dilated(config)
+    if deltas.holds_differences(state):
+        state = deltas.whole(state, config, str(path))
     model, stored = build(config, KeyMap(family.tables(config)), state, str(path), "own shapes")
     facts = published.facts | {"converted from": path.name}
     loaded = LoadedModel(
@@ -109,8 +116,8 @@ def _notes(loaded: LoadedModel, named: bool) -> tuple[str, ...]:
         f"classes ({spec.labels.names[0]}, …) for {', '.join(spec.tasks)}",
         f"published file: {figures}; licence {loaded.facts['licence']}"
         if figures
-        else f"none of the published files; test size {spec.size.short} to {spec.size.long}, merge score "
-        f"{spec.rule.score}, overlap {spec.rule.overlap}",
+        else f"not one of the published files that are known by a hash; test size {spec.size.short} to "
+        f"{spec.size.long}, merge score {spec.rule.score}, overlap {spec.rule.overlap}",
     ]
     if not named:
         notes.append("the file's name has no hash, so whether it is whole was not checked")

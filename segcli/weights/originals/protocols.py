@@ -20,7 +20,7 @@ _TABLE = Path(__file__).with_name("protocols.toml")
 
 
 @dataclass(frozen=True)
-class Protocol:
+class PublishedProtocol:
     """A row of protocols.toml, where the fields are explained."""
 
     family: str
@@ -35,6 +35,7 @@ class Protocol:
     masks: bool | None = None
     dilated: bool | None = None
     backbones: tuple[str, ...] = ()
+    own_sides: bool = False  # the checkpoint's own, not those of `size`
     licence: str = "CC BY-NC 4.0"  # both MaskFormers' MODEL_ZOO.md
 
     def fits(self, config: ModelConfig) -> bool:
@@ -58,17 +59,18 @@ class Published:
 
 
 @cache
-def protocols() -> tuple[Protocol, ...]:
+def protocols() -> tuple[PublishedProtocol, ...]:
     """Every row of protocols.toml."""
     rows = tomllib.loads(_TABLE.read_text(encoding="utf-8"))["protocols"]
     return tuple(_protocol(row) for row in rows)
 
 
-def _protocol(row: dict[str, Any]) -> Protocol:
+def _protocol(row: dict[str, Any]) -> PublishedProtocol:
     values: dict[str, Any] = {"rule": {}}
     values |= {name: tuple(value) if isinstance(value, list) else value for name, value in row.items()}
-    values["size"] = replace(MODEL_TYPES[row["family"]].size, **row.get("size", {}))
-    return Protocol(**values)
+    sides = row.get("size", {})
+    values["size"] = replace(MODEL_TYPES[row["family"]].size, **sides)
+    return PublishedProtocol(**values, own_sides="short" not in sides)
 
 
 def protocol_of(config: ModelConfig, digests: Sequence[str], task: Task | None, labels: str | None) -> Published:
@@ -94,8 +96,10 @@ def protocol_of(config: ModelConfig, digests: Sequence[str], task: Task | None, 
     if task is not None and task not in tasks:
         raise UsageError(f"--task {task}: this checkpoint was made for {' and '.join(tasks)}")
     if row is None:
-        return Published(fitting, InferenceSpec(tasks, table, config.size, config.rule))
-    spec = InferenceSpec(tasks, table, row.size, replace(config.rule, **row.rule))
+        return Published(fitting, InferenceSpec(tasks, table, config.own_size, config.rule))
+    sides = config.own_size
+    size = replace(row.size, short=sides.short, long=sides.long) if row.own_sides else row.size
+    spec = InferenceSpec(tasks, table, size, replace(config.rule, **row.rule))
     figures = next((row.files[digest] for digest in digests if digest in row.files), None)
     if figures is None:
         return Published(fitting, spec)
@@ -103,13 +107,13 @@ def protocol_of(config: ModelConfig, digests: Sequence[str], task: Task | None, 
     return Published(fitting, spec, {"licence": row.licence, "metrics": metrics, "status": "published"}, row.dilated)
 
 
-def _published(config: ModelConfig, digests: Sequence[str]) -> Protocol | None:
+def _published(config: ModelConfig, digests: Sequence[str]) -> PublishedProtocol | None:
     """Of the published file with such a hash."""
     rows = (row for row in protocols() if row.fits(config) and not set(digests).isdisjoint(row.files))
     return next(rows, None)
 
 
-def _like(config: ModelConfig, task: Task | None, labels: str | None) -> Protocol | None:
+def _like(config: ModelConfig, task: Task | None, labels: str | None) -> PublishedProtocol | None:
     """Of the published checkpoints with as many classes, for one that is none of them; None if there are none."""
     rows = [row for row in protocols() if row.fits(config) and labels in (None, row.labels)]
     rows = [row for row in rows if task in (None, row.tasks[0])]

@@ -1,7 +1,8 @@
 """Configurations from the names and shapes of an authors' checkpoint, which holds none.
 
-Two things shapes do not tell and the authors never varied: 8 attention heads, and strides in the 3×3 convolutions of
-ResNet's blocks. A third they did, in DETR: whether the last stage of the ResNet is dilated (DC5).
+Shapes do not tell, and the authors never varied, the number of attention heads (8; in a ViT one for 64 channels) and
+the strides in the 3×3 convolutions of ResNet's blocks. One thing they did vary, in DETR: whether the last stage of the
+ResNet is dilated (DC5).
 """
 
 from __future__ import annotations
@@ -16,13 +17,17 @@ from torch import Tensor
 from segcli.config.backbones import BackboneConfig
 from segcli.config.backbones.resnet import ResNetConfig
 from segcli.config.backbones.swin import SwinConfig
+from segcli.config.backbones.vit import ViTConfig
 from segcli.config.detr import DetrConfig
+from segcli.config.eomt import EomtConfig, joint_blocks
 from segcli.config.mask2former import Mask2FormerConfig
 from segcli.config.maskformer import MaskFormerConfig
 from segcli.errors import CheckpointError
+from segcli.weights.keys.eomt import ENCODER
 from segcli.weights.keys.original import PIXEL, PREDICTOR
 
 _HEADS = 8
+_VIT_HEAD = 64  # numbers of an attention head of every ViT
 _LEVELS, _POINTS = 3, 4  # of deformable attention
 _SWIN_DROP_PATH = 0.3  # in every published configuration; used by training alone
 
@@ -112,6 +117,38 @@ def detr(shapes: Shapes) -> DetrConfig:
         decoder_layers=shapes.count("transformer.decoder.layers"),
         dim_feedforward=shapes.of(f"{layer}.0.linear1.weight", 2)[0],
         num_attention_heads=_HEADS,
+    )
+
+
+def eomt(shapes: Shapes) -> EomtConfig:
+    """On DINOv2 or DINOv3, whose files call the patches differently. Only a table of positions tells the square that it
+    was made for; without one that is the usual.
+    """
+    queries, dim = shapes.of("network.q.weight", 2)
+    rotary = f"{ENCODER}.patch_embed.patch_embeddings.weight" in shapes.state
+    depth, heads = shapes.count(f"{ENCODER}.blocks"), max(1, dim // _VIT_HEAD)
+    if rotary:
+        hidden = shapes.of(f"{ENCODER}.blocks.0.mlp.up_proj.weight", 2)[0]
+        registers = shapes.of(f"{ENCODER}.patch_embed.register_tokens", 3)[1]
+        patch = shapes.of(f"{ENCODER}.patch_embed.patch_embeddings.weight", 4)[3]
+        vit = ViTConfig(
+            dim, depth, heads, hidden, patch, registers=registers, positions="rotary", norm_eps=1e-5, layer_scale=1.0
+        )
+    else:
+        hidden = shapes.of(f"{ENCODER}.blocks.0.mlp.fc2.weight", 2)[1]
+        registers = shapes.of(f"{ENCODER}.reg_token", 3)[1] if f"{ENCODER}.reg_token" in shapes.state else 0
+        patch = shapes.of(f"{ENCODER}.patch_embed.proj.weight", 4)[3]
+        side = isqrt(shapes.of(f"{ENCODER}.pos_embed", 3)[1]) * patch
+        gated = shapes.of(f"{ENCODER}.blocks.0.mlp.fc1.weight", 2)[0] == 2 * hidden
+        vit = ViTConfig(dim, depth, heads, hidden, patch, image_size=side, registers=registers, gated=gated)
+    masks = "network.attn_mask_probs"
+    return EomtConfig(
+        backbone=vit,
+        num_classes=shapes.of("network.class_head.weight", 2)[0] - 1,
+        num_queries=queries,
+        joint_blocks=shapes.of(masks, 1)[0] if masks in shapes.state else joint_blocks(depth),
+        upscale_blocks=shapes.count("network.upscale"),
+        no_object_weight=_no_object(shapes),
     )
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from segcli.errors import CheckpointError, cut, kind_of
 from segcli.weights.pickles.arrays import Array, functions
-from segcli.weights.pickles.machine import Damaged, Refused, run
+from segcli.weights.pickles.machine import Damaged, RefusedPickle, run
 from segcli.weights.pickles.torch_files import Lazy, read_torch
 
 __all__ = ["read_weights", "tensors"]
@@ -35,7 +35,7 @@ def read_weights(path: Path) -> Any:
     try:
         found = read_torch(path)
         return run(path.read_bytes(), functions())[0] if found is None else found[0]
-    except Refused as error:
+    except RefusedPickle as error:
         raise CheckpointError(
             f"{path}: asks for {cut(error, 80)}, and segcli loads nothing but arrays; if you trust it, load "
             "it in Python and save {'model': {name: array}} alone"

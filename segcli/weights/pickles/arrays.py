@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from segcli.errors import shown
-from segcli.weights.pickles.machine import Damaged, Functions, Name, Refused
+from segcli.weights.pickles.machine import Damaged, Functions, Name, RefusedPickle
 
 _NUMBERS = re.compile(r"[<>|=]?(f[248]|[iu][1248]|b1)")
 _MOST_DIMENSIONS = 32
@@ -24,7 +24,7 @@ class Type:
     def __init__(self, code: Any, *others: Any) -> None:
         match = _NUMBERS.fullmatch(code) if isinstance(code, str) else None
         if match is None:
-            raise Refused(f"numpy.dtype of {shown(code, 20)}")
+            raise RefusedPickle(f"numpy.dtype of {shown(code, 20)}")
         self.boolean = match[1] == "b1"
         self.code = "u1" if self.boolean else match[1]
         self.order = code[0] if code[0] in "<>" else "="
@@ -32,9 +32,9 @@ class Type:
     def build(self, state: Any) -> None:
         """Of a dtype's state only the byte order; one with fields, parts or objects is refused."""
         if not isinstance(state, tuple) or len(state) < 5 or state[1] not in ("<", ">", "|", "="):
-            raise Refused("numpy.dtype with a state of another kind")
+            raise RefusedPickle("numpy.dtype with a state of another kind")
         if any(part is not None for part in state[2:5]):
-            raise Refused("numpy.dtype with fields")
+            raise RefusedPickle("numpy.dtype with fields")
         self.order = state[1] if state[1] in "<>" else "="
 
     @property
@@ -46,7 +46,7 @@ class Type:
         sides = shape_of(shape)
         raw = _latin1(data) if isinstance(data, str) else data
         if not isinstance(raw, bytes | memoryview):
-            raise Refused(f"an array of {type(data).__name__}")
+            raise RefusedPickle(f"an array of {type(data).__name__}")
         if prod(sides) * self.dtype.itemsize != len(raw):
             raise Damaged(f"an array of {'×'.join(map(str, sides))} numbers with {len(raw):,} bytes")
         array = np.frombuffer(raw, self.dtype).reshape(sides, order="F" if fortran else "C")
@@ -100,7 +100,7 @@ def shape_of(value: Any) -> tuple[int, ...]:
 def _latin1(text: Any = "", encoding: Any = "latin1") -> bytes:
     """The bytes of an array, which older protocols write as text."""
     if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
-        raise Refused("_codecs.encode of something else")
+        raise RefusedPickle("_codecs.encode of something else")
     try:
         return text.encode("latin-1")
     except UnicodeEncodeError as error:
@@ -109,7 +109,7 @@ def _latin1(text: Any = "", encoding: Any = "latin1") -> bytes:
 
 def _bytes(*values: Any) -> bytes:
     if values:
-        raise Refused("bytes of something")
+        raise RefusedPickle("bytes of something")
     return b""
 
 
@@ -119,15 +119,15 @@ def _table(*values: Any) -> dict[Any, Any]:
         return {}
     pairs = values[0]
     if len(values) > 1 or not isinstance(pairs, list):
-        raise Refused("OrderedDict of something else")
+        raise RefusedPickle("OrderedDict of something else")
     if not all(isinstance(pair, list | tuple) and len(pair) == 2 and isinstance(pair[0], str) for pair in pairs):
-        raise Refused("OrderedDict of something else")
+        raise RefusedPickle("OrderedDict of something else")
     return {pair[0]: pair[1] for pair in pairs}
 
 
 def _reconstruct(kind: Any, *others: Any) -> Array:
     if kind != Name("numpy", "ndarray"):
-        raise Refused("an array of another class")
+        raise RefusedPickle("an array of another class")
     return Array()
 
 
@@ -149,7 +149,7 @@ def _scalar(kind: Any, data: Any) -> Array:
 
 
 def _not_called(*values: Any) -> Any:
-    raise Refused("numpy.ndarray, called")
+    raise RefusedPickle("numpy.ndarray, called")
 
 
 def functions() -> Functions:

@@ -26,7 +26,7 @@ class Damaged(Exception):
     """A pickle that breaks off, or is none."""
 
 
-class Refused(Exception):
+class RefusedPickle(Exception):
     """A pickle that asks for something that is no array; the message is its name."""
 
 
@@ -53,7 +53,7 @@ def run(
     functions: what it may call, by (module, name). A value with a method `build` takes the state that a file gives it;
     the state of any other is dropped, as attributes of containers are. persistent: turns the reference of something
     outside of the pickle into a value.
-    Raises Damaged and Refused.
+    Raises Damaged and RefusedPickle.
     """
     machine = _Machine(data, functions, persistent, start)
     for _ in range(MOST_INSTRUCTIONS):
@@ -158,13 +158,13 @@ class _Machine:
             raise Damaged(f"a name at byte {self.at - 1:,} that is no text")
         found = Name(module, name)
         if (module, name) not in self.functions:
-            raise Refused(str(found))
+            raise RefusedPickle(str(found))
         return found
 
     def call(self) -> Any:
         arguments, function = self.pop(), self.pop()
         if not isinstance(function, Name) or not isinstance(arguments, tuple):
-            raise Refused(f"a call of a {type(function).__name__}")
+            raise RefusedPickle(f"a call of a {type(function).__name__}")
         try:
             return self.functions[function.module, function.name](*arguments)
         except TypeError as error:  # the number of arguments; the functions check their kinds
@@ -180,7 +180,7 @@ class _Machine:
 
     def refer(self, reference: Any) -> Any:
         if self.persistent is None:
-            raise Refused("a value outside of the file")
+            raise RefusedPickle("a value outside of the file")
         return self.persistent(reference)
 
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from segcli.weights.pickles.arrays import Ignored, functions, shape_of
-from segcli.weights.pickles.machine import Damaged, Functions, Name, Refused, run
+from segcli.weights.pickles.machine import Damaged, Functions, Name, RefusedPickle, run
 
 _MAGIC = 0x1950A86A20F9469CFC6C  # of the older format
 _PROTOCOL = 1001
@@ -78,7 +78,7 @@ class Lazy:
 def read_torch(path: Path) -> tuple[Any] | None:
     """The content of a file of `torch.save`, in a tuple of one; None if it is not one.
 
-    Raises Damaged and Refused as `machine.run`, OSError.
+    Raises Damaged and RefusedPickle as `machine.run`, OSError.
     """
     with path.open("rb") as file:
         start = file.read(4)
@@ -204,10 +204,10 @@ def _reference(value: Any) -> tuple[torch.dtype, str, int]:
         or value[0] != "storage"
         or value[5:] not in ((), (None,))
     ):
-        raise Refused("a reference that is no storage")
+        raise RefusedPickle("a reference that is no storage")
     _, kind, key, _, count = value[:5]
     if not isinstance(kind, Name) or kind.module != "torch" or kind.name not in _STORAGES:
-        raise Refused("a storage of another type")
+        raise RefusedPickle("a storage of another type")
     if not isinstance(key, str) or len(key) > 40 or type(count) is not int or not 0 <= count < 2**48:
         raise Damaged("a storage whose key or size is none")
     return _STORAGES[kind.name], key, count
@@ -216,7 +216,7 @@ def _reference(value: Any) -> tuple[torch.dtype, str, int]:
 def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *others: Any) -> Lazy:
     """`_rebuild_tensor`: a view of a storage that lies inside of it, and is not larger."""
     if not isinstance(storage, Storage):
-        raise Refused("a tensor of no storage")
+        raise RefusedPickle("a tensor of no storage")
     shape, steps = shape_of(size), shape_of(stride)
     if len(shape) != len(steps) or type(offset) is not int or offset < 0:
         raise Damaged("a tensor whose shape, strides and offset do not go together")
@@ -229,12 +229,12 @@ def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *others: Any) -> 
 
 def _parameter(data: Any, *others: Any) -> Lazy:
     if not isinstance(data, Lazy):
-        raise Refused("a parameter of no tensor")
+        raise RefusedPickle("a parameter of no tensor")
     return data
 
 
 def _not_called(*values: Any) -> Any:
-    raise Refused("a type of storage, called")
+    raise RefusedPickle("a type of storage, called")
 
 
 def _functions() -> Functions:

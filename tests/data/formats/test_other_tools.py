@@ -17,10 +17,12 @@ from segcli.codecs.brush import encode_brush
 from segcli.codecs.panoptic_png import encode_panoptic_png
 from segcli.data.checking.check import check
 from segcli.data.checking.scan import scan
+from segcli.data.coco.made import Drawn
 from segcli.data.converting.convert import write_dataset
 from segcli.data.converting.writers import writer_for
 from segcli.data.dataset import open_split
 from segcli.data.detect import detect
+from segcli.data.formats.cvat import _parsed
 from segcli.data.records import DatasetInfo
 from segcli.errors import UsageError
 
@@ -84,10 +86,45 @@ def test_cvat_xml(tmp_path: Path) -> None:
     assert len(report.of_kind("bad-row")) == 2
 
 
-def test_xml_with_entities_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "a.xml").write_text('<!DOCTYPE x [<!ENTITY a "b">]><annotations><version>1.1</version></annotations>')
-    with pytest.raises(UsageError, match="declares entities"):
-        detect(tmp_path)
+@pytest.mark.parametrize("before", ["", f"<!-- {'x' * 9000} -->"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_xml_with_entities_is_refused(before: str, encoding: str, tmp_path: Path) -> None:
+    root = '<!DOCTYPE x [<!ENTITY a "b">]><annotations><version>1.1</version></annotations>'
+    (tmp_path / "a.xml").write_text(f'<?xml version="1.0" encoding="{encoding}"?>{before}{root}', encoding=encoding)
+    with pytest.raises(UsageError, match="declares a document type"):
+        _parsed(tmp_path / "a.xml")
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        f'rle="{",".join(["9007199254740992"] * 2048)}" left="0" top="0" width="64" height="48"',  # 2⁶⁴ in all
+        'rle="-5,10" left="0" top="0" width="8" height="8"',
+        'rle="0,1" left="-9" top="0" width="8" height="8"',
+        'rle="0,100" left="0" top="0" width="8" height="8"',
+        'rle="" left="0" top="0" width="8" height="8"',
+    ],
+)
+def test_a_mask_of_cvat_whose_numbers_lie_is_left_out(mask: str, tmp_path: Path) -> None:
+    image = f'<image name="a.png" width="64" height="48"><mask label="cat" {mask}/></image>'
+    (tmp_path / "a.xml").write_text(f"<annotations><version>1.1</version>{image}</annotations>")
+    (row,) = _parsed(tmp_path / "a.xml").annotations
+    assert row["unusable"].startswith("a mask that cannot be read")
+
+
+def test_masks_of_more_pixels_than_their_file_can_mean_are_left_out(tmp_path: Path) -> None:
+    """Each is there in thirty bytes, and would take seconds and a gigabyte."""
+    mask = '<mask label="cat" rle="0,225000000" left="0" top="0" width="15000" height="15000"/>'
+    image = f'<image name="a.png" width="15000" height="15000">{mask * 9}</image>'
+    drawn = Drawn(_pixels=1_000_000_000)
+    (tmp_path / "a.xml").write_text(f"<annotations><version>1.1</version>{image}</annotations>")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("segcli.data.formats.cvat.Drawn", lambda: drawn)
+        _parsed(tmp_path / "a.xml")
+    assert len(drawn.annotations) == 9
+    assert all("more than this file can hold" in row["unusable"] for row in drawn.annotations)
+    with pytest.raises(ValueError, match="more than this file can hold"):
+        Drawn().decoding(40_000 * 40_000, 1 << 30)
 
 
 def label_studio(results: list[dict[str, Any]], short: bool = False) -> str:

@@ -24,7 +24,7 @@ class ImagejRoiWriter(Writer):
         try:
             import roifile  # noqa: F401
         except ImportError:
-            raise UsageError("--to imagej-roi needs the package roifile: pip install roifile") from None
+            raise UsageError('--to imagej-roi needs the package roifile: pip install "segcli[imagej]"') from None
         self._labels = labels if kind == "outlines" else things_of(labels)
         self.notes: tuple[str, ...] = ()
 
@@ -38,6 +38,8 @@ class ImagejRoiWriter(Writer):
         buffer = io.BytesIO()
         with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
             for found in outlined(item, self._labels, self.tolerance, done):
+                done.changes["objects of several parts become a region for each part"] += len(found.parts) > 1
+                done.changes["regions"] += len(found.parts)
                 for part, (outline, holes) in enumerate(found.parts, start=1):
                     done.changes["holes are cut into polygons by seams of no width"] += len(holes)
                     points = joined_loops([outline, *holes]).astype(np.float32)

@@ -12,7 +12,7 @@ import typer
 
 from segcli import console
 from segcli.cli import options
-from segcli.cli.export_data import Measured, calibration, measure
+from segcli.cli.export.metric import Headline, calibration, measure
 from segcli.console import Console
 from segcli.errors import UsageError
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from segcli.export.exporter import Exported
-    from segcli.export.verify import Verification
+    from segcli.export.verify import Agreement
     from segcli.weights.checkpoint import LoadedModel
 
 
@@ -118,12 +118,12 @@ def export(
     segcli export runs/mine --to openvino --data data/mine
     """
     from segcli.export.exporter import Request, check_request, choose_out, export_model, usual_shape
-    from segcli.export.graph import Shape
+    from segcli.export.graph import InputShape
     from segcli.inference.predict import resized
     from segcli.weights.checkpoint import load_model
 
     say = Console(quiet=quiet)
-    shape = Shape(_size(size), _batch(batch))
+    shape = InputShape(_size(size), _batch(batch))
     if dtype == "int8" and to != "openvino":
         raise UsageError("--dtype int8 is for --to openvino; add it")
     if verify and no_verify:
@@ -181,7 +181,7 @@ def _quantise(
     data: Path,
     format: str | None,
     images: int | None,
-    before: Measured,
+    before: Headline,
     say: Console,
 ) -> list[dict[str, Any]]:
     """Make the folder int8, and print what each block takes."""
@@ -205,7 +205,7 @@ def _quantise(
 
 
 def _compare_metric(
-    before: Measured,
+    before: Headline,
     folder: Path,
     data: Path,
     format: str | None,
@@ -213,7 +213,7 @@ def _compare_metric(
     say: Console,
 ) -> dict[str, Any]:
     """The metric of the folder beside the model's own."""
-    from segcli.export.loading import load_exported
+    from segcli.export.exported_model import load_exported
 
     after = measure(load_exported(folder, "cpu"), data, format, images, say)
     say.note(
@@ -223,11 +223,11 @@ def _compare_metric(
     return {"name": after.name, "before": before.points, "after": after.points, "images": after.images}
 
 
-def _verify(loaded: LoadedModel, folder: Path, photos: list[Path] | None, say: Console) -> Verification:
+def _verify(loaded: LoadedModel, folder: Path, photos: list[Path] | None, say: Console) -> Agreement:
     """Compare with PyTorch, print a table, and write verify.json."""
+    from segcli.export.exported_model import load_exported
     from segcli.export.exporter import write_json
-    from segcli.export.loading import load_exported
-    from segcli.export.verify import LIMITS, Verification, compare, own_photos
+    from segcli.export.verify import LIMITS, Agreement, compare, own_photos
     from segcli.inference.predict import choose_task
 
     exported = load_exported(folder, "cpu")
@@ -238,13 +238,13 @@ def _verify(loaded: LoadedModel, folder: Path, photos: list[Path] | None, say: C
             rows.append(row)
             advance(1)
     dtype = str(exported.facts["exported"])
-    verification = Verification(dtype, choose_task(exported.spec, None), LIMITS[dtype], tuple(rows))
+    verification = Agreement(dtype, choose_task(exported.spec, None), LIMITS[dtype], tuple(rows))
     write_json(folder / "verify.json", verification.to_table())
     _show(verification, say)
     return verification
 
 
-def _show(verification: Verification, say: Console) -> None:
+def _show(verification: Agreement, say: Console) -> None:
     """The comparison as a table."""
     lines = [f"{'photo':24} {'logits':>9} {'masks':>9} {'mask bits':>10} {'segments':>9} {'IoU':>7} {'scores':>9}"]
     lines += [

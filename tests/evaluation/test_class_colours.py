@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from segcli.data.records import DatasetInfo
-from segcli.evaluation.colours import in_colours_of
+from segcli.evaluation.class_colours import in_colours_of
 from segcli.metrics.match_classes import match_classes
 from segcli.render.colours import class_colours
 from segcli.types import Label, LabelSet

@@ -9,7 +9,7 @@ import typer
 
 from segcli import console
 from segcli.cli.app import App
-from segcli.cli.models_folders import convert, push
+from segcli.cli.models.folders import convert, push
 from segcli.cli.options import BatchSizeOption, DeviceOption, complete_model
 from segcli.errors import UsageError, WeightsUnavailable
 
@@ -276,7 +276,7 @@ def _check_metric(
     """The published metric, measured; kept in the user's own file."""
     from segcli.cli.screens.eval_screen import EvalScreen
     from segcli.console import Column
-    from segcli.evaluation.verify import TOLERANCE, expected_images, open_verification, verification
+    from segcli.evaluation.published import TOLERANCE, expected_images, open_verification, verification
     from segcli.weights.verified import AVERAGED, keep
 
     evaluation = open_verification(loaded, entry, data, batch_size=batch_size, tta=tta)

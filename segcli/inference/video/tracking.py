@@ -9,7 +9,9 @@ that an object hidden behind another keeps its id. A track's class is what most 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -38,6 +40,24 @@ class Track:
     def label(self) -> int:
         """The class that most of its frames say, weighted by their scores."""
         return self.votes.most_common(1)[0][0]
+
+    def state(self) -> dict[str, Any]:
+        """The track as a JSON value, exactly."""
+        embedding = None if self.embedding is None else [self.embedding.dtype.name, self.embedding.tolist()]
+        state = {"id": self.id, "mask": self.mask.to_coco(), "box": self.box.tolist(), "seen": self.seen}
+        return state | {"speed": self.speed.tolist(), "votes": list(self.votes.items()), "embedding": embedding}
+
+    @classmethod
+    def of_state(cls, state: Mapping[str, Any]) -> Track:
+        """The track of a `state`."""
+        own = dict(state)
+        own |= {"mask": RLE.from_coco(own["mask"]), "box": np.array(own["box"]), "speed": np.array(own["speed"])}
+        votes: Counter[int] = Counter()
+        votes.update(dict(own["votes"]))
+        if own["embedding"] is not None:
+            kind, values = own["embedding"]
+            own["embedding"] = np.array(values, dtype=kind)
+        return cls(**own | {"votes": votes})
 
 
 class Tracker:
@@ -83,6 +103,21 @@ class Tracker:
             track.votes[int(segments.labels[index])] += score if np.isfinite(score) else 1  # type: ignore[assignment]
             ids[index], labels[index] = track.id, track.label
         return ids, labels
+
+    def state(self) -> dict[str, Any]:
+        """All that the next frames depend on, as a JSON value."""
+        return {
+            "frame": self._frame,
+            "next": self._next,
+            "stuff": list(self._stuff.items()),
+            "tracks": [track.state() for track in self._tracks],
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on after the frame of a `state`."""
+        self._frame, self._next = state["frame"], state["next"]
+        self._stuff = dict(state["stuff"])
+        self._tracks = [Track.of_state(track) for track in state["tracks"]]
 
     def _take_id(self) -> int:
         self._next += 1

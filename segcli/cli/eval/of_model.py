@@ -39,8 +39,8 @@ def of_model(
 
     size: what replaces the checkpoint's, as `resized` has it. explain: try other thresholds too.
     """
-    from segcli.evaluation.colours import in_colours_of
-    from segcli.evaluation.data import choose_tasks, for_model, open_data, open_tasks, two_truths
+    from segcli.evaluation.class_colours import in_colours_of
+    from segcli.evaluation.dataset import choose_tasks, for_model, open_data, open_tasks, two_truths
     from segcli.evaluation.from_model import of_model
     from segcli.evaluation.protocol import Protocol
     from segcli.inference.predict import resized

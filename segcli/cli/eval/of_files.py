@@ -32,8 +32,8 @@ def of_files(
     say: Console,
 ) -> Evaluation:
     """The evaluation of predictions from files; says what was found, and how images and classes were matched."""
-    from segcli.evaluation.colours import in_colours_of
-    from segcli.evaluation.data import open_data, open_tasks
+    from segcli.evaluation.class_colours import in_colours_of
+    from segcli.evaluation.dataset import open_data, open_tasks
     from segcli.evaluation.from_files import of_predictions
     from segcli.evaluation.match_predictions import match, tasks_of
     from segcli.metrics import COCO_DETS

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Measured:
+class Headline:
     """The headline metric of a model."""
 
     name: str  # PQ, AP or mIoU
@@ -25,9 +25,9 @@ class Measured:
     images: int
 
 
-def measure(loaded: LoadedModel, data: Path, format: str | None, images: int | None, say: Console) -> Measured:
+def measure(loaded: LoadedModel, data: Path, format: str | None, images: int | None, say: Console) -> Headline:
     """Of a model on the validation split. Raises what `segcli eval` raises for data it cannot use."""
-    from segcli.evaluation.data import choose_tasks, for_model, open_data, open_tasks
+    from segcli.evaluation.dataset import choose_tasks, for_model, open_data, open_tasks
     from segcli.evaluation.from_model import of_model
     from segcli.evaluation.protocol import Protocol
     from segcli.metrics.match_classes import match_classes
@@ -43,14 +43,14 @@ def measure(loaded: LoadedModel, data: Path, format: str | None, images: int | N
             advance(1)
     document = evaluation.finish()[tasks[0]]
     value = document["value"]
-    return Measured(document["metric"], float("nan") if value is None else 100 * value, evaluation.images)
+    return Headline(document["metric"], float("nan") if value is None else 100 * value, evaluation.images)
 
 
 def calibration(data: Path, format: str | None, spec: InferenceSpec, count: int) -> Iterator[dict[str, np.ndarray]]:
     """Inputs of a graph, from as many training images (validation images where there are no others); of a photo that
     is predicted in tiles, the one in the middle."""
     from segcli.codecs.image import read_image
-    from segcli.evaluation.data import for_model, open_data
+    from segcli.evaluation.dataset import for_model, open_data
     from segcli.export.contract import IMAGES, PADDING
     from segcli.inference.preprocess import collate, prepare
     from segcli.inference.tiling import windows

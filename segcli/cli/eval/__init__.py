@@ -145,7 +145,7 @@ def evaluate(
     as_json: JsonOption = False,
     quiet: options.QuietOption = False,
 ) -> None:
-    """Measure a model, or predictions of any tool, on annotated images: PQ, AP or mIoU, equal to the official tools'.
+    """Measure a model, or predictions of any tool, as the official tools do: PQ, AP or mIoU.
 
     segcli eval data/ --model runs/data-1/best
 
@@ -156,7 +156,7 @@ def evaluate(
     segcli eval --compare scores-before scores-after
     """
     if compare is not None:
-        from segcli.cli.eval_files import show_comparisons
+        from segcli.cli.eval.of_files import show_comparisons
 
         if data is not None or model is not None or predictions is not None or out is not None:
             raise UsageError("--compare takes two folders that eval --out wrote and nothing else; leave out the rest")
@@ -180,11 +180,11 @@ def evaluate(
         what: dict[str, Any] = {"images": images, "max_dets": max_dets, "ranks": ranks, "say": say}
         what["output"] = None if out is None else Output(out, overwrite, skip_existing)
         if predictions is not None:
-            from segcli.cli.eval_files import of_files
+            from segcli.cli.eval.of_files import of_files
 
             evaluation = of_files(data, predictions, wanted, split, format, binary, **what)
         else:
-            from segcli.cli.eval_model import of_model
+            from segcli.cli.eval.of_model import of_model
 
             where = (device, dtype, threads, batch_size, options.parse_workers(workers))
             size = {"short_side": short_side, "tile": tile, "rectangle": rectangle}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import segcli
 from segcli.errors import UsageError
-from segcli.evaluation.data import open_data, open_tasks
+from segcli.evaluation.dataset import open_data, open_tasks
 from segcli.evaluation.from_model import of_model
 from segcli.evaluation.protocol import Protocol
 from segcli.evaluation.run import Evaluation

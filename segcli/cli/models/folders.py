@@ -15,7 +15,10 @@ def convert(
     file: Annotated[
         Path,
         typer.Argument(
-            metavar="FILE", help="model_final_*.pkl of Mask2Former or MaskFormer, detr-*.pth.", show_default=False
+            metavar="FILE",
+            help="model_final_*.pkl of Mask2Former or MaskFormer, detr-*.pth; EoMT's pytorch_model.bin or a Lightning "
+            ".ckpt.",
+            show_default=False,
         ),
     ],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder for the model.", show_default=False)],
@@ -54,6 +57,8 @@ def convert(
     Only arrays are read from the file, no code in it is run. A hash in its name is checked.
     """
     from segcli.console import Console, result
+    from segcli.files.locks import owned
+    from segcli.files.writing import remove_left_over
     from segcli.weights.checkpoint import save_model
     from segcli.weights.hub import CONFIG
     from segcli.weights.originals.convert import convert as converted
@@ -61,10 +66,12 @@ def convert(
     if (out / CONFIG).exists() and not overwrite:
         raise OutputError(f"{out} holds a model already: choose another folder, or --overwrite")
     say = Console()
-    found = converted(file, task, labels, dc5)
-    for note in found.notes:
-        say.note(note)
-    result(save_model(found.loaded, out))
+    with owned(out, beside=True):
+        remove_left_over(out.parent)
+        found = converted(file, task, labels, dc5)
+        for note in found.notes:
+            say.note(note)
+        result(save_model(found.loaded, out))
 
 
 def push(

@@ -14,6 +14,8 @@ from segcli.weights.pickles import read_weights, tensors
 
 # File names end in the first digits of a hash of the file: detectron2's .pkl of its MD5, PyTorch's .pth of its SHA-256.
 _NAMED = {"md5": re.compile(r"[_-]([0-9a-f]{6})\.pkl"), "sha256": re.compile(r"[_-]([0-9a-f]{8})\.pth")}
+_PLACES = ("model", "state_dict")  # of the tensors, in files of detectron2 and DETR, of PyTorch Lightning
+_COMPILED = "_orig_mod."  # in names of modules that were compiled
 
 
 @dataclass(frozen=True)
@@ -33,16 +35,18 @@ def read_original(path: Path) -> Original:
     """Raises CheckpointError for a file that is damaged, holds anything but arrays, or is not what its name says."""
     if not path.is_file():
         raise CheckpointError(
-            f"{path} is {'a folder' if path.is_dir() else 'not there'}; give the authors' .pkl or .pth"
+            f"{path} is {'a folder' if path.is_dir() else 'not there'}; give the authors' .pkl, .pth, .bin or .ckpt"
         )
     digests = {kind: _digest(path, kind) for kind in _NAMED}
     named = _check_name(path, digests)
     content = read_weights(path)
-    state = content.get("model", content) if isinstance(content, dict) else None
+    places = [content.get(name) for name in _PLACES] if isinstance(content, dict) else []
+    state = next((place for place in places if isinstance(place, dict)), content)
     if not isinstance(state, dict) or not state:
-        raise CheckpointError(f"{path}: holds no table of tensors, neither in 'model' nor by itself")
+        raise CheckpointError(f"{path}: holds no table of tensors, neither in {' nor '.join(_PLACES)} nor by itself")
     prefixes = (digests["md5"][:6], digests["sha256"][:8])
-    return Original(path, tensors(state, path), prefixes, named)
+    found = {name.replace(_COMPILED, ""): tensor for name, tensor in tensors(state, path).items()}
+    return Original(path, found, prefixes, named)
 
 
 def _digest(path: Path, kind: str) -> str:

@@ -1,0 +1,285 @@
+"""Clips as frames with their times: video files, animations, numbered pictures, cameras and streams."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+
+from segcli.codecs.image import read_image
+from segcli.errors import InputError, UsageError
+from segcli.files.image_names import is_image_name
+from segcli.inference.video.pyav import failures, line, pyav
+
+SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts")
+_ANIMATIONS = (".gif", ".webp")
+_CAMERA = re.compile(r"camera:(\d+)")
+_STREAM = re.compile(r"(rtsp|rtmp|udp)://.+")
+_HD = 720  # rows from which a clip that does not name its colours has those of HDTV
+_SILENT = 15.0  # seconds without data after which a stream has ended
+_NOTHING = np.zeros((0, 0, 3), dtype=np.uint8)
+_MP4_SOUND = ("aac", "mp3", "ac3", "opus", "alac")  # what MP4 takes as it is
+
+
+@dataclass(frozen=True)
+class ClipFrame:
+    """One frame, upright."""
+
+    number: int  # in the clip, from 0
+    time: float  # seconds from the clip's beginning
+    image: np.ndarray  # uint8 [H, W, 3] RGB
+    error: str | None = None  # why there is no image
+
+
+def is_clip(name: str) -> bool:
+    """Whether a source is a clip: a video file, a camera, a stream, or numbered frames such as frames/%06d.png."""
+    path = Path(name)
+    if is_live(name) or ("%" in path.name and re.search(r"%0?\d*d", path.name)):
+        return True
+    lower = name.lower()
+    if lower.startswith(("http://", "https://")):
+        return lower.split("?")[0].endswith(SUFFIXES)
+    return lower.endswith(SUFFIXES) or (lower.endswith(_ANIMATIONS) and _is_animated(path))
+
+
+def is_live(name: str) -> bool:
+    """Whether a source has no end of its own: a camera or a stream."""
+    return bool(_CAMERA.fullmatch(name) or _STREAM.fullmatch(name))
+
+
+def _is_animated(path: Path) -> bool:
+    from PIL import Image
+
+    try:
+        with Image.open(path) as picture:
+            return bool(getattr(picture, "is_animated", False))
+    except (OSError, ValueError):
+        return False
+
+
+class Clip:
+    """A clip to read, frame by frame; memory does not grow with its length.
+
+    name: as `is_clip` takes it, or a folder of pictures.
+    fps: of numbered frames, which have no times of their own.
+    every: take every N-th frame; "auto" takes what a live source shows when the last frame is done; None is "auto"
+        for a live source and 1 for others.
+    start, end: seconds between which frames are wanted.
+
+    Raises InputError for what cannot be opened or has no video stream, UsageError if PyAV is not installed, or for
+    "auto" of a file.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        fps: float | None = None,
+        every: int | Literal["auto"] | None = None,
+        start: float = 0.0,
+        end: float | None = None,
+    ) -> None:
+        self.name, self.start, self.end = name, start, end
+        self.is_live = is_live(name)
+        if every == "auto" and not self.is_live:
+            raise UsageError(f"--every auto: {name} is not a camera or stream, and waits for each frame; give a number")
+        self.keeps_up = self.is_live and every in (None, "auto")
+        self._every = every if isinstance(every, int) else 1
+        self.rate = Fraction(fps or 25).limit_denominator(100_000)
+        self.first: float | None = None  # the time that the file gives its first frame
+        self.damage: str | None = None  # what was wrong with the file, once it has been read
+        self.left_out = 0  # frames of a live source that came while the network was busy
+        self._stopped = False
+        self._size: tuple[int, ...] | None = None  # of the first frame
+        self._container: Any = None
+        self._pictures = _numbered(name)
+        self._is_animation = name.lower().endswith(_ANIMATIONS) and "://" not in name
+        if self._is_animation:
+            self._expected = self._open_animation()
+        elif self._pictures:
+            self._expected = len(self._pictures)
+        else:
+            self._open()
+            self._expected = self._stream.frames or 0
+
+    def _open(self) -> None:
+        source, how = _camera(self.name) if _CAMERA.fullmatch(self.name) else (self.name, {})
+        if self.is_live and not _CAMERA.fullmatch(self.name):
+            how["timeout"] = _SILENT
+        try:
+            self._container = pyav().open(source, **how)
+        except failures() as error:
+            what = "camera" if _CAMERA.fullmatch(self.name) else "stream" if self.is_live else "video"
+            raise InputError(f"{self.name}: cannot be opened as a {what} ({line(error)})") from error
+        if not self._container.streams.video:
+            raise InputError(f"{self.name}: has no video stream, only sound")
+        self._stream = self._container.streams.video[0]
+        self._stream.thread_type = "SLICE" if self.is_live else "AUTO"  # threads by frames add a delay
+        rate = self._stream.average_rate or self._stream.guessed_rate
+        self.rate = rate if rate and 0 < rate <= 1000 else self.rate
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._container is not None:
+            self._container.close()
+
+    @property
+    def count(self) -> int | None:
+        """How many frames are expected, if known."""
+        if not self._expected or self.start or self.end is not None:
+            return None
+        return -(-self._expected // self._every)
+
+    @property
+    def sound(self) -> str | None:
+        """The codec of its sound; None if it has none, or is live."""
+        if self._container is None or self.is_live or not self._container.streams.audio:
+            return None
+        return str(self._container.streams.audio[0].codec_context.name)
+
+    @property
+    def keeps_sound(self) -> bool:
+        """Whether MP4 takes its sound as it is."""
+        return self.sound in _MP4_SOUND
+
+    def stop(self) -> None:
+        """End after the frame that is being read."""
+        self._stopped = True
+
+    def frames(self, after: int = -1) -> Iterator[ClipFrame]:
+        """Frames in the order they are shown, from number after + 1 on.
+
+        What cannot be decoded is left out, and told in `damage`. Raises InputError if nothing can be.
+        """
+        number = -1
+        found = self._animated if self._is_animation else self._pictured if self._pictures else self._decoded
+        for number, time, read in found():
+            if self._stopped or (self.end is not None and time >= self.end):
+                return
+            if number > after and number % self._every == 0 and time >= self.start:
+                yield self._frame(number, time, read)
+        if number < 0:
+            raise InputError(f"{self.name}: no frame can be decoded ({self.damage or 'it is empty'})")
+
+    __iter__ = frames
+
+    def _frame(self, number: int, time: float, read: Callable[[], np.ndarray]) -> ClipFrame:
+        try:
+            image = read()
+        except InputError as error:
+            return ClipFrame(number, time, _NOTHING, str(error))
+        self._size = self._size or image.shape
+        if image.shape != self._size:  # of numbered pictures
+            (height, width), (first_height, first_width) = image.shape[:2], self._size[:2]
+            reason = f"is {width}×{height}, the first is {first_width}×{first_height}; make all of one size"
+            return ClipFrame(number, time, _NOTHING, f"{self._pictures[number]}: {reason}")
+        return ClipFrame(number, time, image)
+
+    def _open_animation(self) -> int:
+        from PIL import Image
+
+        try:
+            with Image.open(self.name) as picture:
+                self.rate = Fraction(1000, _duration(picture))
+                return int(getattr(picture, "n_frames", 1))
+        except (OSError, ValueError, EOFError) as error:
+            raise InputError(f"{self.name}: cannot be opened as an animation ({line(error)})") from error
+
+    def _animated(self) -> Iterator[tuple[int, float, Any]]:
+        """By Pillow: FFmpeg does not read animated WebP."""
+        from PIL import Image
+
+        milliseconds = 0
+        with Image.open(self.name) as picture:
+            for number in range(self._expected):
+                try:
+                    picture.seek(number)
+                    image = np.array(picture.convert("RGB"))
+                except (OSError, ValueError, EOFError) as error:
+                    self.damage = line(error)
+                    return
+                yield number, milliseconds / 1000, lambda image=image: image
+                milliseconds += _duration(picture)
+
+    def _pictured(self) -> Iterator[tuple[int, float, Any]]:
+        for number, picture in enumerate(self._pictures):
+            yield number, number / float(self.rate), lambda picture=picture: read_image(picture)
+
+    def _decoded(self) -> Iterator[tuple[int, float, Any]]:
+        number, size = 0, None
+        for frame in self._all_frames():
+            time = frame.time if frame.time is not None else number / float(self.rate)
+            self.first = time if self.first is None else self.first
+            size = size or (frame.width, frame.height)
+            yield number, time - self.first, lambda frame=frame, size=size: _upright(frame, size)
+            number += 1
+        if not self.damage and number < 0.9 * self._expected:
+            self.damage = f"it ends after {number} of {self._expected} frames"
+
+    def _all_frames(self) -> Iterator[Any]:
+        """Whatever can be decoded; a damaged packet costs its own frames alone."""
+        try:
+            for packet in self._container.demux(self._stream):
+                try:
+                    yield from packet.decode()
+                except failures() as error:
+                    self.damage = self.damage or line(error)
+        except failures() as error:
+            self.damage = self.damage or line(error)
+            try:
+                yield from self._stream.codec_context.decode(None)  # those that the decoder still has
+            except failures():
+                return
+
+
+def _duration(picture: Any) -> int:
+    """How long a frame of an animation is shown, in milliseconds; what says nothing gets 100, as in browsers."""
+    picture.load()
+    return round(picture.info.get("duration") or 100)
+
+
+def _camera(name: str) -> tuple[str, dict[str, Any]]:
+    """What PyAV opens a camera by."""
+    number = name.partition(":")[2]
+    if sys.platform == "darwin":
+        return f"{number}:none", {"format": "avfoundation", "options": {"framerate": "30"}}
+    if sys.platform == "win32":
+        raise UsageError(f"{name}: cameras are read on Linux and macOS; on Windows give a stream such as rtsp://…")
+    return f"/dev/video{number}", {"format": "v4l2"}
+
+
+def _upright(frame: Any, size: tuple[int, int]) -> np.ndarray:
+    """The frame as it is meant to be seen: colours by the matrix the clip names, turned by its rotation flag.
+
+    size: width and height of the clip's first frame, which all get.
+    """
+    unspecified = int(getattr(frame, "colorspace", 2)) == 2
+    matrix = {"src_colorspace": "ITU709" if frame.height >= _HD else "ITU601"} if unspecified else {}
+    image = frame.reformat(width=size[0], height=size[1], format="rgb24", **matrix).to_ndarray()
+    turns = round(float(getattr(frame, "rotation", 0) or 0) / 90) % 4
+    return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
+
+
+def _numbered(name: str) -> list[Path]:
+    """The pictures of a folder or of a pattern such as frames/%06d.png, in order."""
+    path = Path(name)
+    if path.is_dir():
+        found = [file for file in path.iterdir() if is_image_name(file.name)]
+        if not found:
+            raise InputError(f"{name}: no images in this folder")
+        return sorted(found, key=lambda file: [int(p) if p.isdigit() else p for p in re.split(r"(\d+)", file.name)])
+    if not re.search(r"%0?\d*d", path.name):
+        return []
+    pattern = re.compile(re.sub(r"%0?\d*d", r"(\\d+)", re.escape(path.name).replace("\\%", "%")))
+    found = [file for file in (path.parent.iterdir() if path.parent.is_dir() else ()) if pattern.fullmatch(file.name)]
+    if not found:
+        raise InputError(f"{name}: no file matches")
+    return sorted(found, key=lambda file: int(pattern.fullmatch(file.name)[1]))  # type: ignore[index]
