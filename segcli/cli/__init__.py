@@ -34,6 +34,11 @@ _COMMANDS = (
         "export:export",
         "Export a model to ONNX Runtime or OpenVINO, and check that it finds the same segments there.",
     ),
+    (
+        "bench",
+        "bench:bench",
+        "Time a model on this machine: the network, a photo, a step of training, in fp32 and bf16. Takes a minute.",
+    ),
     ("models", "models:app", "List, download, check and convert models."),
     ("data", "data:app", "Check, convert, analyse and split datasets, in every format that `train` reads."),
     ("results", "results:app", "Work with what segcli predict has written."),
