@@ -55,14 +55,19 @@ def read_label_map(file: Path | ImageRef, *, colours: Colours = "none") -> np.nd
 
 
 def read_black_and_white(file: Path) -> np.ndarray:
-    """A mask of one object -> bool [H, W], True where it is lighter than half of its lightest value.
+    """A mask of one object -> bool [H, W], True where it is lighter than half of its lightest value, in any of its
+    colours, and not transparent.
 
     Smoothed edges and JPEG do no harm here. Raises InputError as `read_label_map`.
     """
     try:
         with open_header(read_file(file, str(file)), str(file)) as image:
             image.load()
-            grey = np.asarray(image.convert("L") if image.mode in ("P", "RGB", "RGBA", "LA", "1", "CMYK") else image)
+            if image.mode in ("P", "PA", "RGB", "RGBA", "LA", "1", "CMYK", "YCbCr"):
+                pixels = np.asarray(image.convert("RGBA"))
+                grey = np.minimum(pixels[..., :3].max(axis=2), pixels[..., 3])
+            else:
+                grey = np.asarray(image)
     except FileNotFoundError:
         raise InputError(f"{file}: no such file (label map)") from None
     except InputError:

@@ -8,6 +8,7 @@ from pathlib import Path
 from segcli.data.coco.files import kind_of
 from segcli.data.formats import coco_instance, coco_panoptic, formats, instance_png, semantic_png
 from segcli.data.layouts.folders import subfolders, with_validation
+from segcli.data.layouts.split_lists import listed_splits
 from segcli.data.records import DatasetInfo, Found, Record
 from segcli.data.settings import FILE_NAME, Settings, read_settings
 from segcli.errors import UsageError
@@ -52,19 +53,29 @@ def detect(
         raise UsageError(f"--task {wanted_task}: unknown task; known are {', '.join(TASKS)}")
     _refuse_other_annotations(settings)
     notes: list[str] = []
-    name = wanted or _choose(root, settings, wanted_task, notes)
-    if formats()[name].probe(root, settings) is None:
-        raise UsageError(f"{root}: holds no data in the format {name}; leave out --format to see what is found")
+    hits = _hits(root, settings, wanted)
+    if not hits:
+        settings = replace(settings, everywhere=True)
+        hits = _hits(root, settings, wanted)
+    if not hits:
+        child = _only_child(root, wanted)
+        info = detect(child, format=format, task=task, training=training, binary=binary)
+        return replace(info, notes=(f"the dataset is in {child}", *info.notes))
+    name = wanted or _choose(root, hits, settings, wanted_task, notes)
     if binary and not formats()[name].IS_LABEL_MAPS:
         raise UsageError(f"{root}: --binary is for black and white label maps, and this is {name}; leave it out")
     notes += _unused_places(name, settings)
     found: Found = formats()[name].load(root, settings)
+    if found.splits.keys() == {"all"}:
+        listed, said = listed_splits(root, found.splits["all"])
+        found = replace(found, splits=listed or found.splits)
+        notes += [said] if said else []
     chosen = _task(root, found, wanted_task)
     splits, held_out = (
         with_validation(found.splits, found.train_from) if training else (_as_they_lie(root, found.splits), ())
     )
     notes += [*found.notes, *(fault.message for fault in found.faults), *held_out]
-    notes += [*_unread_settings(root), *_perhaps_stuff(found, settings)]
+    notes += [*_unread_settings(root), *_perhaps_stuff(found, settings), *_perhaps_one(found)]
     return replace(_info(root, found, chosen, splits, tuple(notes)), held_out=bool(held_out))
 
 
@@ -84,8 +95,22 @@ def detect_for_checking(
     return replace(info, splits=splits, notes=(*info.notes, *held_out), held_out=bool(held_out))
 
 
-def _choose(root: Path, settings: Settings, task: str | None, notes: list[str]) -> str:
-    hits = _hits(root, settings)
+def _only_child(root: Path, wanted: str | None) -> Path:
+    """The folder in a folder that holds the dataset, as archives are often unpacked. Raises UsageError if none or
+    several do, or if something is declared for the folder itself."""
+    inside = [child for child in subfolders(root)[:_MAX_CHILDREN] if _hits(child, read_settings(child), wanted)]
+    if len(inside) == 1 and not (root / FILE_NAME).is_file():
+        return inside[0]
+    if inside:
+        names = ", ".join(child.name for child in inside)
+        raise UsageError(f"{root}: no dataset here, but in the folder {names}; give that one")
+    if wanted:
+        raise UsageError(f"{root}: holds no data in the format {wanted}; leave out --format to see what is found")
+    sought = ", ".join(dict.fromkeys(format.SOUGHT for format in formats().values()))
+    raise UsageError(f"{root}: no dataset recognised; looked for {sought}; {FILE_NAME} can name the folders")
+
+
+def _choose(root: Path, hits: dict[str, str], settings: Settings, task: str | None, notes: list[str]) -> str:
     structured = {name: what for name, what in hits.items() if not formats()[name].IS_LABEL_MAPS}
     if set(structured) == {coco_panoptic.FORMAT, coco_instance.FORMAT}:
         # COCO publishes both for the same images. Panoptic serves every task; for instances alone the instance file is
@@ -97,20 +122,13 @@ def _choose(root: Path, settings: Settings, task: str | None, notes: list[str]) 
     if len(structured) > 1:
         listed = "; ".join(f"{name} ({what})" for name, what in structured.items())
         raise UsageError(f"{root}: could be {listed}; choose with --format {' or --format '.join(structured)}")
-    if structured:
-        return next(iter(structured))
-    if hits:
-        return _kind_of_label_maps(root, settings, task)
-    inside = [child.name for child in subfolders(root)[:_MAX_CHILDREN] if _hits(child, read_settings(child))]
-    if inside:
-        raise UsageError(f"{root}: no dataset here, but in the folder {', '.join(inside)}; give that one")
-    sought = ", ".join(dict.fromkeys(format.SOUGHT for format in formats().values()))
-    raise UsageError(f"{root}: no dataset recognised; looked for {sought}; {FILE_NAME} can name the folders")
+    return next(iter(structured), None) or _kind_of_label_maps(root, settings, task)
 
 
-def _hits(root: Path, settings: Settings) -> dict[str, str]:
-    """format -> what speaks for it, without those that another one explains."""
-    hits = {name: what for name, module in formats().items() if (what := module.probe(root, settings)) is not None}
+def _hits(root: Path, settings: Settings, wanted: str | None = None) -> dict[str, str]:
+    """format -> what speaks for it, without those that another one explains. wanted: look for this one alone."""
+    asked = {wanted: formats()[wanted]} if wanted else formats()
+    hits = {name: what for name, module in asked.items() if (what := module.probe(root, settings)) is not None}
     explained = {other for name in hits for other in formats()[name].EXPLAINS}
     return {name: what for name, what in hits.items() if name not in explained}
 
@@ -197,6 +215,15 @@ def _perhaps_stuff(found: Found, settings: Settings) -> list[str]:
         return []
     listed = ", ".join(f'"{name}"' for name in names)
     return [f"every class is taken as countable; if {names[0]} is stuff, {FILE_NAME} says so: stuff = [{listed}]"]
+
+
+def _perhaps_one(found: Found) -> list[str]:
+    """Classes whose names differ in capital letters or blanks alone, which somebody may have typed two ways."""
+    alike: dict[str, list[str]] = {}
+    for name in found.labels.names:
+        alike.setdefault("".join(name.casefold().replace("_", " ").split()), []).append(name)
+    pairs = [" and ".join(map(repr, names)) for names in alike.values() if len(names) > 1]
+    return [f"classes whose names are nearly the same: {', '.join(pairs[:4])}"] if pairs else []
 
 
 def _as_they_lie(root: Path, splits: dict[str, list[Record]]) -> dict[str, list[Record]]:

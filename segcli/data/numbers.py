@@ -57,6 +57,18 @@ def finite(value: object, field: str, largest: float = 1e9) -> float:
     return float(value)
 
 
+def points_of(value: object, what: str) -> list[tuple[float, float]]:
+    """The corners of a shape: pairs, objects of x and y, or numbers one after the other."""
+    if isinstance(value, list) and len(value) % 2 == 0 and not any(isinstance(part, list | dict) for part in value):
+        value = [list(pair) for pair in zip(value[::2], value[1::2], strict=True)]
+    if isinstance(value, list):
+        value = [[part["x"], part["y"]] if isinstance(part, dict) and {"x", "y"} <= part.keys() else part
+                 for part in value]  # fmt: skip
+    if not isinstance(value, list) or not all(isinstance(part, list) and len(part) == 2 for part in value):
+        raise ValueError(f"the points of a {what} are {shown(value)}; expected x y pairs")
+    return [(finite(x, f"a coordinate of a {what}"), finite(y, f"a coordinate of a {what}")) for x, y in value]
+
+
 def is_finite(value: object, largest: float = 1e15) -> bool:
     """Whether a value is a number that can be calculated with."""
     return isinstance(value, int | float) and not isinstance(value, bool) and -largest <= value <= largest

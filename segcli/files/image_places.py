@@ -131,6 +131,9 @@ def assigned(source: Path, places: ImagePlaces, names: list[str], *, whole: bool
     owners: dict[Path, str] = {}
     for name in dict.fromkeys(names):
         files = [file for file in places.fitting(name, whole=whole) if file not in taken]
+        if not files and not whole:  # all of them may have been saved in another format since
+            files = [file for file in places.fitting(_without_ending(name), endings=False) if file not in taken]
+            files = files if len(files) == 1 else []
         if len(files) > 1:
             raise ambiguous(source, name, files)
         if files:
@@ -142,6 +145,10 @@ def assigned(source: Path, places: ImagePlaces, names: list[str], *, whole: bool
                 )
             found[name] = files[0]
     return found
+
+
+def _without_ending(name: str) -> str:
+    return os.path.splitext(name)[0] if is_image_name(name.rsplit("/", 1)[-1]) else name
 
 
 def completed(source: Path, names: list[str], paths: list[Path], places: Callable[[], ImagePlaces]) -> list[Path]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from segcli.errors import InputError, SegcliError, cut
+from segcli.files.text import decoded
 
 _MOST_BYTES = 1 << 30
 
@@ -29,7 +30,7 @@ def read_json(file: Path, error: type[SegcliError] = InputError, remedy: str = "
 def parse_json(raw: bytes | str, where: str, error: type[SegcliError] = InputError, remedy: str = "") -> Any:
     """The value of JSON text; as `read_json`."""
     try:
-        return json.loads(raw.decode("utf-8-sig") if isinstance(raw, bytes) else raw)
+        return json.loads(decoded(raw) if isinstance(raw, bytes) else raw)
     except UnicodeDecodeError as problem:
         reason = f"byte {problem.start:,} is not UTF-8"
     except json.JSONDecodeError as problem:

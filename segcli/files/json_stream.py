@@ -13,8 +13,11 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from segcli.errors import InputError
+from segcli.files.json_file import parse_json
+from segcli.files.text import encoding_of
 
 _CHUNK = 1 << 20
+_WHOLE = 32 << 20  # bytes of a file that is parsed at once: a tenth less time than walking it, 4 to 7 times the memory
 _SPACE = " \t\n\r"
 _LONGEST = 1 << 28  # an element that does not end within this is an array or string that was never closed
 _NEAR = 16  # characters of a literal or number that the end of a chunk may have cut
@@ -46,11 +49,32 @@ def walk(file: Path) -> Iterator[Element]:
 def damage(file: Path) -> str | None:
     """What keeps a file from being JSON, with its name and the place; None if it is whole."""
     try:
-        for _ in walk(file):
+        for _ in elements(file):
             pass
     except InputError as error:
         return str(error)
     return None
+
+
+def elements(file: Path) -> Iterator[Element]:
+    """As `walk`, without places (all are (0, 0)): files that are small, or not in UTF-8, are parsed at once."""
+    try:
+        with file.open("rb") as stream:
+            is_utf8 = encoding_of(stream.read(4)) == "utf-8"
+            stream.seek(0)
+            document = parse_json(stream.read(), str(file)) if file.stat().st_size <= _WHOLE or not is_utf8 else None
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read ({error.strerror or error})") from error
+    except InputError:
+        document = None  # the walk says where and what
+    if not isinstance(document, dict | list):
+        yield from walk(file)
+        return
+    for key, value in document.items() if isinstance(document, dict) else [(None, document)]:
+        if isinstance(value, list):
+            yield from (Element(key, row, (0, 0)) for row in value)
+        else:
+            yield Element(key, value, None)
 
 
 def read_elements(file: Path, places: Iterable[tuple[int, int]]) -> list[Any]:
@@ -86,6 +110,8 @@ class _Walker:
             yield from self.members()
         elif not first:
             raise InputError(f"{self.file}: empty; export it again")
+        elif encoding_of(self.text[:4].encode("latin-1")) != "utf-8":
+            raise InputError(f"{self.file}: not valid JSON in UTF-8; export it again, or save it as UTF-8")
         else:
             raise self.wrong("holds neither an array nor an object", self.at)
         if self.peek():

@@ -87,7 +87,8 @@ def column_values(table: Path, column: str, field: str | None = None) -> list[An
     name = f"{column}.{field}" if field else column
     with _reading(table):
         if table.suffix == ".parquet":
-            values = _opened(str(table), _state(str(table))).read(columns=[name]).column(0)
+            with _reader(str(table)) as reader:
+                values = reader.read(columns=[name], use_threads=False).column(0)
         else:
             values = _memory(table).column(column)
         return list((pyarrow.compute.struct_field(values, field) if field else values).to_pylist())
@@ -111,7 +112,12 @@ def _state(table: str) -> tuple[int, int]:
 
 
 @lru_cache(maxsize=64)
-def _opened(table: str, state: tuple[int, int], by_reference: tuple[str, ...] = ()) -> Any:
+def _opened(table: str, state: tuple[int, int]) -> Any:
+    """For what its footer says: pyarrow's readers crash where two threads read rows through one of them."""
+    return _reader(table)
+
+
+def _reader(table: str, by_reference: tuple[str, ...] = ()) -> Any:
     """by_reference: columns whose repeated values are held once."""
     try:
         import pyarrow.parquet
@@ -164,4 +170,5 @@ def _group(table: str, state: tuple[int, int], group: int, column: str) -> Any:
             "(row_group_size=100)"
         )
     repeated = tuple(chunk.path_in_schema for chunk in chunks if chunk.physical_type == "BYTE_ARRAY")
-    return _opened(table, state, repeated).read_row_group(group, columns=[column]).column(0)
+    with _reader(table, repeated) as reader:
+        return reader.read_row_group(group, columns=[column], use_threads=False).column(0)

@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 
 from segcli.errors import UsageError
 
 
+def encoding_of(head: bytes) -> str:
+    """The encoding that a text's first bytes tell: UTF-8, or UTF-16 or UTF-32, which programs on Windows write."""
+    found = json.detect_encoding(head)  # by the byte order mark, or by where the zeros are
+    if found in ("utf-16", "utf-32"):
+        return f"{found}-le" if head[:1] == b"\xff" else f"{found}-be"
+    return found.removesuffix("-sig")
+
+
+def decoded(raw: bytes) -> str:
+    """Text without its byte order mark. Raises UnicodeDecodeError if it is in none of these encodings."""
+    return raw.decode(encoding_of(raw[:4])).removeprefix("\ufeff")
+
+
 def read_text(file: Path) -> str:
-    """The text of a file, without the mark that Windows puts before it. Raises UsageError if it is not in UTF-8."""
+    """The text of a file, its line ends as newlines. Raises UsageError if it is not Unicode, OSError as `open`."""
     try:
-        return file.read_text(encoding="utf-8-sig")
+        return decoded(file.read_bytes()).replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError as error:
         raise UsageError(
             f"{file}: not UTF-8 (byte {error.start} is {error.object[error.start]:#04x}); save it as UTF-8"

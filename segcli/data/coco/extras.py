@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from segcli.data.formats import coco_instance, coco_panoptic
 from segcli.data.numbers import identity, whole
 from segcli.data.records import DatasetInfo, Record
 from segcli.data.settings import read_settings
-from segcli.files.json_stream import walk
+from segcli.files.json_stream import elements
 
 _KINDS: dict[str, Kind] = {coco_instance.FORMAT: "instance", coco_panoptic.FORMAT: "panoptic"}
 _OF_IMAGES = {"id", "file_name", "height", "width"}
@@ -51,7 +51,7 @@ class Extras:
         """Read the next annotation file. Raises InputError if it cannot be read."""
         images: dict[str, dict[str, Any]] = {}
         licenses: list[dict[str, Any]] = []
-        for element in walk(file):
+        for element in elements(file):
             if element.key == "info" and not element.place:
                 self.head.setdefault("info", element.value)
             if not isinstance(element.value, dict) or not element.place:
@@ -100,8 +100,11 @@ def extras_of(info: DatasetInfo) -> Extras:
     """Of all annotation files of a dataset, in the order of its reader; nothing if it is not COCO."""
     extras = Extras()
     if kind := _KINDS.get(info.format):
-        for file in annotation_files(info.root, read_settings(info.root), kind).values():
-            extras.take(file)
+        settings = read_settings(info.root)
+        files = annotation_files(info.root, settings, kind)
+        for of_split in (files or annotation_files(info.root, replace(settings, everywhere=True), kind)).values():
+            for file in of_split:
+                extras.take(file)
     return extras
 
 

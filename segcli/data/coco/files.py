@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import lru_cache
 from itertools import takewhile
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any, Literal
 
 from segcli.data.cache import signature
 from segcli.data.coco.packs import Pack, PackedImage, keys_in
-from segcli.data.layouts.folders import folders_below, locate, split_of, subfolders
+from segcli.data.layouts.folders import files_in, folders_below, locate, split_of, subfolders
 from segcli.data.layouts.pairs import IMAGE_FOLDERS
 from segcli.data.records import Record
 from segcli.data.settings import Settings
@@ -35,23 +36,24 @@ _TABLES = ("images", "annotations", "categories")
 _TRUTH_WORDS = ("panoptic", "annotation", "label", "mask", "segment", "gt")
 
 
-def annotation_files(root: Path, settings: Settings, kind: Kind) -> dict[str, Path]:
-    """split (or "all") -> the COCO file of this kind. Empty if there is none.
-
-    Raises UsageError if two files of one kind claim the same split, and for a damaged one.
-    """
+def annotation_files(root: Path, settings: Settings, kind: Kind) -> dict[str, list[Path]]:
+    """split (or "all") -> the COCO files of this kind. Empty if there are none. Raises UsageError for a damaged one."""
     declared = {split: place.annotations for split, place in settings.places.items() if place.annotations}
     if declared:
-        return {split: file for split, file in declared.items() if kind_of(file) == kind}
+        return {split: [file] for split, file in declared.items() if kind_of(file) == kind}
     found: dict[str, list[Path]] = {}
-    for file in _json_files(root):
+    for file in _json_files(list(folders_below(root, 3)) if settings.everywhere else _usual_folders(root)):
         own = kind_of(file)
         if own is None:
             _refuse_damaged(file)
         if own == kind:
-            split = split_of(file.stem) or (split_of(file.parent.name) if file.parent != root else None) or "all"
+            parts = reversed(file.parent.relative_to(root).parts)
+            split = split_of(file.stem) or next(filter(None, map(split_of, parts)), None) or "all"
             found.setdefault(split, []).append(file)
-    return {split: _one(files, split, kind) for split, files in found.items()}
+    if settings.everywhere and any(len({file.parent for file in files}) > 1 for files in found.values()):
+        return {}  # of several datasets, most likely
+    return {split: [file for file in files if file.name.startswith(_USUAL[kind])] or files
+            for split, files in found.items()}  # fmt: skip
 
 
 def kind_of(file: Path) -> Kind | None:
@@ -84,30 +86,53 @@ def _damage(file: Path, state: str) -> str | None:
     return damage(file) if named or keys_in(file, _TABLES) else None
 
 
-def _json_files(root: Path) -> list[Path]:
+def _usual_folders(root: Path) -> list[Path]:
     folders = [root]
     for child in subfolders(root):
         if child.name.lower() == "annotations":
             folders += [child, *(f for f in subfolders(child) if split_of(f.name))]
         elif split_of(child.name):
             folders.append(child)
-    return [file for folder in folders for file in sorted(folder.glob("*.json"))[:_MAX_FILES] if file.is_file()]
+    return folders
 
 
-_MAX_FILES = 40  # a folder with more is one JSON an image (labelme): reading a few says so
+def _json_files(folders: list[Path]) -> list[Path]:
+    found: list[Path] = []
+    for folder in folders:
+        files = files_in(folder, frozenset({".json"}))
+        found += files if all(map(kind_of, files[:_LOOKED_AT])) else files[:_LOOKED_AT]
+    return found
 
 
-def _one(files: list[Path], split: str, kind: Kind) -> Path:
-    usual = [file for file in files if file.name.startswith(_USUAL[kind])]
-    choice = usual or files
-    if len(choice) > 1:
-        names = ", ".join(file.name for file in choice[:4])
-        of = f"the {split} split" if split != "all" else "no split by their names"
-        raise UsageError(
-            f"{choice[0].parent}: {len(choice)} COCO {kind} files for {of} ({names}); "
-            'say which under [train] annotations = "…" in dataset.toml'
-        )
-    return choice[0]
+_LOOKED_AT = 40  # JSON files of a folder: more than so many are one an image, of COCO or of another format (labelme)
+
+
+def refuse_rivals(packs: list[tuple[str, Pack]], kind: Kind) -> None:
+    """Raise UsageError for files of one split that list the same images: each might be the one that is meant. Files
+    that share none are parts of it.
+    """
+    owners: dict[tuple[str, str], Pack] = {}
+    for split, packed in packs:
+        for image in packed.images:
+            other = owners.setdefault((split, image.file_name), packed)
+            if other is not packed:
+                names = ", ".join(pack.source.name for of, pack in packs[:4] if of == split)
+                of = f"the {split} split" if split != "all" else "no split by their names"
+                raise UsageError(
+                    f"{packed.source.parent}: several COCO {kind} files for {of} ({names}) list the same image "
+                    f'({image.file_name}); say which under [train] annotations = "…" in dataset.toml'
+                )
+
+
+def named_files(files: dict[str, list[Path]], root: Path) -> str | None:
+    """Some files in a few words; None if there are none."""
+    every = [file for of_split in files.values() for file in of_split]
+    shown = [file.name if file.parent in (root, root / "annotations") else f"{file.parent.name}/{file.name}"
+             for file in every[:_SHOWN]]  # fmt: skip
+    return ", ".join(shown) + (f", … ({len(every)} files)" if len(every) > _SHOWN else "") or None
+
+
+_SHOWN = 6
 
 
 def image_files(root: Path, settings: Settings, split: str, file: Path, names: list[str]) -> list[Path]:
@@ -186,8 +211,10 @@ def _likely(root: Path, split: str) -> ImagePlaces:
     return ImagePlaces(root, lambda folder: not _other_split(folder, root, split) and not _of_truth(folder, root))
 
 
-def truth_folder(root: Path, settings: Settings, split: str, file: Path, names: list[str]) -> Path:
-    """Where the id PNGs lie that a panoptic file names. Raises UsageError if they are nowhere."""
+def truth_folder(root: Path, settings: Settings, split: str, file: Path, names: list[list[str]]) -> Path:
+    """Where the id PNGs lie that a panoptic file names. names: of some of them, in every way in which they may be
+    meant. Raises UsageError if they are nowhere.
+    """
     place = settings.places.get(split)
     if place and place.labels:
         return place.labels
@@ -199,10 +226,10 @@ def truth_folder(root: Path, settings: Settings, split: str, file: Path, names: 
             not _of_truth(folder, root) and split_of(folder.name) != split,
         ),
     )
-    found = locate(names, ranked) if names else root
+    found = next(filter(None, (locate(one_way, ranked) for one_way in names)), None) if names else root
     if found is None:
         raise UsageError(
-            f"{file}: names id maps such as {names[0]}, which are not below {root}; they belong in "
+            f"{file}: names id maps such as {names[0][0]}, which are not below {root}; they belong in "
             f"{file.with_suffix('').name}/ beside it"
         )
     return found
@@ -219,10 +246,17 @@ def _other_split(folder: Path, root: Path, split: str) -> bool:
     return split != "all" and bool(splits) and split not in splits
 
 
-def records(pack: Pack, number: int, files: list[Path], images: list[PackedImage]) -> list[Record]:
-    """Records for images of a pack, which is the reader's `number`-th, and their files."""
+def records(number: int, files: list[Path], images: list[PackedImage], before: Iterable[Record] = ()) -> list[Record]:
+    """Records for images of the reader's `number`-th pack, and their files. before: those of the same split, which may
+    have the same ids."""
+    taken = {record.image_id for record in before}
     return [
-        Record(image.image_id, FileRef(str(file)), (number, *image.place), _common_end(image.file_name, file))
+        Record(
+            f"{number}-{image.image_id}" if image.image_id in taken else image.image_id,
+            FileRef(str(file)),
+            (number, *image.place),
+            _common_end(image.file_name, file),
+        )
         for image, file in zip(images, files, strict=True)
     ]
 
@@ -234,24 +268,24 @@ def _common_end(name: str, file: Path) -> str:
     return "/".join(reversed(common)) or file.name
 
 
-def merged_categories(packs: dict[str, Pack]) -> list[dict[str, Any]]:
+def merged_categories(packs: Iterable[Pack]) -> list[dict[str, Any]]:
     """The categories of all splits, which must agree on the name of an id."""
     merged: dict[int, dict[str, Any]] = {}
-    for pack in packs.values():
+    for pack in packs:
         for category in pack.categories:
             known = merged.setdefault(category["id"], category)
             if known["name"] != category["name"]:
                 raise UsageError(
                     f"{pack.source}: category {category['id']} is {category['name']!r} here and {known['name']!r} in "
-                    "another split; the splits must share one list of categories"
+                    "another file; all must share one list of categories"
                 )
     return list(merged.values())
 
 
-def merged_rows(packs: dict[str, Pack]) -> dict[int | None, tuple[int, int]]:
+def merged_rows(packs: Iterable[Pack]) -> dict[int | None, tuple[int, int]]:
     """Category -> annotations that cannot be used, and all, over all splits."""
     merged: dict[int | None, tuple[int, int]] = {}
-    for pack in packs.values():
+    for pack in packs:
         for category, (bad, all_) in pack.rows.items():
             before = merged.get(category, (0, 0))
             merged[category] = (before[0] + bad, before[1] + all_)

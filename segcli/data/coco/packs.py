@@ -17,9 +17,10 @@ from segcli.data.cache import cache_dir, digest, read_json, signature, write_jso
 from segcli.data.coco.packing import Packing, Piece
 from segcli.data.records import Fault, Stated, bad_rows
 from segcli.errors import InputError, UsageError
+from segcli.files.text import encoding_of
 from segcli.files.writing import written_beside
 
-_VERSION = 6
+_VERSION = 7
 _CHUNK = 1 << 24  # bytes that are searched at once
 _IN_MEMORY = 1 << 24  # bytes of annotations that wait for their images in memory; more wait on disk
 
@@ -46,10 +47,10 @@ class Pack:
     unmasked: dict[str, int]  # annotations that have a box but no mask, which are left out: why -> how many
     zero: int | None  # the category of the annotation whose id is 0, if there is one
     repeated: list[Any]  # annotation ids that occur more than once
+    nameless: list[str]  # what to say of categories without a name
     bad: list[tuple[str, str, int]]  # rows that cannot be used: reason, the first of them, how many
-    rows: dict[
-        int | None, tuple[int, int]
-    ]  # category -> annotations that cannot be used, and all; None: of no category
+    # category -> annotations that cannot be used, and all; None: of no category
+    rows: dict[int | None, tuple[int, int]]
 
     def faults(self) -> list[Fault]:
         """What to say of the rows that are left out."""
@@ -68,10 +69,12 @@ def keys_in(file: Path, keys: Iterable[str]) -> set[str]:
 
 
 def _keys_in(file: Path, keys: Iterable[str]) -> set[str]:
-    wanted = {f'"{key}"'.encode(): key for key in keys}
-    longest = max(map(len, wanted))
     found: set[str] = set()
     with file.open("rb") as stream:
+        encoding = encoding_of(stream.read(4))
+        wanted = {f'"{key}"'.encode(encoding): key for key in keys}
+        longest = max(map(len, wanted))
+        stream.seek(0)
         rest = b""
         while wanted and (chunk := stream.read(_CHUNK)):
             text = rest + chunk
@@ -105,7 +108,7 @@ def pack(file: Path, kind: str, piece: Piece) -> Pack:
             ) from error
         write_json(index_file, index)
     images = [PackedImage(i, f, (o, n), bool(a)) for i, f, o, n, a in index["images"]]
-    facts = {key: index[key] for key in ("categories", "unmasked", "zero", "repeated")}
+    facts = {key: index[key] for key in ("categories", "unmasked", "zero", "repeated", "nameless")}
     bad = [(reason, where, count) for reason, where, count in index["bad"]]
     rows = {category: (few, all_) for category, few, all_ in index["rows"]}
     return Pack(file, data_file, images, used=frozenset(index["used"]), bad=bad, rows=rows, **facts)

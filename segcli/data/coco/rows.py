@@ -77,7 +77,8 @@ def outline(value: Any) -> list[list[float]] | dict[str, Any] | None:
             value = json.loads(value)
         except (ValueError, RecursionError) as error:
             raise ValueError(f'"segmentation" is {shown(value)}, a text that is not JSON') from error
-    if value is None or value in ("", [], {}, [[]]):
+    value = [part for part in value if part not in (None, [])] if isinstance(value, list) else value
+    if value is None or value in ("", [], {}):
         return None
     if isinstance(value, dict):
         return run_lengths(value)
@@ -91,6 +92,8 @@ def outline(value: Any) -> list[list[float]] | dict[str, Any] | None:
         if _four(value):
             raise NoOutline("a box (4 numbers) in place of a polygon")
         raise NoOutline("a polygon of fewer than three points")
+    if max(map(max, polygons)) <= 1 and min(map(min, polygons)) >= 0:
+        raise ValueError("coordinates between 0 and 1 are fractions of the image; expected pixels")
     return polygons
 
 

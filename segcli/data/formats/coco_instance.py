@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,15 @@ from typing import Any
 import numpy as np
 
 from segcli.codecs.rle import RLE
-from segcli.data.coco.files import annotation_files, image_files, merged_categories, merged_rows, records
+from segcli.data.coco.files import (
+    annotation_files,
+    image_files,
+    merged_categories,
+    merged_rows,
+    named_files,
+    records,
+    refuse_rivals,
+)
 from segcli.data.coco.packs import Pack, pack, read_piece, stated
 from segcli.data.coco.rows import box_piece, instance_piece
 from segcli.data.glance import glance
@@ -32,12 +41,7 @@ _BACKGROUND = {"background", "_background_", "__background__"}
 
 def probe(root: Path, settings: Settings) -> str | None:
     """The annotation files, in a few words; None if there are none."""
-    files = annotation_files(root, settings, "instance")
-    return ", ".join(_short(file, root) for file in files.values()) or None
-
-
-def _short(file: Path, root: Path) -> str:
-    return file.name if file.parent in (root, root / "annotations") else f"{file.parent.name}/{file.name}"
+    return named_files(annotation_files(root, settings, "instance"), root)
 
 
 def load(root: Path, settings: Settings) -> Found:
@@ -46,43 +50,50 @@ def load(root: Path, settings: Settings) -> Found:
     Raises UsageError for broken annotations, and for a split of boxes beside one of masks.
     """
     files = annotation_files(root, settings, "instance")
-    packs = {split: pack(file, "instance", instance_piece) for split, file in files.items()}
-    _refuse_unreadable(packs)
+    sources = [(split, file) for split, of_split in files.items() for file in of_split]
+    packs = [(split, pack(file, "instance", instance_piece)) for split, file in sources]
+    refuse_rivals(packs, "instance")
+    _refuse_unreadable(packed for _, packed in packs)
     tasks: tuple[Task, ...] = ("instance",)
     notes: list[str] = []
-    if any(packed.unmasked for packed in packs.values()) and not any(packed.used for packed in packs.values()):
+    if any(packed.unmasked for _, packed in packs) and not any(packed.used for _, packed in packs):
         notes += [
             f"{packed.source.name}: {count:,} outlines are no polygons but {why}: taken as boxes"
-            for packed in packs.values()
+            for _, packed in packs
             for why, count in packed.unmasked.items()
             if why
         ]
-        packs, tasks = {split: pack(file, "detect", box_piece) for split, file in files.items()}, ("detect",)
+        packs, tasks = [(split, pack(file, "detect", box_piece)) for split, file in sources], ("detect",)
     splits: dict[str, list[Record]] = {}
     faults: list[Fault] = []
-    for number, (split, packed) in enumerate(packs.items()):
+    for number, (split, packed) in enumerate(packs):
         faults += _faults(packed, "mask" if "instance" in tasks else "box")
+        notes += [f"{packed.source.name}: {what}" for what in packed.nameless]
         names = [image.file_name for image in packed.images]
         photos = image_files(root, settings, split, packed.source, names)
         notes += led_out(packed.source.name, root, zip(names, photos, strict=True), split)
-        splits[split] = records(packed, number, photos, packed.images)
-    categories, placeholder = _without_placeholder(merged_categories(packs), packs)
+        before = splits.setdefault(split, [])
+        before += records(number, photos, packed.images, before)
+    every = [packed for _, packed in packs]
+    categories, placeholder = _without_placeholder(merged_categories(every), every)
     if placeholder:
         notes.append(f"category {placeholder} has no objects and only stands for the group or the background: left out")
-    labels = settings.label_set(
-        [Label(row["id"], row["name"], isthing=True) for row in categories], next(iter(files.values()))
+    labels = settings.label_set([Label(row["id"], row["name"], isthing=True) for row in categories], every[0].source)
+    reader = InstanceReader(
+        tuple(packed.data for packed in every),
+        tuple(str(packed.source) for packed in every),
+        tuple(packed.zero for packed in every),
+        boxes="detect" in tasks,
     )
-    data, zeros = zip(*((packed.data, packed.zero) for packed in packs.values()), strict=True)
-    reader = InstanceReader(data, tuple(map(str, files.values())), zeros, boxes="detect" in tasks)
     what = f"COCO {'instances' if 'instance' in tasks else 'boxes'}: {probe(root, settings)}"
     return Found(
-        FORMAT, what, splits, labels, tasks, reader, notes=tuple(notes), faults=tuple(faults), rows=merged_rows(packs)
+        FORMAT, what, splits, labels, tasks, reader, notes=tuple(notes), faults=tuple(faults), rows=merged_rows(every)
     )
 
 
-def _refuse_unreadable(packs: dict[str, Pack]) -> None:
+def _refuse_unreadable(packs: Iterable[Pack]) -> None:
     """Raise UsageError where outlines are there and none can be read: boxes are not what was drawn."""
-    for packed in packs.values():
+    for packed in packs:
         bad = sum(few for few, _ in packed.rows.values())
         if bad and not packed.used:
             reason, first, _ = packed.bad[0]
@@ -114,9 +125,9 @@ def _faults(packed: Pack, lacking: str) -> list[Fault]:
     return faults
 
 
-def _without_placeholder(rows: list[dict[str, Any]], packs: dict[str, Pack]) -> tuple[list[dict[str, Any]], str | None]:
+def _without_placeholder(rows: list[dict[str, Any]], packs: list[Pack]) -> tuple[list[dict[str, Any]], str | None]:
     """Exporters put an unused category 0 first: the background (labelme), or the group of the others (Roboflow)."""
-    used = frozenset().union(*(packed.used for packed in packs.values()))
+    used = frozenset().union(*(packed.used for packed in packs))
     first = min(rows, key=lambda row: row["id"], default=None)
     if first is None or first["id"] != 0 or 0 in used or len(rows) == 1:
         return rows, None
@@ -168,7 +179,7 @@ class InstanceReader:
             shape = row["segmentation"]
             if isinstance(shape, dict):
                 rle = RLE.from_coco(shape)
-                if rle.size != size:
+                if rle.size != size:  # the rows of an image that states the right size, and whole images otherwise
                     reason = f"run lengths of {rle.size[1]}×{rle.size[0]} pixels, its image is of {size[1]}×{size[0]}"
                     where = f"{self.sources[number]}: annotation {row['id']} of image {record.image_id}"
                     left_out.append(LeftOut(reason, where, row["category_id"]))
@@ -178,7 +189,7 @@ class InstanceReader:
                 points = [np.array(polygon, dtype=np.float64).reshape(-1, 2) for polygon in shape]
                 shapes.append([polygon.round(COORDINATE_DIGITS) for polygon in points])
             kept.append(row)
-        if left_out and not kept:  # the picture is another, or was resized
+        if left_out and not kept and frame is None:  # the picture is another, or was resized
             raise _other_size(record, size, self.sources[number], RLE.from_coco(rows[0]["segmentation"]).size)
         return ShapeTruth(
             size,

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
 from segcli.codecs.panoptic_png import read_panoptic_png
-from segcli.data.coco.files import annotation_files, image_files, merged_categories, merged_rows, records, truth_folder
-from segcli.data.coco.packs import Pack, pack, read_piece, stated
+from segcli.data.coco.files import (
+    annotation_files,
+    image_files,
+    merged_categories,
+    merged_rows,
+    named_files,
+    records,
+    refuse_rivals,
+    truth_folder,
+)
+from segcli.data.coco.packs import pack, read_piece, stated
 from segcli.data.coco.rows import panoptic_piece
 from segcli.data.numbers import file_name, flag
 from segcli.data.records import Fault, Found, Record, Stated, as_ranges
@@ -31,20 +40,21 @@ TASKS: tuple[Task, ...] = ("panoptic", "semantic", "instance")
 
 def probe(root: Path, settings: Settings) -> str | None:
     """The annotation files, in a few words; None if there are none."""
-    files = annotation_files(root, settings, "panoptic")
-    return ", ".join(file.name for file in files.values()) or None
+    return named_files(annotation_files(root, settings, "panoptic"), root)
 
 
 def load(root: Path, settings: Settings) -> Found:
     """The dataset. Raises UsageError for broken annotations, and for classes that do not say thing or stuff."""
     files = annotation_files(root, settings, "panoptic")
-    packs = {split: pack(file, "panoptic", piece) for split, file in files.items()}
+    packs = [(split, pack(file, "panoptic", piece)) for split, of_split in files.items() for file in of_split]
+    refuse_rivals(packs, "panoptic")
     splits: dict[str, list[Record]] = {}
     folders: list[Path] = []
     faults: list[Fault] = []
     notes: list[str] = []
-    for number, (split, packed) in enumerate(packs.items()):
+    for number, (split, packed) in enumerate(packs):
         faults += packed.faults()
+        notes += [f"{packed.source.name}: {what}" for what in packed.nameless]
         annotated = [image for image in packed.images if image.has_annotations]
         if len(annotated) < len(packed.images):
             count = len(packed.images) - len(annotated)
@@ -53,37 +63,48 @@ def load(root: Path, settings: Settings) -> Found:
         file_names = [image.file_name for image in annotated]
         photos = image_files(root, settings, split, packed.source, file_names)
         notes += led_out(packed.source.name, root, zip(file_names, photos, strict=True), split)
-        splits[split] = records(packed, number, photos, annotated)
+        before = splits.setdefault(split, [])
+        before += records(number, photos, annotated, before)
         few = annotated[:: len(annotated) // 20 or 1]
-        names = [read_piece(packed.data, *image.place)[1][0]["file_name"] for image in few]
+        named = [(read_piece(packed.data, *image.place)[1][0]["file_name"], image.file_name) for image in few]
+        names = [list(of_image) for of_image in zip(*(map_names(*pair) for pair in named), strict=True)]
         folders.append(truth_folder(root, settings, split, packed.source, names))
-    labels = settings.label_set(
-        [label_of(row, packs, settings) for row in merged_categories(packs)], next(iter(files.values()))
-    )
+    every = [packed for _, packed in packs]
+    source = every[0].source
+    labels = settings.label_set([label_of(row, source, settings) for row in merged_categories(every)], source)
     return Found(
         FORMAT,
         f"COCO panoptic: {probe(root, settings)}",
         splits,
         labels,
         TASKS,
-        PanopticReader(tuple(packed.data for packed in packs.values()), tuple(folders)),
+        PanopticReader(tuple(packed.data for packed in every), tuple(folders)),
         notes=tuple(notes),
         faults=tuple(faults),
-        rows=merged_rows(packs),
+        rows=merged_rows(every),
     )
 
 
 def piece(annotation: dict[str, Any]) -> dict[str, Any]:
     """What a pack keeps of one image's annotation. Raises ValueError for one that cannot be read."""
-    return {"file_name": confined(file_name(annotation.get("file_name")))} | panoptic_piece(annotation)
+    name = annotation.get("file_name")
+    return {"file_name": None if name is None else confined(file_name(name))} | panoptic_piece(annotation)
 
 
-def label_of(row: dict[str, Any], packs: dict[str, Pack], settings: Settings) -> Label:
-    """A category as a class. Raises UsageError for one that does not say whether it is a thing."""
+def map_names(name: str | None, photo: str) -> tuple[str, str, str, str]:
+    """What the id map of a photo may be called: as its annotation says, without the folders of another machine, as a
+    PNG (some tools name the photo there), or as its photo is."""
+    name = name or photo
+    plain = PurePosixPath(name).name
+    ids = [PurePosixPath(confined(path)).stem + ".png" for path in (name, photo)]
+    return name, plain, ids[0], ids[1]
+
+
+def label_of(row: dict[str, Any], source: Path, settings: Settings) -> Label:
+    """A category of a file as a class. Raises UsageError for one that does not say whether it is a thing."""
     if "isthing" not in row and not settings.knows_kind(row["name"]):
-        file = next(iter(packs.values())).source
         raise UsageError(
-            f'{file}: category {row["name"]!r} does not say whether it is a thing ("isthing" is missing); '
+            f'{source}: category {row["name"]!r} does not say whether it is a thing ("isthing" is missing); '
             f'list the countable classes in {FILE_NAME}: things = ["…"]'
         )
     color = row.get("color")
@@ -91,7 +112,7 @@ def label_of(row: dict[str, Any], packs: dict[str, Pack], settings: Settings) ->
     try:
         isthing = flag(row.get("isthing"), "isthing")
     except ValueError as error:
-        raise UsageError(f"{next(iter(packs.values())).source}: category {row['name']!r}: {error}") from error
+        raise UsageError(f"{source}: category {row['name']!r}: {error}") from error
     return Label(row["id"], row["name"], isthing, tuple(color) if color and is_colour else None)
 
 
@@ -106,7 +127,9 @@ class PanopticReader:
         assert isinstance(record.truth, tuple)
         number, offset, length = record.truth
         annotation = read_piece(self.packs[number], offset, length)[1][0]
-        return self.folders[number] / annotation["file_name"], annotation
+        names = map_names(annotation["file_name"], record.name or record.image.name)
+        files = [self.folders[number] / name for name in names if not name.lower().endswith((".jpg", ".jpeg"))]
+        return next((file for file in files if file.is_file()), files[0]), annotation
 
     def files(self, record: Record) -> list[Path]:
         """The id map."""

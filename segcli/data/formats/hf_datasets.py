@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from segcli.data.layouts.class_tables import name_list
+from segcli.data.layouts.class_tables import class_names
 from segcli.data.layouts.folders import files_in, folders_below, split_of
 from segcli.data.layouts.stored_maps import found_of_maps
 from segcli.data.layouts.stored_masks import StoredMasksReader
@@ -66,7 +66,8 @@ def load(root: Path, settings: Settings) -> Found:
             raise UsageError(f"{root}: some tables hold label maps and some lists of masks; give one kind at a time")
         return _instances(root, settings, splits, tables, columns)
     what = f"Hugging Face dataset: {probe(root, settings)}, label maps in {columns[0]!r}"
-    return found_of_maps(FORMAT, what, root, settings, splits, tables, columns, _classes(tables[0]) or name_list(root))
+    of_classes = dict(enumerate(_classes(tables[0]))) or class_names(root)
+    return found_of_maps(FORMAT, what, root, settings, splits, tables, columns, of_classes)
 
 
 def _instances(
@@ -74,11 +75,11 @@ def _instances(
 ) -> Found:
     """Tables of lists of masks: objects of one class, or of those that a list of numbers beside the masks says."""
     of_objects = [_classes_column(table) for table in tables]
-    names = _classes(tables[0]) or name_list(root)
+    names = dict(enumerate(_classes(tables[0]))) or class_names(root)
     if settings.classes:
         labels = [Label(label.id, label.name, isthing=True, color=label.color) for label in settings.classes]
     elif names:
-        labels = [Label(number, name, isthing=True) for number, name in enumerate(names)]
+        labels = [Label(number, name, isthing=True) for number, name in names.items()]
     elif any(of_objects):
         values = {v for table, own in zip(tables, of_objects, strict=True) if own
                   for row in column_values(table, own) for v in row or []}  # fmt: skip

@@ -11,8 +11,8 @@ from segcli.codecs.label_png import Colours, read_label_map
 from segcli.data.formats import semantic_png
 from segcli.data.formats.semantic_png import known_tree
 from segcli.data.formats.semantic_png import probe as probe
-from segcli.data.layouts.class_tables import name_list
-from segcli.data.layouts.label_values import check_size, numbered, values_of
+from segcli.data.layouts.class_tables import class_names
+from segcli.data.layouts.label_values import check_size, numbered, numbered_colours, values_of
 from segcli.data.layouts.pairs import label_files, left_out, named_alike, paired_folders, paired_records
 from segcli.data.layouts.smoothed import refuse_jpeg
 from segcli.data.records import Found, Record
@@ -69,13 +69,11 @@ class InstanceMapReader:
         return [Path(str(record.truth))]
 
     def read(self, record: Record, size: tuple[int, int]) -> MapTruth:
-        """One object a value."""
+        """One object a value, or a colour where the map is one of colours; black is the background."""
         file = Path(str(record.truth))
         label_map = read_label_map(file)
         if label_map.ndim == 3:
-            raise InputError(
-                f"{file}: an instance map of colours; export the numbers of the objects as 16-bit grey PNG"
-            )
+            label_map = numbered_colours(label_map)
         check_size(label_map, size, file)
         present = np.setdiff1d(values_of(label_map), (0, *self.ignore))
         ids = numbered(label_map, present, self.ignore)
@@ -89,7 +87,7 @@ def values_are_objects(root: Path, settings: Settings) -> bool | None:
     skip numbers and lie in many pieces. Judged on a sample of the label maps, unless several classes are named: an
     instance map has one.
     """
-    names = [label.name for label in settings.classes] or name_list(root)
+    names = settings.classes or class_names(root)
     if len(names) > 1 or settings.binary or known_tree(root, settings):
         return False
     pairs = paired_folders(root, settings)

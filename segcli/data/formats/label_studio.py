@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -14,11 +13,13 @@ from segcli.codecs.rle import encode
 from segcli.data.coco.made import Drawn, drawn_pack, found_of
 from segcli.data.coco.packs import keys_in
 from segcli.data.layouts.folders import files_in
-from segcli.data.numbers import file_name, finite, shown, side
+from segcli.data.numbers import file_name, finite, points_of, shown, side
 from segcli.data.records import Found
 from segcli.data.settings import Settings
 from segcli.errors import UsageError
 from segcli.files.image_places import with_slashes
+from segcli.files.json_file import read_json
+from segcli.files.text import encoding_of
 
 FORMAT = "label-studio"
 SOUGHT = "Label Studio JSON"
@@ -37,8 +38,9 @@ def _files(root: Path) -> list[Path]:
 
 def _is_export(file: Path) -> bool:
     with file.open("rb") as stream:
-        if stream.read(64).lstrip()[:1] != b"[":
-            return False
+        head = stream.read(64)
+    if head.decode(encoding_of(head), "replace").lstrip("\ufeff \t\r\n")[:1] != "[":
+        return False
     return bool(keys_in(file, _KINDS)) and bool(keys_in(file, ("image", "data")))
 
 
@@ -55,12 +57,7 @@ def load(root: Path, settings: Settings) -> Found:
 
 
 def _parsed(file: Path) -> Drawn:
-    try:
-        tasks = json.loads(file.read_bytes())
-    except OSError as error:
-        raise UsageError(f"{file}: cannot be read ({error.strerror or error})") from error
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"{file}: not valid JSON ({str(error)[:80]}); export it again") from error
+    tasks = read_json(file, UsageError, "export it again")
     drawn = Drawn()
     size = file.stat().st_size
     for number, task in enumerate(tasks, start=1):
@@ -122,7 +119,7 @@ def _fields(kind: str, value: dict[str, Any], size: tuple[int, int]) -> dict[str
     if kind == "brushlabels":
         return {"segmentation": encode(decode_brush(value["rle"], size)).to_coco()}
     if kind == "polygonlabels":
-        points = np.array([[finite(v, "a coordinate") for v in point] for point in value["points"]]).reshape(-1, 2)
+        points = np.array(points_of(value["points"], "polygon"), dtype=float).reshape(-1, 2)
         return {"segmentation": [(points * scale).round(3).ravel().tolist()]}
     x, y = finite(value["x"], "x"), finite(value["y"], "y")
     turn = np.deg2rad(finite(value.get("rotation") or 0, "rotation"))

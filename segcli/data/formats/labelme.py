@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 import os
 from collections import Counter
 from dataclasses import dataclass
@@ -17,15 +16,16 @@ import numpy as np
 from segcli.codecs.rle import RLE, encode
 from segcli.data.cache import signature
 from segcli.data.coco.packs import keys_in
-from segcli.data.layouts.folders import files_in, named, split_folders
-from segcli.data.numbers import file_name, finite, shown, side
+from segcli.data.layouts.folders import files_in, folders_below, named, split_folders, split_of
+from segcli.data.numbers import file_name, points_of, shown, side
 from segcli.data.records import Fault, Found, Record
 from segcli.data.settings import Settings
 from segcli.data.truth import LeftOut, Polygons, ShapeTruth
 from segcli.errors import InputError, UsageError
 from segcli.files.image_names import IMAGE_SUFFIXES, in_one_line
-from segcli.files.image_places import ImagePlaces, led_out, with_slashes
+from segcli.files.image_places import ImagePlaces, leaves, led_out, with_slashes
 from segcli.files.image_ref import FileRef, ImageRef, checked
+from segcli.files.json_file import parse_json
 from segcli.files.json_stream import damage
 from segcli.types import Label
 
@@ -39,18 +39,24 @@ _SKIPPED = {"__ignore__", "_background_"}
 _LOOKED_AT = 40  # JSON files of a folder until one is labelme's
 _CIRCLE = np.stack([np.cos(np.linspace(0, 2 * np.pi, 64, endpoint=False)),
                     np.sin(np.linspace(0, 2 * np.pi, 64, endpoint=False))], axis=1)  # fmt: skip
-_AREAS = ("polygon", "rotation", "rectangle", "circle", "mask")  # rotation: a turned rectangle of X-AnyLabeling
+_WITHOUT_AREA = ("point", "points", "line", "linestrip", "cuboid")  # anything else that has corners is an outline
+_KEYS = ("imagePath", "imageHeight", "imageData")  # beside "shapes"
 
 
-def _folders(root: Path) -> dict[str, Path]:
-    """split (or "all") -> the folder of its JSON files."""
+def _folders(root: Path, everywhere: bool) -> list[tuple[str, Path]]:
+    """(split or "all", a folder of JSON files)."""
     splits = {
         split: named(folder, ("annotations", "labels")) or folder for split, folder in split_folders(root).items()
     }
     candidates = {**splits, "all": named(root, ("annotations", "labels", "json")) or root}
-    found = {split: folder for split, folder in candidates.items() if _annotations(folder, 1)}
+    found = [(split, folder) for split, folder in candidates.items() if _annotations(folder, 1)]
     if not found and _annotations(root, 1):
-        found = {"all": root}
+        found = [("all", root)]
+    if not found and everywhere:
+        folders = [folder for folder in folders_below(root, 3) if _annotations(folder, 1)]
+        parts = [reversed(folder.relative_to(root).parts) for folder in folders]
+        splits_of = [next(filter(None, map(split_of, names)), None) or "all" for names in parts]
+        found = list(zip(splits_of, folders, strict=True))
     return found
 
 
@@ -64,8 +70,9 @@ def _annotations(folder: Path, most: int | None = None) -> list[Path]:
     for number, file in enumerate(files_in(folder, frozenset({".json"}))):
         if most is not None and (len(found) == most or number == _LOOKED_AT):
             break
-        keys = keys_in(file, ("shapes", "imagePath"))
-        if len(keys) == 2 or ((keys or (most is None and _beside_image(file))) and damage(file)):
+        keys = keys_in(file, ("shapes", *_KEYS))
+        is_own = "shapes" in keys and len(keys) > 1
+        if is_own or ((keys or (most is None and _beside_image(file))) and damage(file)):
             found.append(file)
     return found
 
@@ -76,8 +83,8 @@ def _beside_image(file: Path) -> bool:
 
 def probe(root: Path, settings: Settings) -> str | None:
     """Where the JSON files are, in a few words; None if there are none."""
-    folders = _folders(root)
-    return ", ".join(f"{len(_annotations(folder))} JSON files in {folder.name}/" for folder in folders.values()) or None
+    folders = _folders(root, settings.everywhere)
+    return ", ".join(f"{len(_annotations(folder))} JSON files in {folder.name}/" for _, folder in folders) or None
 
 
 def load(root: Path, settings: Settings) -> Found:
@@ -88,8 +95,8 @@ def load(root: Path, settings: Settings) -> Found:
     broken: list[str] = []
     named_paths: list[tuple[str, Path]] = []
     declared = [place.images for place in settings.places.values() if place.images]
-    for split, folder in _folders(root).items():
-        splits[split] = []
+    for split, folder in _folders(root, settings.everywhere):
+        taken = {record.image_id for record in splits.setdefault(split, [])}
         for file in _annotations(folder):
             try:
                 raw = _parsed(file)
@@ -98,11 +105,12 @@ def load(root: Path, settings: Settings) -> Found:
                 continue
             image = _image(file, raw, root, declared)
             if not isinstance(image, EmbeddedRef):
-                named_paths.append((str(raw["imagePath"]), image.place))
-            splits[split].append(Record(file.stem, image, str(file)))
+                named_paths.append((str(raw.get("imagePath")), image.place))
+            image_id = f"{folder.name}/{file.stem}" if file.stem in taken else file.stem
+            splits[split].append(Record(image_id, image, str(file)))
             for shape in raw["shapes"]:
                 kind, name = _kind(shape), _name(shape)
-                if kind not in _AREAS:
+                if kind in _WITHOUT_AREA:
                     without_area[kind] += 1
                 elif name is not None:
                     names.add(name)
@@ -115,6 +123,8 @@ def load(root: Path, settings: Settings) -> Found:
         labels = [Label(label.id, label.name, isthing=True, color=label.color) for label in settings.classes]
     else:
         labels = [Label(i, name, isthing=True) for i, name in enumerate(sorted(names), start=1)]
+    if not labels and broken:
+        raise UsageError(broken[0])
     if not labels:
         raise UsageError(f"{root}: the labelme files hold no polygons, rectangles, circles or masks")
     label_set = settings.label_set(labels, root)
@@ -138,13 +148,12 @@ def _without_json(root: Path, splits: dict[str, list[Record]]) -> tuple[str, ...
 
 def _parsed(file: Path) -> dict[str, Any]:
     try:
-        raw = json.loads(file.read_bytes())
+        data = file.read_bytes()
     except OSError as error:
         raise InputError(f"{file}: cannot be read ({error.strerror or error}); check its permissions") from error
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"{file}: not valid JSON ({str(error)[:80]}); save it again in labelme") from error
-    if not isinstance(raw, dict) or not isinstance(raw.get("shapes"), list) or "imagePath" not in raw:
-        raise UsageError(f"{file}: not a labelme file (shapes or imagePath is missing)")
+    raw = parse_json(data, str(file), UsageError, "save it again in labelme")
+    if not isinstance(raw, dict) or not isinstance(raw.get("shapes"), list):
+        raise UsageError(f"{file}: not a labelme file (shapes is missing)")
     return raw
 
 
@@ -160,14 +169,14 @@ def _kind(shape: Any) -> str:
     if not isinstance(shape, dict):
         return "polygon"
     kind = shape.get("shape_type")
-    return "mask" if shape.get("mask") else kind if isinstance(kind, str) and kind else "polygon"
+    return "mask" if shape.get("mask") else kind.lower() if isinstance(kind, str) and kind else "polygon"
 
 
 def _image(file: Path, raw: dict[str, Any], root: Path, declared: list[Path]) -> ImageRef:
     """The image a file speaks of: by its path, by its name beside the file or in images/, or within the file; else
     where the dataset has one of this name. Never outside of the dataset and the declared folders of images."""
     try:
-        name = with_slashes(file_name(raw["imagePath"], "imagePath"))
+        name = with_slashes(file_name(raw.get("imagePath"), "imagePath"))
     except ValueError:
         name = file.stem
     folders = (file.parent, file.parent.parent / "images", file.parent.parent)
@@ -179,12 +188,19 @@ def _image(file: Path, raw: dict[str, Any], root: Path, declared: list[Path]) ->
         return EmbeddedRef(str(file), PurePosixPath(name).name)
     if there is None:
         places = _places(root, signature([file.parent]))
-        found = places.fitting(name) or places.fitting(name, endings=False)  # the JSON's own name, where none is said
+        # As it is called, in another format, or as the JSON file is called: both may have been renamed since.
+        tries = (places.fitting(name), *(places.fitting(n, endings=False) for n in (os.path.splitext(name)[0], name)))
+        found = next(filter(None, tries), []) or ([] if leaves(name) else _twins(file))
         there = found[0] if len(found) == 1 else None
     for folder in declared if there is None else ():
         if len(found := _places(folder, signature([folder])).fitting(name)) == 1:
             there = found[0]
     return FileRef(str(there or inside[0] if inside else file.parent / PurePosixPath(name).name))
+
+
+def _twins(file: Path) -> list[Path]:
+    """The images beside a JSON file that have its name."""
+    return [other for other in files_in(file.parent, IMAGE_SUFFIXES) if other.stem == file.stem]
 
 
 @lru_cache(maxsize=4)
@@ -210,7 +226,9 @@ class EmbeddedRef(ImageRef):
 
     def read(self) -> bytes:
         try:
-            return checked(base64.b64decode(str(_parsed(self.file)["imageData"]), validate=True), str(self))
+            text = "".join(str(_parsed(self.file)["imageData"]).split())
+            text = text.partition("base64,")[2] if text.startswith("data:") else text
+            return checked(base64.b64decode(text, validate=True), str(self))
         except (KeyError, ValueError) as error:
             raise InputError(f"{self.file}: imageData is damaged ({error}); save it again in labelme") from error
 
@@ -240,7 +258,7 @@ class LabelmeReader:
         left_out: list[LeftOut] = []
         for position, shape in enumerate(raw["shapes"]):
             label = _name(shape)
-            if _kind(shape) not in _AREAS or label in _SKIPPED:
+            if _kind(shape) in _WITHOUT_AREA or label in _SKIPPED:
                 continue
             try:
                 if label is None:
@@ -252,7 +270,7 @@ class LabelmeReader:
                 left_out.append(LeftOut(str(error), f"{file}: shape {position + 1}", ids.get(label or "")))
                 continue
             group = shape.get("group_id")
-            key = position if group is None else (label, str(group))
+            key = position if group in (None, "") else (label, str(group))
             groups.setdefault(key, (ids[label], []))[1].append(outline)
         labels = np.array([label for label, _ in groups.values()], dtype=np.int64)
         shapes = [_joined(parts, size) for _, parts in groups.values()]
@@ -262,14 +280,13 @@ class LabelmeReader:
 def _shape(shape: dict[str, Any], size: tuple[int, int]) -> RLE | Polygons:
     """The outline of a shape. Raises ValueError for one that encloses nothing, or that is malformed."""
     kind = _kind(shape)
-    values = shape.get("points")
-    if not isinstance(values, list) or not all(isinstance(point, list) and len(point) == 2 for point in values):
-        raise ValueError(f"the points of a {kind} are {shown(values)}; expected x y pairs")
-    points = np.array([[finite(v, f"a coordinate of a {kind}") for v in point] for point in values]).reshape(-1, 2)
-    fewest = 3 if kind in ("polygon", "rotation") else 1 if kind == "mask" else 2
+    points = np.array(points_of(shape.get("points"), kind), dtype=float).reshape(-1, 2)
+    fewest = {"mask": 1, "circle": 2, "rectangle": 2}.get(kind, 3)
     if len(points) < fewest:
         raise ValueError(f"a {kind} of {len(points)} point{'s' * (len(points) != 1)}")
-    if kind in ("polygon", "rotation"):
+    if kind != "mask" and len(points) > 2 and points.min() >= 0 and points.max() <= 1:
+        raise ValueError("coordinates between 0 and 1 are fractions of the image; expected pixels")
+    if kind not in ("mask", "circle", "rectangle"):
         return [points]
     if kind == "circle":  # centre and a point on the rim
         return [points[0] + _CIRCLE * np.hypot(*(points[1] - points[0]))]

@@ -100,18 +100,17 @@ def _panoptic(root: Path, settings: Settings, trees: dict[str, tuple[Path, Path]
         images, _ = trees[split]
         there = {file.stem: file for file in files_in(images, _JPG)}
         photos = [there.get(Path(i.file_name).stem, images / Path(i.file_name).name) for i in packed.images]
-        splits[split] = records(packed, number, photos, packed.images)
+        splits[split] = records(number, photos, packed.images)
         faults += packed.faults()
-    labels = settings.label_set(
-        [coco_panoptic.label_of(row, packs, settings) for row in merged_categories(packs)],
-        next(iter(packs.values())).source,
-    )
+    source = next(iter(packs.values())).source
+    rows = merged_categories(packs.values())
+    labels = settings.label_set([coco_panoptic.label_of(row, source, settings) for row in rows], source)
     reader = coco_panoptic.PanopticReader(
         tuple(packed.data for packed in packs.values()), tuple(home / "panoptic" for _, home in trees.values())
     )
     what = f"Mapillary Vistas: {probe(root, settings)}"
     tasks = coco_panoptic.TASKS
-    return Found(FORMAT, what, splits, labels, tasks, reader, faults=tuple(faults), rows=merged_rows(packs))
+    return Found(FORMAT, what, splits, labels, tasks, reader, faults=tuple(faults), rows=merged_rows(packs.values()))
 
 
 def _json(home: Path) -> Path:

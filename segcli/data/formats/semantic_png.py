@@ -12,9 +12,17 @@ import numpy as np
 from segcli.codecs.label_png import Colours, read_black_and_white, read_label_map
 from segcli.data.layouts.cityscapes import ENDING as INSTANCE_IDS
 from segcli.data.layouts.cityscapes import CityscapesReader
-from segcli.data.layouts.class_tables import VOID_NAMES, colour_table, known_table, name_list, roboflow_classes
+from segcli.data.layouts.class_tables import VOID_NAMES, class_names, colour_table, known_table, roboflow_classes
 from segcli.data.layouts.folders import files_in, split_folders
-from segcli.data.layouts.label_values import check_size, colours_to_ids, greys_are_colours, numbered, survey, values_of
+from segcli.data.layouts.label_values import (
+    check_size,
+    colours_to_ids,
+    greys_are_colours,
+    numbered,
+    palettes_are_colours,
+    survey,
+    values_of,
+)
 from segcli.data.layouts.pairs import PairedFolders, label_files, left_out, named_alike, paired_folders, paired_records
 from segcli.data.layouts.smoothed import refuse_jpeg, refuse_smoothed
 from segcli.data.records import Found, Reader, Record, out_of_range
@@ -22,7 +30,6 @@ from segcli.data.settings import FILE_NAME, Settings
 from segcli.data.truth import MapTruth
 from segcli.errors import UsageError
 from segcli.files.image_names import IMAGE_SUFFIXES
-from segcli.files.text import lines_of
 from segcli.types import Label, Task
 
 FORMAT = "semantic-png"
@@ -91,7 +98,6 @@ def load(root: Path, settings: Settings) -> Found:
         splits[split], of_split, difference = paired_records(pair, only=tree.only)
         orphans += of_split
         notes += named_alike(split, difference)
-    splits = _listed_validation(root, splits)
     ignore = tree.ignore if settings.ignore is None else settings.ignore
     labels = settings.label_set([label for label in tree.labels if label.id not in ignore], root)
     # Void classes keep their colours: they are declared, though not trained on.
@@ -110,7 +116,10 @@ def _colours(tree: Tree, pairs: dict[str, PairedFolders]) -> Colours:
     """Which label maps are read by their colours."""
     if not tree.painted:
         return "none"
-    return "grey" if greys_are_colours(label_files(pairs, 1 << 40), tree.labels) else "stored"
+    files = label_files(pairs, 1 << 40)
+    if palettes_are_colours(files, tree.labels, tree.ignore):
+        return "all"
+    return "grey" if greys_are_colours(files, tree.labels) else "stored"
 
 
 def _cityscapes(root: Path, settings: Settings) -> Tree | None:
@@ -166,24 +175,13 @@ _CAMVID = (
 def _camvid_of_twelve(root: Path, settings: Settings) -> Tree | None:
     """CamVid in 11 classes and void, as SegNet's authors divided it: train/ and trainannot/."""
     folder = root / "train"
-    if not (root / "trainannot").is_dir() or not folder.is_dir() or name_list(root):
+    if not (root / "trainannot").is_dir() or not folder.is_dir() or class_names(root):
         return None
     frames = [re.match(r"(0001TP|0006R0|0016E5|Seq05VD)_", file.name) for file in files_in(folder, IMAGE_SUFFIXES)[:20]]
     if not frames or not all(frames):
         return None
     labels = [Label(i, name, isthing=False) for i, name in enumerate(_CAMVID)]
     return Tree("CamVid", labels, (11, 255), ("value 11 (unlabelled) counts as void",))
-
-
-def _listed_validation(root: Path, splits: dict[str, list[Record]]) -> dict[str, list[Record]]:
-    """The images that a valid.txt names (fastai) are for validation."""
-    file = root / "valid.txt"
-    if splits.keys() != {"all"} or not file.is_file():
-        return splits
-    names = {Path(line).stem for line in lines_of(file)}
-    val = [record for record in splits["all"] if record.image.place.stem in names]
-    train = [record for record in splits["all"] if record.image.place.stem not in names]
-    return {"train": train, "val": val} if val and train else splits
 
 
 def _plain(root: Path, settings: Settings, pairs: dict[str, PairedFolders]) -> Tree:
@@ -197,17 +195,18 @@ def _plain(root: Path, settings: Settings, pairs: dict[str, PairedFolders]) -> T
     if settings.classes:
         painted = any(label.color for label in settings.classes)
         return Tree("semantic label maps", list(settings.classes), ignore, painted=painted)
-    names = name_list(root)
+    names = class_names(root)
     if names:
         if _is_binary(survey(label_files(pairs, _SAMPLE)), ignore):  # else the other maps need not be read
             _refuse_binary(survey(label_files(pairs, 1 << 40)), ignore, root)
-        void = [i for i, name in enumerate(names) if name.lower() in VOID_NAMES]
+        void = [i for i, name in names.items() if name.lower() in VOID_NAMES]
         notes = tuple(f"class {names[i]!r} counts as void" for i in void)
         ignore = (*ignore, *void) if settings.ignore is None else ignore
-        labels = [Label(i, name, isthing=False) for i, name in enumerate(names) if i not in ignore]
+        labels = [Label(i, name, isthing=False) for i, name in names.items() if i not in ignore]
         return Tree("semantic label maps", labels, ignore, notes)
     values = survey(label_files(pairs, 1 << 40))
     _refuse_binary(values, ignore, root)
+    void = [value for value in values if value in ignore]
     classes = [value for value in values if value not in ignore]
     if not classes:
         raise UsageError(f"{root}: the label maps hold no class, only ignored values; check them")
@@ -217,13 +216,16 @@ def _plain(root: Path, settings: Settings, pairs: dict[str, PairedFolders]) -> T
             "use --format instance-png"
         )
     labels = [Label(value, f"class {value}", isthing=False) for value in classes]
-    note = f"classes have no names; list them in {root / FILE_NAME} or classes.txt"
-    return Tree("semantic label maps", labels, ignore, (note,))
+    said = [f"classes have no names; list them in {root / FILE_NAME} or classes.txt"]
+    if void and settings.ignore is None:
+        said.append(f"value {void[0]} counts as void; if it is a class, write `ignore = []` into {root / FILE_NAME}")
+    return Tree("semantic label maps", labels, ignore, tuple(said))
 
 
 def _black_and_white(root: Path, settings: Settings) -> Tree:
     """Two classes: what is darker than half, and what is lighter."""
-    names = [label.name for label in settings.classes] or name_list(root) or ["background", "object"]
+    names = [label.name for label in settings.classes] or list(class_names(root).values())
+    names = names or ["background", "object"]
     if len(names) != 2:
         raise UsageError(
             f"{settings.file}: black and white masks (--binary, binary = true) have two classes, here are {len(names)}"

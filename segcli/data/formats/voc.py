@@ -12,7 +12,7 @@ import numpy as np
 
 from segcli.codecs.label_png import Colours, read_label_map
 from segcli.data.formats.semantic_png import SemanticReader
-from segcli.data.layouts.class_tables import VOC_NAMES, VOID_NAMES, labelmap_classes, labelmap_file, name_list
+from segcli.data.layouts.class_tables import VOC_NAMES, VOID_NAMES, class_names, labelmap_classes, labelmap_file
 from segcli.data.layouts.folders import LABEL_SUFFIXES, files_in, named
 from segcli.data.layouts.label_values import check_size, colours_to_ids, numbered, numbered_colours, values_of
 from segcli.data.layouts.pairs import IMAGE_FOLDERS, PairedFolders, left_out, paired_records
@@ -132,11 +132,11 @@ def _classes(root: Path, home: Path, settings: Settings) -> _Classes:
         return _Classes(settings.classes or mapped, ignore, notes, mapped)
     if settings.classes or mapped:
         return _Classes(settings.classes or mapped, settings.ignored())
-    names, notes = name_list(home) or name_list(root), ()
+    names, notes = class_names(home) or class_names(root), ()
     if not names:
-        names = list(VOC_NAMES)
+        names = dict(enumerate(VOC_NAMES))
         notes = ("class names are VOC's own; put others into class_names.txt, one per line, background first",)
-    labels = [Label(i, "background" if i == 0 else name, isthing=False) for i, name in enumerate(names)]
+    labels = [Label(i, "background" if i == 0 else name, isthing=False) for i, name in names.items()]
     return _Classes(tuple(labels), settings.ignored(), notes)
 
 

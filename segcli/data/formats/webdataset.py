@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path, PurePosixPath
 
-from segcli.data.layouts.class_tables import name_list
+from segcli.data.layouts.class_tables import class_names
 from segcli.data.layouts.folders import files_in, folders_below, split_of
 from segcli.data.layouts.stored_maps import found_of_maps
 from segcli.data.records import Fault, Found, Record
@@ -60,7 +60,7 @@ def load(root: Path, settings: Settings) -> Found:
             place = (number, label.offset, label.length)
             splits.setdefault(split, []).append(Record(f"{number}-{key}", image, place, f"{tar.name}/{key}"))
     what = f"WebDataset: {probe(root, settings)}"
-    found = found_of_maps(FORMAT, what, root, settings, splits, tars, [""] * len(tars), name_list(root))
+    found = found_of_maps(FORMAT, what, root, settings, splits, tars, [""] * len(tars), class_names(root))
     return Found(
         FORMAT, what, splits, found.labels, found.tasks, found.reader, found.ignore, found.notes, tuple(faults)
     )

@@ -9,16 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from segcli.data.layouts.folders import files_in, split_folders
+from segcli.data.layouts.folders import files_in, folders_below, named, split_folders, subfolders
 from segcli.data.numbers import shown, whole
 from segcli.data.records import Found, Record, as_ranges
 from segcli.data.settings import Settings
 from segcli.data.truth import LeftOut, Polygons, ShapeTruth
 from segcli.errors import InputError, UsageError
-from segcli.files.image_names import IMAGE_SUFFIXES, in_one_line, is_litter
+from segcli.files.image_names import IMAGE_SUFFIXES, in_one_line, is_litter, same_letters
 from segcli.files.image_places import ImagePlaces, completed, confined, leaves, there, where_there, with_slashes
 from segcli.files.image_ref import FileRef
-from segcli.files.text import lines_of, read_text
+from segcli.files.text import decoded, lines_of, read_text
 from segcli.types import Label
 
 FORMAT = "yolo-seg"
@@ -28,14 +28,22 @@ PLACES: tuple[str, ...] = ()
 EXPLAINS: tuple[str, ...] = ()
 IS_LABEL_MAPS = False
 _FILES = ("data.yaml", "data.yml", "dataset.yaml")
+_YAML = frozenset({".yaml", ".yml"})
 _NAME_LISTS = ("classes.txt", "obj.names", "class_names.txt")
+_LABEL_FOLDERS = ("labels", "label", "annotations", "txt")
+_LOOKED_AT = 40
 _SPLITS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
 _SLACK = 0.1  # how far outside of the image a coordinate may be: further out it is no fraction of a side
 
 
-def _yaml_file(root: Path) -> Path | None:
-    usual = [root / name for name in _FILES if (root / name).is_file()]
-    return next(iter(usual), None) or next((f for f in sorted(root.glob("*.y*ml")) if _names_and_train(f)), None)
+def _yaml_file(root: Path, everywhere: bool = False) -> Path | None:
+    files = {file.name.lower(): file for file in files_in(root, _YAML)}
+    found = [files[name] for name in _FILES if name in files] or [f for f in files.values() if _names_and_train(f)]
+    if not found and everywhere:  # in a folder of settings, which holds no images itself
+        homes = [folder for folder in folders_below(root, 2) if not subfolders(folder)]
+        deeper = [file for folder in homes for file in files_in(folder, _YAML) if _names_and_train(file)]
+        found = deeper if len(deeper) == 1 else []
+    return next(iter(found), None)
 
 
 def _names_and_train(file: Path) -> bool:
@@ -54,34 +62,48 @@ def _parsed(file: Path) -> dict[str, Any]:
 
     try:
         raw = yaml.safe_load(read_text(file))
+    except yaml.MarkedYAMLError as error:
+        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        remedy = "; write paths with / and without quotes" if "escape" in str(error.problem) else ""
+        raise UsageError(f"{file}: not valid YAML{line} ({str(error.problem or error)[:200]}){remedy}") from error
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise UsageError(f"{file}: not valid YAML ({str(error)[:200].splitlines()[0]}); correct it") from error
     return raw if isinstance(raw, dict) else {}
 
 
 def _without_yaml(root: Path) -> tuple[Path, dict[str, Any]] | None:
-    """(list of class names, what a data.yaml would say) of images/ and labels/*.txt as Label Studio exports them."""
-    names = next((root / name for name in _NAME_LISTS if (root / name).is_file()), None)
-    images, labels = root / "images", root / "labels"
-    if names is None or not images.is_dir() or not files_in(labels, frozenset({".txt"}), deep=True):
-        return None
-    splits = split_folders(images)
-    places: dict[str, Any] = {split: f"images/{folder.name}" for split, folder in splits.items()} or {"train": "images"}
-    return names, places | {"names": lines_of(names)}
+    """(list of class names, what a data.yaml would say) of images with YOLO's labels/*.txt, or text files beside them,
+    as Label Studio, LabelImg and CVAT export them.
+    """
+    outside = split_folders(root)
+    homes = [root, root / "labels", *(home / "labels" for home in outside.values())]
+    names = next((home / name for home in homes for name in _NAME_LISTS if (home / name).is_file()), None)
+    inside = {split: f"images/{folder.name}" for split, folder in split_folders(root / "images").items()}
+    for places in (inside or {"train": "images"}, {split: folder.name for split, folder in outside.items()}):
+        if names and any(_labelled(root / place) for place in places.values()):
+            return names, {**places, "names": lines_of(names)}
+    return None
+
+
+def _labelled(place: Path) -> bool:
+    """Whether one of the first images has a text file."""
+    folder = place / "images" if (place / "images").is_dir() else place
+    images = files_in(folder, IMAGE_SUFFIXES, deep=True)[:_LOOKED_AT]
+    return any(file.is_file() for file in _label_files(images))
 
 
 def probe(root: Path, settings: Settings) -> str | None:
-    """The YAML file's name; None if there is none with class names."""
-    file = _yaml_file(root)
+    """The YAML file's name; None if there is none with class names or the training images."""
+    file = _yaml_file(root, settings.everywhere)
     if file:
-        return file.name if "names" in _parsed(file) else None
+        return file.name if _parsed(file).keys() & {"names", "train"} else None
     found = _without_yaml(root)
-    return f"{found[0].name}, images/ and labels/" if found else None
+    return f"{found[0].name}, images and labels" if found else None
 
 
 def load(root: Path, settings: Settings) -> Found:
     """The dataset. Raises UsageError for a YAML file whose folders are not there."""
-    file = _yaml_file(root)
+    file = _yaml_file(root, settings.everywhere)
     listed = _without_yaml(root) if file is None else None
     if file is None and listed is None:
         raise UsageError(f"{root}: no data.yaml here; YOLO data needs one with names, train and val")
@@ -103,13 +125,9 @@ def load(root: Path, settings: Settings) -> Found:
             else:
                 images += _images(root, raw, place)
         if images:
-            # Beside the images they are rare, but the folder called images may be above the dataset.
-            files = where_there(
-                [_label_file(image) for image in images], [image.with_suffix(".txt") for image in images]
-            )
             splits[split] = [
-                Record(_image_id(image, root), FileRef(str(image)), str(file))
-                for image, file in zip(images, files, strict=True)
+                Record(_image_id(image, root), FileRef(str(image)), str(label))
+                for image, label in zip(images, _label_files(images), strict=True)
             ]
     if splits.get("val") and [r.image for r in splits["val"]] == [r.image for r in splits.get("train", [])]:
         del splits["val"]  # a common shorthand: nothing was set aside
@@ -126,6 +144,10 @@ def load(root: Path, settings: Settings) -> Found:
 
 def _labels(names: object, file: Path) -> list[Label]:
     """The classes. Raises UsageError unless `names` is a list of them or a table by their numbers."""
+    if isinstance(names, str):  # a list in quotes, or names with commas between
+        names = [name.strip(" '\"") for name in names.strip("[] ").split(",")]
+    if isinstance(names, dict) and all(type(number) is int for number in names.values()):
+        names = {number: name for name, number in names.items()}
     pairs = (
         list(names.items()) if isinstance(names, dict) else list(enumerate(names)) if isinstance(names, list) else []
     )
@@ -198,14 +220,34 @@ def _unlabelled(records: list[Record]) -> int:
     return sum(image and not truth for image, truth in zip(images, truths, strict=True))
 
 
-def _label_file(image: Path) -> Path:
-    """The last folder called images becomes labels; beside the image if there is none."""
-    parts = list(image.parts)
-    for position in range(len(parts) - 2, -1, -1):
-        if parts[position] == "images":
-            parts[position] = "labels"
-            break
-    return Path(*parts).with_suffix(".txt")
+def _label_files(images: list[Path]) -> list[Path]:
+    """The text file of each image: in the folder called labels in place of the last one called images, else beside it.
+    Letters may be in another case. One that is nowhere is named as it ought to be.
+    """
+    listed: dict[Path, dict[str, Path]] = {}
+
+    def texts(folder: Path) -> dict[str, Path]:
+        if folder not in listed:
+            listed[folder] = {same_letters(file.stem): file for file in files_in(folder, frozenset({".txt"}))}
+        return listed[folder]
+
+    homes = {image.parent: _label_folder(image.parent) for image in images}
+    found = []
+    for image in images:
+        key = same_letters(image.stem)
+        home = homes[image.parent]
+        found.append(texts(home).get(key) or texts(image.parent).get(key) or home / f"{image.stem}.txt")
+    return found
+
+
+def _label_folder(folder: Path) -> Path:
+    """The folder of the label files of a folder's images."""
+    parts = list(folder.parts)
+    for position in range(len(parts) - 1, -1, -1):
+        if parts[position].lower() in ("images", "image", "imgs", "img"):
+            above, below = Path(*parts[:position]), parts[position + 1 :]
+            return Path(named(above, _LABEL_FOLDERS) or above / "labels", *below)
+    return folder
 
 
 def _image_id(image: Path, root: Path) -> str:
@@ -231,7 +273,7 @@ class YoloReader:
         """One polygon a line; no file or an empty one means no objects."""
         file = Path(str(record.truth))
         try:
-            lines = file.read_text(encoding="utf-8-sig").splitlines() if file.is_file() else []
+            lines = decoded(file.read_bytes()).splitlines() if file.is_file() else []
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"{file}: cannot be read ({error}); export it again") from error
         shapes: list[Polygons] = []
@@ -275,7 +317,8 @@ def _polygon(points: np.ndarray, boxes: bool) -> np.ndarray:
         x, y, w, h = points / (1, 1, 2, 2)
         points = np.array([x - w, y - h, x + w, y - h, x + w, y + h, x - w, y + h])
     if len(points) < 6 or len(points) % 2:
-        raise ValueError(f"{len(points)} coordinates; expected at least 3 x y pairs")
+        odd = ", an odd number" if len(points) % 2 else ""
+        raise ValueError(f"{len(points)} coordinates{odd}; expected at least 3 x y pairs")
     if not np.isfinite(points).all():
         raise ValueError("a coordinate is not a number")
     if points.min() < -_SLACK or points.max() > 1 + _SLACK:

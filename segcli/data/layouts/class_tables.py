@@ -9,12 +9,19 @@ import re
 from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from segcli.errors import UsageError
+from segcli.files.json_file import read_json
 from segcli.files.text import lines_of, read_text
 from segcli.types import Label
 
-_NAME_LISTS = ("classes.txt", "class_names.txt", "labels.txt", "codes.txt")
+_NAME_LISTS = ("classes.txt", "class_names.txt", "labels.txt", "codes.txt", "classes.csv", "labels.csv")
+_JSON_LISTS = ("id2label.json", "classes.json", "labels.json", "class_names.json")
+_NAME = ("name", "class name", "class_name", "class", "category", "title", "label")
+_ID = ("id", "index", "value", "pixel value", "pixel_value", "class id", "class_id", "label id", "label_id", "label")
+_COLOUR = (("r", "red"), ("g", "green"), ("b", "blue"))
+_NUMBERED_LINE = re.compile(r"(\d{1,5})(\s*[:;,.)=\t]\s*|\s+)(\S.*)")
 _BEFORE_FIRST = "__ignore__"  # labelme's lists begin with it: its id is -1
 
 VOID_NAMES = frozenset({
@@ -37,42 +44,94 @@ def known_table(name: str) -> list[Label]:
 def colour_table(root: Path) -> list[Label]:
     """The classes of CamVid's `class_dict.csv` (name, r, g, b) or label_colors.txt, ids by row; empty if neither is."""
     file = next(iter(sorted(root.glob("class_dict*.csv"))), None)
-    if file is None:
-        listed = root / "label_colors.txt"
-        lines = map(_COLOUR_LINE.fullmatch, lines_of(listed) if listed.is_file() else [])
-        found = [line.groups() for line in lines if line]
-        return [Label(i, name.strip(), False, (int(r), int(g), int(b))) for i, (r, g, b, name) in enumerate(found)]
-    try:
-        table = csv.DictReader(io.StringIO(read_text(file), newline=""))
-        rows = [{key.strip().lower(): value for key, value in row.items()} for row in table]
-        return [
-            Label(i, row["name"].strip(), False, (int(row["r"]), int(row["g"]), int(row["b"])))
-            for i, row in enumerate(rows)
-        ]
-    except (KeyError, ValueError, AttributeError) as error:
-        raise UsageError(f"{file}: expected the columns name, r, g, b ({error!r})") from error
+    if file is not None:
+        labels = csv_classes(file)
+        if not all(label.color for label in labels):
+            raise UsageError(f"{file}: expected the columns name, r, g, b")
+        return labels
+    listed = root / "label_colors.txt"
+    lines = map(_COLOUR_LINE.fullmatch, lines_of(listed) if listed.is_file() else [])
+    found = [line.groups() for line in lines if line]
+    return [Label(i, name.strip(), False, (int(r), int(g), int(b))) for i, (r, g, b, name) in enumerate(found)]
 
 
 def roboflow_classes(folders: Iterable[Path]) -> list[Label]:
-    """The classes of Roboflow's _classes.csv (Pixel Value, Class) in the first folder that has one, else none.
+    """The classes of Roboflow's _classes.csv (Pixel Value, Class) in the first folder that has one, else none."""
+    file = next((folder / "_classes.csv" for folder in folders if (folder / "_classes.csv").is_file()), None)
+    return [] if file is None else csv_classes(file)
+
+
+def csv_classes(file: Path) -> list[Label]:
+    """The classes of a table with a column of names, and maybe of ids (else they count from 0) and of red, green, blue.
 
     Raises UsageError for a table of other columns.
     """
-    file = next((folder / "_classes.csv" for folder in folders if (folder / "_classes.csv").is_file()), None)
-    if file is None:
-        return []
-    rows = [[cell.strip() for cell in row] for row in csv.reader(io.StringIO(read_text(file), newline="")) if row]
+    text = read_text(file)
+    head = text.split("\n", 1)[0]
+    rows = list(csv.DictReader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=head.count)))
+    rows = [{(key or "").strip().lower(): (value or "").strip() for key, value in row.items()} for row in rows if row]
+    known = set(rows[0]) if rows else set()
+    name, number, *colour = (next((n for n in names if n in known), None) for names in (_NAME, _ID, *_COLOUR))
+    number = None if number == name else number
     try:
-        return [Label(int(row[0]), row[1], isthing=False) for row in rows[1:]]
-    except (ValueError, IndexError) as error:
-        raise UsageError(f"{file}: expected the columns Pixel Value, Class; export it again") from error
+        if name is None:
+            raise ValueError
+        return [
+            Label(
+                int(row[number]) if number else i,
+                row[name],
+                isthing=False,
+                color=(int(row[colour[0]]), int(row[colour[1]]), int(row[colour[2]])) if all(colour) else None,
+            )
+            for i, row in enumerate(rows)
+        ]
+    except (ValueError, TypeError, KeyError) as error:
+        seen = ", ".join(sorted(known)) or "none"
+        raise UsageError(
+            f"{file}: expected the columns name (or class), perhaps id (or pixel value), r, g, b; found {seen[:120]}"
+        ) from error
 
 
-def name_list(root: Path) -> list[str]:
-    """The lines of a list of class names beside the data, for the ids 0, 1, …; empty if there is none."""
-    file = next((root / name for name in _NAME_LISTS if (root / name).is_file()), None)
-    names = lines_of(file) if file else []
-    return names[1:] if names[:1] == [_BEFORE_FIRST] else names
+def class_names(root: Path) -> dict[int, str]:
+    """The names of classes by their ids that a list beside the data gives, in one of the forms that are common: a name
+    a line, with or without its number; a table; or JSON, as Hugging Face's id2label. Empty if there is none.
+    """
+    for name in _NAME_LISTS:
+        if (file := root / name).is_file():
+            return csv_names(file) if file.suffix == ".csv" else _numbered(lines_of(file))
+    for name in _JSON_LISTS:
+        if (file := root / name).is_file() and (found := _of_json(read_json(file, UsageError))):
+            return found
+    return {}
+
+
+def csv_names(file: Path) -> dict[int, str]:
+    """The names by their ids of a table of classes."""
+    return {label.id: label.name for label in csv_classes(file)}
+
+
+def _numbered(lines: list[str]) -> dict[int, str]:
+    if lines[:1] == [_BEFORE_FIRST]:
+        lines = lines[1:]
+    if len(lines) == 1 and "," in lines[0]:
+        lines = [name.strip() for name in lines[0].split(",") if name.strip()]
+    found = [match.groups() for line in lines if (match := _NUMBERED_LINE.fullmatch(line))]
+    numbers = [int(number) for number, _, _ in found]
+    counted = numbers in (list(range(len(lines))), list(range(1, len(lines) + 1)))
+    marked = len(found) == len(lines) and all(mark.strip() for _, mark, _ in found)
+    if len({name for _, _, name in found}) == len(set(numbers)) == len(lines) and (counted or marked):
+        return {number: name for number, (_, _, name) in zip(numbers, found, strict=True)}
+    return dict(enumerate(lines))
+
+
+def _of_json(value: Any) -> dict[int, str]:
+    if isinstance(value, dict) and isinstance(value.get("id2label"), dict):
+        value = value["id2label"]
+    if isinstance(value, list) and all(isinstance(name, str) for name in value):
+        return dict(enumerate(value))
+    if isinstance(value, dict) and value and all(str(k).isdecimal() and isinstance(v, str) for k, v in value.items()):
+        return {int(number): name for number, name in value.items()}
+    return {}
 
 
 def labelmap_file(folder: Path) -> Path | None:

@@ -112,6 +112,16 @@ def greys_are_colours(files: Sequence[Path], labels: Sequence[Label]) -> bool:
     return values <= greys.keys() and not values <= {label.id for label in labels}
 
 
+def palettes_are_colours(files: Sequence[Path], labels: Sequence[Label], ignore: Sequence[int]) -> bool:
+    """Whether palette files mean the declared colours of classes, and not their indices: some of the indices are no id,
+    and every colour is declared. Asked of all maps at once."""
+    colours = {(r << 16) | (g << 8) | b for label in labels if label.color for r, g, b in (label.color,)}
+    indices = _surveyed("indices", files, _indices_in).keys()
+    if not indices or indices <= {label.id for label in labels} | set(ignore):
+        return False
+    return _surveyed("colours", files, _colours_in).keys() <= colours
+
+
 def _surveyed(kind: str, files: Sequence[Path], read: Callable[[Path], list[int]]) -> dict[int, str]:
     kept = cache_dir() / f"{kind}-{digest(*files[:1], len(files), signature(files))}.json"
     known = read_json(kept)
@@ -142,6 +152,24 @@ def _greys_in(file: Path) -> list[int]:
     except InputError:
         return []
     return [int(value) for value in values_of(picture[..., 0])] if is_grey(picture) else []
+
+
+def _indices_in(file: Path) -> list[int]:
+    return [int(value) for value in values_of(read_label_map(file))] if _is_palette(file) else []
+
+
+def _colours_in(file: Path) -> list[int]:
+    return [int(code) for code in np.unique(_codes(read_label_map(file, colours="all")))] if _is_palette(file) else []
+
+
+def _is_palette(file: Path) -> bool:
+    from PIL import Image
+
+    try:
+        with Image.open(file) as image:
+            return image.mode == "P"
+    except (OSError, ValueError, SyntaxError):
+        return False
 
 
 def check_size(label_map: np.ndarray, size: tuple[int, int], file: Path) -> None:

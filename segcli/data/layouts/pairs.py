@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from segcli.data.layouts.by_content import told_apart
 from segcli.data.layouts.folders import LABEL_SUFFIXES, files_in, split_folders, split_of, subfolders
 from segcli.data.layouts.shared_names import Paired, divided, paired
 from segcli.data.records import Fault, Record
@@ -73,7 +74,8 @@ def paired_folders(root: Path, settings: Settings) -> dict[str, PairedFolders]:
                     f"{settings.file}: images and labels are both {pair.images}, and the files' names do not tell "
                     "photos from label maps; move the label maps into a folder of their own"
                 )
-    return declared or _split_outside(root) or _split_inside(root) or _beside(root) or _within(root)
+    found = declared or _split_outside(root) or _split_inside(root) or _beside(root) or _within(root)
+    return found or (_by_content(root) if settings.everywhere else {})
 
 
 def _split_outside(root: Path) -> dict[str, PairedFolders]:
@@ -83,8 +85,19 @@ def _split_outside(root: Path) -> dict[str, PairedFolders]:
 
 def _split_inside(root: Path) -> dict[str, PairedFolders]:
     pair = _pair_in(root)
-    if not pair:
-        return {}
+    return _of_splits(pair) if pair else {}
+
+
+def _by_content(root: Path) -> dict[str, PairedFolders]:
+    """Two folders of other names, of which one holds label maps; in the folders of splits or around them."""
+    homes = split_folders(root)
+    pairs = {split: PairedFolders(*pair) for split, home in homes.items() if (pair := told_apart(home))}
+    both = None if pairs else told_apart(root)
+    return pairs or (_of_splits(PairedFolders(*both)) if both else {})
+
+
+def _of_splits(pair: PairedFolders) -> dict[str, PairedFolders]:
+    """A pair of folders as it is, or the folders of splits in it."""
     images, labels = split_folders(pair.images), split_folders(pair.labels)
     common = {split: PairedFolders(images[split], labels[split]) for split in images if split in labels}
     return common or {"all": pair}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,15 +63,15 @@ class StoredMapReader:
 
 def found_of_maps(
     format: str, what: str, root: Path, settings: Settings, splits: dict[str, list[Record]], containers: Sequence[Path],
-    columns: Sequence[str], names: Sequence[str],
+    columns: Sequence[str], names: Mapping[int, str],
 ) -> Found:  # fmt: skip
-    """The dataset. names: of the classes 0, 1, …, if they are known; else the values that occur are the classes."""
+    """The dataset. names: of the classes by their ids, if they are known; else the values that occur are classes."""
     reader = StoredMapReader(tuple(map(str, containers)), tuple(columns), (), settings.ignored())
     notes: tuple[str, ...] = ()
     if settings.classes:
         labels = list(settings.classes)
     elif names:
-        labels = [Label(i, name, isthing=False) for i, name in enumerate(names) if i not in settings.ignored()]
+        labels = [Label(i, name, isthing=False) for i, name in names.items() if i not in settings.ignored()]
     else:
         values = _survey(reader, [record for records in splits.values() for record in records])
         labels = [Label(value, f"class {value}", isthing=False) for value in values if value not in settings.ignored()]

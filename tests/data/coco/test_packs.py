@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from segcli.data.coco import packing, packs
+from segcli.data.coco import packs
 from segcli.data.coco.packs import Pack, keys_in, pack, read_piece
 from segcli.data.coco.rows import instance_piece
 from segcli.errors import UsageError
+from segcli.files import json_stream
 
 IMAGES = [{"id": n, "file_name": f"{n}.jpg", "height": 4, "width": 6} for n in range(5)]
 ROWS = [
@@ -27,7 +28,7 @@ CATEGORIES = [{"id": 1, "name": "größe"}]
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("SEGCLI_CACHE", str(tmp_path / "cache"))
     if request.param == "walked":
-        monkeypatch.setattr(packing, "_WHOLE", 0)
+        monkeypatch.setattr(json_stream, "_WHOLE", 0)
         monkeypatch.setattr(packs, "_IN_MEMORY", 1)
 
 
@@ -97,7 +98,7 @@ def test_broken_json_says_its_line(tmp_path: Path) -> None:
 
 def test_memory_does_not_grow_with_what_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SEGCLI_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(packing, "_WHOLE", 0)
+    monkeypatch.setattr(json_stream, "_WHOLE", 0)
     monkeypatch.setattr(packs, "_IN_MEMORY", 1)
     images = [{"id": n, "file_name": f"{n}.jpg"} for n in range(500)]
     mask = {"size": [1, 10_000], "counts": [1] * 10_000}
