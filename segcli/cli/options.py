@@ -216,6 +216,15 @@ AlphaOption = Annotated[
         rich_help_panel=LOOK,
     ),
 ]
+LabelsOption = Annotated[
+    Literal["names", "ids"],
+    typer.Option(
+        "--labels",
+        help="What is written on segments: names and scores where they fit, or every id, as in the label map "
+        "and segments.csv.",
+        rich_help_panel=LOOK,
+    ),
+]
 NoLabelsOption = Annotated[
     bool, typer.Option("--no-labels", help="No names, scores and legends.", rich_help_panel=LOOK)
 ]

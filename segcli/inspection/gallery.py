@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeGuard
 
 import numpy as np
 
@@ -225,6 +225,8 @@ def predictions_beside_truth(
     splits = [split] if split else list(info.splits)
     matches = [match(predictions, info, name, may_be_none=split is None) for name in splits]
     info = in_colours_of(predictions.labels, info, matches[0].classes)
+    if not any(label.name for label in predictions.labels):
+        info = _in_recorded_colours(predictions.path, info)
     datasets = [open_split(info, name) for name in splits]
     classes = matches[0].classes.onto(datasets[0].labels)
     threshold, notes = _threshold(predictions)
@@ -247,6 +249,28 @@ def predictions_beside_truth(
     items = _items([(dataset.records[record].image.place, None) for dataset, record, _ in places], read)
     failed = tuple(map(str, broken))
     return Gallery("compare", items, classes.labels, info.task != "semantic", notes, failed, threshold)
+
+
+def _in_recorded_colours(folder: Path, info: DatasetInfo) -> DatasetInfo:
+    """The data in the colours that the records of an evaluation hold, beside results without names."""
+    record = first_record(folder)
+    rows = record["classes"] if record and isinstance(record.get("classes"), list) else []
+    given = {(row.get("id"), row.get("name")): row.get("color") for row in rows if isinstance(row, dict)}
+
+    def coloured(labels: LabelSet) -> LabelSet:
+        colours = [given.get((label.id, label.name)) for label in labels]
+        return LabelSet(
+            tuple(
+                replace(label, color=(colour[0], colour[1], colour[2])) if _is_colour(colour) else label
+                for label, colour in zip(labels, colours, strict=True)
+            )
+        )
+
+    return replace(info, labels=coloured(info.labels), source_labels=coloured(info.source_labels))
+
+
+def _is_colour(value: Any) -> TypeGuard[list[int]]:
+    return isinstance(value, list) and len(value) == 3 and all(type(part) is int and 0 <= part < 256 for part in value)
 
 
 def model_beside_truth(

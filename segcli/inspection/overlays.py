@@ -26,23 +26,25 @@ class Selection:
     classes: frozenset[int] | None = None
     min_score: float = 0.0
 
-    def of(self, segments: Segments) -> Segments:
-        """Those of `segments`; without scores the least score means nothing."""
+    def of(self, segments: Segments) -> tuple[Segments, list[int]]:
+        """Those of `segments`, and their ids before; without scores the least score means nothing."""
         keep = ~(segments.scores < self.min_score)
         if self.classes is not None:
             keep &= np.isin(segments.labels, list(self.classes))
-        return segments if keep.all() else segments.filter(keep)
+        return segments if keep.all() else segments.filter(keep), (np.flatnonzero(keep) + 1).tolist()
 
 
+_READABLE = 1000  # pixels of the long side at which the ids of small objects can be read
 _CAPTION = 0.9  # of the longest side; the rest is for captions and gaps
 
 
 def panels(shown: Shown, selection: Selection, style: Style, room: tuple[int, int]) -> list[Panel]:
     """The pictures of one image, shrunk before they are drawn if they do not fit into `room` = (height, width)."""
-    parts = [selection.of(shown.segments)] + ([selection.of(shown.truth)] if shown.truth is not None else [])
-    image, parts = _shrunk(shown.image, parts, room)
+    found, ids = selection.of(shown.segments)
+    parts = [found] + ([selection.of(shown.truth)[0]] if shown.truth is not None else [])
+    image, parts = _resized(shown.image, parts, room, least=_READABLE if style.ids else 0)
     if shown.truth is None:
-        return [panel(image, parts[0], style)]
+        return [panel(image, parts[0], style, ids=ids)]
     return error_panels(image, parts[1], parts[0], style)
 
 
@@ -60,10 +62,15 @@ def cell(item: GalleryItem, shown: Shown, selection: Selection, style: Style, wi
     return side_by_side(drawn), [Entry(item.name)]
 
 
-def _shrunk(image: np.ndarray, parts: list[Segments], room: tuple[int, int]) -> tuple[np.ndarray, list[Segments]]:
+def _resized(
+    image: np.ndarray, parts: list[Segments], room: tuple[int, int], least: int
+) -> tuple[np.ndarray, list[Segments]]:
+    """The picture shrunk to fit, or enlarged a whole number of times so that its long side has `least` pixels."""
     height, width = image.shape[:2]
     scale = min(room[0] / height, room[1] / width)
     if scale >= 1:
+        scale = min(int(scale), -(-least // max(height, width)))
+    if scale in (0, 1):
         return image, parts
     size = max(1, round(height * scale)), max(1, round(width * scale))
     return resize(image, size), [segments.sampled(size) for segments in parts]

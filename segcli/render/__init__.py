@@ -8,6 +8,7 @@ the same bytes. Pixels outside every segment (and its label) are the photo's own
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,7 +16,7 @@ import numpy as np
 from segcli.class_names import is_background, meaning_of
 from segcli.codecs.opencv import opencv
 from segcli.render.colours import ColorBy, meaning, segment_colours
-from segcli.render.labels import draw_labels
+from segcli.render.labels import draw_ids, draw_labels
 from segcli.render.shades import shaded
 from segcli.segments import Segments
 from segcli.types import LabelSet
@@ -38,6 +39,7 @@ class Style:
     color_by: ColorBy | None = None  # what a colour means; None: the class, or the instance of one class of things
     alpha: float | None = None  # opacity of the tint, 0..1, of stuff beside things less; None: see `resolved`
     labels: bool = True  # write names and scores where they fit
+    ids: bool = False  # write every segment's id instead, as in the label map and the tables
     outlines: bool = True  # opaque
     boxes: bool = False  # a box around each thing
 
@@ -48,7 +50,7 @@ class Style:
         if self.alpha is not None:
             return self
         stained = len(labels) == 1 and meaning_of(labels[0].name) in _STAINED
-        return replace(self, alpha=0.0, labels=False) if stained else replace(self, alpha=_ALPHA)
+        return replace(self, alpha=0.0, labels=self.ids) if stained else replace(self, alpha=_ALPHA)
 
 
 def overlay(image: np.ndarray, segments: Segments, style: Style = Style()) -> np.ndarray:
@@ -68,11 +70,16 @@ def overlay(image: np.ndarray, segments: Segments, style: Style = Style()) -> np
 
 
 def draw(
-    image: np.ndarray, segments: Segments, style: Style, colours: np.ndarray | None = None
+    image: np.ndarray,
+    segments: Segments,
+    style: Style,
+    colours: np.ndarray | None = None,
+    ids: Sequence[int] | None = None,
 ) -> tuple[np.ndarray, list[int]]:
     """As `overlay`, but into `image` itself; -> it, and the segments that are named in it.
 
-    colours: uint8 [N, 3], in place of those that `style.color_by` means.
+    colours: uint8 [N, 3], in place of those that `style.color_by` means. ids: what `style.ids` writes, where segments
+    were left out and are numbered anew.
     """
     if image.shape[:2] != tuple(segments.size):
         raise ValueError(f"photo is {image.shape[:2]}, the segments {segments.size}")
@@ -82,18 +89,23 @@ def draw(
     if segments.task == "detect":
         style = replace(style, alpha=0.0, outlines=False, boxes=True)
     alpha = style.alpha or 0.0
-    paint = paint_map(segments)
+    paint = segments.ids() if style.ids else paint_map(segments)
     things = np.array(segments.isthing())
+    by_class = False
     if colours is None:
         colours = segment_colours(segments, style.color_by)
-        if meaning(segments, style.color_by) == "class":
+        if by_class := meaning(segments, style.color_by) == "class":
             colours = shaded(colours, paint, segments.labels, things, _reach(paint.size))
     opacity = np.where(things | (segments.task == "semantic"), alpha, _STUFF * alpha)
     paint, segments = _without_background(paint, segments)
     tint(image, paint, colours, opacity, outlines=style.outlines)
     if style.boxes and segments.task != "semantic":
         _draw_boxes(image, segments.boxes()[things], _lines(colours, np.zeros(len(colours), dtype=bool))[things])
-    return image, draw_labels(image, paint, segments, colours) if style.labels else []
+    if style.labels and style.ids:
+        in_map = segments.category_ids() if segments.task == "semantic" else ids or range(1, len(segments) + 1)
+        draw_ids(image, paint, segments, in_map)
+        return image, []
+    return image, draw_labels(image, paint, segments, colours, by_class=by_class) if style.labels else []
 
 
 def _without_background(paint: np.ndarray, segments: Segments) -> tuple[np.ndarray, Segments]:

@@ -9,12 +9,12 @@ few, and whatever would turn the picture into text stay unlabelled: outlines sti
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from segcli.codecs.opencv import opencv
-from segcli.render.chips import Chip, draw_chip, measure, shortened, text_size, writable
+from segcli.render.chips import SMALLEST, Chip, draw_chip, font_of, measure, shortened, text_size, writable
 from segcli.segments import Segments
 
 _TINY = 1.5  # a segment with fewer pixels than this many chips is tiny …
@@ -23,15 +23,20 @@ _BUDGET = 0.15  # labels together cover no more than this share of the picture
 _HIDDEN = 0.35  # a label may cover this share of a segment that is not its own
 _CROWD = 12  # a class with more segments than this is named once
 _CONSIDERED = 200  # the largest segments; a tiled photo can have thousands
+_GREY = np.array([50, 50, 50], dtype=np.uint8)
+_ID_SIZE = 0.7  # of the text of labels
 _ROOMY = 4.0  # a segment with more pixels than this many chips carries its label inside
 
 Box = tuple[int, int, int, int]  # x0, y0, x1, y1, exclusive
 
 
-def draw_labels(image: np.ndarray, paint: np.ndarray, segments: Segments, colours: np.ndarray) -> list[int]:
+def draw_labels(
+    image: np.ndarray, paint: np.ndarray, segments: Segments, colours: np.ndarray, *, by_class: bool = True
+) -> list[int]:
     """Write labels into the picture, in place; large segments choose their place first. -> the segments that got one.
 
-    A class with many segments is named once, with their number.
+    A class with many segments is named once, with their number, at the left border: no object is called so. by_class:
+    colours mean classes, so that this label has one too.
     """
     areas, boxes = segments.areas(), segments.boxes()
     height, width = paint.shape
@@ -52,7 +57,9 @@ def draw_labels(image: np.ndarray, paint: np.ndarray, segments: Segments, colour
         small = areas[index] < _TINY * chip.width * chip.height
         if (small and tiny >= _TINY_LABELS and not is_crowd) or chip.width * chip.height > budget:
             continue
-        place = _place(chip, paint, index, boxes[index], areas, placed)
+        place = (
+            _at_border(chip, placed, height) if is_crowd else _place(chip, paint, index, boxes[index], areas, placed)
+        )
         if place is None:
             continue
         if is_crowd:
@@ -61,8 +68,41 @@ def draw_labels(image: np.ndarray, paint: np.ndarray, segments: Segments, colour
         budget -= chip.width * chip.height
         placed.append((place[0], place[1], place[0] + chip.width, place[1] + chip.height))
         named.append(index)
-        draw_chip(image, chip, place, colours[index])
+        draw_chip(image, chip, place, _GREY if is_crowd and not by_class else colours[index])
     return named
+
+
+def draw_ids(image: np.ndarray, paint: np.ndarray, segments: Segments, ids: Sequence[int]) -> None:
+    """Write a segment's id at the place inside of it that has most room, of every segment that is seen, in place."""
+    from PIL import Image, ImageDraw
+
+    cv2 = opencv()
+    height, width = paint.shape
+    font = font_of(None, max(SMALLEST, round(_ID_SIZE * text_size(height, width))))
+    card = Image.fromarray(image)
+    pen = ImageDraw.Draw(card)
+    for index, (x0, y0, x1, y1) in enumerate(segments.boxes().tolist()):
+        inside = np.pad((paint[y0:y1, x0:x1] == index + 1).view(np.uint8), 1)
+        distance = cv2.distanceTransform(inside, cv2.DIST_L2, 3)
+        if not distance.max(initial=0):
+            continue
+        y, x = np.unravel_index(int(distance.argmax()), distance.shape)
+        left, top, right, bottom = pen.textbbox((0, 0), text := str(ids[index]), font=font, stroke_width=1)
+        place = (
+            min(max(x0 + int(x) - 1 - (left + right) / 2, -left), width - right),
+            min(max(y0 + int(y) - 1 - (top + bottom) / 2, -top), height - bottom),
+        )
+        pen.text(place, text, font=font, fill=(255, 255, 255), stroke_width=1, stroke_fill=(0, 0, 0))
+    image[:] = np.asarray(card)
+
+
+def _at_border(chip: Chip, placed: list[Box], height: int) -> tuple[int, int] | None:
+    """The first free place at the left border, from the top down."""
+    for y in range(0, height - chip.height + 1, chip.height + 2):
+        box = (0, y, chip.width, y + chip.height)
+        if not any(_overlap(box, other) for other in placed):
+            return 0, y
+    return None
 
 
 def _text(segments: Segments, index: int, number: int) -> tuple[str | None, str]:

@@ -42,9 +42,11 @@ def annotated(image: np.ndarray, segments: Segments, style: Style, title: str | 
 Panel = tuple[np.ndarray, list[Entry]]  # a picture, and what stands below it
 
 
-def panel(image: np.ndarray, segments: Segments, style: Style, title: str | None = None) -> Panel:
-    """The picture, drawn into `image` itself, and its caption; see `annotated`."""
-    drawn, named = draw(image, segments, style)
+def panel(
+    image: np.ndarray, segments: Segments, style: Style, title: str | None = None, ids: Sequence[int] | None = None
+) -> Panel:
+    """The picture, drawn into `image` itself, and its caption; see `annotated`, and `draw` for ids."""
+    drawn, named = draw(image, segments, style, ids=ids)
     entries = [Entry(title)] if title is not None else []
     if style.resolved(segments.label_set).labels and len(segments):
         by = meaning(segments, style.color_by)

@@ -10,7 +10,7 @@ import pytest
 
 from segcli.codecs.rle import encode
 from segcli.errors import UsageError
-from segcli.render import Style, overlay
+from segcli.render import Style, draw, overlay
 from segcli.render import labels as label_module
 from segcli.render.chips import writable
 from segcli.render.colours import PALETTE, class_colours, segment_colours, text_colour
@@ -249,3 +249,17 @@ def test_twelve_megapixels_are_quick() -> None:
     start = time.process_time()
     overlay(image, segments)
     assert time.process_time() - start < 2  # 0.2 s on an idle machine; the bound leaves room for a busy one
+
+
+def test_ids_are_written_on_every_segment_also_of_cells() -> None:
+    """By the numbers given, where the id map shows the segment; 88 is wider than 1."""
+    cell = LabelSet((Label(1, "nucleus", True),))
+    image, ids = np.full((120, 160, 3), 90, np.uint8), grid(120, 160, 3, 4)
+    found = segments_of(ids, [0] * 12, cell)
+    bare = overlay(image, found)
+    drawn = overlay(image, found, Style(ids=True))
+    written = [(drawn != bare).any(axis=2)[ids == number].sum() for number in range(1, 13)]
+    assert min(written) > 10
+    wide, _ = draw(image.copy(), found, Style(ids=True), ids=[88] * 12)
+    assert (wide != drawn).any()
+    np.testing.assert_array_equal(drawn[ids == 0], image[ids == 0])

@@ -174,6 +174,7 @@ def predict(
     max_pixels: options.MaxPixelsOption = None,
     color_by: options.ColorByOption = None,
     alpha: options.AlphaOption = None,
+    labels: options.LabelsOption = "names",
     no_labels: options.NoLabelsOption = False,
     no_outlines: options.NoOutlinesOption = False,
     boxes: options.BoxesOption = False,
@@ -212,7 +213,7 @@ def predict(
     }
     request = PredictRequest(
         *(task, model, rules, out, parse_kinds(save), overwrite, skip_existing, device, dtype, threads, batch_size),
-        *(max_pixels, color_by, alpha, not no_labels, not no_outlines, boxes, as_json, profile),
+        *(max_pixels, color_by, alpha, not no_labels, labels == "ids", not no_outlines, boxes, as_json, profile),
     )
     if clips := clips_among(sources, fps) if pages == "first" else []:
         how = {"fps": fps, "every": parse_every(every), "start": start, "end": end}

@@ -36,6 +36,7 @@ class PredictRequest:
     color_by: ColorBy | None
     alpha: float | None  # opacity of the tint, 0 to 1
     labels: bool
+    ids: bool
     outlines: bool
     boxes: bool
     as_json: bool
@@ -56,7 +57,7 @@ class PredictRequest:
         """How overlays look."""
         from segcli.render import Style
 
-        return Style(self.color_by, self.alpha, self.labels, self.outlines, self.boxes)
+        return Style(self.color_by, self.alpha, self.labels, self.ids, self.outlines, self.boxes)
 
 
 def made_with(loaded: LoadedModel, settings: PredictSettings) -> dict[str, Any]:

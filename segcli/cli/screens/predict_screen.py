@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from segcli import console
 from segcli.console import Column, Console
-from segcli.results.shards import FAILURES
 
 if TYPE_CHECKING:
     from segcli.inference.pipeline import ImageReport
@@ -145,6 +144,8 @@ class RunReport:
                 "--overlap-threshold 0.5 leaves them out"
             )
         if self.failed and self.expected > TABLES_UP_TO:
+            from segcli.results.shards import FAILURES
+
             listed = f", listed in {self.out / FAILURES}" if self.out and self.done else ""
             console.error(f"{len(self.failed)} of {self.expected} images failed{listed}")
 

@@ -82,6 +82,7 @@ def overlays(
     model: options.ModelOption = None,
     color_by: options.ColorByOption = None,
     alpha: options.AlphaOption = None,
+    labels: options.LabelsOption = "names",
     no_labels: options.NoLabelsOption = False,
     no_outlines: options.NoOutlinesOption = False,
     boxes: options.BoxesOption = False,
@@ -135,7 +136,7 @@ def overlays(
         raise UsageError(f"--color-by score: {what} no scores; choose class or instance")
     least = gallery.threshold if threshold is None else threshold
     selection = Selection(choose_classes(classes, gallery.labels) if classes is not None else None, least)
-    style = Style(color_by, alpha, not no_labels, not no_outlines, boxes)
+    style = Style(color_by, alpha, not no_labels, labels == "ids", not no_outlines, boxes)
     if not overwrite:
         refuse_existing(targets(gallery, items, out, grid), "replace it with --overwrite, or choose another --out")
     failed = len(gallery.broken)
