@@ -39,7 +39,8 @@ class GoldenPhoto:
 class Golden:
     """The values known of one model; those that are not known are None.
 
-    size: height and width of what the network was given.
+    size: height and width that the photo was brought to. framed: those of what the network was given, black but for
+    the photo at its top left; None: the photo alone.
     classes, masks: logits of the first 3 queries for the first classes; of the first query's first 3 x 3 pixels.
     boxes: the first 3 queries' centre and width (the source leaves the height out), relative to the photo.
     scores: segments found, as (class name, score), the best of a class first.
@@ -49,6 +50,7 @@ class Golden:
     source: str
     tolerance: float
     size: tuple[int, int] = (384, 384)
+    framed: tuple[int, int] | None = None
     classes: Sequence[Sequence[float]] | None = None
     masks: Sequence[Sequence[float]] | None = None
     boxes: Sequence[Sequence[float]] | None = None
@@ -81,7 +83,7 @@ def _file() -> Any:
 
 def check(loaded: LoadedModel, image: np.ndarray, golden: Golden) -> list[Check]:
     """Run the model on the golden photo, uint8 RGB [H, W, 3], and compare all its reference values."""
-    prediction = _predict(loaded, image, golden.size)
+    prediction = _predict(loaded, image, golden)
     classes = prediction.classes[0].float()  # [Q, K + 1]
     checks = []
     if golden.classes is not None:
@@ -102,18 +104,21 @@ def check(loaded: LoadedModel, image: np.ndarray, golden: Golden) -> list[Check]
     return checks
 
 
-def _predict(loaded: LoadedModel, image: np.ndarray, size: tuple[int, int]) -> QueryPredictions:
+def _predict(loaded: LoadedModel, image: np.ndarray, golden: Golden) -> QueryPredictions:
     import torch
 
     from segcli.codecs.image import resize
     from segcli.types import Batch
 
-    pixels = torch.from_numpy(resize(image, size).copy()).permute(2, 0, 1).float()  # [3, *size]
+    height, width = golden.size
+    whole = golden.framed or golden.size
+    pixels = torch.zeros(3, *whole)
+    pixels[:, :height, :width] = torch.from_numpy(resize(image, (height, width)).copy()).permute(2, 0, 1)
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (loaded.spec.mean, loaded.spec.std))
     batch = Batch(
         images=((pixels - mean) / std)[None].to(loaded.device, loaded.dtype),
-        padding=torch.zeros(1, *size, dtype=torch.bool, device=loaded.device),
-        sizes=[size],
+        padding=torch.zeros(1, *whole, dtype=torch.bool, device=loaded.device),
+        sizes=[whole],
     )
     with torch.inference_mode():
         prediction: QueryPredictions = loaded.model(batch)[-1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from segcli.codecs.image import read_image, resize
 from segcli.config import parse_config
 from segcli.config.backbones.vit import ViTConfig
 from segcli.config.eomt import EomtConfig
@@ -21,6 +23,7 @@ from segcli.types import InferenceSpec, InputSize, Label, LabelSet, QueryPredict
 from segcli.weights.adapt import from_backbone
 from segcli.weights.architectures import build_model, key_map
 from segcli.weights.checkpoint import load_model, save_model
+from segcli.weights.golden import Golden, check
 from segcli.weights.keys.dino import resized_kernel
 from segcli.weights.originals.convert import convert
 from tests.parity.hf import batch, relative, twin
@@ -316,6 +319,21 @@ def test_a_file_of_the_authors_becomes_a_folder_of_transformers(written: str, tm
     expected = theirs(pixel_values=pixels)
     assert relative(again.eval()(pixel_values=pixels).class_queries_logits, expected.class_queries_logits) <= 1e-5
     assert relative(loaded.model(batch(pixels))[-1].masks.dense(), expected.masks_queries_logits) <= 1e-5
+
+
+@torch.no_grad()
+def test_known_outputs_are_compared_on_the_photo_in_its_black_square(shared_dir: Path, tmp_path: Path) -> None:
+    theirs = theirs_of("dinov3").float()
+    theirs.save_pretrained(tmp_path)
+    photo = read_image(shared_dir / "data" / "photos" / "chelsea.png")  # 300 × 451
+    processor = transformers.EomtImageProcessor(size={"shortest_edge": 64, "longest_edge": 64}, do_pad=True)
+    photo = resize(photo, (42, 64))  # of which theirs, which rounds down, makes nothing else
+    output = theirs(**processor(photo, return_tensors="pt"))
+    values = Golden("now", 1e-4, (42, 64), (64, 64), output.class_queries_logits[0, :3, :3].tolist(),
+                    output.masks_queries_logits[0, 0, :3, :3].tolist())  # fmt: skip
+    loaded = load_model(tmp_path, "cpu", "fp32")
+    assert all(found.passed for found in check(loaded, photo, values))
+    assert not any(found.passed for found in check(loaded, photo, replace(values, framed=None)))
 
 
 def test_the_sizes_behind_the_authors_short_configuration() -> None:
