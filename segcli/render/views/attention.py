@@ -32,6 +32,7 @@ _SHEET = 2250  # pixels across, less where panels have reached their widest
 _LEAST = 1150  # and at least, for the equation
 _SIDE, _GAP, _ARROW, _MARGIN = 150, 12, 16, 28
 _BETWEEN = 34  # pixels from strip to strip
+_FEW = 4  # cells; so much of a mask may lie between their centres
 _DARKEST = 96  # of the channels of a colour that is to be seen on a dimmed photo
 
 
@@ -114,7 +115,9 @@ def _draw_strip(
         layer = strip.steps[column]
         at = x + max(wide - 12, 108)  # right of the words
         sheet.arrow((at, rows[0] + tall + 2), (at, rows[1] - 3))
-        sheet.words(x, rows[1] - 5, f"1/{layer.stride}: {_opened(strip, column)}", size=7, color=QUIET, va="bottom")
+        sheet.words(
+            x, rows[1] - 5, f"1/{layer.stride}: {_opened(strip, column, share)}", size=7, color=QUIET, va="bottom"
+        )
         sheet.image(x, rows[1], region_panel(backdrop, layer, share, colour))
         sheet.arrow((at, rows[1] + tall + 2), (at, rows[2] - 3))
         sheet.image(x, rows[2], attention_panel(backdrop, layer, share))
@@ -124,12 +127,17 @@ def _draw_strip(
     sheet.words(x, rows[2] + tall - 18, "little … much attention", size=7, color=QUIET, va="bottom")
 
 
-def _opened(strip: Strip, layer: int) -> str:
-    """How much of the map a layer may look at. A mask without a single cell opens it all."""
+def _opened(strip: Strip, layer: int, share: tuple[float, float]) -> str:
+    """How much of the photo a layer may look at. In Mask2Former a mask without a single cell opens it all; an EoMT that
+    has unlearnt its masks looks everywhere whatever they are.
+    """
     region = strip.steps[layer].region
     if region.all():
-        return "everywhere" if (strip.masks[layer] > 0).mean() > 0.5 else "empty → everywhere"
-    return f"{region.mean():.1%}" if region.mean() < 0.095 else f"{region.mean():.0%}"
+        cells_of_mask = (strip.masks[layer] > 0).mean() * region.size
+        return "everywhere" if cells_of_mask >= _FEW else "empty → everywhere"
+    rows, columns = (max(1, round(side * part)) for side, part in zip(region.shape, share, strict=True))
+    opened = region[:rows, :columns].mean()
+    return f"{opened:.1%}" if opened < 0.095 else f"{opened:.0%}"
 
 
 def mask_panel(backdrop: Backdrop, logits: np.ndarray, share: tuple[float, float], colour: np.ndarray) -> np.ndarray:
