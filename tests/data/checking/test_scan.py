@@ -181,6 +181,7 @@ def test_our_limit_of_pixels_counts_and_not_pillows(
     with Image.open(next(root.rglob("shot0.png"))) as image:
         image.convert("RGB").save(tmp_path / "a.jpg")
     monkeypatch.setattr("PIL.Image.MAX_IMAGE_PIXELS", 100)
+    monkeypatch.setattr("segcli.codecs.image._STRIP", 1)  # Pillow before 13 asks of each strip, too
     assert scan(detect(root)).problems == []
     assert glance(FileRef(str(tmp_path / "a.jpg"))).size == (40, 56)
     monkeypatch.setattr("segcli.codecs.image.MAX_PIXELS", 1000)
