@@ -7,6 +7,7 @@ from pathlib import Path
 
 from segcli.data.coco.files import kind_of
 from segcli.data.formats import coco_instance, coco_panoptic, formats, instance_png, semantic_png
+from segcli.data.hub import downloaded
 from segcli.data.layouts.folders import subfolders, with_validation
 from segcli.data.layouts.split_lists import listed_splits
 from segcli.data.records import DatasetInfo, Found, Record
@@ -39,7 +40,7 @@ def detect(
         UsageError: no such folder, nothing recognised, more than one possibility (the message names --format), a task
             that the data cannot serve, or data that contradicts itself.
     """
-    root = Path(path)
+    root = downloaded(path) or Path(path)
     if root.is_file() and root.suffix in (".yaml", ".yml", ".toml", ".json"):
         root = root.parent
     if not root.is_dir():

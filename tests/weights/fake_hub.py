@@ -10,6 +10,7 @@ import threading
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import unquote
 
 LARGE = (".safetensors", ".bin")  # kept in LFS: answered with a redirect to another host
 
@@ -158,14 +159,26 @@ class _Handler(BaseHTTPRequestHandler):
         return self._resolve(how)
 
     def _resolve(self, how: str) -> None:
-        """/org/name/resolve/revision/file"""
+        """/org/name/resolve/revision/file, of a dataset with /datasets in front"""
         if self.path.startswith("/api/"):
-            repo = "/".join(self.path.split("?")[0].split("/")[3:5])
-            if repo in self.server.repos:
-                return self._json({"id": repo, "sha": self.server.heads.get(repo)})
+            kind, repo = self.path.split("/")[2], "/".join(self.path.split("?")[0].split("/")[3:5])
+            stored = f"datasets/{repo}" if kind == "datasets" else repo
+            if stored in self.server.repos:
+                commit = self.server.heads.get(stored)
+                files = self.server.repos[stored].get(commit or "", {})
+                if f"{repo}/tree/" in self.path:
+                    inside = unquote(self.path.split("?")[0]).partition("/tree/")[2].partition("/")[2]
+                    rows = [
+                        {"type": "file", "path": file, "size": len(body), "oid": hashlib.sha1(body).hexdigest()}
+                        for file, body in files.items()
+                        if file.startswith(inside)
+                    ]
+                    return self._json(rows)
+                return self._json({"id": repo, "sha": commit, "siblings": [{"rfilename": file} for file in files]})
             return self._send(401, {"X-Error-Code": "RepoNotFound", "X-Error-Message": "Invalid username or password."})
-        org, name, _, revision, file = self.path.lstrip("/").split("/", 4)
-        repo = f"{org}/{name}"
+        kind = "datasets/" if self.path.startswith("/datasets/") else ""
+        org, name, _, revision, file = unquote(self.path).removeprefix(f"/{kind.rstrip('/')}").lstrip("/").split("/", 4)
+        repo = f"{kind}{org}/{name}"
         if repo not in self.server.repos:
             return self._send(401, {"X-Error-Code": "RepoNotFound", "X-Error-Message": "Invalid username or password."})
         commit = self.server.heads[repo] if revision == "main" else revision
