@@ -19,7 +19,7 @@ from segcli.weights.architectures import build_model
 from segcli.weights.keymap import KeyMap
 from segcli.weights.keys import dino
 from tests.training.shapes import write_shapes
-from tests.training.small_runs import losses, open_tiny, state
+from tests.training.small_runs import losses, open_tiny, run_command, state
 
 TINY = ViTConfig(32, 6, 4, 64, patch_size=14, image_size=70)
 MODEL: dict[str, object] = {"arch": "eomt", "queries": 8}
@@ -101,6 +101,24 @@ def test_accumulation_is_one_batch(shapes: Path, backbone: Path, tmp_path: Path)
         list(open_tiny(shapes, tmp_path / name, asked | {"validate": {"every": 3, "images": 1}}).train())
     one, two = (dict(losses(tmp_path / name)) for name in ("one", "two"))
     assert one == pytest.approx(two, rel=1e-4)
+
+
+@pytest.mark.slow
+def test_two_ranks_are_one_batch(shapes: Path, backbone: Path, tmp_path: Path) -> None:
+    """Also in the draws of which query keeps its mask, which belong to the image, and in what is left of the masks."""
+    asked = tables(backbone, steps=3, batch=4) | {"validate": {"every": 3, "images": 2}}
+    list(open_tiny(shapes, tmp_path / "one", asked).train())
+    options = ["--config", tmp_path / "one" / "config.toml", "--batch", 2, "--devices", 2]
+    answer = run_command(shapes, *options, "--out", tmp_path / "two")
+    assert answer.returncode == 0, answer.stderr
+    one, two = (dict(losses(tmp_path / name)) for name in ("one", "two"))
+    assert one == pytest.approx(two, rel=1e-4)
+    left = [state(tmp_path / name) for name in ("one", "two")]
+    (mine,) = (tensor for name, tensor in left[0].items() if name.endswith("mask_probabilities") and "ema" not in name)
+    (theirs,) = (
+        tensor for name, tensor in left[1].items() if name.endswith("mask_probabilities") and "ema" not in name
+    )
+    assert torch.equal(mine, theirs)
 
 
 def test_each_block_learns_as_fast_as_it_lies_deep() -> None:
