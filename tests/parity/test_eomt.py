@@ -437,8 +437,8 @@ def test_instances_are_pairs_of_query_and_class_that_may_overlap() -> None:
 
 @pytest.mark.parametrize("owned", [7, 8, 9])
 def test_a_segment_that_keeps_four_fifths_of_its_mask_stays(owned: int) -> None:
-    """The original drops below 0.8. transformers drops at 0.8 too, but what it compares is float32's 0.8, which is more;
-    so they differ in names alone: void is -1 there and ids begin at 0.
+    """The original drops below 0.8. transformers drops at 0.8 too, but what it compares is float32's 0.8, which is
+    more; so they differ in names alone: void is -1 there and ids begin at 0.
     """
     from segcli.postprocess import panoptic
     from segcli.types import Frame
