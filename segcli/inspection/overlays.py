@@ -27,11 +27,16 @@ class Selection:
     min_score: float = 0.0
 
     def of(self, segments: Segments) -> tuple[Segments, list[int]]:
-        """Those of `segments`, and their ids before; without scores the least score means nothing."""
-        keep = ~(segments.scores < self.min_score)
+        """Those of `segments`, and their ids before."""
+        keep = self.keeps(segments)
+        return segments if keep.all() else segments.filter(keep), (np.flatnonzero(keep) + 1).tolist()
+
+    def keeps(self, segments: Segments) -> np.ndarray:
+        """Which they are, bool [N]; without scores the least score means nothing."""
+        keep: np.ndarray = ~(segments.scores < self.min_score)
         if self.classes is not None:
             keep &= np.isin(segments.labels, list(self.classes))
-        return segments if keep.all() else segments.filter(keep), (np.flatnonzero(keep) + 1).tolist()
+        return keep
 
 
 _READABLE = 1000  # pixels of the long side at which the ids of small objects can be read

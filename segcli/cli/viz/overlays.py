@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +13,10 @@ from segcli.cli import options
 from segcli.cli.loading import load
 from segcli.console import Console
 from segcli.errors import UsageError
+
+if TYPE_CHECKING:
+    from segcli.inspection.clip_overlays import ClipResults
+    from segcli.render import Style
 
 SourceArgument = Annotated[
     str | None,
@@ -104,14 +109,24 @@ def overlays(
     segcli viz overlays data/ --split train --limit 20 --grid 5
 
     segcli viz overlays segcli-out/ --truth data/
+
+    segcli viz overlays segcli-out/clip.jsonl --color-by class
     """
     from segcli.class_names import choose_classes
     from segcli.files.writing import refuse_existing
+    from segcli.inspection.clip_overlays import clips_in
     from segcli.inspection.gallery import open_gallery
     from segcli.inspection.overlays import Selection, draw_gallery, targets
     from segcli.render import Style
 
     say = Console(quiet=quiet)
+    style = Style(color_by, alpha, not no_labels, labels == "ids", not no_outlines, boxes)
+    clips = clips_in(source) if truth is None and model is None and grid is None else []
+    if clips:
+        _draw_clips(clips, photos, classes, threshold, style, out, limit, overwrite, say)
+        return
+    if color_by == "track":
+        raise UsageError("--color-by track: only clips have tracks; choose class, instance or score")
     gallery = open_gallery(
         source,
         truth=truth,
@@ -136,7 +151,6 @@ def overlays(
         raise UsageError(f"--color-by score: {what} no scores; choose class or instance")
     least = gallery.threshold if threshold is None else threshold
     selection = Selection(choose_classes(classes, gallery.labels) if classes is not None else None, least)
-    style = Style(color_by, alpha, not no_labels, labels == "ids", not no_outlines, boxes)
     if not overwrite:
         refuse_existing(targets(gallery, items, out, grid), "replace it with --overwrite, or choose another --out")
     failed = len(gallery.broken)
@@ -150,3 +164,31 @@ def overlays(
             advance(1)
     if failed:
         raise typer.Exit(1)
+
+
+def _draw_clips(
+    clips: Sequence[ClipResults],
+    folder: Path | None,
+    classes: str | None,
+    threshold: float | None,
+    style: Style,
+    out: Path,
+    limit: int | None,
+    overwrite: bool,
+    say: Console,
+) -> None:
+    """The tracks of clips, each drawn into a clip of its own."""
+    from segcli.class_names import choose_classes
+    from segcli.files.writing import refuse_existing
+    from segcli.inspection.clip_overlays import clip_target, draw_clip
+    from segcli.inspection.overlays import Selection
+
+    targets = [clip_target(clip, out) for clip in clips]
+    if not overwrite:
+        refuse_existing(targets, "replace it with --overwrite, or choose another --out")
+    for clip, target in zip(clips, targets, strict=True):
+        chosen = choose_classes(classes, clip.labels) if classes is not None else None
+        with say.progress(f"drawing {clip.stem}", None) as advance:
+            for _ in draw_clip(clip, folder, Selection(chosen, threshold or 0.0), style, out, limit):
+                advance(1)
+        say.say(target)

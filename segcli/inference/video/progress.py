@@ -19,7 +19,7 @@ from segcli.files.writing import write_file
 from segcli.inference.video.kinds import ClipKind, ClipRun
 
 _SUFFIX = ".state.json"
-_EVERY = 5.0  # seconds
+_EVERY = 2.0  # seconds
 
 
 @dataclass(frozen=True)
