@@ -9,7 +9,7 @@ that an object hidden behind another keeps its id. A track's class is what most 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,10 +18,15 @@ import numpy as np
 from segcli.codecs.rle import RLE
 from segcli.segments import Segments
 
-_LEAST = 0.25  # of fit, below which a segment begins a track of its own
+_LEAST = 0.1  # of fit, below which a segment begins a track of its own
+_LEAST_ALIKE = 0.25  # the same where it is mostly the embeddings' agreement
 _APPEARANCE = 0.4  # share of the embeddings' agreement in the fit, where there are embeddings
 _SMOOTHING = 0.8  # of a track's embedding, that stays with every frame
 _FAR = 1.5  # diagonals of its box, beyond which an object that was lost is not looked for
+_NEAR = 0.5  # diagonals, within which what overlaps nothing may still be the object …
+_ALIKE = 0.4  # … if the smaller area is at least this share of the larger
+_OTHER = 0.4  # of its fit that a segment keeps whose class is not the track's
+_PACE = 0.5  # of a new motion in an object's speed
 
 
 @dataclass
@@ -35,6 +40,7 @@ class Track:
     speed: np.ndarray = field(default_factory=lambda: np.zeros(2))  # of the box's centre, pixels a frame
     votes: Counter[int] = field(default_factory=Counter)  # class index -> summed scores
     embedding: np.ndarray | None = None  # unit length
+    is_new: bool = True  # seen in one frame alone, so that its speed is a guess
 
     @property
     def label(self) -> int:
@@ -44,7 +50,13 @@ class Track:
     def state(self) -> dict[str, Any]:
         """The track as a JSON value, exactly."""
         embedding = None if self.embedding is None else [self.embedding.dtype.name, self.embedding.tolist()]
-        state = {"id": self.id, "mask": self.mask.to_coco(), "box": self.box.tolist(), "seen": self.seen}
+        state = {
+            "id": self.id,
+            "mask": self.mask.to_coco(),
+            "box": self.box.tolist(),
+            "seen": self.seen,
+            "is_new": self.is_new,
+        }
         return state | {"speed": self.speed.tolist(), "votes": list(self.votes.items()), "embedding": embedding}
 
     @classmethod
@@ -92,11 +104,12 @@ class Tracker:
         things = np.flatnonzero(isthing)
         rles, boxes = segments.to_rles(), segments.boxes().astype(np.float64)
         seen = [_unit(embeddings[i]) if embeddings is not None else None for i in things.tolist()]
-        partners = self._match([rles[i] for i in things], boxes[things], seen)
+        partners = self._match([rles[i] for i in things], boxes[things], segments.labels[things], seen)
+        pan = self._pan(partners.values())
         for place, index in enumerate(things.tolist()):
             track = partners.get(place)
             if track is None:
-                track = Track(self._take_id(), rles[index], boxes[index], self._frame)
+                track = Track(self._take_id(), rles[index], boxes[index], self._frame, pan)
                 self._tracks.append(track)
             self._move(track, rles[index], boxes[index], seen[place])
             score = float(segments.scores[index])
@@ -125,15 +138,18 @@ class Tracker:
 
     def _move(self, track: Track, mask: RLE, box: np.ndarray, embedding: np.ndarray | None) -> None:
         passed = self._frame - track.seen
-        whole = 0.8 < mask.area / max(track.mask.area, 1) < 1.25  # what is hidden in part moves its centre alone
-        if passed and whole:
-            track.speed = 0.5 * track.speed + 0.5 * (_centre(box) - _centre(track.box)) / passed
+        if passed:
+            speed = _motion(track.box, box) / passed
+            track.speed = speed if track.is_new else (1 - _PACE) * track.speed + _PACE * speed
+            track.is_new = False
         track.mask, track.box, track.seen = mask, box, self._frame
         if embedding is not None:
             before = track.embedding
             track.embedding = embedding if before is None else _unit(_SMOOTHING * before + (1 - _SMOOTHING) * embedding)
 
-    def _match(self, masks: list[RLE], boxes: np.ndarray, embeddings: list[np.ndarray | None]) -> dict[int, Track]:
+    def _match(
+        self, masks: list[RLE], boxes: np.ndarray, labels: np.ndarray, embeddings: list[np.ndarray | None]
+    ) -> dict[int, Track]:
         """The track of each segment that has one."""
         if not self._tracks or not masks:
             return {}
@@ -141,7 +157,9 @@ class Tracker:
 
         fits = np.zeros((len(self._tracks), len(masks)))
         areas = np.array([mask.area for mask in masks])
-        for row, track in zip(fits, self._tracks, strict=True):
+        near_fits = np.zeros_like(fits)
+        centres = (boxes[:, :2] + boxes[:, 2:]) / 2
+        for row, near_row, track in zip(fits, near_fits, self._tracks, strict=True):
             passed = self._frame - track.seen
             shift = np.rint(track.speed * passed).astype(np.int64)
             moved = track.box + np.tile(shift, 2)
@@ -151,22 +169,46 @@ class Tracker:
                 mask = _shifted(track.mask, track.box, shift)
                 common = mask.common([masks[i] for i in near.tolist()])
                 row[near] = common / np.maximum(mask.area + areas[near] - common, 1)
+            distance = np.linalg.norm(centres - _centre(moved), axis=1)
+            diagonal = float(np.linalg.norm(track.box[2:] - track.box[:2]))
+            ratio = np.minimum(areas, track.mask.area) / np.maximum(np.maximum(areas, track.mask.area), 1)
+            near_row[:] = np.where(ratio >= _ALIKE, np.maximum(0, 1 - distance / (_NEAR * diagonal + 1)) * ratio, 0)
             if track.embedding is None:
                 continue
             alike = np.array([0.0 if e is None else max(0.0, float(e @ track.embedding)) for e in embeddings])
-            distance = np.linalg.norm((boxes[:, :2] + boxes[:, 2:]) / 2 - _centre(moved), axis=1)
-            reach = _FAR * np.linalg.norm(track.box[2:] - track.box[:2]) * (1 + 0.1 * (passed - 1))
-            row[:] = np.where(distance < reach, (1 - _APPEARANCE) * row + _APPEARANCE * alike**4, 0)
-        rows, columns = linear_sum_assignment(fits, maximize=True)
-        return {
-            int(column): self._tracks[row]
-            for row, column in zip(rows.tolist(), columns.tolist(), strict=True)
-            if fits[row, column] >= _LEAST
-        }
+            reach = _FAR * diagonal * (1 + 0.1 * (passed - 1))
+            both = (1 - _APPEARANCE) * row + _APPEARANCE * alike**4
+            row[:] = np.where((distance < reach) & ((row >= _LEAST) | (both >= _LEAST_ALIKE)), both, 0)
+        other = np.array([track.label for track in self._tracks])[:, None] != labels
+        fits[other] *= _OTHER
+        fits[fits < _LEAST] = 0
+        near_fits[other] = 0
+        partners: dict[int, Track] = {}
+        for scores in (fits, near_fits):
+            rows, columns = linear_sum_assignment(scores, maximize=True)
+            for row, column in zip(rows.tolist(), columns.tolist(), strict=True):
+                if scores[row, column] > 0:
+                    partners[column] = self._tracks[row]
+                    near_fits[row], near_fits[:, column] = 0, 0
+        return partners
+
+    def _pan(self, tracks: Collection[Track]) -> np.ndarray:
+        """What a new object is taken to move by: the median of those that are known, as when the camera moves."""
+        speeds = [track.speed for track in tracks if not track.is_new]
+        return np.median(speeds, axis=0) if speeds else np.zeros(2)
 
 
 def _unit(vector: np.ndarray) -> np.ndarray:
     return vector / max(float(np.linalg.norm(vector)), 1e-12)
+
+
+def _motion(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """How far an object has moved (x, y). What is hidden in part moves one of its edges alone: the other one tells."""
+    first, last = after[:2] - before[:2], after[2:] - before[2:]
+    least = np.where(np.abs(first) < np.abs(last), first, last)
+    sides = before[2:] - before[:2]
+    whole = np.abs(last - first) <= 0.2 * sides + 2
+    return np.where(whole, (first + last) / 2, least)
 
 
 def _centre(box: np.ndarray) -> np.ndarray:
