@@ -169,7 +169,7 @@ def _drawn(image: np.ndarray, frame: TrackedFrame, selection: Selection, style: 
     if not kept.all():
         segments, ids = segments.filter(kept), ids[kept]
     style = replace(style, color_by=style.color_by or "track")
-    return draw(image.copy(), segments, style, track_colours(segments, ids, style))[0]
+    return draw(image.copy(), segments, style, track_colours(segments, ids, style), ids.tolist())[0]
 
 
 def _label(row: Fields) -> Label:

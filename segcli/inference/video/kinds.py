@@ -213,7 +213,7 @@ class Overlay(ClipKind):
     def write(self, answer: FrameAnswer) -> None:
         image = answer.frame.image.copy()
         colours = track_colours(answer.segments, answer.ids, self.run.style)
-        drawn, _ = draw(image, answer.segments, self.run.style, colours)
+        drawn, _ = draw(image, answer.segments, self.run.style, colours, answer.ids.tolist())
         self._writer.write(drawn, answer.frame.time - self.run.clip.start)
 
     def state(self) -> Any:
