@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -15,6 +16,7 @@ from segcli.data.converting.writers import names, writer_class, writer_for
 from segcli.data.detect import detect
 from tests.data import layouts
 from tests.data.layouts import LABELS, THINGS, Shot, Splits, scene, things_only
+from tests.data.test_every_kind import KINDS
 from tests.training.small_runs import losses, open_tiny, run_command, tiny_config
 
 DATASETS = [name for name in names() if not writer_class(name).IS_FOR_EDITING]  # the others: test_tools
@@ -67,6 +69,22 @@ def test_a_step_on_every_layout(tmp_path: Path, name: str) -> None:
     write, task = WRITE[name]
     root = write(tmp_path / "data")
     assert np.isfinite(loss_of_a_step(root, task, tmp_path / "run"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_two_steps_and_an_evaluation_of_every_kind(tmp_path: Path, kind: str) -> None:
+    """What docs/data.md promises of the kinds that it lists."""
+    (tmp_path / "in").mkdir()
+    root = KINDS[kind][1](tmp_path / "in")
+    steps = {"steps": 2, "warmup": 0}
+    run = open_tiny(root, tmp_path / "run", {"schedule": steps, "validate": {"every": 2, "images": 1}})
+    with closing(run.train()) as reports:
+        for _ in reports:
+            pass
+    assert [step for step, loss in losses(tmp_path / "run") if np.isfinite(loss)][-1] == 2
+    rows = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    assert [row for row in rows if row["kind"].startswith("val")]
 
 
 @pytest.mark.slow

@@ -79,4 +79,8 @@ class MendingReader:
         kept = [index for index, rle in enumerate(rles) if rle.area and index not in twice]
         shapes = rles if str(record.image) in self.cut else truth.shapes
         places = np.array(kept, dtype=np.int64)
-        return ShapeTruth(truth.size, [shapes[index] for index in kept], truth.labels[places], truth.crowd[places])
+        stated = truth.stated and replace(
+            truth.stated, annotations=tuple(truth.stated.annotations[index] for index in kept)
+        )
+        left = [shapes[index] for index in kept]
+        return ShapeTruth(truth.size, left, truth.labels[places], truth.crowd[places], stated)

@@ -212,21 +212,28 @@ def _copy(source: Path, place: Path) -> None:
 
 
 class _Table:
-    """The JSON file of a split, written while the images come: rows go to two files that are joined in the end."""
+    """The JSON file of a split, written while the images come: rows go to two files that are joined in the end.
+
+    Objects keep the ids that they had if every one had an id of its own; else they are numbered from 1.
+    """
 
     def __init__(self, file: Path, head: dict[str, Any], images: IO[str], annotations: IO[str]) -> None:
         self._file, self._head = file, head
         self._images, self._annotations = images, annotations
-        self._next = 1
+        self._ids: set[int] = set()
+        self._count = 0  # of objects; those of panoptic data are segments, which have ids of their own
 
     def add(self, encoded: Encoded, more: dict[str, Any]) -> None:
         """An image, with what else its file said of it, and its objects."""
         assert encoded.image is not None
         self._append(self._images, encoded.image | more)
         for row in encoded.annotations:
-            # Segments of panoptic data have ids of their own; objects are numbered through the file.
-            self._append(self._annotations, row if "segments_info" in row else {"id": self._next} | row)
-            self._next += 1
+            if "segments_info" not in row:
+                own = row.get("id")
+                self._ids.add(own if isinstance(own, int) else 0)
+                self._count += 1
+                row = {"id": own if isinstance(own, int) else 0} | row
+            self._append(self._annotations, row)
 
     @staticmethod
     def _append(stream: IO[str], row: dict[str, Any]) -> None:
@@ -242,7 +249,10 @@ class _Table:
             for heading, stream in (("", self._images), ('\n],\n"annotations": [\n', self._annotations)):
                 stream.seek(0)
                 file.write(heading)
-                shutil.copyfileobj(stream, file)
+                if stream is self._annotations and len(self._ids) < self._count:
+                    file.writelines(f'{{"id":{n},{row.partition(",")[2]}' for n, row in enumerate(stream, start=1))
+                else:
+                    shutil.copyfileobj(stream, file)
             file.write("\n]}\n")
 
 

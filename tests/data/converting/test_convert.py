@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from segcli.data.checking.check import check
+from segcli.data.checking.mend import mended
 from segcli.data.converting.convert import Written, write_dataset
 from segcli.data.converting.writers import names, writer_class, writer_for
 from segcli.data.dataset import open_split
@@ -297,3 +299,33 @@ def test_licences_and_sources_go_along(tmp_path: Path, to: str) -> None:
             assert names[image["license"]] == name
             assert image["flickr_url"].partition("/")[0] == split
             assert Path(image["flickr_url"]).name in image["file_name"]
+
+
+@pytest.mark.parametrize("ids", ["own", "twice", "text"])
+def test_objects_keep_their_ids_unless_they_clash(tmp_path: Path, ids: str) -> None:
+    layouts.coco_instance(tmp_path / "in", things_only(scenes()), THINGS)
+    for file in (tmp_path / "in").glob("annotations/*.json"):
+        raw = json.loads(file.read_text())
+        for number, row in enumerate(raw["annotations"]):
+            row["id"] = {"own": 70 + 3 * number, "twice": 5, "text": f"a{number}"}[ids]
+        layouts.save_json(file, raw)
+    info = detect(tmp_path / "in")
+    write_dataset(info, tmp_path / "out", writer_for("coco", info))
+    raw = json.loads((tmp_path / "out/annotations/instances_train.json").read_text())
+    count = len(raw["annotations"])
+    expected = [70 + 3 * n for n in range(count)] if ids == "own" else list(range(1, count + 1))
+    assert [row["id"] for row in raw["annotations"]] == expected
+
+
+def test_a_mended_copy_keeps_the_ids_of_what_is_left(tmp_path: Path) -> None:
+    layouts.coco_instance(tmp_path / "in", things_only(scenes()), THINGS)
+    file = tmp_path / "in/annotations/instances_train2017.json"
+    raw = json.loads(file.read_text())
+    for number, row in enumerate(raw["annotations"]):
+        row["id"] = 40 + number
+    raw["annotations"].insert(1, raw["annotations"][0] | {"id": 39})  # the same object twice
+    layouts.save_json(file, raw)
+    info = detect(tmp_path / "in")
+    write_dataset(mended(info, check(info)), tmp_path / "out", writer_for("coco", info))
+    left = json.loads((tmp_path / "out/annotations/instances_train.json").read_text())["annotations"]
+    assert [row["id"] for row in left] == [row["id"] for row in raw["annotations"] if row["id"] != 39]

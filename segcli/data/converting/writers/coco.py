@@ -46,6 +46,7 @@ class CocoWriter(Writer):
                 done.losses["objects without a pixel are left out"] += 1
                 continue
             row = {
+                "id": truth.stated.annotations[index].get("id") if truth.stated else None,
                 "image_id": item.image_id,
                 "category_id": label,
                 "segmentation": self._outline(truth, index, rle, done),
