@@ -83,6 +83,7 @@ class Comparison:
     images: tuple[ImageDifference, ...]
     resamples: int
     seed: int
+    notes: tuple[str, ...] = ()  # what makes the two less comparable
 
     @property
     def sentence(self) -> str:
@@ -92,7 +93,7 @@ class Comparison:
         interval = f"95 % interval {_signed(d.low)} to {_signed(d.high)}"
         if d.images < LEAST:
             few = f"{count}, at least {LEAST} are needed"
-            return f"Too few images to tell whether B is better than A ({few}): {numbers} ({interval})"
+            return f"No verdict on whether B is better than A ({few}): {numbers} ({interval})"
         if d.shown:
             return f"B is {'better' if d.shown > 0 else 'worse'} than A: {numbers} ({interval}, {count})"
         return f"No difference between A and B that {count} can show: {numbers} ({interval})"
@@ -107,6 +108,7 @@ class Comparison:
             "b": self.b,
             "verdict": self.difference.verdict,
             "sentence": self.sentence,
+            "notes": list(self.notes),
             "difference": _plain(self.difference),
             "per_class": [{"id": c.id, "name": c.name, **_plain(c.difference)} for c in self.classes],
             "per_image": [{key: _finite(value) for key, value in asdict(image).items()} for image in self.images],
@@ -169,7 +171,16 @@ def _compared(a: EvaluationFolder, b: EvaluationFolder, resamples: int, seed: in
         tuple(sorted(per_image, key=lambda image: -abs(np.nan_to_num(image.b - image.a)))),
         resamples,
         seed,
+        _notes(a, b),
     )
+
+
+def _notes(a: EvaluationFolder, b: EvaluationFolder) -> tuple[str, ...]:
+    """What else differs than the predictions: how many instances counted."""
+    one, other = (_at(folder.metrics, ("protocol", "max_dets")) for folder in (a, b))
+    if one == other or one is None or other is None:
+        return ()
+    return (f"A counts {one} instances of a class and image, B {other}: evaluate both with the same --max-dets",)
 
 
 def _difference(a: np.ndarray, b: np.ndarray, images: int) -> Difference:

@@ -33,7 +33,7 @@ _RUNGS: dict[MistakeKind, tuple[str, str, str]] = {
     MistakeKind.MASK: ("masks", "every matched segment had the right mask", "masks"),
     MistakeKind.DUPLICATE: ("duplicates", "duplicates were gone", "duplicates"),
     MistakeKind.INVENTED: ("invented", "invented segments were gone", "invented segments"),
-    MistakeKind.MISSED: ("recall", "every missed object were found", "recall, objects that are missed,"),
+    MistakeKind.MISSED: ("recall", "every missed object was found", "recall, objects that are missed,"),
 }
 # Semantic results answer every pixel once: there are no duplicates, and a region is invented where another is missed.
 _KINDS: dict[Task, tuple[MistakeKind, ...]] = {
@@ -48,6 +48,10 @@ _NO_THRESHOLDS: dict[Task, str] = {
     "detect": "AP is measured without thresholds",
     "semantic": "the class of a pixel is an argmax, without thresholds",
 }
+_EVERY_SCORE = (
+    "concerns: so many predictions of every score, as AP ranks them, most of which predict does not show; of recall, "
+    "objects"
+)
 _NOTHING = 0.0005  # a gain that a table with one decimal shows as 0.0
 
 
@@ -57,7 +61,7 @@ class Rung:
 
     name, what: of the kind of error. report: the metric if only this kind were repaired; None if that cannot be told.
     count: how many segments or objects that concerns. ladder: the metric with this and all kinds before it repaired.
-    note: what else there is to say.
+    note: what else there is to say. lacking: of the objects, those of classes that the predictor does not have.
     """
 
     name: str
@@ -66,6 +70,7 @@ class Rung:
     count: int | None = None
     ladder: float | None = None
     note: str = ""
+    lacking: int = 0
 
 
 @dataclass(frozen=True)
@@ -82,12 +87,14 @@ class Explanation:
     def headings(self) -> list[tuple[str, bool]]:
         """(heading, whether it is a number) of the table's columns."""
         name = self.plain.name
-        return [("if …", False), (f"{name} %", True), ("gain", True), ("how many", True), ("all up to here", True)]
+        return [("if …", False), (f"{name} %", True), ("gain", True), ("concerns", True), ("with all above", True)]
 
     def rows(self) -> list[tuple[str, str, str, str, str]]:
         """The table, for a person."""
         rows = [(f"({_AS_IT_IS})", _cell(self.plain.value), "", "", _cell(self.plain.value))]
         for rung in self.rungs:
+            if rung.report is None:
+                continue
             value = rung.report.value if rung.report else math.nan
             gain, count = self.gain(rung), "" if rung.count is None else f"{rung.count:,}"
             signed = "" if math.isnan(gain) else f"{100 * gain:+.2f}"
@@ -96,8 +103,11 @@ class Explanation:
         return rows
 
     def notes(self) -> list[str]:
-        """Remarks on single rungs."""
-        return [f"{rung.name}: {rung.note}" for rung in self.rungs if rung.note]
+        """Remarks on the counts and on single rungs."""
+        notes = [f"{rung.name}: {rung.note}" for rung in self.rungs if rung.note]
+        if self.plain.task in OBJECT_TASKS:
+            notes.insert(0, _EVERY_SCORE)
+        return notes
 
     def sentence(self) -> str:
         """Which kind of error costs most, with the figures."""
@@ -115,6 +125,9 @@ class Explanation:
         text += f"{_percent(value + most)} without that ({100 * most:+.1f})"
         if others:
             text += "; then " + ", ".join(f"{words.rstrip(',').split(',')[0]} {100 * g:+.1f}" for g, words in others)
+        lacking = next((rung.lacking for rung in self.rungs if rung.name == "recall"), 0)
+        if lacking and what.startswith("recall"):
+            text += f"; {lacking:,} of the missed objects are of classes that the model does not have"
         return f"{text}."
 
     def to_json(self) -> dict[str, Any]:
@@ -124,6 +137,7 @@ class Explanation:
             measured = rung.report.to_json() if rung.report else {}
             entry: dict[str, Any] = {"name": rung.name, "if": rung.what, "value": measured.get("value")}
             entry |= {"gain": _plain(self.gain(rung)), "concerns": rung.count, "one_by_one": _plain(rung.ladder)}
+            entry |= {"of_classes_not_predicted": rung.lacking} if rung.name == "recall" else {}
             rungs.append(entry | {"summary": measured.get("summary"), "note": rung.note or None})
         plain = self.plain.to_json()
         facts = {"kind": "segcli explain"} | {key: plain[key] for key in ("task", "metric", "value", "summary")}
@@ -134,7 +148,8 @@ class Explain:
     """An observer of an evaluation that climbs the ladder for one task, and keeps nothing but metrics.
 
     labels: the truth's classes. rule: the model's, None for predictions that come from files. others: the rules of
-    `Evaluated.others`. max_dets: as in the evaluation.
+    `Evaluated.others`. max_dets: as in the evaluation. lacking: places in `labels` of classes that the predictor does
+    not have.
     """
 
     def __init__(
@@ -145,8 +160,10 @@ class Explain:
         rule: MergeRule | None = None,
         others: Sequence[MergeRule] = (),
         max_dets: int = 100,
+        lacking: frozenset[int] = frozenset(),
     ) -> None:
         self.task = task
+        self._lacking, self._missed = np.array(sorted(lacking), dtype=np.int64), 0
         self._rule = rule
         self._rules = [rule, *others] if rule and task == "panoptic" else []
         self._counts = dict.fromkeys(_KINDS[task], 0)
@@ -168,6 +185,7 @@ class Explain:
         objects, parts = objects_of(sample, segments), parts_of(segments)
         judged = judge(objects, parts)
         self._shown.add(parts, judged, len(objects.labels))
+        self._missed += int(np.isin(objects.labels[judged.missed], self._lacking).sum())
         for kind, metric in self._alone.items():
             self._counts[kind] += judged.count(kind)
             metric.update(repair(objects, parts, judged, kind), sample)
@@ -190,6 +208,7 @@ class Explain:
         for mine, theirs in zip(self._swept, other._swept, strict=True):
             mine.merge(theirs)
         self._untried += other._untried
+        self._missed += other._missed
         self._shown.merge(other._shown)
 
     def report(self) -> Explanation:
@@ -198,7 +217,8 @@ class Explain:
         for kind, metric in self._alone.items():
             name, what, _ = _RUNGS[kind]
             value = self._ladder[kind].compute().value
-            rungs.append(Rung(name, what, metric.compute(), self._counts[kind], value))
+            lacking = self._missed if kind is MistakeKind.MISSED else 0
+            rungs.append(Rung(name, what, metric.compute(), self._counts[kind], value, lacking=lacking))
         rungs.insert(2, self._thresholds())
         return Explanation(self._plain.compute(), tuple(rungs))
 

@@ -121,6 +121,17 @@ def read_evaluations(path: Path) -> dict[Task, EvaluationFolder]:
     return found
 
 
+def stored_max_dets(path: Path, task: Task) -> int | None:
+    """How many instances of a class and image counted where these predictions were evaluated before; None if they were
+    not, for predictions of any kind."""
+    for folder in (path, path / task, path.parent if path.name == PREDICTIONS else path):
+        if (folder / METRICS).is_file():
+            most = read_json(folder / METRICS).get("protocol")
+            most = most.get("max_dets") if isinstance(most, dict) else None
+            return most if type(most) is int and most > 0 else None
+    return None
+
+
 def read_json(file: Path) -> dict[str, Any]:
     """One of the folder's JSON files. Raises InputError if it cannot be read or is damaged."""
     return read_object(file, InputError, "evaluate again")

@@ -56,7 +56,10 @@ def of_predictions(
     numbers, failed = range(ranks.rank, count, ranks.size), list[str]()
     stream = score(matched, datasets, numbers=numbers, max_dets=max_dets, failed=failed.append)
     scores = Scores({task: dataset.labels for task, dataset in datasets.items()}, max_dets)
-    return Evaluation(datasets, abouts, stream, scores, len(numbers), failed, ranks, writers, max_dets=max_dets)
+    lacking = {task: matched.classes.onto(dataset.labels).lacking() for task, dataset in datasets.items()}
+    return Evaluation(
+        *(datasets, abouts, stream, scores, len(numbers), failed, ranks, writers), lacking=lacking, max_dets=max_dets
+    )
 
 
 def describe(matched: Matched, task: Task, max_dets: int) -> dict[str, Any]:

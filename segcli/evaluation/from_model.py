@@ -109,6 +109,7 @@ def of_model(
         failed,
         ranks,
         writers,
+        lacking={task: classes.onto(dataset.labels).lacking() for task, dataset in datasets.items()},
         max_dets=protocol.max_dets,
         protocol=protocol,
         rules=rules,

@@ -33,6 +33,7 @@ from segcli.metrics.metric import ImageTruth
 from segcli.segments import Segments
 from segcli.types import OBJECT_TASKS
 
+_EXACT = 0.999  # an IoU that no metric tells from 1
 _MATCH, _NEAR, _MOSTLY = 0.5, 0.1, 0.5
 _SPECK = 1 / 2000  # of the image: smaller regions of a class count as one, so that noise does not make thousands
 
@@ -75,8 +76,15 @@ class Judged:
     iou: np.ndarray
 
     def count(self, kind: MistakeKind) -> int:
-        """How many segments (or objects, if missed) are of a kind."""
-        return int(self.missed.sum() if kind is MistakeKind.MISSED else (self.kinds == kind).sum())
+        """How many segments (or objects, if missed) the repair of a kind concerns: of masks also those that are right
+        and not exact, which cost AP and SQ as well."""
+        if kind is MistakeKind.MISSED:
+            return int(self.missed.sum())
+        of_kind = self.kinds == kind
+        if kind is MistakeKind.MASK:
+            right = np.flatnonzero(self.kinds == MistakeKind.RIGHT)
+            of_kind[right] = self.iou[self.objects[right], right] < _EXACT
+        return int(of_kind.sum())
 
     def inexact(self) -> bool:
         """Whether a segment that is on an object of its class could have a better mask."""

@@ -46,11 +46,12 @@ class Protocol:
         if tta and tuple(tasks) != ("semantic",):
             raise UsageError(
                 "--tta averages the scores of semantic segmentation, as published; other tasks have no such protocol: "
-                "add --task semantic, or leave out --tta"
+                f"add --task semantic{' --tile 0' if spec.size.tile else ''}, or leave out --tta"
             )
         if tta and spec.size.tile:
             raise UsageError(
-                f"--tta needs whole photos, and this model predicts in tiles of {spec.size.tile} pixels; leave it out"
+                f"--tta needs whole photos, and this model predicts in tiles of {spec.size.tile} pixels; "
+                "add --tile 0, or leave out --tta"
             )
         if max_dets is not None and not set(OBJECT_TASKS) & set(tasks):
             raise UsageError(f"--max-dets limits instances, which --task {tasks[0]} does not have; leave it out")

@@ -49,6 +49,7 @@ class Evaluation:
     ranks: Ranks = field(default_factory=Ranks)
     writers: Mapping[Task, EvaluationWriter] = field(default_factory=dict)
     observers: dict[Task, list[Observer]] = field(default_factory=dict)  # their files go into the task's folder
+    lacking: Mapping[Task, frozenset[int]] = field(default_factory=dict)  # places of classes that are never predicted
     max_dets: int = COCO_DETS
     crowded: int = 0  # images with more objects of a class than count
     protocol: Protocol | None = None  # the model's; None for predictions from files

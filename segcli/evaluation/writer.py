@@ -145,16 +145,26 @@ def check_folder(path: Path, about: About, *, overwrite: bool, skip_existing: bo
     if overwrite and skip_existing:
         raise UsageError("--overwrite and --skip-existing contradict each other; give one of them")
     check_writable(path)
-    there = [name for name in (METRICS, SETTINGS, PREDICTIONS, PER_IMAGE) if os.path.lexists(path / name)]
-    if there and not (overwrite or skip_existing):
-        raise UsageError(
-            f"{path / there[0]} exists already: replace the evaluation with --overwrite, continue it with "
-            "--skip-existing, or choose another --out"
-        )
+    if not (overwrite or skip_existing):
+        refuse_results(path)
+    there = _results(path)
     if there and SETTINGS not in there:
         raise UsageError(f"{path / there[0]}: this evaluation cannot be resumed; choose another --out")
     if there and skip_existing:
         _compare(path / SETTINGS, about)
+
+
+def refuse_results(path: Path) -> None:
+    """Raise UsageError if a folder holds an evaluation."""
+    if there := _results(path):
+        raise UsageError(
+            f"{path / there[0]} exists already: replace the evaluation with --overwrite, continue it with "
+            "--skip-existing, or choose another --out"
+        )
+
+
+def _results(path: Path) -> list[str]:
+    return [name for name in (METRICS, SETTINGS, PREDICTIONS, PER_IMAGE) if os.path.lexists(path / name)]
 
 
 def _begin(path: Path, about: About, overwrite: bool) -> None:

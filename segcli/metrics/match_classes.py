@@ -39,6 +39,10 @@ class ClassMatch:
         places = np.array([*(place.get(label.id, -1) for label in self.labels), -1], dtype=np.int64)
         return dataclasses.replace(self, labels=labels, index=places[self.index])
 
+    def lacking(self) -> frozenset[int]:
+        """Places in `labels` of classes that are never predicted."""
+        return frozenset(range(len(self.labels))) - set(self.index.tolist())
+
     def keeping(self, predicted: LabelSet) -> ClassMatch:
         """The same match with the predictor's other classes behind the truth's, for pictures that show them too.
 

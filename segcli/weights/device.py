@@ -32,12 +32,13 @@ def choose_device(name: str = "auto") -> DeviceChoice:
     kind, colon, number = name.partition(":")
     if kind not in DEVICES or (colon and (kind != "cuda" or not number.isdecimal())):
         raise UsageError(f"--device {name}: choose one of {', '.join(DEVICES)}, or a GPU by its number: cuda:1")
+    given = name
     missing = {"cuda": _no_cuda(), "mps": _no_mps(), "cpu": None}
     if name == "gpu":
         name = kind = "mps" if missing["cuda"] and not missing["mps"] else "cuda"
     if kind != "auto":
         if reason := missing[kind] or _no_number(number):
-            raise UsageError(f"--device {name}: {reason}; use --device cpu, or auto to take what is here")
+            raise UsageError(f"--device {given}: {reason}; use --device cpu, or auto to take what is here")
         return DeviceChoice(torch.device(name), f"{_describe(name)}, as asked")
     for best in ("cuda", "mps"):
         if not missing[best]:

@@ -218,6 +218,12 @@ def _shard_names(index: Path) -> list[str]:
 # ---------------------------------------------------------------------------------------------- the Hub and its cache
 
 
+def refuse_unknown(ref: str) -> None:
+    """Raise WeightsUnavailable for what is no folder, no known name and no name that the Hub could have."""
+    if not Path(ref).is_dir():
+        _place(ref)
+
+
 def _place(ref: str) -> _HubModel:
     name, _, revision = ref.partition("@")
     entry = lookup(name)
@@ -228,7 +234,9 @@ def _place(ref: str) -> _HubModel:
     if re.fullmatch(r"[\w.-]+/[\w.-]+", name) and not name.startswith((".", "-")):
         return _HubModel(name, name, revision or "main", None)
     if re.search(r"[/\\]", name) or name.startswith((".", "~")):
-        raise WeightsUnavailable(f"there is no folder {ref}")
+        raise WeightsUnavailable(
+            f"--model {ref}: there is no such folder; `segcli models list` has names to give instead"
+        )
     raise WeightsUnavailable(
         f"there is no model {ref!r}: neither a folder here, nor a name in `segcli models list`, nor org/name on the Hub"
         f"{_did_you_mean(name)}"

@@ -307,7 +307,7 @@ def test_bad_checkpoint(checkpoint: Path, spoil: Callable[[Path], None], reason:
 @pytest.mark.parametrize(
     ("ref", "reason"),
     [
-        ("./nowhere", "there is no folder ./nowhere"),
+        ("./nowhere", "--model ./nowhere: there is no such folder"),
         ("swin-tiny-coco-panoptik", "Did you mean swin-tiny-coco-panoptic"),
         ("", "empty"),
     ],
@@ -349,3 +349,37 @@ def test_an_interrupt_during_the_import_of_torch_ends_with_130(tmp_path: Path) -
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # tests in the background ignore it
     )
     assert (answer.returncode, "Traceback" in answer.stderr) == (130, False), answer.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (("--device", "npu"), "--device npu"),
+        (("--classes", "persn"), "--classes persn: no such class here"),
+        (("--model", "nucleii"), "Did you mean nuclei?"),
+        (("--model", "no/such/folder"), "no/such/folder"),
+    ],
+)
+def test_what_is_wrong_is_said_before_what_is_there(
+    predict: Predict, checkpoint: Path, options: tuple[str, ...], reason: str
+) -> None:
+    photo("a.png")
+    assert predict("a.png", "--save", "png").exit_code == 0
+    given = ("a.png", "--save", "png", *(() if "--model" in options else ("--model", checkpoint)), *options)
+    (line,) = errors(predict(*given))
+    assert reason in line
+    (line,) = errors(predict("a.png", "--save", "png"))
+    assert "exist" in line
+
+
+def test_kinds_that_were_not_joined_or_are_elsewhere(predict: Predict) -> None:
+    photo("a.png")
+    for given, reason in (
+        (("--save", "csv", "json"), "--save csv,json"),
+        (("--save", "imagej"), "--to imagej-roi"),
+        (("--save", "xlsx"), "spreadsheet"),
+    ):
+        (line,) = errors(result := predict("a.png", *given))
+        assert result.exit_code == 2
+        assert reason in line
+        assert not Path("segcli-out").exists()

@@ -98,7 +98,7 @@ def test_another_size_than_the_checkpoints(evaluate: Eval) -> None:
 
 def test_what_holds_it_back_is_said(evaluate: Eval) -> None:
     result = evaluate("data", "-m", "fake", "--explain", "--out", "out")
-    assert "every missed object were found" in result.stdout
+    assert "every missed object was found" in result.stdout
     assert json.loads(Path("out/explain.json").read_text())["task"] == "panoptic"
 
 

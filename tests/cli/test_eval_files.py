@@ -53,6 +53,18 @@ def test_what_predict_wrote_scores_as_the_model(task: str, save: str, segcli: Se
     assert (theirs["model"], theirs["predictions"]) == (None, "found")
 
 
+def test_an_evaluation_is_read_as_it_was_counted(segcli: Segcli) -> None:
+    """With its max_dets, which the comparison says where it differs."""
+    assert segcli("eval", "data", "-t", "instance", "--max-dets", 7, "-o", "few").exit_code == 0
+    again = segcli("eval", "data", "-p", "few", "-t", "instance", "-o", "again")
+    assert "max_dets 7, as few was evaluated" in again.stderr
+    assert json.loads(Path("again/metrics.json").read_text())["protocol"]["max_dets"] == 7
+    assert segcli("eval", "data", "-p", "few", "-t", "instance", "-o", "other", "--max-dets", 9).exit_code == 0
+    assert "A counts 7 instances of a class and image, B 9" in segcli("eval", "--compare", "few", "other").stderr
+    refused = segcli("eval", "data", "-t", "instance", "-o", "few", "--model", "nowhere")
+    assert "few/metrics.json exists already" in refused.stderr
+
+
 def test_two_evaluations_compared(segcli: Segcli) -> None:
     """The model against its own predictions, once as they are and once with an image missing."""
     segcli("predict", "data/images", "-t", "panoptic", "-s", "png,json", "-o", "found")
@@ -65,14 +77,14 @@ def test_two_evaluations_compared(segcli: Segcli) -> None:
     result = segcli("eval", "--compare", "a", "b")
     assert result.exit_code == 0, result.output
     assert result.stdout.splitlines()[-1].startswith(
-        "Too few images to tell whether B is better than A (5 images, at least 10 are needed): PQ"
+        "No verdict on whether B is better than A (5 images, at least 10 are needed): PQ"
     )
     assert "0 images are better, 1 worse" in result.stdout
     document = json.loads(segcli("eval", "--compare", "a", "b", "--json").stdout)
     assert document["bootstrap"]["resamples"] == 1000
     assert [row["name"] for row in document["per_class"]] == ["red", "green", "dark"]
     same = segcli("eval", "--compare", "a", "a")
-    assert "Too few images to tell whether B is better" in same.stdout
+    assert "No verdict on whether B is better" in same.stdout
 
 
 @pytest.mark.parametrize(

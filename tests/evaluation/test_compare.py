@@ -108,7 +108,7 @@ def test_too_few_images_have_no_verdict(tmp_path: Path) -> None:
     assert comparison.difference.low > 0
     assert comparison.difference.shown == 0
     assert comparison.sentence.startswith(
-        "Too few images to tell whether B is better than A (9 images, at least 10 are needed): PQ 92.86"
+        "No verdict on whether B is better than A (9 images, at least 10 are needed): PQ 92.86"
     )
     assert comparison.to_json()["verdict"] == "too few images"
     assert [own.difference.verdict for own in comparison.classes] == ["too few images"] * 2

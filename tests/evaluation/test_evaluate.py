@@ -105,7 +105,7 @@ def test_tiles_hold_many_and_know_no_tta(loaded: LoadedModel) -> None:
     tiled = in_tiles(loaded, 64)
     assert Protocol.of(tiled.spec, ["instance"]).max_dets == 500
     assert Protocol.of(loaded.spec, ["instance"]).max_dets == 100
-    with pytest.raises(UsageError, match="tiles of 64 pixels; leave it out"):
+    with pytest.raises(UsageError, match="tiles of 64 pixels; add --tile 0, or leave out --tta"):
         Protocol.of(tiled.spec, ["semantic"], tta=True)
     assert "tile" not in Protocol.of(loaded.spec, ["panoptic"]).describe("panoptic")["size"]
     assert Protocol.of(tiled.spec, ["panoptic"]).describe("panoptic")["size"]["tile"] == 64

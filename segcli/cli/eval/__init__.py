@@ -13,7 +13,7 @@ from segcli import console
 from segcli.cli import options
 from segcli.console import Console
 from segcli.errors import UsageError
-from segcli.types import Task
+from segcli.types import TASKS, Task
 
 if TYPE_CHECKING:
     from segcli.distributed import Ranks
@@ -168,6 +168,11 @@ def evaluate(
         raise UsageError("--predictions scores existing predictions; leave out --model, --short-side, --tile and --tta")
     if out is None and (overwrite or skip_existing):
         raise UsageError("--overwrite and --skip-existing need the folder of the earlier results; add --out")
+    if out is not None and not (overwrite or skip_existing):
+        from segcli.evaluation.writer import refuse_results
+
+        for folder in (out, *(out / own for own in TASKS)):  # before a model is loaded
+            refuse_results(folder)
     from segcli.evaluation.run import Output
     from segcli.files.locks import owned
     from segcli.files.writing import remove_left_over
@@ -223,9 +228,10 @@ def _run(evaluation: Evaluation, say: Console, *, explain: bool, as_json: bool) 
         folders = ", ".join(str(writer.path) for writer in evaluation.writers.values())
         say.note(f"numbers, predictions and pictures are in {folders}")
     if evaluation.crowded:
+        enough = ", if the model has as many queries" if evaluation.protocol else ""
         console.warning(
             f"images with more objects of a class than the {evaluation.max_dets} instances that count: "
-            f"{evaluation.crowded}; --max-dets N counts more, if the model has as many queries"
+            f"{evaluation.crowded}; --max-dets N counts more{enough}"
         )
     for reason in evaluation.failed:
         console.error(f"left out: {reason}")
@@ -239,7 +245,13 @@ def _ladders(evaluation: Evaluation) -> dict[Task, Explain]:
 
     rule = evaluation.protocol.spec.rule if evaluation.protocol else None
     ladders = {
-        task: Explain(task, dataset.labels, rule=rule, others=evaluation.rules, max_dets=evaluation.max_dets)
+        task: Explain(
+            *(task, dataset.labels),
+            rule=rule,
+            others=evaluation.rules,
+            max_dets=evaluation.max_dets,
+            lacking=evaluation.lacking.get(task, frozenset()),
+        )
         for task, dataset in evaluation.datasets.items()
     }
     for task, ladder in ladders.items():

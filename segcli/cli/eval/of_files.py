@@ -34,6 +34,7 @@ def of_files(
     """The evaluation of predictions from files; says what was found, and how images and classes were matched."""
     from segcli.evaluation.class_colours import in_colours_of
     from segcli.evaluation.dataset import open_data, open_tasks
+    from segcli.evaluation.folder import stored_max_dets
     from segcli.evaluation.from_files import of_predictions
     from segcli.evaluation.match_predictions import match, tasks_of
     from segcli.metrics import COCO_DETS
@@ -47,6 +48,9 @@ def of_files(
     count = f"{len(predictions.images)} image" + "s" * (len(predictions.images) != 1)
     for note in (info.found, *info.notes, f"{files}: {predictions.what} of {count}", *matched.notes):
         say.note(note)
+    if max_dets is None and (max_dets := stored_max_dets(files, predictions.task)):
+        say.note(f"max_dets {max_dets}, as {files} was evaluated")
+    max_dets = max_dets or COCO_DETS
     if ranks.is_first:
         for warning in matched.warnings:
             console.warning(warning)
@@ -56,7 +60,7 @@ def of_files(
         split,
         open_tasks(info, split, tasks_of(predictions, info, task)),
         images=images,
-        max_dets=max_dets or COCO_DETS,
+        max_dets=max_dets,
         output=output,
         ranks=ranks,
     )
@@ -79,6 +83,8 @@ def show_comparisons(folders: tuple[Path, Path], say: Console, *, as_json: bool)
 
 def _show(comparison: Comparison, say: Console) -> None:
     say.note(f"{comparison.task}: A is {comparison.a}, B is {comparison.b}")
+    for note in comparison.notes:
+        console.warning(note)
     heads = [Column(head, numeric=True) for head in ("A", "B", "B − A", "95 % interval")]
     rows = [[comparison.metric, *_cells(comparison.difference)]]
     rows += [[own.name, *_cells(own.difference)] for own in comparison.classes]

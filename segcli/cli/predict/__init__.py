@@ -13,7 +13,8 @@ from segcli.cli.predict.photos import predict_photos
 from segcli.cli.predict.request import PredictRequest
 from segcli.cli.predict.shards import choose_shard
 from segcli.console import Console
-from segcli.results.kinds import list_kinds, parse_kinds
+from segcli.errors import UsageError
+from segcli.results.kinds import SAVE_KINDS, list_kinds, parse_kinds
 
 if TYPE_CHECKING:
     from segcli.inference.sources import Source
@@ -198,6 +199,8 @@ def predict(
 
     curl -s https://example.org/photo.jpg | segcli predict - --save none --json
     """
+    if stray := next((name for name in sources if name in SAVE_KINDS and not Path(name).exists()), None):
+        raise UsageError(f"{stray}: no such file or folder; kinds of --save have commas between: --save {save},{stray}")
     say = Console(quiet=quiet)
     rules = {
         "threshold": threshold,

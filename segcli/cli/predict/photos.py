@@ -15,7 +15,7 @@ from segcli.cli.predict.request import PredictRequest, made_with
 from segcli.cli.predict.shards import finish_shard
 from segcli.cli.screens.predict_screen import TABLES_UP_TO, RunReport
 from segcli.console import Console
-from segcli.errors import UsageError
+from segcli.errors import SegcliError, UsageError
 from segcli.results.kinds import SAVE_KINDS
 
 if TYPE_CHECKING:
@@ -40,7 +40,11 @@ def predict_photos(
     if request.color_by == "track":
         raise UsageError("--color-by track: photos have no tracks, clips do; choose class, instance or score")
     out, kinds, skip_existing = request.out, request.kinds, request.skip_existing
-    work = plan_work(found, out, kinds, overwrite=request.overwrite, skip_existing=skip_existing, shard=part)
+    try:
+        work = plan_work(found, out, kinds, overwrite=request.overwrite, skip_existing=skip_existing, shard=part)
+    except SegcliError:
+        request.check()
+        raise
     if skip_existing and request.task:
         refuse_other_run(work, {"task": request.task})
     many = len(work.images) > TABLES_UP_TO

@@ -46,6 +46,22 @@ class PredictRequest:
         """The model; raises what `segcli.cli.loading.load` raises."""
         return load(self.model, self.task, self.device, self.dtype, self.threads, say)
 
+    def check(self) -> None:
+        """Raise for what cannot be right about the options, as far as that can be told without a download: said before
+        results that are there already."""
+        from segcli.weights.device import choose_device
+        from segcli.weights.hub import refuse_unknown
+        from segcli.weights.manifest import lookup
+
+        choose_device(self.device)
+        if self.model is None:
+            return
+        entry = lookup(self.model)
+        if Path(self.model).is_dir() or (entry and entry.bundled):
+            self.resolve(self.load(Console(quiet=True)))
+        else:
+            refuse_unknown(self.model)
+
     def resolve(self, loaded: LoadedModel, **how: Any) -> PredictSettings:
         """How this model is to predict; raises what `segcli.inference.predict.resolve` raises."""
         from segcli.inference.predict import resolve

@@ -21,6 +21,15 @@ if TYPE_CHECKING:
 
 NONE = "none"  # `--save none`: write nothing
 SAVE_KINDS: dict[str, type[SaveKind]] = {}
+_IMAGEJ = "for ImageJ: segcli data convert RESULTS OUT --to imagej-roi --images PHOTOS"
+_ELSEWHERE = dict.fromkeys(
+    ("imagej", "imagej-roi", "fiji", "roi", "rois"), _IMAGEJ
+)  # what is asked for, and where it is
+_ELSEWHERE |= dict.fromkeys(("xlsx", "xls", "excel", "tsv"), "csv opens in every spreadsheet")
+_ELSEWHERE |= dict.fromkeys(
+    ("yolo", "voc", "labelme", "cvat", "geojson", "label-studio"),
+    "other formats: segcli data convert RESULTS OUT --to …",
+)
 
 
 @dataclass(frozen=True)
@@ -144,7 +153,8 @@ def parse_kinds(text: str) -> tuple[str, ...]:
     choices = f"choose from {', '.join([*SAVE_KINDS, NONE])}"
     for name in names:
         if name not in SAVE_KINDS and name != NONE:
-            raise UsageError(f"--save {name}: there is no such kind; {choices}")
+            hint = f"; {_ELSEWHERE[name]}" if name in _ELSEWHERE else ""
+            raise UsageError(f"--save {name}: there is no such kind{hint}; {choices}")
     if not names:
         raise UsageError(f"--save is empty; {choices}")
     if NONE in names and len(names) > 1:
