@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
+from pathlib import PurePath
 from typing import Any
 
 from segcli.errors import CheckpointError
@@ -57,11 +58,30 @@ class ExportFacts:
                 f"{where}: exported in format {str(table['version'])[:20]}, this segcli reads {VERSION}; {again} with "
                 "this segcli, or install the one that made it"
             )
-        known = {item.name for item in fields(cls)}
-        values = {key: value for key, value in table.items() if key in known}
-        size = values.get("size")
         try:
-            values["size"] = None if size is None else (int(size[0]), int(size[1]))
-            return cls(**values)
-        except (TypeError, ValueError, LookupError) as error:
+            size, batch = table["size"], table["batch"]
+            facts = cls(
+                _text(table["runtime"]),
+                _text(table["file"]),
+                _text(table["dtype"]),
+                None if size is None else (_count(size[0]), _count(size[1])),
+                None if batch is None else _count(batch),
+                {_text(key): _text(value) for key, value in table.get("made_with", {}).items()},
+            )
+        except (TypeError, ValueError, LookupError, AttributeError) as error:
             raise CheckpointError(f"{where}: the {TABLE!r} table is damaged; {again}") from error
+        if facts.file != PurePath(facts.file).name or "\\" in facts.file:
+            raise CheckpointError(f"{where}: {facts.file[:60]!r} is not the name of a file in this folder; {again}")
+        return facts
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    return value
+
+
+def _count(value: Any) -> int:
+    if type(value) is not int or not 0 < value < 1 << 16:
+        raise ValueError
+    return value

@@ -57,7 +57,7 @@ def load_exported(folder: str | os.PathLike[str], device: str = "auto", dtype: s
     opened = runtime(folder / facts.file, device, asked, torch.get_num_threads())
     about = table.facts | {"source": str(folder), "device_reason": opened.reason, "exported": facts.dtype}
     return LoadedModel(
-        ExportedNetwork(opened, facts, name),  # type: ignore[arg-type]  # answers like a Segmenter
+        ExportedNetwork(opened, facts, name, len(table.spec.labels)),  # type: ignore[arg-type]  # answers like a Segmenter
         fitting,
         table.spec,
         name,

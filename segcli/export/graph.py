@@ -90,12 +90,13 @@ def write_onnx(loaded: LoadedModel, path: Path, shape: InputShape, *, dense: boo
                 output_names=list(network.names),
                 opset_version=OPSET,
                 verbose=False,
+                optimize=False,  # `_fold` does, without limits
             )
         except torch.onnx.errors.OnnxExporterError as error:
-            raise CheckpointError(f"{loaded.name}: cannot be exported ({_first_line(error)})") from error
-    assert program is not None  # it always is with dynamo=True
-    proto = program.model_proto
-    _fold(proto)
+            raise CheckpointError(f"{loaded.name}: cannot be exported ({_reason(error)})") from error
+        assert program is not None  # it always is with dynamo=True
+        proto = program.model_proto
+        _fold(proto)
     del proto.metadata_props[:]
     for key, value in metadata.items():
         proto.metadata_props.add(key=key, value=value)
@@ -185,5 +186,8 @@ def _quiet() -> Iterator[None]:
         logging.disable(before)
 
 
-def _first_line(error: BaseException) -> str:
+def _reason(error: BaseException) -> str:
+    """The first line of what went wrong to begin with: the exporter's own errors are about its steps."""
+    while error.__cause__ is not None:
+        error = error.__cause__
     return (str(error).splitlines() or [type(error).__name__])[0][:160]

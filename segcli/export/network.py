@@ -20,11 +20,18 @@ _CLOSED = "{}: an exported model shows nothing from inside and cannot be trained
 class ExportedNetwork(nn.Module):
     """Answers like a Segmenter in evaluation; it cannot be trained and shows nothing from inside."""
 
-    def __init__(self, runtime: Runtime, facts: ExportFacts, name: str) -> None:
+    def __init__(self, runtime: Runtime, facts: ExportFacts, name: str, classes: int) -> None:
+        """classes: how many the folder's config.json names.
+
+        Raises CheckpointError for a graph with other inputs or outputs than segcli gives one.
+        """
         super().__init__()
-        if IMAGES not in runtime.inputs or CLASSES not in runtime.outputs:
-            raise CheckpointError(f"{name}: the graph has no {IMAGES!r} or no {CLASSES!r}; export the model again")
-        self.runtime, self.facts, self.name = runtime, facts, name
+        halves = (EMBEDDINGS in runtime.outputs) != (FEATURES in runtime.outputs)
+        if not {IMAGES} <= set(runtime.inputs) <= {IMAGES, PADDING} or CLASSES not in runtime.outputs or halves:
+            raise CheckpointError(
+                f"{name}: the inputs or outputs of its graph are not segcli's; export the model again"
+            )
+        self.runtime, self.facts, self.name, self.classes = runtime, facts, name, classes
 
     def __getattr__(self, name: str) -> Any:
         """Raises UsageError for the parts of a Segmenter, which views of its inside ask for."""
@@ -48,12 +55,28 @@ class ExportedNetwork(nn.Module):
             inputs = {IMAGES: _filled(images[start : start + step], step)}
             if PADDING in self.runtime.inputs:
                 inputs[PADDING] = _filled(padding[start : start + step], step)
-            parts.append(self.runtime.run(inputs))
+            parts.append(self._run(inputs))
         outputs = {
             name: torch.from_numpy(np.concatenate([part[name] for part in parts])[:count])
             for name in self.runtime.outputs
         }
         return [QueryPredictions(outputs[CLASSES], _masks(outputs), outputs.get(BOXES))]
+
+    def _run(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Raises CheckpointError where the graph refuses its input, or answers for other classes than were promised."""
+        try:
+            outputs = self.runtime.run(inputs)
+        except Exception as error:  # ONNX Runtime's have no common base
+            reason = (str(error).strip().splitlines() or ["?"])[-1][:160]
+            if isinstance(error, MemoryError) or "alloc" in reason:
+                raise MemoryError(reason) from error
+            raise CheckpointError(f"{self.name}: its graph cannot be run ({reason}); export the model again") from error
+        found = outputs[CLASSES].shape[-1] - 1
+        if found != self.classes:
+            raise CheckpointError(
+                f"{self.name}: its graph has {found} classes, its config.json {self.classes}; export the model again"
+            )
+        return outputs
 
     def _check_size(self, size: tuple[int, int]) -> None:
         fixed = self.facts.size

@@ -79,6 +79,10 @@ def _set(**facts: Any) -> Change:
         (_set(runtime="coreml"), "exported for 'coreml', which this segcli does not know"),
         (_set(file="gone.onnx"), "no such file, though config.json names it"),
         (_set(size=[64]), "is damaged; export the model again"),
+        (_set(batch="many"), "is damaged; export the model again"),
+        (_set(runtime=["onnx"]), "is damaged; export the model again"),
+        (_set(made_with=7), "is damaged; export the model again"),
+        (_set(file="../model.onnx"), "is not the name of a file in this folder"),
         (lambda config: config.pop(TABLE), "is damaged; export the model again"),
         (lambda config: config.pop("segcli"), "the 'segcli' table"),
     ],
@@ -100,6 +104,34 @@ def test_a_damaged_graph(copy: Callable[..., Path]) -> None:
     (folder / "model.onnx").write_bytes(b"no graph")
     with pytest.raises(CheckpointError, match="ONNX Runtime cannot open it"):
         load_model(folder)
+
+
+def test_weights_outside_of_the_folder_are_not_read(copy: Callable[..., Path]) -> None:
+    onnx = pytest.importorskip("onnx")
+    folder = copy()
+    model = onnx.load(folder / "model.onnx")
+    (folder.parent / "secret").write_bytes(bytes(1 << 20))
+    for tensor in model.graph.initializer:
+        tensor.data_location = onnx.TensorProto.EXTERNAL
+        del tensor.external_data[:]
+        tensor.external_data.add(key="location", value="../secret")
+        tensor.ClearField("raw_data")
+    (folder / "model.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(CheckpointError, match="ONNX Runtime cannot open it"):
+        load_model(folder)
+
+
+def test_a_graph_of_other_classes_than_the_config(exported: Path) -> None:
+    loaded = load_model(exported)
+    loaded.model.classes = 2
+    with pytest.raises(CheckpointError, match=r"its graph has 3 classes, its config\.json 2"):
+        segcli.predict(loaded, np.zeros((50, 70, 3), np.uint8))
+
+
+def test_a_graph_that_refuses_its_input(exported: Path) -> None:
+    loaded = load_model(exported)
+    with pytest.raises(CheckpointError, match="its graph cannot be run"):
+        loaded.model(Batch(torch.zeros(1, 4, 64, 64), torch.zeros(1, 64, 64, dtype=torch.bool), [(64, 64)]))
 
 
 def test_a_size_the_export_does_not_have(copy: Callable[..., Path]) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from segcli.export.contract import EMBEDDINGS, FEATURES, MASKS
 from segcli.export.graph import InputShape, Network, looks_at_padding, write_onnx
 from tests.export.models import EXPORTED, FAMILIES, small
 
@@ -15,8 +17,8 @@ onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
 
 
-def differences(path: Path, family: str, shape: tuple[int, int, int], dense: bool = False) -> list[float]:
-    """Of each output, as a share of its greatest value, for noise of shape (batch, height, width)."""
+def differences(path: Path, family: str, shape: tuple[int, int, int]) -> list[float]:
+    """Of logits, masks and boxes, as shares of their greatest values, for noise of shape (batch, height, width)."""
     loaded = small(family)
     torch.manual_seed(1)
     batch, height, width = shape
@@ -24,17 +26,19 @@ def differences(path: Path, family: str, shape: tuple[int, int, int], dense: boo
     if looks_at_padding(loaded.model):
         inputs["padding"] = torch.zeros(batch, height, width, dtype=torch.bool)
         inputs["padding"][:, height - 20 :] = True
-    network = Network(loaded.model, dense)
+    network = Network(loaded.model, dense=True)
     with torch.inference_mode():
-        expected = network(*inputs.values())
+        answers = network(*inputs.values())
+    expected = dict(zip(network.names, answers, strict=True))
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
-    assert names == list(network.names)
-    got = session.run(None, {name: tensor.numpy() for name, tensor in inputs.items()})
-    assert [array.shape for array in got] == [tuple(tensor.shape) for tensor in expected]
+    got = dict(zip(names, session.run(None, {name: tensor.numpy() for name, tensor in inputs.items()}), strict=True))
+    if FEATURES in got:
+        got[MASKS] = np.einsum("bqc,bchw->bqhw", got.pop(EMBEDDINGS), got.pop(FEATURES))
+    assert {name: array.shape for name, array in got.items()} == {x: tuple(y.shape) for x, y in expected.items()}
     return [
-        float((torch.from_numpy(a) - b).abs().max() / b.abs().max().clamp_min(1e-9))
-        for a, b in zip(got, expected, strict=True)
+        float((torch.from_numpy(got[name]) - one).abs().max() / one.abs().max().clamp_min(1e-9))
+        for name, one in expected.items()
     ]
 
 
@@ -69,4 +73,4 @@ def test_every_family_answers_the_same(family: str, size: tuple[int, int] | None
     write_onnx(small(family), path, InputShape(size, None if size is None else 2), dense=size is None, metadata={})
     assert {node.op_type for node in onnx.load(path).graph.node}.isdisjoint(FORBIDDEN)
     for shape in ((1, 64, 64), (2, 96, 320), (3, 224, 64)) if size is None else ((2, *size),):
-        assert max(differences(path, family, shape, dense=size is None)) < TOLERANCE, shape
+        assert max(differences(path, family, shape)) < TOLERANCE, shape
