@@ -16,6 +16,7 @@ from PIL import Image
 
 from segcli.data.dataset import open_split
 from segcli.data.detect import detect, detect_for_checking
+from segcli.data.layouts.class_tables import voc_colour
 from segcli.data.records import DatasetInfo
 from segcli.errors import UsageError
 from tests.data import layouts
@@ -290,3 +291,22 @@ YOLO: dict[str, Callable[[Path], Any]] = {
 def test_yolo_in_other_words(tmp_path: Path, change: Callable[[Path], Any]) -> None:
     change(layouts.yolo(tmp_path, OBJECTS, THINGS))
     assert totals(detect(tmp_path)) == drawn()
+
+
+def test_voc_in_its_colours_without_a_palette(tmp_path: Path) -> None:
+    splits = scenes(2, 1)
+    layouts.voc(tmp_path, splits, LABELS)
+    for file in tmp_path.glob("Segmentation*/*.png"):
+        indices = np.asarray(Image.open(file))
+        table = np.array([voc_colour(index) for index in range(256)], dtype=np.uint8)
+        Image.fromarray(table[indices]).save(file)
+    found = totals(detect(tmp_path))
+    assert {name: found[name] for name in drawn(splits)} == drawn(splits)
+
+
+def test_a_name_too_many_in_a_list_of_voc(tmp_path: Path) -> None:
+    layouts.voc(tmp_path, scenes(2, 1), LABELS)
+    (tmp_path / "ImageSets/Segmentation/train.txt").write_text("JPEGImages/shot0.jpg\nshot1\nnobody\n")
+    info = detect(tmp_path)
+    assert [record.image_id for record in info.splits["train"]] == ["shot0", "shot1"]
+    assert any("nobody" in fault.message for fault in info.faults)

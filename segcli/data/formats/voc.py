@@ -12,14 +12,22 @@ import numpy as np
 
 from segcli.codecs.label_png import Colours, read_label_map
 from segcli.data.formats.semantic_png import SemanticReader
-from segcli.data.layouts.class_tables import VOC_NAMES, VOID_NAMES, class_names, labelmap_classes, labelmap_file
+from segcli.data.layouts.class_tables import (
+    VOC_NAMES,
+    VOID_NAMES,
+    class_names,
+    labelmap_classes,
+    labelmap_file,
+    voc_colour,
+)
 from segcli.data.layouts.folders import LABEL_SUFFIXES, files_in, named
 from segcli.data.layouts.label_values import check_size, colours_to_ids, numbered, numbered_colours, values_of
 from segcli.data.layouts.pairs import IMAGE_FOLDERS, PairedFolders, left_out, paired_records
-from segcli.data.records import Found, Reader, Record, out_of_range
-from segcli.data.settings import Settings
+from segcli.data.records import Fault, Found, Reader, Record, out_of_range
+from segcli.data.settings import DEFAULT_IGNORE, Settings
 from segcli.data.truth import VOID, MapTruth
 from segcli.errors import UsageError
+from segcli.files.image_places import with_slashes
 from segcli.files.text import lines_of
 from segcli.types import Label
 
@@ -29,7 +37,7 @@ WRITTEN_AS = "voc"
 PLACES: tuple[str, ...] = ()
 EXPLAINS: tuple[str, ...] = ()
 IS_LABEL_MAPS = False
-_CLASS_FOLDERS = ("segmentationclass", "segmentationclasspng")
+_CLASS_FOLDERS = ("segmentationclass", "segmentationclasspng", "segmentationclassaug")
 _OBJECT_FOLDERS = ("segmentationobject", "segmentationobjectpng")
 _BACKGROUND_ID = 0
 _LISTS = {"train": ("train", "Train"), "val": ("val", "Val", "Validation"), "test": ("test", "Test")}  # CVAT: capitals
@@ -92,16 +100,18 @@ def load(root: Path, settings: Settings) -> Found:
     reader: Reader = SemanticReader(ids, ignore, colours or tuple(label_set), _colours_of(settings, colours))
     if objects:
         reader = VocReader(objects, ids, ignore, stuff, colours)
+    faults = list(left_out(orphans))
+    splits = _splits(home, records, faults)
     return Found(
         FORMAT,
         f"Pascal VOC: {probe(root, settings)}",
-        _splits(home, records),
+        splits,
         label_set,
         ("panoptic", "semantic", "instance") if objects else ("semantic",),
         reader,
         ignore,
         notes,
-        left_out(orphans),
+        tuple(faults),
     )
 
 
@@ -125,6 +135,10 @@ class _Classes:
 def _classes(root: Path, home: Path, settings: Settings) -> _Classes:
     file = labelmap_file(home) or labelmap_file(root)
     mapped = tuple(labelmap_classes(file)) if file else ()
+    declared = {label.name: label.id for label in settings.classes}
+    if declared.keys() >= {label.name for label in mapped} - VOID_NAMES - {"background"}:  # as segcli writes it
+        ids = {**dict.fromkeys(VOID_NAMES, DEFAULT_IGNORE[0]), **declared}
+        mapped = tuple(replace(label, id=ids[label.name]) for label in mapped if label.name in ids)
     if any(label.color for label in mapped):
         void = [label for label in mapped if label.name.lower() in VOID_NAMES]
         ignore = (*(label.id for label in void), *(settings.ignore or ()))
@@ -140,20 +154,24 @@ def _classes(root: Path, home: Path, settings: Settings) -> _Classes:
     return _Classes(tuple(labels), settings.ignored(), notes)
 
 
-def _splits(home: Path, records: list[Record]) -> dict[str, list[Record]]:
+def _splits(home: Path, records: list[Record], faults: list[Fault]) -> dict[str, list[Record]]:
     by_name = {record.image_id: record for record in records}
     splits: dict[str, list[Record]] = {}
     for split, stems in _LISTS.items():
         files = [home / "ImageSets" / "Segmentation" / f"{stem}.txt" for stem in stems]
         file = next((file for file in files if file.is_file()), None)
         if file:
-            names = lines_of(file)
-            missing = next((name for name in names if name not in by_name), None)
+            names = [Path(with_slashes(line)).name for line in lines_of(file)]
+            names = [name if name in by_name else Path(name).stem for name in names]
+            missing = [name for name in names if name not in by_name]
             if missing and split == "test":
                 continue  # VOC's own test photographs are published without their truth
+            if 2 * len(missing) > len(names):
+                raise UsageError(f"{file}: names {missing[0]!r}, which has no label map and image in this tree")
             if missing:
-                raise UsageError(f"{file}: names {missing!r}, which has no label map and image in this tree")
-            splits[split] = [by_name[name] for name in names]
+                message = f"{file.name}: {len(missing)} of its names have no label map and image: {missing[0]}"
+                faults.append(Fault("unannotated", message, len(missing)))
+            splits[split] = [by_name[name] for name in names if name in by_name]
     return splits or {"all": records}
 
 
@@ -182,21 +200,18 @@ class VocReader:
         class_file, object_file = self.files(record)
         class_map = read_label_map(class_file, colours="all" if self.colours else "none")
         object_map = read_label_map(object_file)
-        for label_map, file in ((class_map, class_file), (object_map, object_file)):
-            if label_map.ndim == 3 and not self.colours:
-                raise UsageError(
-                    f"{file}: a label map of colours without a palette; VOC's are palette PNGs, and CVAT's come with a "
-                    "labelmap.txt (name:r,g,b:: on each line) that says what the colours mean"
-                )
-            check_size(label_map, size, file)
-        if self.colours:
-            class_map = colours_to_ids(class_map, self.colours, class_file)
-            object_map = numbered_colours(object_map) if object_map.ndim == 3 else object_map
+        check_size(class_map, size, class_file)
+        check_size(object_map, size, object_file)
+        told_by_colours = object_map.ndim == 3
+        if class_map.ndim == 3:  # without a labelmap.txt colours are VOC's own
+            own = [Label(i, str(i), isthing=False, color=voc_colour(i)) for i in (*self.ids, *self.ignore)]
+            class_map = colours_to_ids(class_map, self.colours or own, class_file)
+        object_map = numbered_colours(object_map) if told_by_colours else object_map
         strange = np.setdiff1d(values_of(class_map), (*self.ids, *self.ignore))
         if len(strange):
             raise out_of_range(class_file, strange.tolist(), self.ids, self.ignore)
         unknown = np.isin(class_map, self.ignore)
-        if not self.colours:  # outlines have a colour of their own in the class map
+        if not (self.colours or told_by_colours):  # else outlines have a colour of their own in the class map
             unknown |= np.isin(object_map, self.ignore)
         object_map = np.where(unknown, 0, object_map)
         class_map = np.where(unknown, _BACKGROUND_ID, class_map)

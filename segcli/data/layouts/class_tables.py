@@ -166,3 +166,9 @@ VOC_NAMES = (
     "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable",
     "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
 )  # fmt: skip
+
+
+def voc_colour(index: int) -> tuple[int, int, int]:
+    """What Pascal VOC paints an index with: its bits, spread over the three channels from the highest down."""
+    channels = [sum(((index >> (3 * bit + channel)) & 1) << (7 - bit) for bit in range(8)) for channel in range(3)]
+    return channels[0], channels[1], channels[2]

@@ -176,7 +176,7 @@ CASES = [
     # Pascal VOC
     Bad("VOC value", lambda root: label("SegmentationClass/shot1.png", np.full((40, 56), 99, np.uint8))(layouts.voc(root, things_only(scenes()), THINGS)), ["SegmentationClass/shot1.png", "label 99", "allowed: 0–7"]),
     Bad("VOC list", lambda root: write("ImageSets/Segmentation/train.txt", "nobody\n")(layouts.voc(root, things_only(scenes()), THINGS)), ["train.txt", "'nobody'"]),
-    Bad("VOC colours", lambda root: label("SegmentationClass/shot1.png", COLOURS)(layouts.voc(root, things_only(scenes()), THINGS)), ["SegmentationClass/shot1.png", "labelmap.txt"]),
+    Bad("VOC colours", lambda root: label("SegmentationClass/shot1.png", COLOURS)(layouts.voc(root, things_only(scenes()), THINGS)), ["SegmentationClass/shot1.png", "belongs to no class"]),
     Bad("CVAT colour", lambda root: label("SegmentationClass/shot1.png", COLOURS)(layouts.cvat_masks(root, things_only(scenes()), THINGS)), ["SegmentationClass/shot1.png", "colour (", "no class"]),
     Bad("CVAT without images", lambda root: shutil.rmtree(layouts.cvat_masks(root, things_only(scenes()), THINGS) / "JPEGImages"), ["no images", "Save images", "JPEGImages"]),
     Bad("CVAT label map", lambda root: (layouts.cvat_masks(root, things_only(scenes()), THINGS) / "labelmap.txt").write_text("disc 1 2 3\n"), ["labelmap.txt:1", "'disc 1 2 3'", "name:r,g,b::"]),

@@ -19,6 +19,7 @@ from segcli.data.converting.writing import (
     values,
     with_ids,
 )
+from segcli.data.layouts.class_tables import voc_colour
 from segcli.data.objects import painted
 from segcli.errors import UsageError
 from segcli.types import Label, LabelSet
@@ -72,22 +73,21 @@ class VocWriter(Writer):
             for split, of_split in names.items()
             if split != "all"
         }
-        return lists | {"dataset.toml": declaration("voc", self._labels, [VOID_8])}
+        rows = [*((label.name, label.id) for label in self._labels), ("ignored", VOID_8)]
+        text = "".join(f"{name}:{','.join(map(str, voc_colour(index)))}::\n" for name, index in rows if ":" not in name)
+        return lists | {
+            "dataset.toml": declaration("voc", self._labels, [VOID_8]),
+            "labelmap.txt": f"# label:color_rgb:parts:actions\n{text}",  # for CVAT and datumaro
+        }
 
 
 def _palette_png(indices: np.ndarray) -> bytes:
-    """VOC's own colours: the bits of an index, spread over the three channels from the highest down."""
     import io
 
     from PIL import Image
 
-    index = np.arange(256)
-    palette = np.zeros((256, 3), dtype=np.uint8)
-    for bit in range(8):
-        for channel in range(3):
-            palette[:, channel] |= (((index >> (3 * bit + channel)) & 1) << (7 - bit)).astype(np.uint8)
     image = Image.fromarray(indices.astype(np.uint8)).convert("L")
-    image.putpalette(palette.ravel().tolist())
+    image.putpalette([channel for index in range(256) for channel in voc_colour(index)])
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
     return buffer.getvalue()
