@@ -81,7 +81,7 @@ def predict_clip(
     if done is None:
         progress.remove()
     else:
-        tracker.restore(done.tracker)
+        progress.restore(tracker, done)
         run.clip.first = done.first
     with ExitStack() as stack:
         kinds = [CLIP_KINDS[name](run, None if done is None else done.kinds[name]) for name in run.kinds]

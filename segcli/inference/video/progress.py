@@ -17,6 +17,7 @@ from segcli.errors import InputError, OutputError, UsageError
 from segcli.files.json_file import read_object
 from segcli.files.writing import write_file
 from segcli.inference.video.kinds import ClipKind, ClipRun
+from segcli.inference.video.tracking import Tracker
 
 _SUFFIX = ".state.json"
 _EVERY = 2.0  # seconds
@@ -62,6 +63,13 @@ class Progress:
                 "choose another --out, or replace it with --overwrite"
             )
         return done
+
+    def restore(self, tracker: Tracker, done: Done) -> None:
+        """Let a tracker know what it knew. Raises OutputError if that is damaged, or of another version."""
+        try:
+            tracker.restore(done.tracker)
+        except (InputError, LookupError, TypeError, ValueError) as error:
+            raise OutputError(f"{self.path}: damaged; predict the clip again with --overwrite") from error
 
     def is_due(self) -> bool:
         """Whether it is time for another state."""
