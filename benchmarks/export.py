@@ -45,6 +45,8 @@ UNTRAINED = {
     "maskformer swin-tiny": ("maskformer", "swin-tiny"),
     "per-pixel resnet50": ("per-pixel", "resnet50"),
     "detr resnet50": ("detr", "resnet50"),
+    "eomt dinov2-small": ("eomt", "dinov2-small"),
+    "eomt dinov2-base": ("eomt", "dinov2-base"),
 }
 RUNS = 7
 
@@ -59,6 +61,7 @@ def case(name: str) -> LoadedModel:
     torch.manual_seed(0)
     spec = InferenceSpec(tasks=config.answers, labels=labels, size=config.size, rule=config.rule)
     model = build_model(config).eval().requires_grad_(False)
+    model.query_decoder.reach(1.0)  # as at the end of a training run
     raw = raw_config(config, labels)
     return LoadedModel(model, config, spec, name, torch.device("cpu"), torch.float32, {"source": "random"}, raw)
 
