@@ -39,9 +39,10 @@ MAX_PIXELS = 250_000_000
 _STRIP = 256  # rows copied at a time: Pillow hands a whole picture to numpy through a list of 64 KB pieces, 4 × slower
 _ORIENTATION = 0x0112  # EXIF tag
 _JPEGS = ("JPEG", "MPO")
+_PROGRAMS = (b"%!PS", b"\xc5\xd0\xd3\xc6")  # EPS is a program, for which Pillow would start Ghostscript
 _OUTLIERS = 0.001  # share of the pixels at either end that may be hot or dead
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # how its files begin; with a plus, those above 4 GB
-_OPEN_LOCK = threading.Lock()
+_MAX_SIDE = 1_000_000  # a strip that long is no photograph, and is copied row by row
 
 
 def read_image(
@@ -64,7 +65,8 @@ def read_image(
     data = read_bytes(source, name)
     image = _open(data, name, max_pixels)
     try:
-        return _to_rgb(image, data) if image.format not in _JPEGS else _whole_jpeg(image, data, name)
+        with OWN_LIMIT:
+            return _to_rgb(image, data) if image.format not in _JPEGS else _whole_jpeg(image, data, name)
     except MemoryError:
         width, height = image.size
         raise InputError(f"{name}: not enough memory for {width}×{height} pixels; downscale it first") from None
@@ -149,6 +151,10 @@ def open_header(data: bytes, name: str, max_pixels: int | None = None) -> ImageF
     """
     image = _parse_header(io.BytesIO(data))
     width, height = image.size
+    if max(width, height) > _MAX_SIDE:
+        raise InputError(
+            f"{name}: {width}×{height} pixels, above the limit of {_MAX_SIDE:,} for a side; cut it into tiles"
+        )
     limit = MAX_PIXELS if max_pixels is None else max_pixels
     if width * height > limit:
         lifts = f"with enough memory, --max-pixels {width * height} lifts it"
@@ -159,15 +165,43 @@ def open_header(data: bytes, name: str, max_pixels: int | None = None) -> ImageF
     return image
 
 
-def _parse_header(stream: BinaryIO) -> ImageFile:
-    from PIL import Image
+class _OwnLimit:
+    """While it is entered, by however many threads, Pillow has no limit: it is a global, and some of its readers ask
+    for it while they decode. Ours is an argument.
+    """
 
-    with _OPEN_LOCK:  # Pillow's own limit is a global; ours is an argument, so that two callers may differ
-        pillow_limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-        try:
-            return Image.open(stream)
-        finally:
-            Image.MAX_IMAGE_PIXELS = pillow_limit
+    def __init__(self) -> None:
+        self._lock, self._inside, self._before = threading.Lock(), 0, None
+
+    def __enter__(self) -> None:
+        from PIL import Image
+
+        with self._lock:
+            if not self._inside:
+                self._before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        from PIL import Image
+
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                Image.MAX_IMAGE_PIXELS = self._before
+
+
+OWN_LIMIT = _OwnLimit()
+
+
+def _parse_header(stream: BinaryIO) -> ImageFile:
+    from PIL import Image, UnidentifiedImageError
+
+    head = stream.read(4)
+    stream.seek(0)
+    if head in _PROGRAMS:
+        raise UnidentifiedImageError
+    with OWN_LIMIT:
+        return Image.open(stream)
 
 
 def _to_rgb(file: ImageFile, data: bytes) -> np.ndarray:

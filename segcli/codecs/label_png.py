@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from segcli.codecs.image import open_header
+from segcli.codecs.image import OWN_LIMIT, open_header
 from segcli.errors import InputError
 from segcli.files.image_ref import ImageRef, read_file
 
@@ -31,7 +31,7 @@ def read_label_map(file: Path | ImageRef, *, colours: Colours = "none") -> np.nd
     """
     try:
         data = file.read() if isinstance(file, ImageRef) else read_file(file, str(file))
-        with open_header(data, str(file)) as image:
+        with OWN_LIMIT, open_header(data, str(file)) as image:
             if image.format == "JPEG":
                 raise InputError(f"{file}: a label map in JPEG, whose compression changes labels; export it as PNG")
             image.load()
@@ -61,7 +61,7 @@ def read_black_and_white(file: Path) -> np.ndarray:
     Smoothed edges and JPEG do no harm here. Raises InputError as `read_label_map`.
     """
     try:
-        with open_header(read_file(file, str(file)), str(file)) as image:
+        with OWN_LIMIT, open_header(read_file(file, str(file)), str(file)) as image:
             image.load()
             if image.mode in ("P", "PA", "RGB", "RGBA", "LA", "1", "CMYK", "YCbCr"):
                 pixels = np.asarray(image.convert("RGBA"))

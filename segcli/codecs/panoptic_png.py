@@ -7,7 +7,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from segcli.codecs.image import open_header
+from segcli.codecs.image import OWN_LIMIT, open_header
 from segcli.codecs.png import encode_png
 from segcli.errors import InputError
 from segcli.files.image_ref import read_file
@@ -45,7 +45,8 @@ def read_panoptic_png(source: Path | BinaryIO) -> np.ndarray:
     """
     name = str(source if isinstance(source, Path) else getattr(source, "name", source))
     try:
-        with open_header(read_file(source, name) if isinstance(source, Path) else source.read(), name) as image:
+        data = read_file(source, name) if isinstance(source, Path) else source.read()
+        with OWN_LIMIT, open_header(data, name) as image:
             image.load()
             if image.mode not in ("RGB", "RGBA"):
                 raise InputError(f"{name}: a panoptic id map is an RGB PNG, this one has mode {image.mode}")

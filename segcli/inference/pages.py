@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from segcli.codecs.image import open_header
+from segcli.codecs.image import OWN_LIMIT, open_header
 from segcli.errors import InputError
 from segcli.files.image_ref import ImageRef, read_file
 from segcli.inference.sources import Source
@@ -73,10 +73,10 @@ def _count(source: Source) -> int:
 
 
 def _frame(data: bytes, page: int, name: str) -> bytes:
-    image = open_header(data, name)
-    image.seek(page)
     encoded = io.BytesIO()
-    image.convert("RGBA").save(encoded, "PNG", compress_level=1)
+    with OWN_LIMIT, open_header(data, name) as image:
+        image.seek(page)
+        image.convert("RGBA").save(encoded, "PNG", compress_level=1)
     return encoded.getvalue()
 
 

@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -77,11 +78,11 @@ def merge(out: Path) -> Merged:
         runs = " and of ".join(map(str, sorted(counts)))
         raise UsageError(f"{out}: holds shards of different runs (of {runs} shards); give each run its own --out")
     count = counts.pop()
+    if missing := count - len(notes):  # a number from a file's name, of any size
+        first = islice((str(index) for index in range(count) if Shard(index, count) not in notes), 10)
+        named = ", ".join(first) + (" …" if missing > 10 else "")
+        raise UsageError(f"{out}: {missing} of {count} shards are not done ({named}); run them again, then merge")
     shards = [Shard(index, count) for index in range(count)]
-    missing = [str(shard.index) for shard in shards if shard not in notes]
-    if missing:
-        named = ", ".join(missing[:10]) + (" …" if len(missing) > 10 else "")
-        raise UsageError(f"{out}: {len(missing)} of {count} shards are not done ({named}); run them again, then merge")
     facts = [_read(notes[shard]) for shard in shards]
     failed = sum(fact.pop("failed", 0) for fact in facts)
     for shard, fact in zip(shards, facts, strict=True):

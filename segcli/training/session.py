@@ -92,11 +92,14 @@ def _prepare(
         model = dataclasses.replace(model, start=lasting(model.start))
     fitted = dataclasses.replace(fitted, model=model, loss=objectives.fill_in(loaded.config, fitted.loss))
     about = fingerprint(fitted, material, loaded.raw_config) | {"devices": ranks.size}
-    if saved is not None and (changed := differences(saved.state["about"], about)):
-        raise UsageError(
-            f"--resume: this is not the run in {out}: {'; '.join(changed)}. "
-            f"Undo the change, or start a new run{from_last(out)}"
-        )
+    if saved is not None:
+        with folder.resuming():
+            changed = differences(saved.state["about"], about)
+        if changed:
+            raise UsageError(
+                f"--resume: this is not the run in {out}: {'; '.join(changed)}. "
+                f"Undo the change, or start a new run{from_last(out)}"
+            )
     if not fitted.schedule.batch:
         fitted = _with_fitting_batch(fitted, material, loaded, ranks, say)
     planned, schedule, lr = plan_schedule(fitted, len(material.train), len(material.val), ranks, say)
@@ -120,7 +123,8 @@ def _prepare(
         folder.rewind(-1)
         folder.write_config(to_toml(planned), _facts(run))
     else:
-        run.restore(saved)
+        with folder.resuming():
+            run.restore(saved)
         say(f"resumed at step {learner.step} of {schedule.steps}")
         threads = saved.state["threads"]
         if threads != torch.get_num_threads():
@@ -139,7 +143,8 @@ def _network(
     """The model to train, and whether it was said that it loses its tiles. One that goes on is built as its checkpoint
     says: what it began from may be gone."""
     if saved is not None and "network" in saved.state:  # older checkpoints do not say it
-        return from_description(saved.state["network"], str(folder.path / CHECKPOINT)), False
+        with folder.resuming():
+            return from_description(saved.state["network"], saved.tensors, str(folder.path / CHECKPOINT)), False
     start = begin(recipe, material, progress)
     for note in start.notes:
         say(note)

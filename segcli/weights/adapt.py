@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from segcli.config import ModelConfig, parse_config
 from segcli.models.init import initialise
@@ -18,6 +19,7 @@ from segcli.weights.checkpoint import LoadedModel, load_model
 from segcli.weights.download import Progress
 from segcli.weights.hf_config import preprocessor, raw_config
 from segcli.weights.hub import find
+from segcli.weights.plausible import refuse_implausible
 from segcli.weights.pretrained import backbone_named, load_backbone, new_config
 from segcli.weights.spec import TABLE, from_table, to_table
 
@@ -110,14 +112,16 @@ def described(loaded: LoadedModel) -> dict[str, Any]:
     }
 
 
-def from_description(description: dict[str, Any], where: str) -> LoadedModel:
-    """The model that `described` describes, without its weights. where: names the file in errors.
+def from_description(description: dict[str, Any], tensors: Mapping[str, Tensor], where: str) -> LoadedModel:
+    """The model that `described` describes, without its weights. tensors: what the file holds, which bounds what is
+    built; where: names the file in errors.
 
     Raises CheckpointError for what this segcli cannot build.
     """
     raw = dict(description["config"])
     table = from_table(raw.pop(TABLE), where)
     config = parse_config(raw, where).with_columns(description["columns"])
+    refuse_implausible(config, tensors, where, "description")
     return LoadedModel(
         model=build_model(config),
         config=config,

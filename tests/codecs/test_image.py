@@ -204,6 +204,27 @@ def test_huge_headers_are_refused_before_the_pixels() -> None:
     assert Image.MAX_IMAGE_PIXELS == 1024 * 1024 * 1024 // 4 // 3  # Pillow's own setting is left as it was
 
 
+def test_strips_without_end_are_refused() -> None:
+    small = png16(np.zeros((1, 1), int), 0)
+    header = b"IHDR" + struct.pack(">IIBBBBB", 1, 200_000_000, 8, 2, 0, 0, 0)
+    with pytest.raises(InputError, match="above the limit of 1,000,000 for a side"):
+        read_image(small[:12] + header + struct.pack(">I", zlib.crc32(header)) + small[33:])
+
+
+@pytest.mark.parametrize("ending", ["TIFF", "WEBP"])
+def test_pillows_own_limit_does_not_count_while_it_decodes(ending: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    data = io.BytesIO()
+    Image.fromarray(PHOTO).save(data, ending)
+    assert read_image(data.getvalue()).shape == PHOTO.shape
+    assert Image.MAX_IMAGE_PIXELS == 10
+
+
+def test_postscript_is_not_run() -> None:
+    with pytest.raises(InputError, match="not a picture in a known format"):
+        read_image(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\n{} loop\n")
+
+
 def test_resize_is_pillows_antialiased_bilinear() -> None:
     photo = RNG.integers(0, 256, (301, 200, 3)).astype(np.uint8)
     expected = np.asarray(Image.fromarray(photo).resize((50, 60), Image.Resampling.BILINEAR))

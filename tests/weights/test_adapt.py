@@ -100,7 +100,7 @@ def test_a_model_is_built_again_as_it_is_described(arch: str | None) -> None:
             pytest.skip("its backbones are downloads")
         spec = replace(_spec("cat", "dog"), tasks=kind.tasks)
         loaded = from_backbone(kind, "lite0", spec, None, {}).loaded
-    again = from_description(json.loads(json.dumps(described(loaded))), "a file")
+    again = from_description(json.loads(json.dumps(described(loaded))), loaded.model.state_dict(), "a file")
     assert (again.config, again.spec, again.facts) == (loaded.config, loaded.spec, loaded.facts)
     assert (again.raw_config, again.preprocessor) == (loaded.raw_config, loaded.preprocessor)
     mine, theirs = (dict(model.named_parameters()) for model in (again.model, loaded.model))
@@ -115,4 +115,4 @@ def test_the_classes_of_a_model_that_numbers_its_outputs_keep_their_order() -> N
     loaded = from_backbone(MODEL_TYPES["detr"], "lite0", spec, None, {}).loaded
     loaded.config = replace(loaded.config, num_outputs=5, columns=(4, 1))  # type: ignore[call-arg]
     loaded.raw_config |= raw_config(loaded.config, spec.labels)
-    assert from_description(described(loaded), "a file").config == loaded.config
+    assert from_description(described(loaded), loaded.model.state_dict(), "a file").config == loaded.config

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 import os
 from collections import Counter
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from segcli.codecs.image import open_header
 from segcli.codecs.rle import RLE, encode
 from segcli.data.cache import signature
 from segcli.data.coco.packs import keys_in
@@ -301,9 +301,7 @@ def _shape(shape: dict[str, Any], size: tuple[int, int]) -> RLE | Polygons:
 
 def _mask(text: Any, points: np.ndarray, size: tuple[int, int]) -> RLE:
     """labelme's mask: a PNG in base64 whose top left pixel is at the first point."""
-    from PIL import Image
-
-    with Image.open(io.BytesIO(base64.b64decode(text))) as image:
+    with open_header(base64.b64decode(text), "its picture", 4 * size[0] * size[1]) as image:
         pixels = np.asarray(image) > 0
     x, y = (round(float(value)) for value in points[0])
     pixels = pixels[max(0, -y) : size[0] - y, max(0, -x) : size[1] - x]

@@ -12,7 +12,7 @@ from typing import Any, Literal, Self
 
 import numpy as np
 
-from segcli.codecs.image import read_image
+from segcli.codecs.image import OWN_LIMIT, read_image
 from segcli.errors import InputError, UsageError
 from segcli.files.image_names import is_image_name
 from segcli.inference.video.pyav import failures, line, pyav
@@ -56,10 +56,12 @@ def is_live(name: str) -> bool:
 def _is_animated(path: Path) -> bool:
     from PIL import Image
 
+    if not path.is_file():
+        return False
     try:
-        with Image.open(path) as picture:
+        with OWN_LIMIT, Image.open(path) as picture:
             return bool(getattr(picture, "is_animated", False))
-    except (OSError, ValueError):
+    except Exception:  # Pillow's parsers raise nearly anything on malformed data; whoever reads it says what is wrong
         return False
 
 

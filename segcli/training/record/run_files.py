@@ -40,7 +40,8 @@ def last_unfinished(runs: Path, data: Path | None) -> Path:
 def is_over(run: Path) -> bool:
     """Whether a run has come to its end: there is nothing to resume."""
     state = checkpoint_state(run / CHECKPOINT)
-    return bool(state and state.get("progress", {}).get("final"))
+    progress = (state or {}).get("progress")
+    return bool(isinstance(progress, dict) and progress.get("final"))
 
 
 def checkpoint_state(file: Path) -> dict[str, Any] | None:

@@ -24,7 +24,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from segcli.errors import CheckpointError, OutputError, SegcliError, UsageError
+from segcli.errors import CheckpointError, OutputError, SegcliError, UsageError, cut
+from segcli.files.fields import Fields
 from segcli.files.writing import replace_file, sync_file, sync_folder
 from segcli.training.record.run_files import CHECKPOINT, CONFIG, FACTS, METRICS, checkpoint_state
 from segcli.weights.checkpoint import LoadedModel, save_model
@@ -129,9 +130,26 @@ class RunFolder:
         try:
             with safe_open(path, "pt") as file:
                 state = json.loads(file.metadata()["segcli"])
-                return Checkpoint({name: file.get_tensor(name) for name in file.keys()}, state)  # noqa: SIM118
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except (SafetensorError, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-            raise CheckpointError(f"{path}: not a checkpoint of segcli train ({error})") from error
+            raise CheckpointError(f"{path}: not a checkpoint of segcli train ({cut(error)})") from error
+        entries = Fields(state, f"{path}: the run's state", CheckpointError)
+        for name in ("step", "ema_updates", "threads"):
+            entries.whole(name)
+        for name in ("about", "progress", *(["network"] if "network" in entries else [])):
+            entries.sub(name)
+        return Checkpoint(tensors, state)
+
+    @contextlib.contextmanager
+    def resuming(self) -> Iterator[None]:
+        """Turns what goes wrong while a checkpoint is taken up into one line: it is not what segcli train writes."""
+        try:
+            yield
+        except SegcliError:
+            raise
+        except (LookupError, TypeError, ValueError, AttributeError, RuntimeError, ArithmeticError) as error:
+            file = self.path / CHECKPOINT
+            raise CheckpointError(f"{file}: damaged ({cut(error)}); start a new run") from error
 
     def publish(self, name: str, loaded: LoadedModel, card: str) -> None:
         """Write last/ or best/ as a Hugging Face model folder with its card.
