@@ -39,6 +39,7 @@ MAX_PIXELS = 250_000_000
 _STRIP = 256  # rows copied at a time: Pillow hands a whole picture to numpy through a list of 64 KB pieces, 4 × slower
 _ORIENTATION = 0x0112  # EXIF tag
 _JPEGS = ("JPEG", "MPO")
+_SCAN, _MOST_WORK = b"\xff\xda", 16 * MAX_PIXELS  # a progressive JPEG is decoded whole for each of its (ten) scans
 _PROGRAMS = (b"%!PS", b"\xc5\xd0\xd3\xc6")  # EPS is a program, for which Pillow would start Ghostscript
 _OUTLIERS = 0.001  # share of the pixels at either end that may be hot or dead
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # how its files begin; with a plus, those above 4 GB
@@ -155,6 +156,8 @@ def open_header(data: bytes, name: str, max_pixels: int | None = None) -> ImageF
         raise InputError(
             f"{name}: {width}×{height} pixels, above the limit of {_MAX_SIDE:,} for a side; cut it into tiles"
         )
+    if image.format in _JPEGS and data.count(_SCAN) * width * height > _MOST_WORK:
+        raise InputError(f"{name}: a JPEG of {data.count(_SCAN):,} scans, which would take minutes; export it again")
     limit = MAX_PIXELS if max_pixels is None else max_pixels
     if width * height > limit:
         lifts = f"with enough memory, --max-pixels {width * height} lifts it"

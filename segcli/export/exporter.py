@@ -7,7 +7,6 @@ import dataclasses
 import importlib.metadata
 import json
 import math
-import os
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -27,6 +26,7 @@ from segcli.export.network import ExportedNetwork
 from segcli.export.quantise import BlockDamage, blocks_of_onnx, quantise
 from segcli.export.runtimes import RUNTIMES
 from segcli.export.runtimes.openvino import OpenVino
+from segcli.files.writing import new_folder, remove_left_over
 from segcli.weights import spec as specs
 
 if TYPE_CHECKING:
@@ -122,17 +122,15 @@ def export_model(loaded: LoadedModel, request: Request, folder: Path) -> Exporte
     Raises OutputError if it cannot be written, and what `write_onnx` raises.
     """
     start = time.perf_counter()
-    part = folder.with_name(f".segcli-{os.getpid()}-{folder.name}.part")
     try:
-        part.mkdir(parents=True)
-        facts, blocks = _write_graph(loaded, request, part)
-        nodes = facts.made_with.pop("nodes")
-        _write_files(loaded, facts, part)
-        replace_folder(part, folder)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        remove_left_over(folder.parent)
+        with new_folder(folder) as part:
+            facts, blocks = _write_graph(loaded, request, part)
+            nodes = facts.made_with.pop("nodes")
+            _write_files(loaded, facts, part)
     except OSError as error:
         raise OutputError(f"{folder}: cannot be written ({error.strerror or error}); choose another --out") from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     size = sum(file.stat().st_size for file in folder.glob("model.*"))
     return Exported(folder, facts, blocks, int(nodes), time.perf_counter() - start, size / 1e6)
 
@@ -184,25 +182,22 @@ def write_int8(
     model = openvino.Core().read_model(path)
     names = {port.any_name for port in model.inputs}
     inputs = [{name: array for name, array in image.items() if name in names} for image in images]
-    trial = exported.folder.with_name(f".segcli-{os.getpid()}-{exported.folder.name}.int8")
     facts = dataclasses.replace(exported.facts, dtype="int8")
-
-    def metric(candidate: Any) -> float:
-        shutil.rmtree(trial, ignore_errors=True)
-        shutil.copytree(exported.folder, trial, ignore=shutil.ignore_patterns("model.*"))
-        openvino.save_model(candidate, str(trial / facts.file), compress_to_fp16=False)
-        config = json.loads((trial / "config.json").read_text(encoding="utf-8"))
-        write_json(trial / "config.json", config | {TABLE: facts.to_table()})
-        return measure(load_exported(trial, "cpu"))
-
     try:
-        _, rows, after = quantise(model, exported.blocks, inputs, metric, before, tell)
-        replace_folder(trial, exported.folder)
+        with new_folder(exported.folder) as trial:
+
+            def metric(candidate: Any) -> float:
+                shutil.rmtree(trial, ignore_errors=True)
+                shutil.copytree(exported.folder, trial, ignore=shutil.ignore_patterns("model.*"))
+                openvino.save_model(candidate, str(trial / facts.file), compress_to_fp16=False)
+                config = json.loads((trial / "config.json").read_text(encoding="utf-8"))
+                write_json(trial / "config.json", config | {TABLE: facts.to_table()})
+                return measure(load_exported(trial, "cpu"))
+
+            _, rows, after = quantise(model, exported.blocks, inputs, metric, before, tell)
     except SegcliError:
         shutil.rmtree(exported.folder, ignore_errors=True)
         raise
-    finally:
-        shutil.rmtree(trial, ignore_errors=True)
     return rows, after
 
 
@@ -242,12 +237,3 @@ def _write_files(loaded: LoadedModel, facts: ExportFacts, part: Path) -> None:
 def write_json(path: Path, value: dict[str, Any]) -> None:
     """JSON for people, keys in order."""
     path.write_text(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def replace_folder(part: Path, folder: Path) -> None:
-    """Move a finished folder to its place; what was there goes."""
-    old = part.with_name(part.name + ".old")
-    if folder.exists():
-        os.replace(folder, old)
-    os.replace(part, folder)
-    shutil.rmtree(old, ignore_errors=True)

@@ -26,11 +26,22 @@ def is_litter(name: str) -> bool:
     return name.startswith(".") or name.lower() in _LITTER
 
 
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry of a folder is a folder; a link that goes round in circles is none."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
 def is_plain(entry: os.DirEntry[str]) -> bool:
     """Whether an entry of a folder is a file or a folder (or a link that leads nowhere, which is told when it is read),
     and no pipe or device: they may never begin or end.
     """
-    return entry.is_file() or entry.is_dir() or not os.path.exists(entry.path)
+    try:
+        return entry.is_file() or entry.is_dir() or not os.path.exists(entry.path)
+    except OSError:
+        return True
 
 
 def same_letters(name: str) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
 from segcli.errors import UsageError
-from segcli.files.image_names import decoded, is_image_name, is_litter, is_plain, same_letters
+from segcli.files.image_names import decoded, is_folder, is_image_name, is_litter, is_plain, same_letters
 
 _FOREIGN = re.compile(r"/|\.\./|[A-Za-z]:/|[a-z0-9]+://")  # what a path of another machine begins with
 _LOCAL_FILES = "?d="  # Label Studio: a path below the folder that it serves
@@ -206,7 +206,9 @@ def _images(folder: Path, wanted: Callable[[Path], bool], depth: int) -> Iterato
     folders: list[str] = []
     try:
         with os.scandir(folder) as entries:
-            names = [(entry.name, entry.is_dir()) for entry in entries if not is_litter(entry.name) and is_plain(entry)]
+            names = [
+                (entry.name, is_folder(entry)) for entry in entries if not is_litter(entry.name) and is_plain(entry)
+            ]
     except OSError:
         return  # a folder that may not be looked into holds nothing that could be meant
     folders = sorted(name for name, is_folder in names if is_folder)

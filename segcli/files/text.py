@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
+import os
 from pathlib import Path
 
 from segcli.errors import UsageError
+from segcli.files.image_ref import regular
+
+_MOST_BYTES = 1 << 30
+
+
+def read_plain(file: Path) -> bytes:
+    """The bytes of a file that people or tools have written as text. Raises OSError, also for more than a gigabyte, and
+    InputError for what is no regular file.
+    """
+    if regular(file, str(file)).st_size > _MOST_BYTES:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(file))
+    return file.read_bytes()
 
 
 def encoding_of(head: bytes) -> str:
@@ -25,7 +39,7 @@ def decoded(raw: bytes) -> str:
 def read_text(file: Path) -> str:
     """The text of a file, its line ends as newlines. Raises UsageError if it is not Unicode, OSError as `open`."""
     try:
-        return decoded(file.read_bytes()).replace("\r\n", "\n").replace("\r", "\n")
+        return decoded(read_plain(file)).replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError as error:
         raise UsageError(
             f"{file}: not UTF-8 (byte {error.start} is {error.object[error.start]:#04x}); save it as UTF-8"

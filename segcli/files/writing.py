@@ -9,8 +9,10 @@ import contextlib
 import errno
 import itertools
 import os
+import platform
 import re
 import shutil
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -161,12 +163,13 @@ def below(folder: Path, path: Path) -> Path:
     return path
 
 
-_PART = re.compile(r"\.segcli-(\d+)-\d+\.part")
+_HOST = f"{zlib.crc32(platform.node().encode()):08x}"  # a folder may be shared, and processes have numbers of their own
+_PART = re.compile(rf"\.segcli-{_HOST}-(\d+)-\d+\.part")
 
 
 def remove_left_over(folder: Path) -> None:
     """Remove the parts in a folder that processes of this machine which are no more have left there."""
-    for part in folder.glob(".segcli-*.part"):
+    for part in folder.glob(f".segcli-{_HOST}-*.part"):
         match = _PART.fullmatch(part.name)
         if match is None or _is_running(int(match[1])):
             continue
@@ -191,7 +194,7 @@ def _is_running(process: int) -> bool:
 
 def _beside(path: Path) -> Path:
     """A hidden name in the same folder, so that moving is one step; short, as names are limited."""
-    return path.with_name(f".segcli-{os.getpid()}-{next(_serial)}.part")
+    return path.with_name(f".segcli-{_HOST}-{os.getpid()}-{next(_serial)}.part")
 
 
 def sync_file(path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any, Self
 import numpy as np
 
 from segcli.errors import OutputError, UsageError
-from segcli.files.writing import below
+from segcli.files.writing import below, remove_left_over
 from segcli.results.kinds import SAVE_KINDS, Answer, SaveRun
 from segcli.results.kinds.kind import Shard, in_order
 from segcli.results.ledger import Entry
@@ -92,6 +92,14 @@ class ResultsWriter:
         for own in self._kinds:
             own.check_photos(photos)
         self._ledgers = [ledger for kind in self._kinds for ledger in kind.ledgers]
+        self._tidied: set[Path] = set()
+        self._tidy(out)
+
+    def _tidy(self, folder: Path) -> None:
+        """Remove what a run that was killed left half written in a folder, before the first file is written there."""
+        if folder not in self._tidied:
+            self._tidied.add(folder)
+            remove_left_over(folder)
 
     def __enter__(self) -> Self:
         return self
@@ -143,7 +151,7 @@ class ResultsWriter:
         answer = Answer(photo, segments, image, segments if unthresholded is None else unthresholded, timings)
         written = []
         for path in targets.values():
-            below(self._run.out, path)
+            self._tidy(below(self._run.out, path).parent)
         for kind in self._kinds:
             if self._run.overwrite or not kind.is_done(photo):
                 kind.write(answer, targets.get(kind.name))

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from segcli.errors import OutputError
-from segcli.files.writing import below, new_folder, remove_left_over, write_folder
+from segcli.files.writing import _HOST, below, new_folder, remove_left_over, write_folder
 
 
 @pytest.mark.parametrize("name", ["../a", "x/../../a", "/etc/a", "link/a", "..", "x/.."])
@@ -42,12 +42,14 @@ def test_a_folder_has_plain_names(tmp_path: Path) -> None:
 
 def test_parts_of_the_dead_are_removed_and_those_of_the_living_stay(tmp_path: Path) -> None:
     dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
-    for name in (f".segcli-{dead.stdout.strip()}-0.part", f".segcli-{os.getpid()}-7.part", ".segcli-x-0.part"):
+    gone, alive = int(dead.stdout), f".segcli-{_HOST}-{os.getpid()}-7.part"
+    elsewhere = f".segcli-00000000-{gone}-0.part"  # of a process on another machine, which may well live
+    for name in (f".segcli-{_HOST}-{gone}-0.part", alive, elsewhere, ".segcli-x-0.part"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "file").touch()
-    (tmp_path / f".segcli-{dead.stdout.strip()}-1.part").touch()
+    (tmp_path / f".segcli-{_HOST}-{gone}-1.part").touch()
     remove_left_over(tmp_path)
-    assert sorted(os.listdir(tmp_path)) == sorted([f".segcli-{os.getpid()}-7.part", ".segcli-x-0.part"])
+    assert sorted(os.listdir(tmp_path)) == sorted([alive, elsewhere, ".segcli-x-0.part"])
 
 
 def test_an_older_folder_is_there_still_if_the_new_one_cannot_take_its_place(

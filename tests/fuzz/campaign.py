@@ -23,11 +23,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.fuzz.mutate import damage
-from tests.fuzz.targets import TARGETS, Target, allowed
+from tests.fuzz.mutate import damage, damage_kind
+from tests.fuzz.target import Target
+from tests.fuzz.targets import TARGETS, allowed
 
 SECONDS = 10  # of the processor, which a busy machine does not change
-WAITING = 120  # by the clock: a reader that sleeps
+WAITING = 60  # by the clock: a reader that sleeps
 MEMORY = 1_500_000_000
 
 
@@ -75,9 +76,10 @@ class Workshop:
         """The damaged files of one case."""
         files = dict(self.files(target))
         rng = random.Random(f"{target.name} {seed}")
-        small = [name for name in files if name.endswith((".json", ".jsonl", ".toml", ".yaml", ".txt", ".xml", ".csv"))]
+        open_ = [name for name in files if not name.endswith(target.spared or ("\0",))]
+        small = [name for name in open_ if name.endswith((".json", ".jsonl", ".toml", ".yaml", ".txt", ".xml", ".csv"))]
         for _ in range(rng.choice([1, 1, 1, 2])):
-            name = rng.choice(small if small and rng.random() < 0.7 else list(files))
+            name = rng.choice(small if small and rng.random() < 0.7 else open_)
             files[name] = damage(name, files[name], rng)
         shutil.rmtree(self.case.parent, ignore_errors=True)
         self.case.mkdir(parents=True)
@@ -85,6 +87,8 @@ class Workshop:
             file = self.case / name
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(raw)
+        if rng.random() < 0.03:
+            damage_kind(self.case / rng.choice(list(files)), rng)
 
     def run(self, target: Target, seed: int) -> Failure | None:
         """One case."""

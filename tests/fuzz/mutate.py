@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import random
+from pathlib import Path
 from typing import Any
 
 # What readers have stumbled over: extremes of their types, other kinds, names that lead elsewhere, steering characters.
@@ -98,6 +100,27 @@ def damage(name: str, raw: bytes, rng: random.Random) -> bytes:
     if name.endswith((".toml", ".yaml", ".yml", ".txt", ".xml", ".csv")):
         return damage_text(raw, rng)
     return damage_bytes(raw, rng)
+
+
+def damage_kind(file: Path, rng: random.Random) -> None:
+    """Something else in a file's place: a folder, a pipe that nobody writes to, a link, a hole of a terabyte."""
+    file.unlink()
+    match rng.randrange(7):
+        case 0:
+            file.mkdir()
+        case 1:
+            os.mkfifo(file)
+        case 2:
+            file.symlink_to("/dev/zero")
+        case 3:
+            file.symlink_to(file.name)
+        case 4:
+            file.symlink_to("/etc/hostname")
+        case 5:
+            file.touch()
+            os.truncate(file, 10**12)
+        case _:
+            pass
 
 
 def _places(value: Any) -> Any:

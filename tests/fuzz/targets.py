@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import json
-import pickle
 import shutil
-from collections import OrderedDict
+import tempfile
+import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
+import pyarrow
 from PIL import Image
+from pyarrow import parquet
 
 from segcli.codecs.image import read_image
 from segcli.codecs.label_png import read_label_map
 from segcli.codecs.panoptic_png import encode_panoptic_png, read_panoptic_png
 from segcli.codecs.rle import encode
-from segcli.config import MODEL_TYPES
-from segcli.config.backbones.resnet import ResNetConfig
 from segcli.data.checking.check import check
 from segcli.data.converting.convert import write_dataset
 from segcli.data.converting.writers import writer_for
@@ -29,30 +27,18 @@ from segcli.data.detect import detect_for_checking
 from segcli.data.records import DatasetInfo
 from segcli.errors import SegcliError
 from segcli.evaluation.predicted_data import predicted_data
+from segcli.files.image_ref import FileRef
+from segcli.inference.sources import find_sources
+from segcli.results.kinds.kind import Shard
 from segcli.results.readers import LabelMaps, open_predictions
-from segcli.types import MASK_TASKS, Label, LabelSet
-from segcli.weights.architectures import build_model, key_map
-from segcli.weights.checkpoint import load_model
-from segcli.weights.hf_config import preprocessor, raw_config
-from segcli.weights.originals.convert import convert
-from segcli.weights.pickles import read_weights, tensors
+from segcli.results.shards import merge
+from segcli.types import MASK_TASKS
 from tests.data import layouts
-
-
-@dataclass(frozen=True)
-class Target:
-    """One reader. write: honest files into a folder; read: all of them, as a command would."""
-
-    name: str
-    write: Callable[[Path], Any]
-    read: Callable[[Path], Any]
-    cost: int = 1  # of a case, in about 10 ms
-
-
-SHOT = layouts.scene(1)
-HEIGHT, WIDTH = SHOT.image.shape[:2]
-IDS = SHOT.map(list(range(1, len(SHOT.ids) + 1)))
-
+from tests.data.formats.test_other_tools import CVAT, photo, png, tar
+from tests.data.test_every_kind import KINDS
+from tests.fuzz.target import HEIGHT, IDS, SHOT, WIDTH, Target
+from tests.fuzz.targets_models import EXPORTS, FILES, MODELS, RUNS
+from tests.results import test_shards
 
 # -------------------------------------------------------------------------------------------------------------- images
 
@@ -61,7 +47,7 @@ def _image(ending: str, **options: Any) -> Target:
     def write(folder: Path) -> None:
         Image.fromarray(SHOT.image).save(folder / f"a{ending}", **options)
 
-    return Target(f"image{ending}", write, lambda folder: read_image(folder / f"a{ending}"))
+    return Target(f"image{ending}", write, lambda folder: read_image(FileRef(str(folder / f"a{ending}"))))
 
 
 def _label_map(name: str, pixels: np.ndarray, mode: str | None = None) -> Target:
@@ -137,10 +123,48 @@ def _write_dataset(info: DatasetInfo, folder: Path, name: str) -> None:
     write_dataset(info, out, writer_for(name, info), threads=1)
 
 
+def _kind(kind: str) -> Target:
+    """One of the kinds of data that a test of theirs writes."""
+
+    def write(folder: Path) -> None:
+        with tempfile.TemporaryDirectory() as place:
+            shutil.copytree(KINDS[kind][1](Path(place)), folder, dirs_exist_ok=True)
+
+    return _dataset(kind, write)
+
+
+def _write_lvis(folder: Path) -> None:
+    """COCO's form, with what LVIS has more of and less."""
+    layouts.coco_instance(folder, layouts.things_only(SPLITS), layouts.THINGS)
+    for file in folder.rglob("*.json"):
+        document = json.loads(file.read_text())
+        for row in document["images"]:
+            row["coco_url"] = f"http://images.cocodataset.org/train2017/{row.pop('file_name')}"
+            row |= {"neg_category_ids": [1], "not_exhaustive_category_ids": []}
+        for row in document["categories"]:
+            row |= {"frequency": "r", "synset": "a.n.01", "synonyms": ["a"], "def": "a"}
+        file.write_text(json.dumps(document))
+
+
+DATASETS += [
+    _dataset("LVIS", _write_lvis),
+    _dataset("CVAT, all shapes", lambda folder: _write_cvat(folder)),
+    *map(_kind, ("cityscapes", "ade20k-full", "vistas", "vistas-labels", "cvat-masks", "cvat-xml", "label-studio")),
+    *map(_kind, ("hf-parquet", "webdataset")),
+]
+
+
+def _write_cvat(folder: Path) -> None:
+    (folder / "a").mkdir()
+    (folder / "annotations.xml").write_text(CVAT)
+    for name in ("a/p0.png", "p1.png"):
+        Image.fromarray(np.full((20, 30, 3), 9, np.uint8)).save(folder / name)
+
+
 CONVERTED = [
     Target(f"{target.name}, converted", target.write, _convert, cost=5)
     for target in DATASETS
-    if target.name in ("COCO", "COCO panoptic", "YOLO", "labelme")
+    if target.name in ("COCO", "COCO panoptic", "YOLO", "labelme", "label-studio")
 ]
 
 # ------------------------------------------------------------------------------------------------------------- results
@@ -255,88 +279,42 @@ RESULTS = [
     Target("evaluation", _write_evaluation, _read_evaluation),
 ]
 
-# -------------------------------------------------------------------------------------------------------------- models
-
-LABELS = LabelSet((Label(0, "a", True), Label(1, "b", False, (1, 2, 3))))
-BACKBONE = ResNetConfig((1, 1, 1, 1), (16, 16, 32, 32), 8)
-SMALL = {"hidden_dim": 32, "encoder_layers": 1, "decoder_layers": 1, "dim_feedforward": 32}
+# -------------------------------------------------------------------------------------------------------------- stores
 
 
-def _model(name: str, table: bool, binary: bool) -> Target:
-    def write(folder: Path) -> None:
-        from safetensors.torch import save_file
-
-        from segcli.weights.spec import TABLE, to_table
-
-        kind = MODEL_TYPES[name]
-        config = kind.new(BACKBONE, 2, {key: value for key, value in SMALL.items() if key in kind.sizes})
-        torch.manual_seed(0)
-        model = build_model(config)
-        spec = _spec(config)
-        raw = raw_config(config, LABELS) | ({TABLE: to_table(spec, {"licence": "MIT"})} if table else {})
-        (folder / "config.json").write_text(json.dumps(raw))
-        (folder / "preprocessor_config.json").write_text(json.dumps(preprocessor(spec, config)))
-        state = key_map(config).write({key: tensor.detach() for key, tensor in model.state_dict().items()})
-        state = {key: tensor.clone() for key, tensor in state.items()}
-        if binary:
-            torch.save(state, folder / "pytorch_model.bin")
-        else:
-            save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
-
-    form = f"{'with' if table else 'without'} the table, {'bin' if binary else 'safetensors'}"
-    return Target(f"{name} folder {form}", write, lambda folder: load_model(folder, "cpu", "fp32"), cost=5)
+def _write_stores(folder: Path) -> None:
+    photos = {f"{number}.png": png(photo(number)) for number in range(3)}
+    tar(folder / "a.tar", photos.items())
+    for name, compression in (("a.zip", zipfile.ZIP_DEFLATED), ("b.zip", zipfile.ZIP_LZMA)):
+        with zipfile.ZipFile(folder / name, "w", compression) as archive:
+            for member, data in photos.items():
+                archive.writestr(member, data)
+    rows = [{"image": {"bytes": data, "path": name}} for name, data in photos.items()]
+    parquet.write_table(pyarrow.Table.from_pylist(rows), folder / "a.parquet", row_group_size=2)
+    (folder / "a.png").write_bytes(photos["0.png"])
+    (folder / "a.jsonl").write_text('{"image": "a.png"}\n{"image": "none.png"}\n')
 
 
-def _spec(config: Any) -> Any:
-    from segcli.types import InferenceSpec
+def _read_stores(folder: Path) -> None:
+    for name in ("a.tar", "a.zip", "b.zip", "a.parquet", "a.jsonl"):
+        with contextlib.suppress(SegcliError):
+            for source in find_sources([str(folder / name)]):
+                with contextlib.suppress(SegcliError):
+                    read_image(source.open(), name=str(source))
 
-    return InferenceSpec(config.answers, LABELS, config.size, config.rule)
+
+def _write_shards(folder: Path) -> None:
+    for index in range(2):
+        test_shards.write(folder, Shard(index, 2))
+        (folder / Shard(index, 2).part_of("failures.jsonl")).write_text('{"image": "a.png", "error": "x"}\n')
 
 
-MODELS = [
-    _model("mask2former", True, False),
-    _model("mask2former", False, True),
-    _model("maskformer", False, False),
-    _model("detr", True, False),
-    _model("per-pixel", True, False),
+STORES = [
+    Target("archives, tables and lists", _write_stores, _read_stores, cost=2),
+    Target("shards", _write_shards, merge),
 ]
 
-# --------------------------------------------------------------------------------------------------------------- files
-
-STATE = OrderedDict(a=torch.ones(3, 2), b=torch.arange(6.0).view(2, 3).T, c=torch.tensor([True, False]))
-
-
-def _pickle(name: str, write: Callable[[Path], Any]) -> Target:
-    def read(folder: Path) -> None:
-        content = read_weights(folder / "w.bin")
-        tensors(content["model"] if isinstance(content, dict) and "model" in content else content, folder / "w.bin")
-
-    return Target(name, lambda folder: write(folder / "w.bin"), read)
-
-
-def _numpy(protocol: int) -> Callable[[Path], Any]:
-    arrays = {name: tensor.numpy() for name, tensor in STATE.items()}
-    return lambda file: file.write_bytes(pickle.dumps({"model": arrays, "args": [1, "x", None]}, protocol))
-
-
-def _write_original(folder: Path) -> None:
-    from tests.weights import original_names as names
-
-    shapes = names.mask2former(names.ResNet((1, 1, 1, 1), 8), 133, queries=4, dim=64, layers=2)
-    state = {name: np.full(shape, 0.5, dtype=np.float32) for name, shape in shapes.items()}
-    (folder / "model_final.pkl").write_bytes(pickle.dumps({"model": state}, 4))
-
-
-FILES = [
-    _pickle("torch file", lambda file: torch.save({"model": STATE}, file)),
-    _pickle("torch file, older", lambda file: torch.save(STATE, file, _use_new_zipfile_serialization=False)),
-    _pickle("pickle 2", _numpy(2)),
-    _pickle("pickle 4", _numpy(4)),
-    _pickle("pickle 5", _numpy(5)),
-    Target("original", _write_original, lambda folder: convert(folder / "model_final.pkl"), cost=5),
-]
-
-TARGETS = [*IMAGES, *DATASETS, *CONVERTED, *RESULTS, *MODELS, *FILES]
+TARGETS = [*IMAGES, *DATASETS, *CONVERTED, *RESULTS, *STORES, *MODELS, *FILES, *RUNS, *EXPORTS]
 
 
 def allowed(error: BaseException) -> bool:

@@ -14,7 +14,8 @@ import pytest
 
 from tests.fuzz.campaign import Workshop, schedule
 from tests.fuzz.mutate import damage
-from tests.fuzz.targets import TARGETS, Target
+from tests.fuzz.target import Target
+from tests.fuzz.targets import TARGETS
 
 FEW = 80
 

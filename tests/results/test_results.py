@@ -7,6 +7,8 @@ import errno
 import io
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from segcli.codecs.panoptic_png import read_panoptic_png
 from segcli.codecs.rle import RLE, encode
 from segcli.errors import OutputError, UsageError
 from segcli.files import writing as files_module
+from segcli.files.writing import _HOST
 from segcli.results.kinds import SAVE_KINDS
 from segcli.results.plan import Photo, plan
 from segcli.results.soft_edges import opacity
@@ -353,6 +356,17 @@ def test_ctrl_c_leaves_valid_json(tmp_path: Path) -> None:
         interrupted()
     assert len(read(tmp_path / "predictions.json")) == 2
     assert len(read(tmp_path / "panoptic.json")["annotations"]) == 1
+
+
+def test_what_a_killed_run_left_goes_wherever_results_go(tmp_path: Path) -> None:
+    dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
+    photos = plan([(Path("/photos/deep/a.jpg"), Path("/photos"))])
+    for folder in (tmp_path, tmp_path / "deep"):
+        folder.mkdir(exist_ok=True)
+        (folder / f".segcli-{_HOST}-{int(dead.stdout)}-0.part").touch()
+    with writer(tmp_path, ["json"], photos) as results:
+        results.write(photos[0], None, panoptic(), timings={})
+    assert tree(tmp_path) == ["deep/a.json"]
 
 
 def test_a_killed_run_is_taken_up_where_its_last_whole_line_ends(tmp_path: Path) -> None:

@@ -92,15 +92,14 @@ def _write(
     """Predict and write all of it, as the folder's only writer."""
     from segcli.codecs.image import MAX_PIXELS
     from segcli.files.locks import owned
-    from segcli.files.writing import remove_left_over
     from segcli.render import overlay
     from segcli.results.writer import ResultsWriter
 
     out, style = request.out, request.style
-    with owned(out, shard=f"{part.index}-of-{part.count}" if part else None) if request.kinds else nullcontext():
-        if request.kinds and part is None:
-            remove_left_over(out)
-        with ResultsWriter(
+    own = owned(out, shard=f"{part.index}-of-{part.count}" if part else None) if request.kinds else nullcontext()
+    with (
+        own,
+        ResultsWriter(
             work.out,
             work.kinds,
             work.photos,
@@ -111,9 +110,10 @@ def _write(
             overwrite=request.overwrite,
             skip_existing=request.skip_existing,
             shard=part,
-        ) as writer:
-            how = {"batch_size": request.batch_size, "max_pixels": request.max_pixels or MAX_PIXELS}
-            _run(loaded, settings, work, writer, report, style, how, workers)
+        ) as writer,
+    ):
+        how = {"batch_size": request.batch_size, "max_pixels": request.max_pixels or MAX_PIXELS}
+        _run(loaded, settings, work, writer, report, style, how, workers)
 
 
 def _instead_of(loaded: LoadedModel) -> dict[str, Any]:

@@ -71,7 +71,10 @@ def keys_in(file: Path, keys: Iterable[str]) -> set[str]:
 def _keys_in(file: Path, keys: Iterable[str]) -> set[str]:
     found: set[str] = set()
     with file.open("rb") as stream:
-        encoding = encoding_of(stream.read(4))
+        head = stream.read(64)
+        encoding = encoding_of(head[:4])
+        if head.decode(encoding, "replace").lstrip("\ufeff \t\r\n")[:1] not in ("{", "[", ""):
+            return found  # no JSON, however long it is
         wanted = {f'"{key}"'.encode(encoding): key for key in keys}
         longest = max(map(len, wanted))
         stream.seek(0)

@@ -26,6 +26,7 @@ from segcli.data.settings import Settings
 from segcli.data.truth import MapTruth
 from segcli.errors import InputError, UsageError
 from segcli.files.image_ref import FileRef
+from segcli.files.text import read_plain
 from segcli.types import Label, Task
 
 FORMAT = "ade20k-full"
@@ -104,7 +105,7 @@ def _classes(root: Path, tables: list[Path]) -> list[Label]:
 def _named(table: Path) -> list[tuple[int, str]]:
     """(number, name) of the objects of a picture, parts left out; none for a file that is missing or damaged."""
     try:
-        raw: Any = json.loads(table.read_bytes().decode("utf-8", "replace"))
+        raw: Any = json.loads(read_plain(table).decode("utf-8", "replace"))
         objects = raw["annotation"]["object"]
         return [
             (row["name_ndx"], class_name(row.get("name") or row.get("raw_name"), row["name_ndx"]))

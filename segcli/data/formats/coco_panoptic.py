@@ -19,7 +19,7 @@ from segcli.data.coco.files import (
     refuse_rivals,
     truth_folder,
 )
-from segcli.data.coco.packs import pack, read_piece, stated
+from segcli.data.coco.packs import Pack, PackedImage, pack, read_piece, stated
 from segcli.data.coco.rows import panoptic_piece
 from segcli.data.numbers import file_name, flag
 from segcli.data.records import Fault, Found, Record, Stated, as_ranges
@@ -53,13 +53,8 @@ def load(root: Path, settings: Settings) -> Found:
     faults: list[Fault] = []
     notes: list[str] = []
     for number, (split, packed) in enumerate(packs):
-        faults += packed.faults()
         notes += [f"{packed.source.name}: {what}" for what in packed.nameless]
-        annotated = [image for image in packed.images if image.has_annotations]
-        if len(annotated) < len(packed.images):
-            count = len(packed.images) - len(annotated)
-            message = f"{packed.source.name}: {count} images without an annotation are left out"
-            faults.append(Fault("unannotated", message, count))
+        annotated = annotated_images(packed, faults)
         file_names = [image.file_name for image in annotated]
         photos = image_files(root, settings, split, packed.source, file_names)
         notes += led_out(packed.source.name, root, zip(file_names, photos, strict=True), split)
@@ -83,6 +78,16 @@ def load(root: Path, settings: Settings) -> Found:
         faults=tuple(faults),
         rows=merged_rows(every),
     )
+
+
+def annotated_images(packed: Pack, faults: list[Fault]) -> list[PackedImage]:
+    """The images that have an annotation; what is wrong with the others and with rows is added to the faults."""
+    faults += packed.faults()
+    annotated = [image for image in packed.images if image.has_annotations]
+    if count := len(packed.images) - len(annotated):
+        message = f"{packed.source.name}: {count} images without an annotation are left out"
+        faults.append(Fault("unannotated", message, count))
+    return annotated
 
 
 def piece(annotation: dict[str, Any]) -> dict[str, Any]:

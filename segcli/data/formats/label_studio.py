@@ -37,8 +37,11 @@ def _files(root: Path) -> list[Path]:
 
 
 def _is_export(file: Path) -> bool:
-    with file.open("rb") as stream:
-        head = stream.read(64)
+    try:
+        with file.open("rb") as stream:
+            head = stream.read(64)
+    except OSError:
+        return False
     if head.decode(encoding_of(head), "replace").lstrip("\ufeff \t\r\n")[:1] != "[":
         return False
     return bool(keys_in(file, _KINDS)) and bool(keys_in(file, ("image", "data")))

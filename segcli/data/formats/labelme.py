@@ -27,6 +27,7 @@ from segcli.files.image_places import ImagePlaces, leaves, led_out, with_slashes
 from segcli.files.image_ref import FileRef, ImageRef, checked
 from segcli.files.json_file import parse_json
 from segcli.files.json_stream import damage
+from segcli.files.text import read_plain
 from segcli.types import Label
 
 FORMAT = "labelme"
@@ -148,7 +149,7 @@ def _without_json(root: Path, splits: dict[str, list[Record]]) -> tuple[str, ...
 
 def _parsed(file: Path) -> dict[str, Any]:
     try:
-        data = file.read_bytes()
+        data = read_plain(file)
     except OSError as error:
         raise InputError(f"{file}: cannot be read ({error.strerror or error}); check its permissions") from error
     raw = parse_json(data, str(file), UsageError, "save it again in labelme")

@@ -99,9 +99,9 @@ def _panoptic(root: Path, settings: Settings, trees: dict[str, tuple[Path, Path]
     for number, (split, packed) in enumerate(packs.items()):
         images, _ = trees[split]
         there = {file.stem: file for file in files_in(images, _JPG)}
-        photos = [there.get(Path(i.file_name).stem, images / Path(i.file_name).name) for i in packed.images]
-        splits[split] = records(number, photos, packed.images)
-        faults += packed.faults()
+        annotated = coco_panoptic.annotated_images(packed, faults)
+        photos = [there.get(Path(i.file_name).stem, images / Path(i.file_name).name) for i in annotated]
+        splits[split] = records(number, photos, annotated)
     source = next(iter(packs.values())).source
     rows = merged_categories(packs.values())
     labels = settings.label_set([coco_panoptic.label_of(row, source, settings) for row in rows], source)

@@ -18,7 +18,7 @@ from segcli.errors import InputError, UsageError
 from segcli.files.image_names import IMAGE_SUFFIXES, in_one_line, is_litter, same_letters
 from segcli.files.image_places import ImagePlaces, completed, confined, leaves, there, where_there, with_slashes
 from segcli.files.image_ref import FileRef
-from segcli.files.text import decoded, lines_of, read_text
+from segcli.files.text import decoded, lines_of, read_plain, read_text
 from segcli.types import Label
 
 FORMAT = "yolo-seg"
@@ -51,7 +51,7 @@ def _names_and_train(file: Path) -> bool:
     try:
         return not is_litter(file.name) and _parsed(file).keys() >= {"names", "train"}
     except UsageError:
-        keys = {line.partition(b":")[0] for line in file.read_bytes().splitlines()}
+        keys = {line.partition(b":")[0] for line in read_plain(file).splitlines()}
         if keys >= {b"names", b"train"}:
             raise
         return False
@@ -273,7 +273,7 @@ class YoloReader:
         """One polygon a line; no file or an empty one means no objects."""
         file = Path(str(record.truth))
         try:
-            lines = decoded(file.read_bytes()).splitlines() if file.is_file() else []
+            lines = decoded(read_plain(file)).splitlines() if file.is_file() else []
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"{file}: cannot be read ({error}); export it again") from error
         shapes: list[Polygons] = []

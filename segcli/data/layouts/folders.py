@@ -10,7 +10,7 @@ from pathlib import Path
 
 from segcli.data.records import TRAIN_FROM, Record
 from segcli.errors import UsageError
-from segcli.files.image_names import is_litter, is_plain
+from segcli.files.image_names import is_folder, is_litter, is_plain
 from segcli.files.image_ref import ImageRef
 
 LABEL_SUFFIXES = frozenset({".png", ".tif", ".tiff", ".bmp", ".gif", ".jpg", ".jpeg"})  # JPEG: to be refused by name
@@ -48,7 +48,7 @@ def subfolders(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     with os.scandir(folder) as entries:
-        return sorted(Path(e.path) for e in entries if e.is_dir() and not is_litter(e.name))
+        return sorted(Path(e.path) for e in entries if is_folder(e) and not is_litter(e.name))
 
 
 def files_in(folder: Path, suffixes: frozenset[str], *, deep: bool = False) -> list[Path]:
@@ -63,7 +63,7 @@ def _walk(folder: Path, suffixes: frozenset[str], deep: bool) -> Iterator[Path]:
         for entry in entries:
             if is_litter(entry.name):
                 continue
-            if entry.is_dir():
+            if is_folder(entry):
                 if deep:
                     yield from _walk(Path(entry.path), suffixes, deep)
             elif os.path.splitext(entry.name)[1].lower() in suffixes and is_plain(entry):
