@@ -64,7 +64,12 @@ def drawn_pack(source: Path, format: str, parse: Callable[[Path], Drawn]) -> Pac
 
 
 def found_of(
-    root: Path, settings: Settings, format: str, what: str, packs: Iterable[Pack], split_of_image: Callable[[str], str]
+    root: Path,
+    settings: Settings,
+    format: str,
+    what: str,
+    packs: Iterable[Pack],
+    split_of_image: Callable[[int, str], str],
 ) -> Found:
     """The dataset of some packs, whose images are looked up by their names below the root. The same class has one
     number in all files: they are renumbered by their names.
@@ -84,7 +89,8 @@ def found_of(
         faults += packed.faults()
         unmasked = sum(packed.unmasked.values())
         if unmasked:
-            message = f"{packed.source.name}: {unmasked} annotations have no outline and are left out"
+            are = "1 annotation has" if unmasked == 1 else f"{unmasked:,} annotations have"
+            message = f"{packed.source.name}: {are} no outline: left out"
             faults.append(Fault("no-mask", message, unmasked))
         for image in packed.images:
             found = places.fitting(image.file_name) or places.fitting(_without_prefix(image.file_name))
@@ -93,7 +99,7 @@ def found_of(
             file = found[0] if found else root / PurePosixPath(image.file_name).name
             image_id = f"{number}-{image.image_id}" if len(packs) > 1 else image.image_id
             record = Record(image_id, FileRef(str(file)), (number, *image.place), file.name)
-            splits.setdefault(split_of_image(image.image_id), []).append(record)
+            splits.setdefault(split_of_image(number, image.image_id), []).append(record)
     if missing and len(missing) == sum(map(len, splits.values())):
         raise UsageError(
             f"{packs[0].source}: names images such as {missing[0]}, which are not below {root}; put them there"

@@ -53,11 +53,13 @@ def load(root: Path, settings: Settings) -> Found:
     """The dataset; the subsets that CVAT tells are its splits. Raises UsageError for broken XML."""
     files = _files(root)
     packs = [drawn_pack(file, FORMAT, _parsed) for file in files]
-    subsets = {
-        name: split_of(name) or "all" for packed in packs for name in [i.image_id.split("|")[0] for i in packed.images]
-    }
-    return found_of(root, settings, FORMAT, f"CVAT XML: {probe(root, settings)}", packs,
-                    lambda image: subsets[image.split("|")[0]])  # fmt: skip
+    of_files = [split_of(file.stem) or "all" for file in files]  # datumaro writes a file a subset
+
+    def split_of_image(number: int, image: str) -> str:
+        subset = image.split("|")[0]
+        return split_of(subset) or ("all" if subset else of_files[number])
+
+    return found_of(root, settings, FORMAT, f"CVAT XML: {probe(root, settings)}", packs, split_of_image)
 
 
 class _Elements(ElementTree.TreeBuilder):

@@ -56,7 +56,7 @@ def load(root: Path, settings: Settings) -> Found:
     """The dataset. Raises UsageError for broken JSON, and where no image can be found."""
     packs = [drawn_pack(file, FORMAT, _parsed) for file in _files(root)]
     what = f"Label Studio: {probe(root, settings)}"
-    return found_of(root, settings, FORMAT, what, packs, lambda image: "all")
+    return found_of(root, settings, FORMAT, what, packs, lambda number, image: "all")
 
 
 def _parsed(file: Path) -> Drawn:

@@ -13,7 +13,7 @@ from segcli.data.layouts.shared_names import paired
 from segcli.errors import InputError, UsageError
 from segcli.files.image_names import IMAGE_SUFFIXES
 
-_WORDS = re.compile(r"mask|label|annot|segm|truth|trimap|semantic|(?:^|[^a-z])(?:gt|seg|anno)(?:$|[^a-z])")
+_WORDS = re.compile(r"mask|label|annot|segm|instance|truth|trimap|semantic|(?:^|[^a-z])(?:gt|seg|anno)(?:$|[^a-z])")
 _MOST_FOLDERS, _SAMPLE = 6, 6
 _PAIRED = 0.9  # share of the files that have one of the same name in the other folder
 _FLAT = 0.9  # share of a label map's pixels that are as their neighbours: photos have grain

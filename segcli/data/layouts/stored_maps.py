@@ -88,18 +88,23 @@ def _survey(reader: StoredMapReader, records: Sequence[Record]) -> list[int]:
     files = [Path(container) for container in reader.containers]
     kept = cache_dir() / f"stored-values-{digest(*files, reader.columns, signature(files))}.json"
     known = read_json(kept)
-    if isinstance(known, list):
+    if isinstance(known, list) and known:
         return known
+
+    broken: list[str] = []
 
     def values(record: Record) -> list[int]:
         assert isinstance(record.truth, tuple)
         try:
             label_map = read_label_map(reader.source(record.truth))
-        except InputError:
+        except InputError as error:
+            broken.append(str(error))
             return []
         return [int(value) for value in values_of(label_map)] if label_map.ndim == 2 else []
 
     with ThreadPoolExecutor() as pool:
         found = sorted({value for of_image in pool.map(values, records) for value in of_image})
+    if broken and not found:
+        raise UsageError(f"no label map can be read; the first: {broken[0]}")
     write_json(kept, found)
     return found
