@@ -477,48 +477,45 @@ def test_a_vit_alone_gives_all_of_its_blocks() -> None:
     assert (patches.shape, prefix.shape) == ((2, 32, 2, 3), (2, 5, 32))
 
 
+def differences(state: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """A model on DINOv3 as its authors' file has it, and the backbone that is left out there, as the Hub has it."""
+    torch.manual_seed(1)
+    base = {
+        name: torch.randn_like(tensor)
+        for name, tensor in state.items()
+        if name.startswith(("layers.", "embeddings.", "layernorm."))
+    }
+    file, stored = {}, {}
+    for name, tensor in base.items():
+        first, rest = name.split(".", 1)
+        own = {"embeddings": "patch_embed", "layers": "blocks", "layernorm": "norm"}[first]
+        file[f"network.encoder.backbone.{own}.{rest}"] = state[name] - tensor
+        stored[f"{ {'layers': 'layer', 'layernorm': 'norm'}.get(first, first) }.{rest}"] = tensor
+    rest_of_it = authors({name: tensor for name, tensor in state.items() if name not in base})
+    return file | rest_of_it, stored | {"embeddings.mask_token": torch.zeros(1)}
+
+
 def test_differences_to_a_backbone_are_added_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The authors' files of DINOv3 hold no encoder; without the backbone the message says what to do."""
     from segcli.config.backbones import PRETRAINED, Pretrained
     from segcli.errors import CheckpointError
     from segcli.weights import deltas
 
-    theirs = theirs_of("dinov3").float()
+    theirs = theirs_of("dinov3", hidden_size=128, num_attention_heads=2, num_labels=133).float()
     config = parse_config(theirs.config.to_dict(), "config.json")
     state = theirs.state_dict()
-    base = {
-        name: torch.randn_like(tensor)
-        for name, tensor in state.items()
-        if name.startswith(("layers.", "embeddings.", "layernorm."))
-    }
-    file = {}
-    for name, tensor in state.items():
-        own = name.replace("embeddings.", "patch_embed.", 1) if name.startswith("embeddings.") else name
-        own = (
-            own.replace("layernorm.", "norm.")
-            if name.startswith("layernorm.")
-            else own.replace("layers.", "blocks.", 1)
-        )
-        if name in base:
-            file[f"network.encoder.backbone.{own}"] = tensor - base[name]
-    file |= {
-        f"network.{name}": state[old]
-        for old, name in (("query.weight", "q.weight"), ("attn_mask_probs", "attn_mask_probs"))
-    }
-    stored = {
-        name.replace("layers.", "layer.", 1)
-        if name.startswith("layers.")
-        else name.replace("layernorm.", "norm."): tensor
-        for name, tensor in base.items()
-    }
+    file, stored = differences(state)
     assert deltas.holds_differences(file)
     assert not deltas.holds_differences(state)
     monkeypatch.setitem(PRETRAINED, config.backbone.name, Pretrained(config.backbone, "dino", "", "org/dino"))
-    monkeypatch.setattr(deltas, "read_backbone", lambda *_: stored | {"embeddings.mask_token": torch.zeros(1)})
+    monkeypatch.setattr(deltas, "read_backbone", lambda *_: stored)
     ours, unknown = key_map(config).read(deltas.whole(file, config, "a file"))
     assert unknown == []
     expected, _ = key_map(config).read(state)
-    assert {name for name in ours if name.startswith("backbone.")} == {n for n in expected if n.startswith("backbone.")}
+    assert ours.keys() == expected.keys()
+    torch.save(file, tmp_path / "pytorch_model.bin")
+    converted = convert(tmp_path / "pytorch_model.bin").loaded.model.state_dict()
+    assert all(torch.equal(converted[name], tensor) for name, tensor in ours.items())
     for name, tensor in ours.items():
         torch.testing.assert_close(tensor, expected[name], rtol=0, atol=1e-5)
 
