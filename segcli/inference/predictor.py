@@ -6,7 +6,7 @@ Ray Data `map_batches`, Spark `predict_batch_udf` and `datasets.map` copy it to 
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +16,7 @@ from segcli.codecs.image import MAX_PIXELS, read_image
 from segcli.errors import InputError
 from segcli.inference.predict import forward, resolve
 from segcli.inference.stream import Read, segment_all
-from segcli.results.record import segment_records
-from segcli.segments import Segments
+from segcli.results.record import mask_records
 from segcli.types import Task
 
 if TYPE_CHECKING:
@@ -85,7 +84,7 @@ class Predictor:
         made: dict[str, list[Any]] = {"segments": [], "height": [], "width": [], "error": []}
         for outcome in stream:
             found = outcome.results[0] if outcome.error is None else None
-            made["segments"].append([] if found is None else self._rows(found))
+            made["segments"].append([] if found is None else mask_records(found, masks=self.masks))
             made["height"].append(found.size[0] if found else None)
             made["width"].append(found.size[1] if found else None)
             made["error"].append(None if outcome.error is None else str(outcome.error))
@@ -118,12 +117,3 @@ class Predictor:
         if isinstance(value, io.BytesIO):
             return read_image(value.getvalue(), name=f"row {number}", max_pixels=self.max_pixels)
         raise InputError(f"row {number}: a {type(value).__name__}; give a path, bytes or a uint8 array [H, W, 3], RGB")
-
-    def _rows(self, segments: Segments) -> Sequence[dict[str, Any]]:
-        rows = segment_records(segments)
-        for row, rle in zip(rows, segments.to_rles() if self.masks else [None] * len(rows), strict=True):
-            row.pop("color", None)
-            row.pop("segmentation", None)
-            if rle is not None:
-                row["segmentation"] = rle.to_coco()
-        return rows

@@ -13,7 +13,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from segcli.errors import OutputError
 from segcli.files.writing import output_error, write_file
@@ -38,13 +38,16 @@ class Ledger(ABC):
         relayed: collect entries here for the process that writes the file, and touch no file.
     """
 
+    lines: ClassVar[str] = ".jsonl"  # ends the name of the hidden file
+
     def __init__(
         self, path: Path, *, overwrite: bool = False, resume: bool = False, relayed: list[Entry] | None = None
     ) -> None:
         self.path = path
         self.done: set[int | str] = set()
         self.relayed = relayed
-        self._lines = path.with_name(f".{path.stem}.jsonl")
+        self._broken = False
+        self._lines = path.with_name(f".{path.stem}{self.lines}")
         self._resumes = resume and not overwrite
         if relayed is not None:
             return
@@ -89,6 +92,7 @@ class Ledger(ABC):
                     file.truncate(end)
                     raise
         except OSError as error:
+            self._broken = True
             raise output_error(self.path, error) from error
         self.done.add(image_id)
 
@@ -96,10 +100,15 @@ class Ledger(ABC):
         """Merge everything into the final file and return its path."""
         if self.relayed is not None:
             return self.path
-        if self._lines.exists() or not self.path.exists() or not self._resumes:
-            write_file(self.path, (text.encode() for text in self._render()))
+        nothing = self._broken and not self.done  # could be written: a file without entries would say none was found
+        if not nothing and (self._lines.exists() or not self.path.exists() or not self._resumes):
+            self._write()
         self._remove_lines()
         return self.path
+
+    def _write(self) -> None:
+        """Write the final file."""
+        write_file(self.path, (text.encode() for text in self._render()))
 
     def _remove_lines(self) -> None:
         try:

@@ -70,6 +70,17 @@ def segment_records(segments: Segments) -> list[dict[str, Any]]:
     return records
 
 
+def mask_records(segments: Segments, *, masks: bool = True) -> list[dict[str, Any]]:
+    """Rows of a table: records without colours, each with its mask as COCO's run-length code if `masks`."""
+    rows = segment_records(segments)
+    for row, rle in zip(rows, segments.to_rles() if masks else [None] * len(rows), strict=True):
+        row.pop("color", None)
+        row.pop("segmentation", None)
+        if rle is not None:
+            row["segmentation"] = rle.to_coco()
+    return rows
+
+
 def record_text(record: Mapping[str, Any]) -> str:
     """A record as JSON for people: one key or one segment per line."""
     lines = [f"{to_json(key)}: {to_json(value)}" for key, value in record.items() if key != "segments"]

@@ -19,6 +19,7 @@ from segcli.errors import InputError, UsageError, shown
 from segcli.files.json_file import read_object
 from segcli.files.writing import write_file
 from segcli.results.kinds.kind import Shard
+from segcli.results.kinds.row_files import merge_json_rows, merge_parquet
 from segcli.results.ledger import merge_coco_panoptic, merge_coco_results
 from segcli.results.writer import run_targets
 
@@ -27,6 +28,8 @@ _NAME = re.compile(r"\.shard-(\d{5,})-of-(\d{5,})\.json")
 _MERGERS: dict[str, Callable[[Path, Sequence[Path]], None]] = {
     "predictions.json": merge_coco_results,
     "panoptic.json": merge_coco_panoptic,
+    "segments.jsonl": merge_json_rows,
+    "segments.parquet": merge_parquet,
 }
 FAILURES = "failures.jsonl"
 

@@ -23,7 +23,7 @@ from segcli.inference.video.ahead import Ahead
 from segcli.inference.video.clip import Clip, is_clip
 from segcli.inference.video.encoding import ClipWriter
 from segcli.inference.video.kinds import ClipRun, FrameAnswer, IdMaps
-from segcli.inference.video.predict_clip import FrameReport, predict_clip
+from segcli.inference.video.predict_clip import FrameReport, clip_stem, predict_clip
 from segcli.inference.video.tracking import Tracker
 from segcli.render import Style
 from segcli.segments import Segments
@@ -143,6 +143,17 @@ def test_a_clip_is_predicted(tmp_path: Path) -> None:
 
 def ids_of(out: Path, number: int) -> np.ndarray:
     return np.array(Image.open(out / "clip.ids" / f"{number:06d}.png")).astype(np.int32)
+
+
+def test_what_the_files_of_a_clip_are_called() -> None:
+    names = [
+        "a/clip.v2.mp4",
+        "camera:0",
+        "frames/%06d.png",
+        "rtsp://me:secret@host:554/cam/1?x=2",
+        "https://h/a/b.mp4?t=1",
+    ]
+    assert [clip_stem(name) for name in names] == ["clip.v2", "camera-0", "frames", "host-554-cam-1", "b"]
 
 
 def test_masks_lie_in_the_lines_if_nowhere_else(tmp_path: Path) -> None:

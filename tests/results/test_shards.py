@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from segcli.codecs.rle import RLE
 from segcli.errors import UsageError
 from segcli.results.kinds.kind import Shard
 from segcli.results.plan import plan
@@ -16,7 +17,7 @@ from segcli.results.writer import ResultsWriter
 from segcli.segments import Segments
 from tests.fakes import LABELS
 
-KINDS = ("coco", "coco-panoptic", "png")
+KINDS = ("coco", "coco-panoptic", "png", "jsonl", "parquet")
 PHOTOS = plan([(Path(f"/photos/{name}.jpg"), Path("/photos")) for name in "abcdefg"])
 
 
@@ -81,3 +82,16 @@ def test_failures_are_joined_too(tmp_path: Path) -> None:
         note_done(tmp_path, Shard(index, 2), {"failed": 1})
     assert merge(tmp_path).failed == 2
     assert (tmp_path / "failures.jsonl").read_text().count("\n") == 2
+
+
+def test_rows_hold_the_masks(tmp_path: Path) -> None:
+    """The same rows in both files; one that was there is continued."""
+    write(tmp_path, Shard(0, 2))
+    for index in (0, 1):
+        write(tmp_path / "again", Shard(index, 2))
+    merge(tmp_path / "again")
+    rows = [json.loads(line) for line in (tmp_path / "again" / "segments.jsonl").read_text().splitlines()]
+    assert [row["image"] for row in rows] == ["b.jpg", "c.jpg", "d.jpg", "f.jpg", "g.jpg"]  # a and e hold nothing
+    assert RLE.from_coco(rows[1]["segmentation"]).area == rows[1]["area"] == 10
+    parquet = pytest.importorskip("pyarrow.parquet")
+    assert parquet.read_table(tmp_path / "again" / "segments.parquet").to_pylist() == rows

@@ -22,7 +22,7 @@ from segcli.inference.stream import Outcome, Read, segment_all
 from segcli.inference.tiling import Box
 from segcli.inference.video import dataset_kinds  # noqa: F401 (registers kinds)
 from segcli.inference.video.ahead import Ahead
-from segcli.inference.video.clip import ClipFrame
+from segcli.inference.video.clip import ClipFrame, is_live
 from segcli.inference.video.kinds import CLIP_KINDS, ClipKind, ClipRun, FrameAnswer
 from segcli.inference.video.progress import Done, Progress
 from segcli.inference.video.tracking import Tracker
@@ -51,8 +51,9 @@ class FrameReport:
 
 def clip_stem(name: str) -> str:
     """What a clip's files are called: clip.mp4 -> clip, camera:0 -> camera-0, frames/ and frames/%06d.png -> frames."""
-    path = Path(name)
-    stem = path.name if path.is_dir() else path.stem
+    address = name.partition("://")[2].partition("?")[0].rpartition("@")[2]  # without a password
+    path = Path(address or name)
+    stem = path.name if path.is_dir() else address if is_live(name) and address else path.stem
     stem = path.parent.name or "frames" if "%" in stem else stem
     return "".join(c if c.isalnum() or c in "-_." else "-" for c in stem)
 
