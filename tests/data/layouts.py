@@ -362,3 +362,35 @@ def camvid(root: Path, splits: Splits, labels: LabelSet) -> Path:
         writer.writerows([label.name, *(label.color or ())] for label in labels)
         writer.writerow(["Void", 0, 0, 0])
     return root
+
+
+def via(root: Path, splits: Splits, labels: LabelSet, *, form: str = "export") -> Path:
+    """{train,val}/ with a file of VGG Image Annotator beside the images. form: export, older, project or csv."""
+    names = {label.id: label.name for label in labels}
+    for split, shots in splits.items():
+        images: dict[str, Any] = {}
+        for shot in shots:
+            save(root / split / f"{shot.name}.png", shot.image)
+            regions = [
+                {
+                    "shape_attributes": {"name": "polygon", "all_points_x": p[0::2], "all_points_y": p[1::2]},
+                    "region_attributes": {
+                        "note": "",
+                        "class": {names[label]: True} if form == "project" else names[label],
+                    },
+                }
+                for mask, label in zip(shot.masks, shot.ids, strict=True)
+                for p in polygons(mask)
+            ]
+            of_image = dict(enumerate(regions)) if form == "older" else regions
+            images[f"{shot.name}.png123"] = {"filename": f"{shot.name}.png", "size": 123, "regions": of_image}
+        if form != "csv":
+            save_json(root / split / "via.json", {"_via_img_metadata": images} if form == "project" else images)
+            continue
+        with (root / split / "via.csv").open("w", newline="") as file:
+            table = csv.writer(file)
+            table.writerow(["filename", "file_size", "region_shape_attributes", "region_attributes"])
+            for image in images.values():
+                for region in image["regions"]:
+                    table.writerow([image["filename"], 123, *(json.dumps(part) for part in region.values())])
+    return root

@@ -81,6 +81,7 @@ KINDS: dict[str, tuple[str, Callable[[Path], Path]]] = {
     "vistas-labels": ("mapillary-vistas", lambda root: vistas(root, panoptic=False)),
     "cvat-xml": ("cvat", _written("cvat")),
     "label-studio": ("label-studio", _written("label-studio")),
+    "via": ("via", lambda root: layouts.via(root, things_only(scenes()), THINGS)),
     "hf-parquet": ("hf-datasets", _tables),
     "webdataset": ("webdataset", _tars),
 }  # fmt: skip

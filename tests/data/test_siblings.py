@@ -310,3 +310,29 @@ def test_a_name_too_many_in_a_list_of_voc(tmp_path: Path) -> None:
     info = detect(tmp_path)
     assert [record.image_id for record in info.splits["train"]] == ["shot0", "shot1"]
     assert any("nobody" in fault.message for fault in info.faults)
+
+
+@pytest.mark.parametrize("form", ["export", "older", "project", "csv"])
+def test_vgg_image_annotator(tmp_path: Path, form: str) -> None:
+    info = detect(layouts.via(tmp_path, OBJECTS, THINGS, form=form))
+    assert (info.format, totals(info)) == ("via", drawn())
+    assert {split: len(records) for split, records in info.splits.items()} == {"train": 2, "val": 1}
+
+
+def test_a_region_without_a_class_costs_itself(tmp_path: Path) -> None:
+    layouts.via(tmp_path, OBJECTS, THINGS)
+
+    def change(raw: Any) -> None:
+        first = next(iter(raw.values()))["regions"]
+        first[0]["region_attributes"]["class"] = ""
+        first.append(
+            {
+                "shape_attributes": {"name": "ellipse", "cx": 40, "cy": 30, "rx": 5, "ry": 3},
+                "region_attributes": {"class": "box"},
+            }
+        )
+
+    edited(tmp_path / "train/via.json", change)
+    info = detect(tmp_path)
+    assert [fault.kind for fault in info.faults] == ["bad-row"]
+    assert sum(count for count, _ in totals(info).values()) == sum(count for count, _ in drawn().values())
