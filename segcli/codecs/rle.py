@@ -96,7 +96,10 @@ class RLE:
                 raise ValueError(f"size {shown(obj['size'])}")
         except (KeyError, IndexError, TypeError, ValueError, OverflowError) as error:
             reason = f"no {error}" if isinstance(error, KeyError) else cut(error)
-            raise InputError(f'not a COCO run-length mask ("size": [H, W], "counts": …): {reason}') from error
+            found = shown(obj.get("counts") if isinstance(obj, dict) else obj, 30)
+            raise InputError(
+                f'not a COCO run-length mask ("size": [H, W], "counts": {found}): {reason}; re-export it'
+            ) from error
         # Each run by itself first: a sum of runs that are too long may wrap round to the right number.
         total = height * width
         outside = runs[(runs < 0) | (runs > total)]

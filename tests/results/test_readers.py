@@ -334,3 +334,12 @@ def test_two_files_that_could_be_meant(tmp_path: Path) -> None:
         (tmp_path / name).write_text(json.dumps([ENTRY]))
     with pytest.raises(UsageError, match=r"both a.json and b.json could be meant; give the file itself"):
         open_predictions(tmp_path)
+
+
+def test_a_damaged_record_says_where_what_and_what_helps(tmp_path: Path) -> None:
+    row = {"id": 1, "category_id": 7, "category_name": "cat", "isthing": True, "score": "high", "segmentation": {}}
+    record = {"file_name": "a.jpg", "task": "instance", "size": {"width": 4, "height": 3}, "segments": [row]}
+    (tmp_path / "a.json").write_text(json.dumps(record | {"model": "m", "rule": {"instance_score": 0.5}}))
+    told = r"a\.json: segments\[0\]: score is 'high'; expected a number; predict the image again, or remove the file"
+    with pytest.raises(InputError, match=told):
+        open_predictions(tmp_path)

@@ -106,7 +106,7 @@ class Records:
             ids = [segment.id for segment in segments]
             file = file.with_suffix(".png")
             return panoptic_segments(file, size, self.labels, ids=ids, classes=classes, scores=scores)
-        masks = tuple(mask_of(segment.mask, size, str(file)) for segment in segments)
+        masks = tuple(mask_of(segment.mask, size, f"{file}: segments[{n}]") for n, segment in enumerate(segments))
         places, values = np.array(classes, dtype=np.int64), np.array(scores, dtype=np.float64)
         return Segments("instance", size, self.labels, places, values, rles=masks)
 
@@ -135,7 +135,13 @@ def _read(file: Path) -> _Record:
     value = read_json(file, remedy="predict the image again")
     if not is_record(value):
         raise InputError(f"{file}: not a record of segcli predict, unlike the others here; remove it from the folder")
-    entries = Fields(value, str(file))
+    try:
+        return _checked(Fields(value, str(file)))
+    except InputError as error:
+        raise InputError(f"{error}; predict the image again, or remove the file") from error
+
+
+def _checked(entries: Fields) -> _Record:
     size = entries.sub("size")
     rule = entries.sub("rule") if entries.raw.get("rule") is not None else None
     rows = list(entries.rows("segments"))
