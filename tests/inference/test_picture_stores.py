@@ -6,7 +6,10 @@ import io
 import json
 import os
 import tarfile
+import threading
 import zipfile
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -167,3 +170,22 @@ def test_parquet(tmp_path: Path) -> None:
     parquet.write_table(pa.table({"image": pa.nulls(1_000_000, pa.binary())}), tmp_path / "nothing.parquet")
     with pytest.raises(InputError, match=r"nothing\.parquet: claims 1,000,000 rows"):
         values(tmp_path / "nothing.parquet")
+
+
+def test_pictures_of_a_web_server(tmp_path: Path) -> None:
+    """One by its address, those of a listing, and one that is not there."""
+    pytest.importorskip("aiohttp")
+    (tmp_path / "some").mkdir()
+    for number in (1, 2):
+        (tmp_path / "some" / f"{number}.png").write_bytes(encoded(number))
+    (tmp_path / "some" / "notes.txt").write_text("no picture")
+    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/some"
+        assert values(f"{url}/2.png") == {"2.png": 2}
+        assert values(f"{url}/") == {"1.png": 1, "2.png": 2}
+        (source,) = find_sources([f"{url}/3.png"])
+        with pytest.raises(InputError, match=r"/some/3\.png: cannot be read"):
+            read_image(source.open())
+        server.shutdown()
