@@ -35,6 +35,7 @@ _SYNONYMS = (
     ("faucet", "tap"),
     ("streetcar", "tram"),
 )
+CELLS = frozenset({"nucleus", "cell", "cells"})  # by what they mean: classes of pictures under a microscope
 _BACKGROUND = frozenset({"background", "bg", "unlabeled", "unlabelled", "void", "nothing"})
 
 

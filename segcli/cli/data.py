@@ -102,14 +102,16 @@ def check(
 
     say = Console(quiet=quiet)
     info = detect_for_checking(data, format=format, task=task, binary=binary)
+    model = "a model of so many queries"
     if queries is None:
         start = manifest().get(offline_default() or "")
         queries = (start and start.queries) or Mask2FormerConfig.num_queries
+        model = f"{start.name}, from which train starts," if start else "a new model"
     if fix is not None:
         refuse_taken(fix, info.root)
     _announce(say, info)
     with _progress(say, "checking", info) as advance:
-        report = look(info, queries=queries, threads=threads, progress=advance)
+        report = look(info, queries=queries, model=model, threads=threads, progress=advance)
     if as_json:
         console.json_document(findings_as_json(info, report))
     elif not quiet:

@@ -8,14 +8,18 @@ from pathlib import Path
 from segcli.data.coco.files import kind_of
 from segcli.data.formats import coco_instance, coco_panoptic, formats, instance_png, semantic_png
 from segcli.data.hub import downloaded
-from segcli.data.layouts.folders import subfolders, with_validation
+from segcli.data.layouts.folders import files_in, subfolders, with_validation
 from segcli.data.layouts.split_lists import listed_splits
 from segcli.data.records import DatasetInfo, Found, Record
 from segcli.data.settings import FILE_NAME, Settings, read_settings
 from segcli.errors import UsageError
+from segcli.files.image_names import IMAGE_SUFFIXES
+from segcli.files.own_pictures import refusal_of_pictures
+from segcli.files.text import some
 from segcli.types import OBJECT_TASKS, TASKS, LabelSet, Task
 
 _MAX_CHILDREN = 20
+_USUAL = (coco_instance.FORMAT, semantic_png.FORMAT, "yolo-seg", "voc", "labelme")  # named first
 _OFTEN_STUFF = {
     *("ceiling", "floor", "grass", "ground", "pavement", "road", "sand", "sea"),
     *("sidewalk", "sky", "snow", "street", "terrain", "vegetation", "wall", "water"),
@@ -107,8 +111,16 @@ def _only_child(root: Path, wanted: str | None) -> Path:
         raise UsageError(f"{root}: no dataset here, but in the folder {names}; give that one")
     if wanted:
         raise UsageError(f"{root}: holds no data in the format {wanted}; leave out --format to see what is found")
-    sought = ", ".join(dict.fromkeys(format.SOUGHT for format in formats().values()))
-    raise UsageError(f"{root}: no dataset recognised; looked for {sought}; {FILE_NAME} can name the folders")
+    if refusal := refusal_of_pictures(root):
+        raise UsageError(refusal)
+    known = sorted(formats(), key=lambda name: _USUAL.index(name) if name in _USUAL else len(_USUAL))
+    sought = ", ".join(dict.fromkeys(formats()[name].SOUGHT.partition(" (")[0] for name in known))
+    photos = len(files_in(root, IMAGE_SUFFIXES, deep=True))
+    raise UsageError(
+        f"{root}: no dataset recognised: "
+        + (f"{some(photos, 'image')} and no annotations" if photos else "neither images nor annotations")
+        + f"; looked for {sought}; {FILE_NAME} can name the folders"
+    )
 
 
 def _choose(root: Path, hits: dict[str, str], settings: Settings, task: str | None, notes: list[str]) -> str:
@@ -139,9 +151,11 @@ def _kind_of_label_maps(root: Path, settings: Settings, task: str | None) -> str
     if objects is None and task == "semantic":
         return semantic_png.FORMAT
     if objects is None:
+        file = instance_png.scattered_map(root, settings)
+        odd = f"; in {file} a value lies in many pieces, as classes do" if file else ""
         raise UsageError(
             f"{root}: the label maps could number objects or classes; say which: --format instance-png (every value is "
-            "one object) or --format semantic-png (every value is a class)"
+            f"one object) or --format semantic-png (every value is a class){odd}"
         )
     return instance_png.FORMAT if objects else semantic_png.FORMAT
 
@@ -243,13 +257,14 @@ def _info(root: Path, found: Found, task: Task, splits: dict[str, list[Record]],
     counts = ", ".join(
         f"{len(records)} {split}" if split != "all" else f"{len(records)}" for split, records in splits.items()
     )
+    total = sum(map(len, splits.values()))
     if task not in OBJECT_TASKS and _outlines_of_stuff(found):
         notes = (*notes, "where outlines overlap, the smaller one wins; pixels that none of them covers are void")
     kinds = _kinds(labels) if task == "panoptic" else f"{len(labels)} class" + "es" * (len(labels) != 1)
     return DatasetInfo(
         root=root,
         format=found.format,
-        found=f"{found.what}; {counts} images; {kinds}; task {task}",
+        found=f"{found.what}; {counts} {'image' if total == 1 else 'images'}; {kinds}; task {task}",
         task=task,
         tasks=_tasks(found),
         labels=labels,

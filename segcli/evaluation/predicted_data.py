@@ -16,6 +16,7 @@ from segcli.data.truth import VOID, MapTruth, ShapeTruth, Truth
 from segcli.errors import InputError, UsageError
 from segcli.files.image_places import ImagePlaces
 from segcli.files.image_ref import FileRef
+from segcli.files.text import some
 from segcli.results.readers import LabelMaps, PredictedImage, Predictions, Records, open_predictions
 from segcli.types import Label, LabelSet, Task
 
@@ -114,11 +115,12 @@ def predicted_data(path: Path, photos: Path) -> DatasetInfo:
     ]
     notes: list[str] = []
     labels = _named(predictions, notes)
+    classes = f"{len(labels)} class" + "es" * (len(labels) != 1)
     tasks = _TASKS[predictions.task]
     return DatasetInfo(
         root=path,
         format=predictions.what,
-        found=f"{predictions.what}: {len(records)} images; {len(labels)} classes; task {predictions.task}",
+        found=f"{predictions.what}: {some(len(records), 'image')}; {classes}; task {predictions.task}",
         task=predictions.task,
         tasks=tasks,
         labels=labels,

@@ -51,6 +51,11 @@ def lines_of(file: Path) -> list[str]:
     return [line.strip() for line in read_text(file).splitlines() if line.strip()]
 
 
+def some(number: int, what: str) -> str:
+    """So many of a thing that takes an s: "1 image", "1,200 images"."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
 def percent(share: float) -> str:
     """A share of 1 as people write metrics: "53.2 %"; "–" for what could not be measured."""
     return f"{100 * share:.1f} %" if math.isfinite(share) else "–"

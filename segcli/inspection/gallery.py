@@ -20,6 +20,7 @@ from segcli.data.records import DatasetInfo
 from segcli.errors import InputError, UsageError
 from segcli.evaluation.class_colours import in_colours_of
 from segcli.evaluation.match_predictions import match
+from segcli.files.own_pictures import refusal_of_pictures
 from segcli.inference.sources import Source, find_sources
 from segcli.metrics.match_classes import ClassMatch, match_classes
 from segcli.results.own import holds_id_maps, is_own, newest
@@ -151,6 +152,8 @@ def _kind(source: str | None, photos: Path | None) -> Literal["predictions", "da
         return "photos"
     if is_own(path) or (path / "metrics.json").is_file() or holds_id_maps(path):
         return "predictions"
+    if refusal := refusal_of_pictures(path):
+        raise UsageError(refusal)
     return "dataset" if is_dataset(path) else "photos"
 
 

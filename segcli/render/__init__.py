@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from segcli.class_names import is_background, meaning_of
+from segcli.class_names import CELLS, is_background, meaning_of
 from segcli.codecs.opencv import opencv
 from segcli.render.colours import ColorBy, meaning, segment_colours
 from segcli.render.labels import draw_ids, draw_labels
@@ -24,7 +24,6 @@ from segcli.types import LabelSet
 _STRIP = 256  # rows at a time: the working set stays in the cache, and memory flat
 _OUTLINE = 0.0016  # an outline's width as a share of √(H·W): 1 px up to 0.8 megapixels, 6 px at 12
 _ALPHA = 0.5
-_STAINED = frozenset({"nucleus", "cell", "cells"})  # classes, by what they mean, of pictures under a microscope
 _STUFF = 0.75  # background is tinted this much less than the things in front of it
 _WHITE = 0.3  # share of white in an outline, to lift it off its own tint …
 _BLACK = 0.25  # … or of black, where the photo is brighter than this of 255
@@ -49,7 +48,7 @@ class Style:
         """
         if self.alpha is not None:
             return self
-        stained = len(labels) == 1 and meaning_of(labels[0].name) in _STAINED
+        stained = len(labels) == 1 and meaning_of(labels[0].name) in CELLS
         return replace(self, alpha=0.0, labels=self.ids) if stained else replace(self, alpha=_ALPHA)
 
 

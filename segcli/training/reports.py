@@ -91,6 +91,14 @@ class ValidationReport:
 
 
 @dataclass(frozen=True)
+class LastReport:
+    """The last measurement begins, of best/ as predict and eval load it."""
+
+    step: int
+    tried: int  # thresholds and other rules that are compared
+
+
+@dataclass(frozen=True)
 class SweepReport:
     """The thresholds that are best on the validation split."""
 
@@ -121,4 +129,4 @@ class EndReport:
     found_nothing: bool = False  # in any of the validation images, or nothing that is right
 
 
-Report = StepReport | SkipReport | MeasureReport | ValidationReport | SweepReport | SavedReport | EndReport
+Report = StepReport | SkipReport | MeasureReport | ValidationReport | LastReport | SweepReport | SavedReport | EndReport

@@ -31,6 +31,7 @@ from segcli.training.setup import (
     fit,
     full,
     loader_of,
+    nearer_start,
     pick_device,
     plan_schedule,
     transform_of,
@@ -85,6 +86,8 @@ def _prepare(
         say("the run was interrupted before its first checkpoint: it starts again")
     material = gather(info, ranks, say, scanned)
     fitted = fit(recipe, material, device)
+    if not recipe.model.origin and saved is None and (nearer := nearer_start(material)):
+        say(nearer)
     network, loses_tiles = _network(fitted, material, folder, saved, say, progress)
     loaded = _to_device(network, device)
     model = fitted.model

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from segcli.class_names import CELLS, meaning_of
+from segcli.codecs.image import read_image
 from segcli.config import MODEL_TYPES
 from segcli.config.mask2former import Mask2FormerConfig
 from segcli.data.dataset import Dataset
@@ -46,6 +48,8 @@ from segcli.weights.pretrained import lite0_is_here
 SMALLEST_SHORT = 256  # the least size that a tile is enlarged to by itself
 LOOKED_AT = 64  # images whose sizes decide the size in prediction
 VALIDATIONS = 10  # in a run, where nothing else is said
+_MANY, _SMALL_SIDE = 8, 0.1  # objects of an image, and their share of the short side, as in pictures of cells
+_FEW, _COLOURLESS = 3, 8  # photos that are looked at for colour, and how far channels of grey lie apart
 _SHORT = {"cpu": 512, "mps": 640, "cuda": 800}  # the largest size in prediction that is chosen by itself
 _CROP = {"cpu": 384, "mps": 512, "cuda": 640}
 
@@ -88,6 +92,32 @@ def _default_start() -> dict[str, Any]:
     if general in shipped or (shipped and not lite0_is_here()):
         return {"start": general if general in shipped else shipped[0]}
     return {"backbone": "lite0"}
+
+
+def nearer_start(material: Material) -> str | None:
+    """A hint at the bundled model of nuclei, where the data look as it was trained on: one class of many small objects,
+    on grey pictures or by that name; None elsewhere."""
+    labels, sides = material.info.labels, material.scan.train.sides
+    entry = manifest().get("nuclei")
+    if material.info.task != "instance" or len(labels) != 1 or not len(sides) or entry is None or not entry.bundled:
+        return None
+    many = len(sides) >= _MANY * material.scan.train.images
+    small = float(np.median(sides[:, 0] / sides[:, 1])) < _SMALL_SIDE
+    if not (many and small and (meaning_of(labels[0].name) in CELLS or _is_grey(material.train))):
+        return None
+    return (
+        "hint: one class of many small objects, as under a microscope: --model nuclei, which ships with segcli, is "
+        "probably a nearer start than the general model"
+    )
+
+
+def _is_grey(dataset: Dataset) -> bool:
+    """Whether the first few photos have no colour."""
+    for record in dataset.records[:_FEW]:
+        pixels = read_image(record.image.read(), name=str(record.image))
+        if int(np.ptp(pixels.astype(np.int16), axis=2).max()) > _COLOURLESS:
+            return False
+    return True
 
 
 def _typical_short(dataset: Dataset, most: int) -> int:

@@ -31,6 +31,7 @@ from segcli.training.record.card import model_card
 from segcli.training.record.run_folder import Checkpoint, RunFolder
 from segcli.training.reports import (
     EndReport,
+    LastReport,
     MeasureReport,
     Report,
     SavedReport,
@@ -48,6 +49,7 @@ from segcli.weights.checkpoint import LoadedModel, load_model
 
 CHECKPOINT_SECONDS = 300.0  # at most this much work is lost, where no number of steps is given
 RECENT = 50  # steps whose speed makes the forecast
+_NEXT_TO_NOTHING = 0.01  # a metric below it is no model that anybody can use
 
 
 @dataclass
@@ -319,6 +321,7 @@ class Run:
         """
         loaded, step = self._best_model(), self.state.best_step or 0
         rules = [loaded.spec.rule, *candidates(self._task, loaded.spec.rule)]
+        yield LastReport(self.learner.step, len(rules))
         findings = yield from self._measure(loaded, rules, None)
         best = best_of(findings)  # the rule in force is the first
         loaded = dataclasses.replace(loaded, spec=dataclasses.replace(loaded.spec, rule=best.rule))
@@ -328,7 +331,7 @@ class Run:
             yield self._swept(findings, best)
         self.folder.append(report.record())
         value = best.metric.value
-        self._found_nothing = value == 0 or best.tally.empty == best.tally.images
+        self._found_nothing = value < _NEXT_TO_NOTHING or best.tally.empty == best.tally.images
         return f"{best.metric.name} {percent(value)} at step {step}" if math.isfinite(value) else f"step {step}"
 
     def _swept(self, findings: list[RuleScore], best: RuleScore) -> SweepReport:

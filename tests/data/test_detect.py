@@ -18,8 +18,10 @@ from segcli.data.layouts.folders import hold_out, split_of
 from segcli.data.records import Record, as_ranges
 from segcli.errors import UsageError
 from segcli.files.image_ref import FileRef
+from segcli.inspection.gallery import open_gallery
+from segcli.results.readers import open_predictions
 from tests.data import layouts
-from tests.data.layouts import LABELS, THINGS, scenes, things_only
+from tests.data.layouts import LABELS, THINGS, scene, scenes, things_only
 
 
 def test_a_tenth_is_held_out_by_name_and_said_aloud(tmp_path: Path) -> None:
@@ -382,3 +384,18 @@ def test_damaged_labelme_files_are_named_however_early_they_end(tmp_path: Path) 
     faults = [fault.message for fault in detect(tmp_path).faults]
     assert len(faults) == 2
     assert all(any(f"{file}: not valid JSON" in fault for fault in faults) for file in (first, second))
+
+
+def test_pictures_alone_are_called_so(tmp_path: Path) -> None:
+    """Photos that nobody annotated, and results of predict without masks."""
+    layouts.save(tmp_path / "a.png", scene(1).image)
+    with pytest.raises(UsageError, match="1 image and no annotations; looked for COCO JSON"):
+        detect(tmp_path)
+    (tmp_path / "counts.csv").write_text("image,total\n")
+    (tmp_path / "a.overlay.jpg").write_text("")
+    with pytest.raises(UsageError, match=r"saved csv and overlay alone here.*--save json,png"):
+        detect(tmp_path)
+    with pytest.raises(UsageError, match="saved csv and overlay alone here"):
+        open_predictions(tmp_path)
+    with pytest.raises(UsageError, match="saved csv and overlay alone here"):
+        open_gallery(str(tmp_path), model=lambda: pytest.fail("loaded a model"))

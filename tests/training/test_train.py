@@ -21,6 +21,7 @@ from segcli.distributed import Ranks
 from segcli.errors import SegcliError, UsageError
 from segcli.metrics import metric_for
 from segcli.training.learner import Learner
+from segcli.training.material import gather
 from segcli.training.memory import largest_batch
 from segcli.training.recipe import Tables
 from segcli.training.reports import (
@@ -35,7 +36,7 @@ from segcli.training.reports import (
 )
 from segcli.training.resolve import resolve
 from segcli.training.session import open_run
-from segcli.training.setup import transform_of
+from segcli.training.setup import nearer_start, transform_of
 from segcli.weights.checkpoint import load_model
 from segcli.weights.pretrained import LITE0_PACKAGE
 from tests.data import layouts
@@ -361,3 +362,22 @@ def test_preview_writes_what_the_network_sees(shapes: Path, tmp_path: Path) -> N
     files = [Path(line) for line in answer.stdout.splitlines()]
     assert len(files) == 2
     assert all(np.asarray(Image.open(file)).shape[2] == 3 for file in files)
+
+
+@pytest.mark.parametrize(("name", "across", "grey", "hinted"), [
+    ("object", 4, True, True), ("nucleus", 4, False, True), ("object", 4, False, False), ("object", 30, True, False)
+])  # fmt: skip
+def test_cells_are_told_of_their_model(tmp_path: Path, name: str, across: int, grey: bool, hinted: bool) -> None:
+    """By many small objects of one class, on grey photos or called so; a hint and no other start."""
+    step = across + 4
+    ids = np.zeros((120, 120), dtype=np.uint16)
+    for number, place in enumerate(np.ndindex(120 // step, 120 // step), start=1):
+        ids[place[0] * step : place[0] * step + across, place[1] * step : place[1] * step + across] = number
+    photo = np.zeros((120, 120, 3), dtype=np.uint8)
+    photo[...] = (90, 90, 90) if grey else (200, 90, 150)
+    for count in range(3):
+        layouts.save(tmp_path / "images" / f"{count}.png", photo)
+        layouts.save(tmp_path / "labels" / f"{count}.png", ids)
+    (tmp_path / "dataset.toml").write_text(f'format = "instance-png"\nclasses = ["{name}"]\n')
+    hint = nearer_start(gather(detect(tmp_path), Ranks(), lambda said: None, None))
+    assert ("--model nuclei" in hint if hint else False) is hinted

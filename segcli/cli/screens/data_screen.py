@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from segcli import console
 from segcli.console import Column, Console
+from segcli.files.text import some
 from segcli.types import OBJECT_TASKS, Label, Task
 
 if TYPE_CHECKING:
@@ -55,10 +56,10 @@ def show_findings(report: CheckReport, task: Task, most: int) -> None:
     for kind in dict.fromkeys(finding.kind for finding in report.findings):
         found = report.of_kind(kind)
         files = len({finding.file for finding in found if finding.file})
-        mend = KINDS[kind].mend or ("a remark" if KINDS[kind].is_remark else "-")
+        mend = KINDS[kind].mend or ("nothing: a remark" if KINDS[kind].is_remark else "nothing: yours to decide")
         rows.append([kind, str(_count(found)), str(files or "-"), KINDS[kind].what, mend])
     headings = [Column("found"), Column("times", numeric=True), Column("images", numeric=True)]
-    console.table([*headings, Column("what"), Column("--fix")], rows)
+    console.table([*headings, Column("what"), Column("what --fix does")], rows)
     for kind in dict.fromkeys(finding.kind for finding in report.findings):
         console.result()
         console.result(f"{kind}: {KINDS[kind].what}")
@@ -67,6 +68,25 @@ def show_findings(report: CheckReport, task: Task, most: int) -> None:
             console.result(f"  {line}")
         if len(lines) > most:
             console.result(f"  … and {len(lines) - most:,} more (--json lists all)")
+    console.result()
+    console.result(_verdict(report))
+
+
+def _verdict(report: CheckReport) -> str:
+    """Whether one can train on it, in a sentence."""
+    from segcli.data.checking.check import KINDS
+
+    images, unusable = sum(s.images for s in report.splits), sum(s.unusable for s in report.splits)
+    rows = _count([*report.of_kind("bad-row"), *report.of_kind("no-mask")])
+    lost = [some(unusable, "image")] * bool(unusable) + [some(rows, "annotation")] * bool(rows)
+    if not report.faults:
+        return f"no faults: {some(images, 'image')} to work with"
+    if not lost:
+        text = f"every image can be used ({images:,})"
+    else:
+        text = f"{' and '.join(lost)} cannot be used and are left out; {some(images - unusable, 'image')} can"
+    mended = any(KINDS[finding.kind].mend for finding in report.faults)
+    return text + ("; --fix OUT writes a copy without the faults that can be mended" if mended else "")
 
 
 def _count(found: Sequence[Finding]) -> int:
@@ -105,13 +125,13 @@ def show_written(say: Console, written: Written, out: Path) -> None:
         say.note(note)
     for heading, counts in (("lost: ", written.losses), ("", written.changes)):
         for what, (amount, images) in counts.items():
-            say.note(f"{heading}{amount:,} {what} (in {images:,} image{'s' * (images != 1)})")
+            say.note(f"{heading}{what}: {amount:,} (in {some(images, 'image')})")
     if written.linked:
-        say.note(f"{written.linked:,} images are hard links: they share their bytes with the originals")
+        say.note(f"{some(written.linked, 'image')} as hard links, which share their bytes with the originals")
     if written.copied and written.for_editing:
-        say.note(f"{written.copied:,} images are copies, as labelling tools may save over them")
+        say.note(f"{some(written.copied, 'image')} copied, as labelling tools may save over them")
     elif written.copied:
-        say.note(f"{written.copied:,} images are copies: the file system has no hard links from there to here")
+        say.note(f"{some(written.copied, 'image')} copied: the file system has no hard links from there to here")
     splits = [f"{number:,} {split}" if split != "all" else f"{number:,}" for split, number in written.images.items()]
     say.say(f"{out}: {', '.join(splits)} images")
 

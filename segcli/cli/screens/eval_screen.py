@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from segcli.cli.screens.train_screen import duration
 from segcli.console import Column, Console
+from segcli.files.text import some
 
 if TYPE_CHECKING:
     from segcli.evaluation.explain import Explanation
@@ -84,7 +85,7 @@ def show(say: Console, document: Mapping[str, Any], protocol: str) -> None:
     task, data = document["task"], document["data"]
     say.say(
         f"{document['metric']} {with_sign(document['value'])}  {task}, "
-        f"{data['images']} images of {data['split']} ({data['root']})"
+        f"{some(data['images'], 'image')} of {data['split']} ({data['root']})"
     )
     columns, rows = summary(task, document["summary"])
     say.table(columns, rows, full="--json")

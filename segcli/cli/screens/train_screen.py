@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from segcli import console
 from segcli.console import Console
-from segcli.files.text import percent
+from segcli.files.text import percent, some
 
 if TYPE_CHECKING:
     from segcli.training.reports import (
@@ -60,6 +61,11 @@ class TrainScreen:
                 self._measure(report)
             case reports.ValidationReport():
                 self._validation(report)
+            case reports.LastReport():
+                tried = (
+                    f"the best of {some(report.tried, 'threshold')} is looked for" if report.tried > 1 else "once more"
+                )
+                self.say.note(f"the last validation, of best/: {tried}")
             case reports.SweepReport():
                 self._sweep(report)
             case reports.EndReport():
@@ -69,7 +75,7 @@ class TrainScreen:
         if self._renew is not None:
             self._rows = [
                 ("step", f"{report.step} / {report.steps}"),
-                ("loss", f"{report.loss:.2f}   {_terms(report)}"),
+                ("loss", f"{report.loss:.2f}; of its last layer, unweighted: {_terms(report)}"),
                 ("learning rate", f"{report.lr:.2e}   gradient {report.gradient:.1f}"),
                 ("speed", f"{report.images_per_second:.1f} images/s   {duration(report.eta)} left"),
                 ("memory", _gigabytes(report.memory)),
@@ -82,7 +88,8 @@ class TrainScreen:
         if self._shown <= FIRST_LINES or report.step == report.steps or now - self._last_line > SECONDS_BETWEEN_LINES:
             self._last_line = now
             self.say.note(
-                f"step {report.step}/{report.steps}  loss {report.loss:.2f} ({_terms(report)})  lr {report.lr:.2e}  "
+                f"step {report.step}/{report.steps}  loss {report.loss:.2f} "
+                f"(last layer, unweighted: {_terms(report)})  lr {report.lr:.2e}  "
                 f"{report.images_per_second:.1f} images/s  {duration(report.eta)} left  {_gigabytes(report.memory)}"
             )
 
@@ -109,20 +116,17 @@ class TrainScreen:
             f"validation at step {report.step}: {metric.name} {percent(metric.value)}{star} on {report.images} images "
             f"({report.thresholds}); {', '.join(others)}; {duration(report.seconds)}"
         )
-        bars = " ".join(str(count) for count in report.histogram)
         self.say.note(
-            f"  images by best class probability, in tenths from 0 to 1: {bars}; {percent(report.empty)} are empty"
+            f"  surest class probability of an image: {_middle(report.histogram)}at most {report.best_score:.2f}; "
+            f"{percent(report.empty)} of the images show no segment at these thresholds"
         )
         if report.empty == 1:
-            self.say.note(
-                f"  no segment in any image: nothing passes all of these thresholds yet; the best class probability is "
-                f"{report.best_score:.2f}"
-            )
+            self.say.note("  no segment in any image: nothing passes all of these thresholds yet")
 
     def _sweep(self, report: SweepReport) -> None:
         self.say.note(
-            f"thresholds: {report.thresholds} gives {report.measure} {percent(report.value)}, the best of "
-            f"{len(report.tried)} tried; stored in best/"
+            f"thresholds stored in best/: {report.thresholds}, the best of {len(report.tried)} tried on the validation "
+            f"images ({report.measure}: {percent(report.value)})"
         )
 
     def _end(self, report: EndReport) -> None:
@@ -137,15 +141,25 @@ class TrainScreen:
         final = f"; best/ has {report.final}" if report.final else ""
         if report.final and report.during is not None:
             final += f", measured as predict and eval will use it ({percent(report.during)} during training)"
-        self.say.note(f"done{early} after {report.step} steps{final}")
+        self.say.note(f"done{early} after {some(report.step, 'step')}{final}")
         if report.found_nothing:
             self.say.note(
-                "the model finds nothing correct in the validation images yet. What helps most: train longer "
+                "the model finds next to nothing correct in the validation images yet. What helps most: train longer "
                 "(--max-steps), start from a stronger model (--model), show objects larger (--short-side, --tile). "
                 f"To see what is missing: segcli eval DATA --model {self.out / 'best'} --explain"
             )
         self.say.say(f"{self.out / 'best'}")
         self.say.note(f"try it: segcli predict photo.jpg --model {self.out / 'best'}")
+
+
+def _middle(histogram: Sequence[int]) -> str:
+    """Between which tenths half of the images have less and half have more."""
+    total, seen = sum(histogram), 0
+    for tenth, count in enumerate(histogram):
+        seen += count
+        if total and 2 * seen >= total:
+            return f"{tenth / 10:.1f} to {(tenth + 1) / 10:.1f} for the middle one, "
+    return ""
 
 
 def _terms(report: StepReport) -> str:

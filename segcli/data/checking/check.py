@@ -39,12 +39,13 @@ KINDS: dict[str, Kind] = {
     "no-pixels": Kind("object or segment without a pixel", "left out"),
     "off-image": Kind("polygon outside of the image", "cut off at the edge"),
     "twice": Kind("the same object twice", "one left out"),
+    "pieces": Kind("one object of many separate parts: a mask of all objects?"),
     "area": Kind("area that differs from the mask's", "recomputed"),
     "box": Kind("bbox that differs from the mask's", "recomputed"),
     "all-void": Kind("image that is void all over", "image left out"),
     "pages": Kind("image with more than one page"),
-    "overlap": Kind("objects that overlap, as they may", is_remark=True),
-    "crowded": Kind("more objects than the model has queries"),
+    "overlap": Kind("objects that overlap", is_remark=True),
+    "crowded": Kind("more objects than a model finds in an image (--queries)"),
     "unseen": Kind("class without an object to train on"),
     "imbalance": Kind("class that is rare in training", is_remark=True),
 }
@@ -98,10 +99,11 @@ def check(
     info: DatasetInfo,
     *,
     queries: int = 100,
+    model: str = "the model",
     threads: int | None = None,
     progress: Callable[[], None] | None = None,
 ) -> CheckReport:
-    """Look at every image of every split. queries: how many objects the model can tell apart in an image.
+    """Look at every image of every split. queries: how many objects `model` can tell apart in an image.
 
     `progress()` is called after each image. Nothing is raised for what is wrong with images or annotations: it is what
     is reported.
@@ -120,7 +122,9 @@ def check(
             seen.add(facts)
             thumbs[split].append((record.image, facts.thumb))
             if objects > queries:
-                message = f"{record.image}: {objects} objects, the model has {queries} queries"
+                message = (
+                    f"{record.image}: {objects} objects; {model} finds at most {queries} in an image (its queries)"
+                )
                 findings.append(Finding("crowded", message, split, str(record.image), objects))
         splits.append(tally.count(split))
         counts[split] = seen

@@ -11,21 +11,24 @@ from typing import Any
 
 import numpy as np
 
+from segcli.codecs.opencv import opencv
 from segcli.codecs.rle import RLE
 from segcli.data.checking.per_image import is_passing, remembered_rows
 from segcli.data.checking.rotation import read_truth
 from segcli.data.dataset import Dataset, open_split
 from segcli.data.formats.coco_instance import InstanceReader
 from segcli.data.formats.coco_panoptic import PanopticReader
+from segcli.data.formats.instance_png import InstanceMapReader
 from segcli.data.glance import Glance, glance
 from segcli.data.objects import overlapping, rles_of, unknown_pixels
 from segcli.data.records import DatasetInfo, Fault, Reader, Record, Stated
 from segcli.data.truth import MapTruth, Polygons, ShapeTruth, Truth, Window
 from segcli.errors import InputError, UsageError
 
-_VERSION = 4
+_VERSION = 5
 _SAME = 0.9  # two objects of a class with this IoU are one that was drawn twice
 _OVERLAP_SHARE, _OVERLAP_PIXELS = 0.05, 10  # less of the smaller object is two outlines that touch
+_FEW_OBJECTS, _MANY_PIECES = 3, 12  # of an image whose objects may be a mask of all of them
 _OUT = 1.0  # pixels that a polygon may reach beyond the image by rounding
 
 
@@ -116,6 +119,8 @@ def look(dataset: Dataset, record: Record) -> Facts:
     stated = [] if any(fault.kind == "rotation" for fault in faults) else _stated(dataset.reader, record)
     objects = _objects(stated, record, truth, rles, names)
     faults += [fault for item in objects for fault in item.faults()]
+    if isinstance(dataset.reader, InstanceMapReader):
+        faults += _pieces(record, objects)
     if isinstance(dataset.reader, PanopticReader):
         faults += _repeated(objects)
     twice, overlaps = _shared(objects) if isinstance(truth, ShapeTruth) else ([], [])
@@ -234,6 +239,23 @@ def _repeated(objects: list[_Object]) -> list[Fault]:
         Fault("repeated-id", f"{item.where} has the id of another segment of the image")
         for item in objects
         if item.stated and counts[item.stated.name] > 1 and not item.area
+    ]
+
+
+def _pieces(record: Record, objects: list[_Object]) -> list[Fault]:
+    """One object that lies all over the image: objects that nobody told apart, as in a mask of black and white."""
+    if not objects or len(objects) > _FEW_OBJECTS:
+        return []
+    most = max(objects, key=lambda item: item.area)
+    if not most.area:
+        return []
+    _, _, mask = most.rle.decode_crop()
+    count, _, stats, _ = opencv().connectedComponentsWithStats(mask.view(np.uint8), connectivity=8)
+    large = int((stats[1:, 4] * 4 * max(1, count - 1) >= most.area).sum())  # of a quarter of the mean: no specks
+    if large < _MANY_PIECES:
+        return []
+    return [
+        Fault("pieces", f"{record.image}: one object of {large} separate parts in its label map; give each its number")
     ]
 
 

@@ -47,6 +47,8 @@ def load(root: Path, settings: Settings) -> Found:
     pairs = paired_folders(root, settings)
     refuse_jpeg(label_files(pairs, _SAMPLE), root / FILE_NAME)
     notes: list[str] = []
+    if not settings.classes:
+        notes.append('the class is called "object"; its name in dataset.toml: classes = ["nucleus"]')
     for split, pair in pairs.items():
         splits[split], of_split, difference = paired_records(pair)
         orphans += of_split
@@ -117,6 +119,19 @@ def values_are_objects(root: Path, settings: Settings) -> bool | None:
         return False
     if np.mean(gapless) >= 0.95 and np.mean(whole) >= 0.8 and len(set(counts)) > 1 and max(counts) > 2:
         return True
+    return None
+
+
+def scattered_map(root: Path, settings: Settings) -> Path | None:
+    """A label map with a value that lies in many pieces, if there is one: what speaks against numbers of objects."""
+    for file in label_files(paired_folders(root, settings), _SAMPLE):
+        try:
+            label_map = read_label_map(file)
+        except InputError:
+            continue
+        values = values_of(label_map) if label_map.ndim == 2 else np.zeros(0, dtype=np.int64)
+        if not all(_in_one_piece(label_map, values[values != 0])):
+            return file
     return None
 
 

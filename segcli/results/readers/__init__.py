@@ -15,6 +15,7 @@ from typing import Literal
 
 from segcli.errors import InputError, UsageError
 from segcli.files.json_stream import walk
+from segcli.files.own_pictures import refusal_of_pictures
 from segcli.results.readers.coco import CocoResultsFile
 from segcli.results.readers.masks import MaskFolders, mask_folders
 from segcli.results.readers.panoptic import PanopticFiles
@@ -112,8 +113,8 @@ def _in_folder(
     if masks := mask_folders(folder):
         return MaskFolders(folder, masks)
     maps = _below(folder, ".png")
-    if not maps:
-        raise UsageError(f"{folder}: holds no predictions; looked for {_READABLE}")
+    if not maps or refusal_of_pictures(folder):
+        raise UsageError(refusal_of_pictures(folder) or f"{folder}: holds no predictions; looked for {_READABLE}")
     return LabelMaps(folder, maps)
 
 

@@ -197,6 +197,18 @@ def crowded(root: Path) -> str:
     return file.name
 
 
+def foreign_mask(root: Path) -> str:
+    """Black and white: every object is the same one."""
+    (root / "dataset.toml").write_text('format = "instance-png"\n')  # of so few maps one that is odd leaves doubt
+    file = first(root, "train/labels/*")
+    objects = np.zeros((90, 90), dtype=np.uint16)
+    objects.reshape(9, 10, 9, 10)[:, 2:8, :, 2:8] = 255
+    with Image.open(file) as image:
+        size = image.size
+    Image.fromarray(objects).resize(size, Image.Resampling.NEAREST).save(file)
+    return file.name
+
+
 def orphan(root: Path) -> str:
     shutil.copyfile(first(root, "train/labels/*"), root / "train/labels/nobody.png")
     return "nobody.png"
@@ -302,6 +314,7 @@ PLANTED = [
     Planted("upside down by its tag", "coco", tagged(3), "rotation", "EXIF tag (3), its masks are not (so says where"),
     Planted("mirrored by its tag", "coco", tagged(2), "rotation", "EXIF tag (2), its masks are not (so says where"),
     Planted("more objects than queries", "nuclei", crowded, "crowded", "200 objects"),
+    Planted("mask of all objects", "nuclei", foreign_mask, "pieces", "one object of 81 separate parts"),
     Planted("label without image", "nuclei", orphan, "orphan", "1 label maps without an image"),
 ]  # fmt: skip
 
