@@ -170,6 +170,8 @@ class EvalPictures:
         names, unit = self.labels.names, "pixels" if self.task == "semantic" else "segments"
         # Classes that cannot occur, stuff among instances, would be empty rows; so would an absent kind of error.
         kept = np.array([self.task not in OBJECT_TASKS or thing for thing in self.labels.isthing] + [True])
+        # Neither would one that no image shows and nothing was taken for.
+        kept[:-1] &= (self._matrix[:-1].any(axis=1) | self._matrix[:, :-1].any(axis=0))[: len(names)]
         rows, columns = kept.copy(), kept.copy()
         rows[-1] = self.task != "semantic"
         columns[-1] = self.task != "semantic" or self._matrix[:, -1].any()
@@ -192,10 +194,10 @@ class EvalPictures:
 
 
 def _per_class(evaluation: EvaluationFolder) -> Figure:
-    """The metric of every class, the best first; those without anything to measure last."""
+    """The metric of every class with something to measure, the best first."""
     metrics, task = evaluation.metrics, evaluation.task
-    rows = metrics["per_class"]
     name = "IoU" if task == "semantic" else metrics["metric"]
+    rows = [row for row in metrics["per_class"] if row.get(name) is not None] or metrics["per_class"]
 
     def values(of: str) -> np.ndarray:
         return np.array([math.nan if row.get(of) is None else 100 * row[of] for row in rows], dtype=float)

@@ -42,9 +42,19 @@ def read_report(path: Path, photos: Path | None = None, task: Task | None = None
         return _of_evaluation(_evaluation(path, task), photos)
     gallery = of_predictions(path, photos, task, every_score=True)
     made_by = _made_by(path)
+    gallery = _from_own_score(gallery, path)
     notes = [*gallery.notes, *(f"left out: {reason}" for reason in gallery.broken)]
     facts = [("predictions", path.name), *made_by.items(), *(("note", note) for note in notes)]
     return Report(path.resolve().name, made_by.get("model", ""), gallery, facts=facts)
+
+
+def _from_own_score(gallery: Gallery, path: Path) -> Gallery:
+    """With the slider at the score from which the model shows panoptic segments, of which lower ones were not kept."""
+    record = first_record(path) if gallery.scored and not gallery.threshold else None
+    if record is None or record.get("task") != "panoptic":
+        return gallery
+    own = record["rule"].get("score") if isinstance(record.get("rule"), dict) else None
+    return dataclasses.replace(gallery, threshold=float(own)) if isinstance(own, int | float) else gallery
 
 
 def _made_by(path: Path) -> dict[str, str]:
@@ -53,7 +63,10 @@ def _made_by(path: Path) -> dict[str, str]:
     if record is None:
         return {}
     rule = record["rule"] if isinstance(record.get("rule"), dict) else {}
-    kept = {"model": record.get("model"), "rule": ", ".join(f"{key} {cut(value)}" for key, value in rule.items())}
+    kept = {
+        "model": record.get("model"),
+        "rule": ", ".join(f"{_called(key)} {cut(value)}" for key, value in rule.items() if value is not None),
+    }
     return {key: cut(value) for key, value in kept.items() if value}
 
 
@@ -88,7 +101,10 @@ def _of_evaluation(evaluation: EvaluationFolder, photos: Path | None) -> Report:
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path / EVALUATION}: not written by segcli eval ({error!r}); evaluate again") from error
     gallery, notes = _gallery(evaluation, photos, data)
-    rows = [[name, _in_percent(figure)] for name, figure in summary.items()]
+    gallery = gallery and _from_own_score(gallery, path / "predictions")
+    rows = [[name, figure] for name, figure in summary.items()]
+    of_class = "IoU" if evaluation.task == "semantic" else metric
+    measured_classes = [row for row in per_class if row.get(of_class) is not None]
     number = "" if value is None else f"{metric} {_in_percent(value)} %"
     said = [
         evaluation.task if gallery is None else "",
@@ -102,10 +118,24 @@ def _of_evaluation(evaluation: EvaluationFolder, photos: Path | None) -> Report:
         gallery=gallery,
         metric=metric,
         values=_values(evaluation, [item.name for item in gallery.items]) if gallery else {},
-        tables=[ReportTable("Result", ("measure", "value (%)"), rows), *_per_class(per_class, "Classes")],
-        pictures=[(file.stem.replace("_", " "), file) for file in sorted((path / "pictures").glob("*.png"))],
+        tables=[
+            ReportTable("Result", ("measure", "value"), rows, percent=frozenset({"value"})),
+            *_per_class(measured_classes or per_class, "Classes"),
+        ],
+        pictures=[
+            (_CAPTIONS.get(file.stem, file.stem.replace("_", " ")), file)
+            for file in sorted((path / "pictures").glob("*.png"))
+        ],
         facts=[*facts, *(("note", note) for note in notes)],
     )
+
+
+_CAPTIONS = {
+    "per_class": "Classes with something to measure, the best first",
+    "confusion": "What became of the objects or pixels of each class",
+    "precision_recall": "Precision against recall: how many of the found are right, as more are found",
+    "calibration": "Calibration: how often a prediction with a certain score is right",
+}
 
 
 def _in_percent(figure: Any) -> Any:
@@ -161,12 +191,12 @@ def _of_run(path: Path) -> Report:
         tables.append(ReportTable("Recipe", ("section", "setting", "value"), recipe))
     steps = [int(curve.steps[-1]) for curve in (*run.noisy.values(), *run.metric.values())]
     best = [
-        f"{title.split()[0]} during training {np.nanmax(curve.values):.1f} % at best"
+        f"{title.split()[0]} {np.nanmax(curve.values):.1f} % at best in the validations during training"
         for title, curve in run.metric.items()
         if np.isfinite(curve.values).any()
     ]
     if (last := final(path)) is not None:
-        best.insert(0, f"{last['metric']} of best/ {_in_percent(last['value'])} %")
+        best.insert(0, f"{last['metric']} {_in_percent(last['value'])} % (best/, as predict and eval use it)")
     return Report(
         title=path.resolve().name,
         subtitle=" · ".join(["training run", f"step {max(steps):,}", *best]),
@@ -264,7 +294,26 @@ def _flat(values: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, st
         if isinstance(value, Mapping) and before.count(" ") < _MOST_LEVELS:
             yield from _flat(value, f"{before}{key} ")
         elif value is not None:
-            yield before + key, _written(value)
+            yield before + _called(key), _written(value)
+
+
+_NAMES = {
+    "score": "least score",
+    "instance_score": "least score of instances",
+    "overlap": "least uncovered share of a mask",
+    "mask_min": "least mask probability",
+    "part_min": "least share of the largest part",
+    "repeat_iou": "duplicate from IoU",
+    "min_area": "largest area that is dropped",
+    "top_k": "most instances",
+    "max_dets": "instances of a class and image that count",
+    "normalise": "mask probabilities by",
+}
+
+
+def _called(key: str) -> str:
+    """What a setting is called on the page."""
+    return _NAMES.get(key, key.replace("_", " "))
 
 
 def _written(value: Any) -> str:

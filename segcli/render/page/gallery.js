@@ -120,8 +120,10 @@ function cardOf(index) {
 /** The line below the picture, for the threshold as it is. */
 function tellFacts(card, index) {
   const {value, problem: gone} = head.images[index], visible = visibleOf(sideShown(index)).filter(Boolean).length;
-  const facts = gone ? [] : [count(visible, 'segment')];
-  if (value !== null && value !== undefined) facts.unshift(`${head.metric} ${scaled(value).toFixed(1)} %`);
+  const bounded = head.scored && state.threshold > 0 && state.view !== 'truth';
+  const facts = gone ? [] : [`${count(visible, 'segment')}${bounded ? ` with score ≥ ${state.threshold.toFixed(2)}` : ''}`];
+  const every = ['instance', 'detect'].includes(head.task) ? ' over all scores' : '';
+  if (value !== null && value !== undefined) facts.unshift(`${head.metric} ${scaled(value).toFixed(1)} %${every}`);
   card.querySelector('.facts').textContent = facts.join(' · ');
 }
 

@@ -127,7 +127,7 @@ def test_a_run_has_curves_tables_and_pictures(tmp_path: Path) -> None:
     (run_ / "config.toml").write_text('preset = "small"\n[schedule]\nsteps = 2000\n')
     assert run(run_, "--out", tmp_path / "page.html") == (0, "")
     head = head_of(tmp_path / "page.html")
-    assert head["subtitle"] == "training run · step 2,000 · PQ during training 50.0 % at best"
+    assert head["subtitle"] == "training run · step 2,000 · PQ 50.0 % at best in the validations during training"
     assert [curve["title"] for curve in head["curves"]][:2] == ["PQ on validation (%)", "loss (weighted sum)"]
     assert all(len(series["steps"]) <= 601 for curve in head["curves"] for series in curve["series"])
     validations, classes, recipe = head["tables"]
@@ -163,7 +163,7 @@ def test_an_evaluation_without_its_data_is_shown_without_truth(evaluation: Path,
     head = head_of(tmp_path / "page.html")
     assert (head["truth"], head["metric"], head["images"][0]["value"]) == (False, "PQ", 0.75)
     assert head["subtitle"] == "PQ 25.0 % · m"
-    assert head["tables"][0]["rows"] == [["PQ", 25.0]]
+    assert head["tables"][0]["rows"] == [["PQ", 0.25]]
     assert any(name == "note" and value.startswith("without truth: away") for name, value in head["facts"])
 
 
