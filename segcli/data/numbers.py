@@ -69,6 +69,11 @@ def points_of(value: object, what: str) -> list[tuple[float, float]]:
     return [(finite(x, f"a coordinate of a {what}"), finite(y, f"a coordinate of a {what}")) for x, y in value]
 
 
+def counted(count: int, one: str, many: str) -> str:
+    """A number with the words that fit it: "1 image has", "3 images have"."""
+    return f"{count:,} {one if count == 1 else many}"
+
+
 def is_finite(value: object, largest: float = 1e15) -> bool:
     """Whether a value is a number that can be calculated with."""
     return isinstance(value, int | float) and not isinstance(value, bool) and -largest <= value <= largest

@@ -11,6 +11,7 @@ from segcli.codecs.image import MAX_PIXELS
 from segcli.data.cache import cache_dir, digest, read_json, signature, write_json
 from segcli.data.coco.packs import Pack, pack
 from segcli.data.coco.rows import instance_piece
+from segcli.data.numbers import counted
 from segcli.data.records import Fault, Found, Record
 from segcli.data.settings import Settings
 from segcli.errors import UsageError
@@ -89,8 +90,8 @@ def found_of(
         faults += packed.faults()
         unmasked = sum(packed.unmasked.values())
         if unmasked:
-            are = "1 annotation has" if unmasked == 1 else f"{unmasked:,} annotations have"
-            message = f"{packed.source.name}: {are} no outline: left out"
+            have = counted(unmasked, "annotation has", "annotations have")
+            message = f"{packed.source.name}: {have} no outline: left out"
             faults.append(Fault("no-mask", message, unmasked))
         for image in packed.images:
             found = places.fitting(image.file_name) or places.fitting(_without_prefix(image.file_name))

@@ -22,6 +22,7 @@ from segcli.data.coco.files import (
 from segcli.data.coco.packs import Pack, pack, read_piece, stated
 from segcli.data.coco.rows import box_piece, instance_piece
 from segcli.data.glance import glance
+from segcli.data.numbers import counted
 from segcli.data.records import Fault, Found, Record, Stated
 from segcli.data.settings import Settings
 from segcli.data.truth import LeftOut, Polygons, ShapeTruth
@@ -114,7 +115,8 @@ def _faults(packed: Pack, lacking: str) -> list[Fault]:
     faults = packed.faults()
     for why, count in packed.unmasked.items():
         because = f" ({why})" if why else ""
-        message = f"{packed.source.name}: {count} annotations have no {lacking}{because} and are left out"
+        have = counted(count, "annotation has", "annotations have")
+        message = f"{packed.source.name}: {have} no {lacking}{because} and {'is' if count == 1 else 'are'} left out"
         faults.append(Fault("no-mask", message, count))
     if packed.repeated:
         message = (

@@ -21,7 +21,7 @@ from segcli.data.coco.files import (
 )
 from segcli.data.coco.packs import Pack, PackedImage, pack, read_piece, stated
 from segcli.data.coco.rows import panoptic_piece
-from segcli.data.numbers import file_name, flag
+from segcli.data.numbers import counted, file_name, flag
 from segcli.data.records import Fault, Found, Record, Stated, as_ranges
 from segcli.data.settings import FILE_NAME, Settings
 from segcli.data.truth import VOID, LeftOut, MapTruth
@@ -85,7 +85,8 @@ def annotated_images(packed: Pack, faults: list[Fault]) -> list[PackedImage]:
     faults += packed.faults()
     annotated = [image for image in packed.images if image.has_annotations]
     if count := len(packed.images) - len(annotated):
-        message = f"{packed.source.name}: {count} images without an annotation are left out"
+        images = counted(count, "image without an annotation is", "images without an annotation are")
+        message = f"{packed.source.name}: {images} left out"
         faults.append(Fault("unannotated", message, count))
     return annotated
 

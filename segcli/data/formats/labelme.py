@@ -17,7 +17,7 @@ from segcli.codecs.rle import RLE, encode
 from segcli.data.cache import signature
 from segcli.data.coco.packs import keys_in
 from segcli.data.layouts.folders import files_in, folders_below, named, split_folders, split_of
-from segcli.data.numbers import file_name, points_of, shown, side
+from segcli.data.numbers import counted, file_name, points_of, shown, side
 from segcli.data.records import Fault, Found, Record
 from segcli.data.settings import Settings
 from segcli.data.truth import LeftOut, Polygons, ShapeTruth
@@ -143,7 +143,7 @@ def _without_json(root: Path, splits: dict[str, list[Record]]) -> tuple[str, ...
     left = [file for folder in sorted(folders) for file in files_in(folder, IMAGE_SUFFIXES) if file not in used]
     if not left:
         return ()
-    images = "1 image has" if len(left) == 1 else f"{len(left)} images have"
+    images = counted(len(left), "image has", "images have")
     return (f"{images} no JSON file: left out, such as {left[0]}",)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from segcli.data.layouts.folders import files_in, folders_below, named, split_folders, subfolders
-from segcli.data.numbers import shown, whole
+from segcli.data.numbers import counted, shown, whole
 from segcli.data.records import Found, Record, as_ranges
 from segcli.data.settings import Settings
 from segcli.data.truth import LeftOut, Polygons, ShapeTruth
@@ -134,7 +134,8 @@ def load(root: Path, settings: Settings) -> Found:
     label_set = settings.label_set(labels, file)
     unlabelled = _unlabelled([record for records in splits.values() for record in records])
     if unlabelled:
-        notes.append(f"{unlabelled} images have no label file: taken as images without objects, as YOLO does")
+        have = counted(unlabelled, "image has", "images have")
+        notes.append(f"{have} no label file: taken as images without objects, as YOLO does")
     reader = YoloReader(tuple(label_set.ids), settings.boxes)
     what = f"YOLO segmentation: {probe(root, settings)}"
     return Found(
