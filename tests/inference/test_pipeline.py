@@ -28,6 +28,7 @@ class Memory:
     """A writer that keeps what it is given."""
 
     run: ClassVar[dict[str, Any]] = {}
+    counts = False
 
     def __init__(self, needs_image: bool = False) -> None:
         self.needs_image = needs_image
