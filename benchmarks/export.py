@@ -23,9 +23,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from segcli.codecs.image import read_image
 from segcli.config import MODEL_TYPES
 from segcli.export.exported_model import load_exported
-from segcli.export.exporter import Request, export_model
+from segcli.export.exporter import Request, export_model, usual_shape
 from segcli.export.graph import InputShape
 from segcli.export.verify import compare, own_photos
 from segcli.inference.predict import forward
@@ -47,6 +48,7 @@ UNTRAINED = {
     "detr resnet50": ("detr", "resnet50"),
     "eomt dinov2-small": ("eomt", "dinov2-small"),
     "eomt dinov2-base": ("eomt", "dinov2-base"),
+    "eomt dinov3-vits16": ("eomt", "dinov3-vits16"),
 }
 RUNS = 7
 
@@ -85,12 +87,12 @@ def measure(name: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         answers: dict[str, Callable[[], Any]] = {}
         rows: dict[str, str] = {}
-        from segcli.codecs.image import read_image
-
         image = read_image(photo)
         half = dataclasses.replace(reference, dtype=torch.bfloat16, model=case(name).model.to(torch.bfloat16))
         for to in ("onnx", "openvino"):
-            done = export_model(reference, Request(to, InputShape(None, None)), Path(folder) / to)
+            done = export_model(
+                reference, Request(to, usual_shape(reference.spec, InputShape(None, None))), Path(folder) / to
+            )
             for dtype in ("auto", "bf16") if to == "openvino" else ("auto",):
                 loaded = load_exported(done.folder, "cpu", dtype)
                 [row] = compare(reference, loaded, [photo])
@@ -99,7 +101,7 @@ def measure(name: str) -> None:
                     f"{done.seconds:6.0f} s  {done.megabytes:7.1f} MB  {done.nodes:5d} nodes  logits {row.logits:.1e}  "
                     f"bits {100 * row.bits:.3f} %  IoU {row.iou:.4f}"
                 )
-                prepared = prepare(image, dataclasses.replace(loaded.spec))
+                prepared = prepare(image, loaded.spec)
                 answers[title] = lambda loaded=loaded, prepared=prepared: forward(loaded, [prepared])
         prepared = prepare(image, reference.spec)
         answers["segcli fp32"] = lambda: forward(reference, [prepared])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import importlib.metadata
+import importlib.util
 import json
 import math
 import shutil
@@ -25,7 +26,6 @@ from segcli.export.graph import OPSET, InputShape, labels_as_text, write_onnx
 from segcli.export.network import ExportedNetwork
 from segcli.export.quantise import BlockDamage, blocks_of_onnx, quantise
 from segcli.export.runtimes import RUNTIMES
-from segcli.export.runtimes.openvino import OpenVino
 from segcli.files.writing import new_folder, remove_left_over
 from segcli.weights import spec as specs
 
@@ -82,6 +82,13 @@ def check_request(loaded: LoadedModel, request: Request) -> None:
         raise UsageError(
             "--dtype int8 is for --to openvino: quantised layers keep their masks there, see docs/export.md"
         )
+    runtime = RUNTIMES[request.to]
+    for package in ("onnx", "onnxscript", runtime.package, *(("nncf",) if request.dtype == "int8" else ())):
+        if importlib.util.find_spec(package) is None:
+            raise UsageError(
+                f"exporting to {runtime.title} as {request.dtype} needs {package}: pip install "
+                f"'segcli[{runtime.extra}]'"
+            )
     size = request.shape.size
     if size and any(side % WHOLE or side < 2 * WHOLE for side in size):
         down = "x".join(str(max(2, round(side / WHOLE)) * WHOLE) for side in size)
@@ -203,10 +210,8 @@ def write_int8(
 
 def _to_openvino(onnx: Path, path: Path, half: bool) -> int:
     """An ONNX file as OpenVINO's two files; returns the number of operations. half: weights are stored as fp16."""
-    try:
-        import openvino
-    except ImportError as error:
-        raise OpenVino.missing() from error
+    import openvino
+
     model = openvino.convert_model(str(onnx))
     openvino.save_model(model, str(path), compress_to_fp16=half)
     return len(model.get_ops())

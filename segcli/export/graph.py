@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from segcli.errors import CheckpointError, UsageError
+from segcli.errors import CheckpointError
 from segcli.export.contract import BOXES, CLASSES, EMBEDDINGS, FEATURES, IMAGES, MASKS, PADDING, WHOLE
 from segcli.layers.masks import ProductMasks
 from segcli.layers.trace import exporting
@@ -71,9 +71,8 @@ def write_onnx(loaded: LoadedModel, path: Path, shape: InputShape, *, dense: boo
     """Trace a model into an ONNX file; returns the number of its nodes.
 
     metadata: words kept in the file itself, beside the graph.
-    Raises UsageError if the exporter is not installed, CheckpointError for a network it cannot express.
+    Raises CheckpointError for a network that the exporter cannot express.
     """
-    _require()
     import onnx
 
     network = Network(loaded.model, dense).eval()
@@ -162,15 +161,6 @@ def _name_dimensions(proto: Any) -> None:
 
 
 _FOUR = ("batch", "3", "height", "width")
-
-
-def _require() -> None:
-    """Raises UsageError naming what is not installed."""
-    try:
-        import onnx  # noqa: F401
-        import onnxscript  # noqa: F401
-    except ImportError as error:
-        raise UsageError(f"exporting needs {error.name}: pip install 'segcli[onnx]'") from error
 
 
 @contextmanager

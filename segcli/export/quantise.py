@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from segcli.errors import CheckpointError, UsageError
+from segcli.errors import CheckpointError
 from segcli.export.contract import CLASSES, EMBEDDINGS, FEATURES, MASKS
 
 MOST_LOST = 0.5  # points of the metric that an int8 model may lose
@@ -79,9 +79,10 @@ def quantise(
 
     images: prepared inputs, the more alike those of the user's data the better. measure: the metric of a model in
     points, before: that of the fp32 model.
-    Raises UsageError if NNCF is not installed, CheckpointError if no choice of blocks keeps the metric within 0.5.
+    Raises CheckpointError if no choice of blocks keeps the metric within 0.5.
     """
-    nncf = _nncf()
+    with _quiet():
+        import nncf
     names = {op.get_friendly_name(): _block(op.get_friendly_name(), blocks) for op in model.get_ops()}
     weighty = {op.get_friendly_name() for op in model.get_ops() if op.get_type_name() in _QUANTISABLE}
     groups = sorted({names[name] for name in weighty})
@@ -160,15 +161,6 @@ def _masks(outputs: Mapping[str, np.ndarray]) -> np.ndarray | None:
 
 def _relative(one: np.ndarray, other: np.ndarray) -> float:
     return float(np.abs(one - other).max() / max(float(np.abs(one).max()), 1e-12))
-
-
-def _nncf() -> Any:
-    try:
-        with _quiet():
-            import nncf
-    except ImportError as error:
-        raise UsageError("int8 needs NNCF: pip install 'segcli[openvino]'") from error
-    return nncf
 
 
 @contextmanager

@@ -43,7 +43,8 @@ def open_graph(device: str) -> Any:
     import onnxruntime
 
     wanted = [p for p in onnxruntime.get_available_providers() if p.lower().startswith(device.lower())]
-    session = onnxruntime.InferenceSession(str(HERE / "model.onnx"), providers=[*wanted, "CPUExecutionProvider"])
+    providers = list(dict.fromkeys([*wanted, "CPUExecutionProvider"]))
+    session = onnxruntime.InferenceSession(str(HERE / "model.onnx"), providers=providers)
     inputs_there = {value.name for value in session.get_inputs()}
     outputs = [value.name for value in session.get_outputs()]
 

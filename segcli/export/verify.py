@@ -37,10 +37,11 @@ class Tolerances:
         return f"{logits}mask bits ≥ {100 * self.bits:g} %, segments ≥ {self.segments:g}"
 
 
-# Masked attention turns a rounding difference into a flipped bit, and a flipped bit into a difference of 1e-3: Swin's
-# class logits differ by 4e-4 in fp32. A quantised network is judged by its metric; these catch one that is broken.
+# Masked attention turns a rounding difference into a flipped bit, and one flipped bit moves the class logits of its
+# query by up to 2e-3 (facade, a photo of a cat) while every segment stays: hence a limit of ten times that. An export
+# that is wrong is off by 0.1 and more. A quantised network is judged by its metric; its limits catch a broken one.
 LIMITS = {
-    "fp32": Tolerances(2e-3, 0.999, 0.97),
+    "fp32": Tolerances(2e-2, 0.999, 0.97),
     "fp16": Tolerances(0.1, 0.99, 0.85),
     "int8": Tolerances(float("inf"), 0.95, 0.5),
 }

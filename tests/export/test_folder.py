@@ -155,6 +155,15 @@ def test_without_the_runtime(exported: Path, monkeypatch: pytest.MonkeyPatch) ->
         load_model(exported)
 
 
+@pytest.mark.parametrize(("to", "package", "dtype"), [("onnx", "onnxscript", "fp32"), ("openvino", "nncf", "int8")])
+def test_what_exporting_needs_is_asked_for_first(
+    to: str, package: str, dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == package else object())
+    with pytest.raises(UsageError, match=rf"as {dtype} needs {package}: pip install 'segcli\[{to}\]'"):
+        exporter.check_request(small(EXPORTED), exporter.Request(to, InputShape(None, None), dtype))
+
+
 @pytest.mark.parametrize(("device", "words"), [("cuda", "CPU only; install onnxruntime-gpu"), ("mps", "only, or")])
 def test_a_device_that_is_not_here(exported: Path, device: str, words: str) -> None:
     with pytest.raises(UsageError, match=words):
