@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import re
 from typing import Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
+
+from segcli.errors import UsageError, cut
 
 
 class _PlainFlags:
@@ -35,15 +38,42 @@ class Command(_PlainFlags, TyperCommand):
     """A command."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Has Typer parse; what it says of a wrong value is put in our words."""
+        """Has Typer parse; what it says of a wrong value is put in our words, in one line as every error."""
+        given = list(args)
         try:
             return super().parse_args(ctx, args)
-        except Exception as error:
-            if isinstance(message := getattr(error, "message", None), str):
-                for pattern, words in _WORDS:
-                    message = re.sub(pattern, words, message, flags=re.DOTALL)
-                error.message = message  # type: ignore[attr-defined]  # Click's, or what Typer brings in its place
-            raise
+        except Exception as error:  # Click's, or what Typer brings in its place
+            message = getattr(error, "message", None)
+            if not isinstance(message, str) or not hasattr(error, "format_message") or "Help" in type(error).__name__:
+                raise
+            for pattern, words in _WORDS:
+                message = re.sub(pattern, words, message, flags=re.DOTALL)
+            error.message = message  # type: ignore[attr-defined]
+            text = " ".join(str(error.format_message()).split()).rstrip(".")
+            raise UsageError(f"{text}{self._hint(error, given)}") from error
+
+    def _hint(self, error: Any, given: list[str]) -> str:
+        """The value that was typed, what it may have meant, and of what is missing an example."""
+        param = getattr(error, "param", None)
+        value = next((value for flag in getattr(param, "opts", ()) if (value := _value_of(flag, given))), None)
+        if value is None:
+            lines = (line.strip() for line in (self.help or "").splitlines())
+            example = next((line for line in lines if line.startswith("segcli ")), None)
+            return f"; for example: {example}" if example and "issing" in type(error).__name__ else ""
+        choices = re.findall(r"'([^']+)'", str(error.message).partition("not one of")[2])
+        close = difflib.get_close_matches(value, choices, n=1)
+        typed = "" if value in str(error.message) else f", not {cut(value, 40)}"
+        return f"{typed}; did you mean {close[0]}?" if close else typed
+
+
+def _value_of(flag: str, given: list[str]) -> str | None:
+    """What stands after an option, as it was typed."""
+    for place, word in enumerate(given):
+        if word == flag:
+            return given[place + 1] if place + 1 < len(given) else None
+        if word.startswith(f"{flag}="):
+            return word.partition("=")[2]
+    return None
 
 
 class Later(Command):

@@ -11,6 +11,9 @@ from collections.abc import Sequence
 
 import pytest
 import typer
+from typer.testing import CliRunner
+
+from segcli.cli import app
 
 HEAVY = ["torch", "torchvision", "numpy", "scipy", "cv2", "PIL", "huggingface_hub", "safetensors"]
 HEAVY += ["matplotlib", "hotcoco", "segcli.training.recipe", "segcli.data.dataset_toml"]
@@ -155,3 +158,22 @@ def test_a_wrong_value_is_told_in_plain_words(arguments: list[str], said: str) -
     assert re.search(said, answer.stderr)
     assert "Value error" not in answer.stderr
     assert "Input should" not in answer.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (("predict", "a.png", "--alpha", "50%"), "'--alpha': expected a number, not 50%"),
+        (("predict", "a.png", "--threshold=50"), "'--threshold': expected at most 1, not 50"),
+        (("predict", "a.png", "--task", "sematic"), "did you mean semantic?"),
+        (("predict", "a.png", "--thresold", "0.5"), "--threshold"),
+        (("data", "convert", "a", "b"), "Missing option '--to'; for example: segcli data convert"),
+        (("predict",), "Missing argument 'SOURCES...'; for example: segcli predict"),
+    ],
+)
+def test_wrong_use_is_one_line_with_what_was_typed(arguments: tuple[str, ...], reason: str) -> None:
+    result = CliRunner().invoke(app, list(arguments))
+    assert result.exit_code == 2
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("segcli: error: ")
+    assert reason in line
