@@ -31,6 +31,7 @@ _MASK2FORMER: dict[str, Any] = _HEADS | {
     "decoder_layers": 4,
 }  # fmt: skip
 _PLAIN = _HEADS | {"decoder_layers": 1}
+_WIDE = _PLAIN | {"hidden_dim": 128, "num_attention_heads": 8}  # the mask head narrows in steps of 8 groups
 _FPN = {"feature_size": 32, "mask_feature_size": 16}
 
 FAMILIES: dict[str, ModelConfig] = {
@@ -46,7 +47,7 @@ FAMILIES: dict[str, ModelConfig] = {
         ViTConfig(32, 3, 4, 64, image_size=64, positions="rotary"), 3, num_queries=9, joint_blocks=2
     ),
     "detr boxes": DetrConfig(RESNET, 3, num_queries=9, encoder_layers=1, **_PLAIN),
-    "detr masks": DetrConfig(RESNET, 3, masks=True, num_queries=9, encoder_layers=1, **_PLAIN),
+    "detr masks": DetrConfig(RESNET, 3, masks=True, num_queries=9, encoder_layers=1, **_WIDE),
 }
 EXPORTED = "mask2former resnet"  # the one that the `exported` fixture holds
 
