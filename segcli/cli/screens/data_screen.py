@@ -103,7 +103,9 @@ def _overlaps(found: Sequence[Finding]) -> list[str]:
     for classes, of_pair in sorted(pairs.items(), key=lambda item: -sum(f.amount for f in item[1])):
         worst = max(of_pair, key=lambda finding: finding.amount)
         pixels = sum(finding.amount for finding in of_pair)
-        lines.append(f"{' and '.join(classes)}: {pixels:,} pixels in {len(of_pair)} images, most in {worst.file}")
+        lines.append(
+            f"{' and '.join(classes)}: {pixels:,} pixels in {some(len(of_pair), 'image')}, most in {worst.file}"
+        )
     return lines
 
 
