@@ -160,6 +160,14 @@ def _kind_of_label_maps(root: Path, settings: Settings, task: str | None) -> str
     return instance_png.FORMAT if objects else semantic_png.FORMAT
 
 
+class NoSuchTask(UsageError):
+    """The annotations cannot serve the task; `possible` are those that they can."""
+
+    def __init__(self, message: str, possible: tuple[Task, ...]) -> None:
+        super().__init__(message)
+        self.possible = possible
+
+
 def _task(root: Path, found: Found, wanted: str | None) -> Task:
     if wanted is None:
         return _tasks(found)[0]
@@ -177,9 +185,10 @@ def _task(root: Path, found: Found, wanted: str | None) -> Task:
         )
         if found.format == instance_png.FORMAT and wanted == "semantic":
             remedy += "; if every value is a class, say --format semantic-png"
-    raise UsageError(
+    raise NoSuchTask(
         f"{root}: --task {wanted} needs annotations that are not there ({found.what}); "
-        f"possible here: {', '.join(_tasks(found))}{remedy}"
+        f"possible here: {', '.join(_tasks(found))}{remedy}",
+        _tasks(found),
     )
 
 

@@ -7,11 +7,13 @@ number in the file name: by whichever fits most of them. One that fits none is r
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from segcli.data.detect import NoSuchTask
 from segcli.data.records import DatasetInfo, Record
 from segcli.errors import UsageError
 from segcli.files.image_places import COCO_NAME
@@ -41,6 +43,20 @@ class Matched:
     classes: ClassMatch
     notes: tuple[str, ...]
     warnings: tuple[str, ...]
+
+
+@contextmanager
+def truth_of(predictions: Predictions, data: Path) -> Iterator[None]:
+    """While data are opened for the task of predictions, which nobody asked for by name: what is said if they do not
+    serve it. Raises UsageError."""
+    try:
+        yield
+    except NoSuchTask as error:
+        possible = ", ".join(error.possible)
+        raise UsageError(
+            f"{predictions.path}: its predictions are {predictions.task}, and the annotations in {data} serve "
+            f"{possible}; predict with --task {error.possible[0]}, or give the annotations of these images"
+        ) from error
 
 
 def tasks_of(predictions: Predictions, info: DatasetInfo, task: str | None) -> tuple[Task, ...]:

@@ -7,6 +7,7 @@ memory of one photo.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeGuard
@@ -19,7 +20,7 @@ from segcli.data.detect import detect_for_checking, is_dataset
 from segcli.data.records import DatasetInfo
 from segcli.errors import InputError, UsageError
 from segcli.evaluation.class_colours import in_colours_of
-from segcli.evaluation.match_predictions import match
+from segcli.evaluation.match_predictions import match, truth_of
 from segcli.files.own_pictures import refusal_of_pictures
 from segcli.inference.sources import Source, find_sources
 from segcli.metrics.match_classes import ClassMatch, match_classes
@@ -224,7 +225,8 @@ def predictions_beside_truth(
     """
     broken: list[InputError] = []
     predictions = open_predictions(path, task, thresholded=not every_score, broken=broken.append)
-    info = detect_for_checking(truth, task=task or predictions.task)
+    with nullcontext() if task else truth_of(predictions, truth):
+        info = detect_for_checking(truth, task=task or predictions.task)
     splits = [split] if split else list(info.splits)
     matches = [match(predictions, info, name, may_be_none=split is None) for name in splits]
     info = in_colours_of(predictions.labels, info, matches[0].classes)

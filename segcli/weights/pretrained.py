@@ -186,5 +186,7 @@ def _read_torchvision(name: str, missing: WeightsUnavailable) -> dict[str, Tenso
             checksum = file.stem.rpartition("-")[2]  # the first digits of its SHA-256
             hub.download_url_to_file(url, str(file), checksum, progress=sys.stderr.isatty())
         except (OSError, RuntimeError) as error:
-            raise WeightsUnavailable(f"{missing} {url} cannot be downloaded either: {error}") from error
+            raise WeightsUnavailable(
+                f"{missing}; nor can {url} be downloaded ({error}); --backbone lite0 needs no network"
+            ) from error
     return tensors(read_weights(file), file)

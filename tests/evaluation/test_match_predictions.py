@@ -15,11 +15,11 @@ from segcli.data.records import DatasetInfo, Record
 from segcli.errors import UsageError
 from segcli.evaluation.dataset import open_data, open_tasks
 from segcli.evaluation.from_files import of_predictions
-from segcli.evaluation.match_predictions import Matched, match
+from segcli.evaluation.match_predictions import Matched, match, truth_of
 from segcli.files.image_ref import FileRef
 from segcli.results.readers import open_predictions
 from segcli.types import Task
-from tests.data.layouts import LABELS, THINGS, coco_instance, scenes, things_only
+from tests.data.layouts import LABELS, THINGS, coco_instance, scenes, semantic, things_only
 
 RLE = encode(np.ones((40, 56), dtype=bool)).to_coco()
 
@@ -69,6 +69,15 @@ def test_images_of_other_splits_and_without_a_prediction(tmp_path: Path) -> None
     )
     first = match(matched.predictions, data, "val", images=2)
     assert "1 of 2 images have no prediction and count as empty, such as b.jpg" in first.notes
+
+
+def test_truth_that_does_not_serve_the_predictions(tmp_path: Path) -> None:
+    """Nobody typed --task: it is the predictions'."""
+    (tmp_path / "results.json").write_text(json.dumps([entry(1)]))
+    predictions, root = open_predictions(tmp_path / "results.json"), semantic(tmp_path / "data", scenes())
+    remedy = "results.json: its predictions are instance, and the annotations in .* serve semantic; .* --task semantic"
+    with pytest.raises(UsageError, match=remedy), truth_of(predictions, root):
+        open_data(root, predictions.task, None, "val")
 
 
 def test_classes_by_name_are_said_aloud(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,13 +37,14 @@ def of_files(
     from segcli.evaluation.dataset import open_data, open_tasks
     from segcli.evaluation.folder import stored_max_dets
     from segcli.evaluation.from_files import of_predictions
-    from segcli.evaluation.match_predictions import match, tasks_of
+    from segcli.evaluation.match_predictions import match, tasks_of, truth_of
     from segcli.metrics import COCO_DETS
     from segcli.results.readers import open_predictions
 
     predictions = open_predictions(files, None if task in (None, "all") else task)  # type: ignore[arg-type]
-    wanted = predictions.task if task in (None, "all") else task
-    info = open_data(data, wanted, format, split, binary=binary)
+    asked = None if task in (None, "all") else task
+    with nullcontext() if asked else truth_of(predictions, data):
+        info = open_data(data, asked or predictions.task, format, split, binary=binary)
     matched = match(predictions, info, split, images=images)
     info = in_colours_of(predictions.labels, info, matched.classes)
     count = f"{len(predictions.images)} image" + "s" * (len(predictions.images) != 1)
