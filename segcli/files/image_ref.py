@@ -6,6 +6,7 @@ there: nothing is unpacked to the disk.
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import stat
@@ -171,7 +172,7 @@ def regular(path: str | Path, name: str, *, pipe: bool = False) -> os.stat_resul
     """
     state = os.stat(path)
     if stat.S_ISDIR(state.st_mode):
-        raise IsADirectoryError
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     if not stat.S_ISREG(state.st_mode) and not (pipe and stat.S_ISFIFO(state.st_mode)):
         raise InputError(f"{name}: a {'pipe' if stat.S_ISFIFO(state.st_mode) else 'device'}, not a file")
     return state

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from segcli.errors import InputError, SegcliError, cut
+from segcli.files.image_ref import regular
 from segcli.files.text import decoded
 
 _MOST_BYTES = 1 << 30
@@ -19,9 +20,12 @@ def read_json(file: Path, error: type[SegcliError] = InputError, remedy: str = "
     numbers too long to be any.
     """
     try:
-        if file.stat().st_size > _MOST_BYTES:
-            raise error(f"{file}: {file.stat().st_size:,} bytes, more than a JSON file here can have")
+        size = regular(file, str(file), pipe=True).st_size
+        if size > _MOST_BYTES:
+            raise error(f"{file}: {size:,} bytes, more than a JSON file here can have")
         raw = file.read_bytes()
+    except InputError as problem:
+        raise error(str(problem)) from problem
     except (OSError, ValueError) as problem:
         raise error(f"{file}: cannot be read ({cut(getattr(problem, 'strerror', None) or problem)})") from problem
     return parse_json(raw, str(file), error, remedy)

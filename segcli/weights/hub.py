@@ -234,9 +234,7 @@ def _place(ref: str) -> _HubModel:
     if re.fullmatch(r"[\w.-]+/[\w.-]+", name) and not name.startswith((".", "-")):
         return _HubModel(name, name, revision or "main", None)
     if re.search(r"[/\\]", name) or name.startswith((".", "~")):
-        raise WeightsUnavailable(
-            f"--model {ref}: there is no such folder; `segcli models list` has names to give instead"
-        )
+        raise WeightsUnavailable(f"there is no model folder {ref}; `segcli models list` has names to give instead")
     raise WeightsUnavailable(
         f"there is no model {ref!r}: neither a folder here, nor a name in `segcli models list`, nor org/name on the Hub"
         f"{_did_you_mean(name)}"

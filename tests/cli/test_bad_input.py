@@ -307,7 +307,7 @@ def test_bad_checkpoint(checkpoint: Path, spoil: Callable[[Path], None], reason:
 @pytest.mark.parametrize(
     ("ref", "reason"),
     [
-        ("./nowhere", "--model ./nowhere: there is no such folder"),
+        ("./nowhere", "no model folder ./nowhere"),
         ("swin-tiny-coco-panoptik", "Did you mean swin-tiny-coco-panoptic"),
         ("", "empty"),
     ],

@@ -555,10 +555,10 @@ def test_a_folder_that_lacks_something(tmp_path: Path) -> None:
     [
         ("swin-tiny-coco-panotpic", "Did you mean swin-tiny-coco-panoptic"),
         ("resnet", "neither a folder here, nor a name"),
-        ("./nowhere", "no folder ./nowhere"),
-        ("/nowhere/at/all", "no folder /nowhere/at/all"),
-        ("a/b/c", "no folder a/b/c"),
-        ("C:\\models", "no folder"),
+        ("./nowhere", "no model folder ./nowhere"),
+        ("/nowhere/at/all", "no model folder /nowhere/at/all"),
+        ("a/b/c", "no model folder a/b/c"),
+        ("C:\\models", "no model folder"),
     ],
 )
 def test_a_reference_to_nothing(ref: str, complaint: str, server: FakeHub) -> None:

@@ -88,7 +88,7 @@ class RunFolder:
         path = self.path / METRICS
         if self.silent or not path.is_file():
             return
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
         self._write(METRICS, "".join(line for line in lines if _step_of(line, swept, unmeasured) <= step).encode())
 
     def write_picture(self, name: str, image: np.ndarray) -> None:

@@ -15,7 +15,8 @@ from typing import Any
 
 from torch import Tensor
 
-from segcli.errors import CheckpointError, cut, kind_of
+from segcli.errors import CheckpointError, InputError, cut, kind_of
+from segcli.files.image_ref import regular
 from segcli.weights.pickles.arrays import Array, functions
 from segcli.weights.pickles.machine import Damaged, RefusedPickle, run
 from segcli.weights.pickles.torch_files import Lazy, read_torch
@@ -33,8 +34,11 @@ def read_weights(path: Path) -> Any:
     for anything else.
     """
     try:
+        regular(path, str(path))  # a device has no end
         found = read_torch(path)
         return run(path.read_bytes(), functions())[0] if found is None else found[0]
+    except InputError as error:
+        raise CheckpointError(str(error)) from error
     except RefusedPickle as error:
         raise CheckpointError(
             f"{path}: asks for {cut(error, 80)}, and segcli loads nothing but arrays; if you trust it, load "
