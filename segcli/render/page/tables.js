@@ -207,7 +207,7 @@ function buildSections() {
   if (head.images.length) {
     const columns = [{name: 'class'}, {name: 'images', numeric: true}, {name: 'segments', numeric: true},
       ...(head.scored ? [{name: 'mean score', numeric: true}] : []), {name: 'share of pixels (%)', numeric: true, percent: true}];
-    classTable = table(columns, classRows(), 'What is shown, at this score threshold');
+    classTable = table(columns, classRows(), head.scored ? 'What is shown, at this score threshold' : 'What is shown');
   }
   if (head.curves.length) section('curves', 'Curves', element('div', {class: 'charts'}, ...head.curves.map(chart)));
   const tables = head.tables.map((made) => table(made.columns, made.rows, made.title).frame);
