@@ -174,7 +174,8 @@ class _OwnLimit:
     """
 
     def __init__(self) -> None:
-        self._lock, self._inside, self._before = threading.Lock(), 0, None
+        self._lock, self._inside = threading.Lock(), 0
+        self._before: int | None = None
 
     def __enter__(self) -> None:
         from PIL import Image

@@ -171,7 +171,8 @@ class EvalPictures:
         # Classes that cannot occur, stuff among instances, would be empty rows; so would an absent kind of error.
         kept = np.array([self.task not in OBJECT_TASKS or thing for thing in self.labels.isthing] + [True])
         # Neither would one that no image shows and nothing was taken for.
-        kept[:-1] &= (self._matrix[:-1].any(axis=1) | self._matrix[:, :-1].any(axis=0))[: len(names)]
+        met = np.logical_or(self._matrix[:-1].any(axis=1), self._matrix[:, :-1].any(axis=0))
+        kept[:-1] &= met[: len(names)]
         rows, columns = kept.copy(), kept.copy()
         rows[-1] = self.task != "semantic"
         columns[-1] = self.task != "semantic" or self._matrix[:, -1].any()
