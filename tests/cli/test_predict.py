@@ -358,7 +358,7 @@ try:
     app(["predict", {str(image)!r}, "--model", {str(model)!r}, "--short-side", "64", "--quiet"])
 except SystemExit as exit:
     assert not exit.code, exit.code
-unwanted = ["torchvision", "scipy", "huggingface_hub", "sympy", "torch._dynamo", "rich", "transformers", "timm"]
+unwanted = ["torchvision", "scipy", "huggingface_hub", "torch._dynamo", "rich", "transformers", "timm"]
 print([name for name in unwanted if name in sys.modules])
 """
     answer = subprocess.run(
