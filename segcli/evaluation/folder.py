@@ -65,6 +65,9 @@ def as_text(document: Mapping[str, Any]) -> bytes:
     )
 
 
+_LONGEST_LINE = 1 << 26  # characters of one image's row; a file that is no such list may have no line at all
+
+
 @dataclass(frozen=True)
 class EvaluationFolder:
     """One task's finished evaluation. metrics: what metrics.json says."""
@@ -78,7 +81,7 @@ class EvaluationFolder:
         file = self.path / PER_IMAGE
         try:
             with file.open(encoding="utf-8") as lines:
-                for number, line in enumerate(lines, start=1):
+                for number, line in enumerate(iter(lambda: lines.readline(_LONGEST_LINE), ""), start=1):
                     where = f"{file}: line {number}"
                     row = Fields(parse_json(line, where, remedy="evaluate again"), where)
                     for name in ("image_id", "file"):

@@ -24,8 +24,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from segcli.errors import CheckpointError, OutputError, SegcliError, UsageError, cut
+from segcli.errors import CheckpointError, InputError, OutputError, SegcliError, UsageError, cut
 from segcli.files.fields import Fields
+from segcli.files.text import read_plain
 from segcli.files.writing import replace_file, sync_file, sync_folder
 from segcli.training.record.run_files import CHECKPOINT, CONFIG, FACTS, METRICS, checkpoint_state
 from segcli.weights.checkpoint import LoadedModel, save_model
@@ -88,7 +89,10 @@ class RunFolder:
         path = self.path / METRICS
         if self.silent or not path.is_file():
             return
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+        try:
+            lines = read_plain(path).decode("utf-8", errors="replace").splitlines(keepends=True)
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read ({error.strerror or error}); remove it to go on") from error
         self._write(METRICS, "".join(line for line in lines if _step_of(line, swept, unmeasured) <= step).encode())
 
     def write_picture(self, name: str, image: np.ndarray) -> None:

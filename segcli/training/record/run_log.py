@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from segcli.errors import InputError, UsageError
+from segcli.files.text import read_plain
 from segcli.render.curves import LEARNING_RATE, Curve, RunCurves
 from segcli.training.record.run_files import METRICS
 
@@ -76,7 +77,7 @@ def _curves(file: Path, name: str) -> RunCurves:
 def _records(file: Path) -> Iterator[dict[str, Any]]:
     """The lines of the file. The last may be half written, as a run writes and we read."""
     try:
-        text = file.read_text(encoding="utf-8")
+        text = read_plain(file).decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{file}: cannot be read ({error}); give a run of segcli train") from error
     lines = text.splitlines(keepends=True)
