@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from segcli.codecs.rle import RLE, encode
 from segcli.config import ModelConfig
-from segcli.config.backbones.efficientnet_lite import EfficientNetLite0Config
+from segcli.config.backbones.efficientnet_lite import EfficientNetLiteConfig
 from segcli.config.mask2former import Mask2FormerConfig
 from segcli.files.image_ref import ImageRef
 from segcli.layers.masks import DenseMasks
@@ -64,7 +64,7 @@ class FakeLoaded:
             TASKS, LABELS, InputSize(64, 96, 32), MergeRule(), (127.5,) * 3, (127.5,) * 3
         )
     )
-    config: ModelConfig = field(default_factory=lambda: Mask2FormerConfig(EfficientNetLite0Config(), len(LABELS)))
+    config: ModelConfig = field(default_factory=lambda: Mask2FormerConfig(EfficientNetLiteConfig(), len(LABELS)))
     name: str = "fake"
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     dtype: torch.dtype = torch.float32

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self, cast
 
 from segcli.config.backbones import BackboneConfig, parse_backbone
-from segcli.config.backbones.efficientnet_lite import EfficientNetLite0Config
+from segcli.config.backbones.efficientnet_lite import EfficientNetLiteConfig
 from segcli.config.backbones.resnet import DEPTHS, WIDTHS, ResNetConfig
 from segcli.config.checks import check_facts, check_heads, class_count, numbers, settings, share
 from segcli.config.model_config import ModelConfig, ObjectiveName
@@ -70,7 +70,7 @@ class DetrConfig(ModelConfig):
     @classmethod
     def takes(cls, backbone: BackboneConfig) -> bool:
         """Whether DETR's files have names for a backbone."""
-        return isinstance(backbone, ResNetConfig | EfficientNetLite0Config)
+        return isinstance(backbone, ResNetConfig | EfficientNetLiteConfig)
 
     @property
     def answers(self) -> tuple[Task, ...]:
@@ -79,10 +79,10 @@ class DetrConfig(ModelConfig):
 
     @property
     def transformers_class(self) -> str | None:
-        """The class of transformers that loads a folder of this model. Around timm's lite0 it would drop activations,
+        """The class of transformers that loads a folder of this model. Around timm's Lite it would drop activations,
         which are part of the norms that it replaces.
         """
-        if isinstance(self.backbone, EfficientNetLite0Config):
+        if isinstance(self.backbone, EfficientNetLiteConfig):
             return None
         return _WITH_MASKS if self.masks else _BOXES
 
@@ -183,9 +183,11 @@ def _backbone(raw: dict[str, Any], where: str) -> BackboneConfig:
     if isinstance(backbone, ResNetConfig):
         check_facts(raw, {"dilation": False}, where)  # which transformers' own ResNet does not have
         return replace(backbone, frozen_norms=True)
-    if isinstance(backbone, EfficientNetLite0Config):
+    if isinstance(backbone, EfficientNetLiteConfig):
         return backbone
-    raise CheckpointError(f"{where}: segcli runs DETR on resnet and timm's 'tf_efficientnet_lite0', not on this one")
+    raise CheckpointError(
+        f"{where}: segcli runs DETR on resnet and {EfficientNetLiteConfig.described}, not on this one"
+    )
 
 
 def _timm(name: Any, dilated: bool, where: str) -> ResNetConfig:

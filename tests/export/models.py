@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from segcli.config import ModelConfig
-from segcli.config.backbones.efficientnet_lite import EfficientNetLite0Config
+from segcli.config.backbones.efficientnet_lite import EfficientNetLiteConfig
 from segcli.config.backbones.resnet import ResNetConfig
 from segcli.config.backbones.swin import SwinConfig
 from segcli.config.backbones.vit import ViTConfig
@@ -22,7 +22,7 @@ from segcli.weights.checkpoint import LoadedModel
 from segcli.weights.hf_config import raw_config
 
 LABELS = LabelSet((Label(3, "red", True, (200, 0, 0)), Label(7, "green", True), Label(9, "dark", False)))
-LITE0 = EfficientNetLite0Config()
+LITE0 = EfficientNetLiteConfig()
 SWIN = SwinConfig(16, (1, 2, 1, 1), (1, 2, 2, 2), window_size=3)
 RESNET = ResNetConfig((1, 1, 1, 1), (32, 64, 96, 128), embedding_size=16)
 _HEADS = {"hidden_dim": 32, "dim_feedforward": 48, "num_attention_heads": 4}

@@ -8,13 +8,13 @@ from fnmatch import fnmatch
 import pytest
 import torch
 
-from segcli.config.backbones.efficientnet_lite import EfficientNetLite0Config
+from segcli.config.backbones.efficientnet_lite import EfficientNetLiteConfig
 from segcli.config.mask2former import Mask2FormerConfig
 from segcli.models.init import initialise
 from segcli.models.mask2former import build as build_mask2former
 
 CONFIG = Mask2FormerConfig(
-    EfficientNetLite0Config(), 13, 100, 64, 64, 64, 1, 128, decoder_layers=3, dim_feedforward=256, num_attention_heads=4
+    EfficientNetLiteConfig(), 13, 100, 64, 64, 64, 1, 128, decoder_layers=3, dim_feedforward=256, num_attention_heads=4
 )
 
 

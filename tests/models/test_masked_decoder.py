@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from segcli.config.backbones.efficientnet_lite import EfficientNetLite0Config
+from segcli.config.backbones.efficientnet_lite import EfficientNetLiteConfig
 from segcli.config.mask2former import Mask2FormerConfig
 from segcli.layers.trace import record
 from segcli.models.mask2former import build as build_mask2former
@@ -15,7 +15,7 @@ from segcli.models.query_decoders.masked import attention_mask
 from segcli.types import Batch
 
 SMALL = Mask2FormerConfig(
-    EfficientNetLite0Config(), num_classes=3, num_queries=5, feature_size=32, mask_feature_size=32, hidden_dim=32,
+    EfficientNetLiteConfig(), num_classes=3, num_queries=5, feature_size=32, mask_feature_size=32, hidden_dim=32,
     encoder_layers=1, encoder_feedforward_dim=32, decoder_layers=5, dim_feedforward=32, num_attention_heads=4,
 )  # fmt: skip
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from segcli.config import ModelConfig, parse_config
-from segcli.config.backbones.efficientnet_lite import EfficientNetLite0Config
+from segcli.config.backbones.efficientnet_lite import EfficientNetLiteConfig
 from segcli.config.maskformer import MaskFormerConfig
 from segcli.config.per_pixel import PerPixelConfig, PerPixelPlusConfig
 from segcli.errors import UsageError
@@ -28,7 +28,7 @@ from segcli.weights.checkpoint import LoadedModel, load_model, save_model
 from segcli.weights.hf_config import raw_config
 from tests.objective.scenes import draw
 
-LITE = EfficientNetLite0Config()
+LITE = EfficientNetLiteConfig()
 LABELS = LabelSet(tuple(Label(i, name, False) for i, name in enumerate(("sky", "wall", "door"))))
 SMALL: dict[str, ModelConfig] = {
     "maskformer": MaskFormerConfig(LITE, 3, 5, 32, 32, 0, 32, 2, 64, 4),

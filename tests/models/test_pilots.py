@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from segcli.config.backbones.efficientnet_lite import EfficientNetLite0Config
+from segcli.config.backbones.efficientnet_lite import EfficientNetLiteConfig
 from segcli.config.mask2former import Mask2FormerConfig
 from segcli.models.mask2former import build as build_mask2former
 from segcli.objective.pilots import MaskPilots
@@ -12,7 +12,7 @@ from segcli.types import Batch
 from tests.objective.scenes import CLASSES, draw, target
 
 TINY = Mask2FormerConfig(
-    EfficientNetLite0Config(),
+    EfficientNetLiteConfig(),
     CLASSES,
     7,
     32,

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from segcli.codecs.image import read_image
-from segcli.config.backbones.efficientnet_lite import EfficientNetLite0Config
+from segcli.config.backbones.efficientnet_lite import EfficientNetLiteConfig
 from segcli.config.detr import DetrConfig
 from segcli.layers.masks import DenseMasks
 from segcli.training.objectives import objective_of
@@ -191,7 +191,7 @@ def scene(*counts: int) -> tuple[list[QueryPredictions], list[Tensor], list[Targ
 @pytest.mark.parametrize("masks", [False, True])
 def test_every_term_gradient_and_match(counts: tuple[int, ...], masks: bool) -> None:
     layers, leaves, targets = scene(*counts)
-    criterion = objective_of(DetrConfig(EfficientNetLite0Config(), CLASSES, masks=masks))
+    criterion = objective_of(DetrConfig(EfficientNetLiteConfig(), CLASSES, masks=masks))
     ours = criterion(layers, targets, draw)
     matcher = losses.HungarianMatcher(class_cost=1, bbox_cost=5, giou_cost=2)
     labels = [{"class_labels": t.labels, "boxes": t.boxes, "masks": t.masks.float()} for t in targets]

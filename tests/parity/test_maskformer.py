@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from segcli.config.backbones.efficientnet_lite import EfficientNetLite0Config
+from segcli.config.backbones.efficientnet_lite import EfficientNetLiteConfig
 from segcli.config.maskformer import MaskFormerConfig
 from segcli.layers.positions import padded_sine_positions
 from segcli.models.transformer import Places
@@ -86,7 +86,7 @@ def test_files_both_ways(backbone: str, tmp_path: Path) -> None:
 # ---------------------------------------------------------------------------------------------------------- objective
 
 
-CONFIG = MaskFormerConfig(EfficientNetLite0Config(), CLASSES)
+CONFIG = MaskFormerConfig(EfficientNetLiteConfig(), CLASSES)
 LAYERS = 3
 TERMS = {"class": "loss_cross_entropy", "mask": "loss_mask", "dice": "loss_dice"}
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from segcli.config.backbones.efficientnet_lite import EfficientNetLite0Config
+from segcli.config.backbones.efficientnet_lite import EfficientNetLiteConfig
 from segcli.config.mask2former import Mask2FormerConfig
 from segcli.models.mask2former import build as build_mask2former
 from segcli.training.ema import WeightAverage
@@ -30,7 +30,7 @@ def test_the_learning_rate_follows_the_root_of_the_batch() -> None:
 
 
 def test_groups() -> None:
-    model = build_mask2former(Mask2FormerConfig(EfficientNetLite0Config(), 3, 5, 32, 32, 32, 1, 64, 4, 64, 4))
+    model = build_mask2former(Mask2FormerConfig(EfficientNetLiteConfig(), 3, 5, 32, 32, 32, 1, 64, 4, 64, 4))
     optimizer = build_optimizer(model, Rates(1.0, backbone_lr=0.1, weight_decay=0.05))
     found = {id(p): (group["lr"], group["weight_decay"]) for group in optimizer.param_groups for p in group["params"]}
     named = dict(model.named_parameters())

