@@ -20,6 +20,7 @@ from typing import Any
 
 from segcli.errors import InputError, UsageError, cut
 from segcli.files.fields import MOST, Fields
+from segcli.files.image_ref import regular
 from segcli.files.json_file import parse_json, read_object
 from segcli.metrics import MetricReport
 from segcli.types import TASKS, Task
@@ -80,6 +81,7 @@ class EvaluationFolder:
         """The lines of per_image.jsonl. Raises InputError naming a line that is damaged."""
         file = self.path / PER_IMAGE
         try:
+            regular(file, str(file))
             with file.open(encoding="utf-8") as lines:
                 for number, line in enumerate(iter(lambda: lines.readline(_LONGEST_LINE), ""), start=1):
                     where = f"{file}: line {number}"

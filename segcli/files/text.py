@@ -37,9 +37,13 @@ def decoded(raw: bytes) -> str:
 
 
 def read_text(file: Path) -> str:
-    """The text of a file, its line ends as newlines. Raises UsageError if it is not Unicode, OSError as `open`."""
+    """The text of a file, its line ends as newlines. Raises UsageError if it cannot be read or is not Unicode, and
+    InputError for what is no regular file.
+    """
     try:
         return decoded(read_plain(file)).replace("\r\n", "\n").replace("\r", "\n")
+    except OSError as error:
+        raise UsageError(f"{file}: cannot be read ({error.strerror or error})") from error
     except UnicodeDecodeError as error:
         raise UsageError(
             f"{file}: not UTF-8 (byte {error.start} is {error.object[error.start]:#04x}); save it as UTF-8"

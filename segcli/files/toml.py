@@ -19,8 +19,6 @@ def read_toml(file: Path) -> dict[str, Any]:
     """The tables of a file. Raises UsageError for a file that cannot be read or is not TOML."""
     try:
         return tomllib.loads(read_text(file))
-    except OSError as error:
-        raise UsageError(f"{file}: cannot be read ({error.strerror})") from error
     except (ValueError, RecursionError) as error:  # also numbers of thousands of digits, tables thousands deep
         raise UsageError(f"{file}: not valid TOML ({str(error)[:200]})") from error
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from segcli.data.cache import signature
 from segcli.data.checking.check import check
 from segcli.data.detect import detect_for_checking
 from segcli.errors import InputError, SegcliError, UsageError
+from segcli.evaluation.folder import EvaluationFolder
 from segcli.files.image_names import printable
 from segcli.files.toml import read_toml, shown
 from segcli.inspection.report_inputs import read_report
@@ -84,3 +86,19 @@ def test_a_labelme_file_with_such_text_is_a_fault_or_one_line(key: str, value: s
     assert file.read_text() != before
     with contextlib.suppress(SegcliError):
         check(detect_for_checking(tmp_path), threads=1)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names here")
+def test_a_pipe_in_place_of_rows_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "per_image.jsonl")
+    with pytest.raises(InputError, match="a pipe, not a file"):
+        next(EvaluationFolder(tmp_path, "panoptic", {}).rows())
+
+
+def test_a_link_in_a_circle_in_place_of_yaml_is_one_line(tmp_path: Path) -> None:
+    layouts.yolo(tmp_path, layouts.things_only(layouts.scenes(1, 1)), layouts.THINGS)
+    (tmp_path / "data.yaml").unlink()
+    for name in ("data.yaml", "other.yaml"):
+        (tmp_path / name).symlink_to(name)
+    with pytest.raises(SegcliError):
+        detect_for_checking(tmp_path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import pickle
 import struct
 import tracemalloc
@@ -317,3 +318,17 @@ def test_a_pickle_that_works_without_end(tmp_path: Path, monkeypatch: pytest.Mon
     path.write_bytes(b"\x80\x04" + b"N0" * 1000 + b".")
     with pytest.raises(CheckpointError, match="more than 1,000 instructions"):
         read(path)
+
+
+@pytest.mark.parametrize("write", ["plain", "older"])
+def test_a_hole_of_any_size_after_the_end(write: str, tmp_path: Path) -> None:
+    """Nothing of it is read: a file that was made larger takes no disk, and no download."""
+    file = tmp_path / "w.bin"
+    if write == "plain":
+        file.write_bytes(pickle.dumps({"a": np.ones(3)}))
+    else:
+        torch.save({"a": torch.ones(3)}, file, _use_new_zipfile_serialization=False)
+    assert read_weights(file)
+    os.truncate(file, 10**12)
+    with pytest.raises(CheckpointError, match="bytes after its end"):
+        read_weights(file)

@@ -50,8 +50,11 @@ def _names_and_train(file: Path) -> bool:
     """Whether a file of another name is one of YOLO's. Raises UsageError for a broken one that names both."""
     try:
         return not is_litter(file.name) and _parsed(file).keys() >= {"names", "train"}
-    except UsageError:
-        keys = {line.partition(b":")[0] for line in read_plain(file).splitlines()}
+    except (UsageError, InputError):
+        try:
+            keys = {line.partition(b":")[0] for line in read_plain(file).splitlines()}
+        except (OSError, InputError):  # a file that cannot be read, or a pipe, need not be YOLO's
+            return False
         if keys >= {b"names", b"train"}:
             raise
         return False

@@ -14,6 +14,7 @@ from segcli.weights.pickles import read_weights, tensors
 
 # File names end in the first digits of a hash of the file: detectron2's .pkl of its MD5, PyTorch's .pth of its SHA-256.
 _NAMED = {"md5": re.compile(r"[_-]([0-9a-f]{6})\.pkl"), "sha256": re.compile(r"[_-]([0-9a-f]{8})\.pth")}
+_LARGEST = 1 << 34  # bytes of a damaged file that is hashed all the same: a hole of a terabyte is not
 _PLACES = ("model", "state_dict")  # of the tensors, in files of detectron2 and DETR, of PyTorch Lightning
 _COMPILED = "_orig_mod."  # in names of modules that were compiled
 
@@ -37,9 +38,14 @@ def read_original(path: Path) -> Original:
         raise CheckpointError(
             f"{path} is {'a folder' if path.is_dir() else 'not there'}; give the authors' .pkl, .pth, .bin or .ckpt"
         )
-    digests = {kind: _digest(path, kind) for kind in _NAMED}
+    try:
+        content = read_weights(path)
+    except CheckpointError:
+        if path.stat().st_size <= _LARGEST:
+            _check_name(path, _digests(path))  # which says why it cannot be read
+        raise
+    digests = _digests(path)
     named = _check_name(path, digests)
-    content = read_weights(path)
     places = [content.get(name) for name in _PLACES] if isinstance(content, dict) else []
     state = next((place for place in places if isinstance(place, dict)), content)
     if not isinstance(state, dict) or not state:
@@ -49,9 +55,13 @@ def read_original(path: Path) -> Original:
     return Original(path, found, prefixes, named)
 
 
-def _digest(path: Path, kind: str) -> str:
+def _digests(path: Path) -> dict[str, str]:
+    hashes = {kind: hashlib.new(kind) for kind in _NAMED}
     with path.open("rb") as file:
-        return hashlib.file_digest(file, kind).hexdigest()
+        while piece := file.read(1 << 20):
+            for of_kind in hashes.values():
+                of_kind.update(piece)
+    return {kind: of_kind.hexdigest() for kind, of_kind in hashes.items()}
 
 
 def _check_name(path: Path, digests: dict[str, str]) -> bool:

@@ -19,7 +19,7 @@ from segcli.errors import CheckpointError, InputError, cut, kind_of
 from segcli.files.image_ref import regular
 from segcli.weights.pickles.arrays import Array, functions
 from segcli.weights.pickles.machine import Damaged, RefusedPickle, run
-from segcli.weights.pickles.torch_files import Lazy, read_torch
+from segcli.weights.pickles.torch_files import Lazy, mapped, read_torch
 
 __all__ = ["read_weights", "tensors"]
 
@@ -36,7 +36,7 @@ def read_weights(path: Path) -> Any:
     try:
         regular(path, str(path))  # a device has no end
         found = read_torch(path)
-        return run(path.read_bytes(), functions())[0] if found is None else found[0]
+        return _plain(path) if found is None else found[0]
     except InputError as error:
         raise CheckpointError(str(error)) from error
     except RefusedPickle as error:
@@ -50,6 +50,14 @@ def read_weights(path: Path) -> Any:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror or error})") from error
     except MemoryError as error:
         raise CheckpointError(f"{path}: needs more memory than there is") from error
+
+
+def _plain(path: Path) -> Any:
+    data = mapped(path)
+    content, end = run(data, functions())
+    if end != len(data):  # which nobody has written: a file of another kind, or a hole of any size
+        raise Damaged(f"{len(data) - end:,} bytes after its end")
+    return content
 
 
 def tensors(table: Any, path: Path) -> dict[str, Tensor]:

@@ -15,9 +15,11 @@ import pickle
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from mmap import mmap
 from typing import Any
 
 MOST_INSTRUCTIONS = 3_000_000  # 4,000 tensors with an optimiser's state take 300,000
+_LONGEST_LINE = 1 << 30  # bytes; protocol 0 writes an array as one
 _MOST_DIGITS = 40
 _MOST_BYTES_OF_A_NUMBER = 16
 
@@ -46,7 +48,7 @@ _MARK = object()
 
 
 def run(
-    data: bytes, functions: Functions, persistent: Callable[[Any], Any] | None = None, start: int = 0
+    data: bytes | mmap, functions: Functions, persistent: Callable[[Any], Any] | None = None, start: int = 0
 ) -> tuple[Any, int]:
     """The value of the pickle that begins at `start`, and where it ends.
 
@@ -70,7 +72,9 @@ def run(
 class _Machine:
     """A stack and a memo."""
 
-    def __init__(self, data: bytes, functions: Functions, persistent: Callable[[Any], Any] | None, start: int) -> None:
+    def __init__(
+        self, data: bytes | mmap, functions: Functions, persistent: Callable[[Any], Any] | None, start: int
+    ) -> None:
         self.raw = data
         self.data = memoryview(data)
         self.functions = functions
@@ -92,7 +96,7 @@ class _Machine:
 
     def line(self) -> str:
         """Up to the end of a line, which the instructions of protocol 0 have for their argument."""
-        stop = self.raw.find(b"\n", self.at)
+        stop = self.raw.find(b"\n", self.at, self.at + _LONGEST_LINE)
         if stop < 0:
             raise Damaged(f"a line at byte {self.at:,} does not end")
         text = bytes(self.take(stop - self.at))

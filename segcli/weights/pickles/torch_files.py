@@ -4,6 +4,7 @@ other. Read lazily: of a checkpoint with an optimiser in it only the tensors tha
 
 from __future__ import annotations
 
+import mmap
 import struct
 import zipfile
 from collections.abc import Callable
@@ -84,11 +85,17 @@ def read_torch(path: Path) -> tuple[Any] | None:
         start = file.read(4)
     if start == b"PK\x03\x04":
         return (_Zip(path).content(),)
-    data = path.read_bytes()
+    data = mapped(path)
     return (_Old(data).content(),) if _is_old(data) else None
 
 
-def _is_old(data: bytes) -> bool:
+def mapped(path: Path) -> mmap.mmap | bytes:
+    """A file's bytes, of which those come into memory that are looked at. Raises OSError."""
+    with path.open("rb") as file:
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if path.stat().st_size else b""
+
+
+def _is_old(data: mmap.mmap | bytes) -> bool:
     """Whether the first of several pickles is the magic number."""
     return data[2:14] == b"\x8a\x0a" + _MAGIC.to_bytes(10, "little")
 
@@ -150,7 +157,7 @@ class _Zip:
 class _Old:
     """The older format: magic number, version, facts of the system, content, keys of the storages, the storages."""
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: mmap.mmap | bytes) -> None:
         self.data = data
         self.places: dict[str, tuple[int, int]] = {}  # key -> start, bytes
         self.told: dict[str, tuple[torch.dtype, int]] = {}
@@ -175,6 +182,8 @@ class _Old:
                 raise Damaged(f"{count:,} numbers of {dtype} that are not in it")
             self.places[key] = (at + 8, size)
             at += 8 + size
+        if at != len(self.data):
+            raise Damaged(f"{len(self.data) - at:,} bytes after its end")
         return content
 
     def _storage(self, reference: Any) -> Storage:
