@@ -76,6 +76,7 @@ def segment_all(
     choices: Sequence[PredictSettings],
     *,
     batch_size: int = 1,
+    read_ahead: int = 1,
     tta: bool = False,
     keep_images: bool = True,
     name: Callable[[Item], str] = str,
@@ -88,6 +89,7 @@ def segment_all(
     network: the prediction for images of one padded size.
     choices: settings that share size and classes; each image goes through the network once for all of them.
     batch_size: how many images of one padded size share a forward pass; images in tiles go one by one.
+    read_ahead: how many batches are read before the network is given one; 0 for items that have to be waited for.
     tta: average over sizes and mirror images (semantic segmentation; see `segcli.inference.tta`).
     keep_images: False lets go of images that only the network needs.
     name: how an item is called in messages.
@@ -115,7 +117,7 @@ def segment_all(
     ahead: deque[_Ahead[Item, Extra]] = deque()
     try:
         while True:
-            while len(ahead) < 2 * batch_size:
+            while len(ahead) < (1 + read_ahead) * batch_size:
                 try:
                     item = next(remaining)
                 except StopIteration:

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import os
+import re
+import signal
+import threading
+import time
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from segcli.inference.video import live, predict_clip
+from segcli.inference.video.clip import Clip
 from segcli.inference.video.encoding import ClipWriter
 from tests.cli.conftest import Predict
+from tests.streams import serving
 
 pytest.importorskip("av")
 
@@ -62,4 +72,64 @@ def test_what_cannot_be_done_is_one_line(predict: Predict, options: list[str], c
 def test_no_camera_no_table(predict: Predict) -> None:
     done = predict("camera:99")
     assert done.exit_code == 1
-    assert "camera:99: cannot be opened as a camera (no such file or directory)" in done.stderr.replace("\n", " ")
+    assert done.stderr.startswith("segcli: error: camera:99: cannot be opened as a camera (")
+    assert done.stderr.count("\n") == 1
+
+
+def interrupted(monkeypatch: pytest.MonkeyPatch, frames: int, network: float = 0.0) -> None:
+    """Ctrl-C a moment after the network has seen so many frames; it takes some seconds for each."""
+    seen = itertools.count(1)
+    forward = predict_clip.forward
+
+    def look(*inputs: Any) -> Any:
+        time.sleep(network)
+        if next(seen) == frames:
+            threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
+        return forward(*inputs)
+
+    monkeypatch.setattr(predict_clip, "forward", look)
+
+
+def test_ctrl_c_ends_a_stream_whose_results_are_whole(predict: Predict, monkeypatch: pytest.MonkeyPatch) -> None:
+    interrupted(monkeypatch, 4, network=0.03)
+    with serving("http") as address:
+        done = predict(f"{address}/cam", "--save", "overlay,json,png")
+    assert done.exit_code == 0, done.output
+    said = re.search(r": (\d+) frames in [\d.]+ s \([\d.]+ a second\), (\d+) skipped to keep up; ", done.stderr)
+    assert said, done.stderr
+    count, skipped = map(int, said.groups())
+    rows = [json.loads(line) for line in Path("segcli-out/cam.jsonl").read_text().splitlines()]
+    numbers = [row["frame"] for row in rows]
+    assert len(rows) == count >= 4
+    assert numbers == sorted(set(numbers))
+    assert 0 < skipped <= numbers[-1] + 1 - count + 20  # those after the last that was predicted count too
+    with Clip("segcli-out/cam.overlay.mp4") as overlay:
+        assert [frame.time for frame in overlay] == pytest.approx([row["time"] for row in rows], abs=2e-3)
+    assert sorted(path.stem for path in Path("segcli-out/cam.ids").iterdir()) == [f"{n:06d}" for n in numbers]
+    assert not list(Path("segcli-out").glob("*partial*"))
+
+
+def test_ctrl_c_is_heard_while_a_stream_is_silent(predict: Predict, monkeypatch: pytest.MonkeyPatch) -> None:
+    interrupted(monkeypatch, 3)
+    with serving("http", frames=3) as address:
+        before = time.monotonic()
+        done = predict(f"{address}/cam", "--save", "json", "--every", "1")
+    assert (done.exit_code, time.monotonic() - before < 2) == (0, True), done.output
+    assert len(Path("segcli-out/cam.jsonl").read_text().splitlines()) == 3
+
+
+def test_a_stream_that_falls_silent_is_one_line(predict: Predict, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "SILENCE", 0.3)
+    with serving("http", frames=5) as address:
+        done = predict(f"{address}/cam", "--save", "json", "--every", "1", "--quiet")
+        assert (done.exit_code, len(done.stderr.splitlines())) == (1, 1), done.output
+        assert f"{address}/cam: ended (nothing came for 0.3 seconds); what came before is predicted" in done.stderr
+    assert len(Path("segcli-out/cam.jsonl").read_text().splitlines()) == 5
+
+
+def test_a_killed_camera_leaves_what_it_has_done(predict: Predict) -> None:
+    Path("segcli-out").mkdir()
+    Path("segcli-out/camera-0.partial.overlay.mp4").write_bytes(b"a film")
+    done = predict("camera:0")
+    assert (done.exit_code, "an earlier run was killed" in done.stderr.replace("\n", " ")) == (2, True)
+    assert Path("segcli-out/camera-0.partial.overlay.mp4").read_bytes() == b"a film"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import signal
 import threading
 import time
@@ -85,9 +86,15 @@ def predict_clips(clips: Sequence[str], request: PredictRequest, how: dict[str, 
 def _is_done(name: str, stem: str, targets: Sequence[Path], request: PredictRequest, say: Console) -> bool:
     """Whether nothing is left to do for a clip. Raises UsageError where results would be replaced unasked."""
     from segcli.files.writing import refuse_existing
+    from segcli.inference.video.clip import is_live
 
     there = [path for path in targets if path.exists()]
     begun = request.out / f"{stem}.partial.state.json"
+    left = sorted(request.out.glob(f"{glob.escape(stem)}.partial*"))
+    if is_live(name) and left and not (begun.exists() or request.overwrite):
+        raise UsageError(
+            f"{left[0]}: an earlier run was killed, and left what it had done; rename it, or remove it with --overwrite"
+        )
     if request.skip_existing:
         if targets and len(there) == len(targets) and not begun.exists():
             say.note(f"{name}: already done")
@@ -142,7 +149,8 @@ def _predict_one(
     targets = clip_targets(request.out, stem, request.kinds)
     summary.show(clip, time.perf_counter() - started, targets, say, table=not request.as_json)
     if clip.damage:
-        console.error(f"{clip.name}: damaged or cut short ({clip.damage}); what can be decoded is predicted")
+        what, rest = ("ended", "came before") if clip.is_live else ("damaged or cut short", "can be decoded")
+        console.error(f"{clip.name}: {what} ({clip.damage}); what {rest} is predicted")
     return summary.failed + bool(clip.damage)
 
 
@@ -197,19 +205,24 @@ def _as_json(clip: Clip, frame: FrameReport, facts: Mapping[str, Any]) -> dict[s
 
 @contextmanager
 def _ends_on_interrupt(clip: Clip, say: Console) -> Iterator[None]:
-    """Ctrl-C ends a camera or stream, whose results are then complete; a second one stops the program."""
+    """Ctrl-C or SIGTERM ends a camera or stream, whose results are then complete; a second one stops the program."""
     if not clip.is_live or threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.getsignal(signal.SIGINT)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def end(*_: object) -> None:
-        signal.signal(signal.SIGINT, before)
+        restore()
         clip.stop()
 
-    signal.signal(signal.SIGINT, end)
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    for number in before:
+        signal.signal(number, end)
     say.note(f"{clip.name}: Ctrl-C ends it")
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        restore()

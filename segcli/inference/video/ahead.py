@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
+_PATIENCE = 0.2  # seconds between two looks at whether to stop
 
 
 class Ahead(Generic[Item]):
     """The same items, made on another thread.
 
     room: how many may wait. newest: never wait for the taker, but leave the oldest out; `left_out` counts them.
+    stopped: asked now and then while nothing comes; true ends it.
     """
 
-    def __init__(self, items: Iterable[Item], room: int, *, newest: bool = False) -> None:
+    def __init__(
+        self,
+        items: Iterable[Item],
+        room: int,
+        *,
+        newest: bool = False,
+        stopped: Callable[[], bool] = lambda: False,
+    ) -> None:
         self.left_out = 0
-        self._items, self._room, self._newest = items, room, newest
+        self._items, self._room, self._newest, self._stopped = items, room, newest, stopped
         self._ready: deque[Item] = deque()
         self._changed = threading.Condition()
         self._closed = self._ended = False
@@ -30,8 +39,8 @@ class Ahead(Generic[Item]):
         try:
             while True:
                 with self._changed:
-                    while not (self._ready or self._ended):
-                        self._changed.wait()
+                    while not (self._ready or self._ended or self._stopped()):
+                        self._changed.wait(_PATIENCE)
                     if not self._ready:
                         if self._error is not None:
                             raise self._error
@@ -43,7 +52,7 @@ class Ahead(Generic[Item]):
             with self._changed:
                 self._closed = True
                 self._changed.notify()
-            thread.join(timeout=5)
+            thread.join(timeout=_PATIENCE if self._stopped() else 5)
 
     def _make(self) -> None:
         try:

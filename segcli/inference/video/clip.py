@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -15,14 +15,12 @@ import numpy as np
 from segcli.codecs.image import OWN_LIMIT, read_image
 from segcli.errors import InputError, UsageError
 from segcli.files.image_names import is_image_name
-from segcli.inference.video.pyav import failures, line, pyav
+from segcli.inference.video import live
+from segcli.inference.video.pyav import failures, line
 
 SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts")
 _ANIMATIONS = (".gif", ".webp")
-_CAMERA = re.compile(r"camera:(\d+)")
-_STREAM = re.compile(r"(rtsp|rtmp|udp)://.+")
 _HD = 720  # rows from which a clip that does not name its colours has those of HDTV
-_SILENT = 15.0  # seconds without data after which a stream has ended
 _NOTHING = np.zeros((0, 0, 3), dtype=np.uint8)
 _MP4_SOUND = ("aac", "mp3", "ac3", "opus", "alac")  # what MP4 takes as it is
 
@@ -42,15 +40,15 @@ def is_clip(name: str) -> bool:
     path = Path(name)
     if is_live(name) or ("%" in path.name and re.search(r"%0?\d*d", path.name)):
         return True
+    if live.is_http(name):
+        return live.sends_video(name, SUFFIXES)
     lower = name.lower()
-    if lower.startswith(("http://", "https://")):
-        return lower.split("?")[0].endswith(SUFFIXES)
     return lower.endswith(SUFFIXES) or (lower.endswith(_ANIMATIONS) and _is_animated(path))
 
 
 def is_live(name: str) -> bool:
-    """Whether a source has no end of its own: a camera or a stream."""
-    return bool(_CAMERA.fullmatch(name) or _STREAM.fullmatch(name))
+    """Whether a source has no end of its own, as its name says: a camera or a stream."""
+    return live.is_camera(name) or live.is_stream(name)
 
 
 def _is_animated(path: Path) -> bool:
@@ -74,8 +72,8 @@ class Clip:
         for a live source and 1 for others.
     start, end: seconds between which frames are wanted.
 
-    Raises InputError for what cannot be opened or has no video stream, UsageError if PyAV is not installed, or for
-    "auto" of a file.
+    What comes over HTTP and does not say how long it is, is a live source too. Raises InputError for what cannot be
+    opened or has no video stream, UsageError if PyAV is not installed, or for "auto" of a file.
     """
 
     def __init__(
@@ -87,17 +85,16 @@ class Clip:
         start: float = 0.0,
         end: float | None = None,
     ) -> None:
-        self.name, self.start, self.end = name, start, end
+        self.source, self.name = name, live.without_password(name)
+        self.start, self.end = start, end
         self.is_live = is_live(name)
-        if every == "auto" and not self.is_live:
-            raise UsageError(f"--every auto: {name} is not a camera or stream, and waits for each frame; give a number")
-        self.keeps_up = self.is_live and every in (None, "auto")
         self._every = every if isinstance(every, int) else 1
         self.rate = Fraction(fps or 25).limit_denominator(100_000)
         self.first: float | None = None  # the time that the file gives its first frame
         self.damage: str | None = None  # what was wrong with the file, once it has been read
         self.left_out = 0  # frames of a live source that came while the network was busy
-        self._stopped = False
+        self.stopped = False
+        self._reading = False  # whether a thread waits for the next packet
         self._size: tuple[int, ...] | None = None  # of the first frame
         self._container: Any = None
         self._pictures = _numbered(name)
@@ -109,16 +106,13 @@ class Clip:
         else:
             self._open()
             self._expected = self._stream.frames or 0
+        if every == "auto" and not self.is_live:
+            raise UsageError(f"--every auto: {name} is not a camera or stream, and waits for each frame; give a number")
+        self.keeps_up = self.is_live and every in (None, "auto")
 
     def _open(self) -> None:
-        source, how = _camera(self.name) if _CAMERA.fullmatch(self.name) else (self.name, {})
-        if self.is_live and not _CAMERA.fullmatch(self.name):
-            how["timeout"] = _SILENT
-        try:
-            self._container = pyav().open(source, **how)
-        except failures() as error:
-            what = "camera" if _CAMERA.fullmatch(self.name) else "stream" if self.is_live else "video"
-            raise InputError(f"{self.name}: cannot be opened as a {what} ({line(error)})") from error
+        self._container = live.open_source(self.source)
+        self.is_live = self.is_live or (live.is_http(self.source) and self._container.duration is None)
         if not self._container.streams.video:
             raise InputError(f"{self.name}: has no video stream, only sound")
         self._stream = self._container.streams.video[0]
@@ -130,7 +124,7 @@ class Clip:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._container is not None:
+        if self._container is not None and not self._reading:  # FFmpeg's memory must not go while a thread is in it
             self._container.close()
 
     @property
@@ -153,8 +147,8 @@ class Clip:
         return self.sound in _MP4_SOUND
 
     def stop(self) -> None:
-        """End after the frame that is being read."""
-        self._stopped = True
+        """End after the last frame that was read."""
+        self.stopped = True
 
     def frames(self, after: int = -1) -> Iterator[ClipFrame]:
         """Frames in the order they are shown, from number after + 1 on.
@@ -163,11 +157,11 @@ class Clip:
         """
         number = -1
         found = self._animated if self._is_animation else self._pictured if self._pictures else self._decoded
-        for number, time, read in found():
-            if self._stopped or (self.end is not None and time >= self.end):
+        for number, shown, read in found():
+            if self.stopped or (self.end is not None and shown >= self.end):
                 return
-            if number > after and number % self._every == 0 and time >= self.start:
-                yield self._frame(number, time, read)
+            if number > after and number % self._every == 0 and shown >= self.start:
+                yield self._frame(number, shown, read)
         if number < 0:
             raise InputError(f"{self.name}: no frame can be decoded ({self.damage or 'it is empty'})")
 
@@ -217,45 +211,52 @@ class Clip:
 
     def _decoded(self) -> Iterator[tuple[int, float, Any]]:
         number, size = 0, None
+        untimed = self._container.format.name in ("mpjpeg", "mjpeg") and self.is_live
         for frame in self._all_frames():
-            time = frame.time if frame.time is not None else number / float(self.rate)
-            self.first = time if self.first is None else self.first
+            shown = time.monotonic() if untimed else frame.time
+            shown = shown if shown is not None else number / float(self.rate)
+            self.first = shown if self.first is None else self.first
             size = size or (frame.width, frame.height)
-            yield number, time - self.first, lambda frame=frame, size=size: _upright(frame, size)
+            yield number, shown - self.first, lambda frame=frame, size=size: _upright(frame, size)
             number += 1
         if not self.damage and number < 0.9 * self._expected:
             self.damage = f"it ends after {number} of {self._expected} frames"
 
     def _all_frames(self) -> Iterator[Any]:
-        """Whatever can be decoded; a damaged packet costs its own frames alone."""
+        """Whatever can be decoded; a damaged packet costs its own frames alone.
+
+        Those of a stream are no damage to tell: whoever joins it late misses what its first packets refer to.
+        """
         try:
-            for packet in self._container.demux(self._stream):
+            for packet in self._packets():
                 try:
                     yield from packet.decode()
                 except failures() as error:
-                    self.damage = self.damage or line(error)
+                    self.damage = self.damage or (None if self.is_live else line(error))
         except failures() as error:
-            self.damage = self.damage or line(error)
+            self.damage = self.damage or live.why(error)
             try:
                 yield from self._stream.codec_context.decode(None)  # those that the decoder still has
             except failures():
                 return
+
+    def _packets(self) -> Iterator[Any]:
+        packets = iter(self._container.demux(self._stream))
+        while True:
+            self._reading = True
+            try:
+                packet = next(packets, None)
+            finally:
+                self._reading = False
+            if packet is None:
+                return
+            yield packet
 
 
 def _duration(picture: Any) -> int:
     """How long a frame of an animation is shown, in milliseconds; what says nothing gets 100, as in browsers."""
     picture.load()
     return round(picture.info.get("duration") or 100)
-
-
-def _camera(name: str) -> tuple[str, dict[str, Any]]:
-    """What PyAV opens a camera by."""
-    number = name.partition(":")[2]
-    if sys.platform == "darwin":
-        return f"{number}:none", {"format": "avfoundation", "options": {"framerate": "30"}}
-    if sys.platform == "win32":
-        raise UsageError(f"{name}: cameras are read on Linux and macOS; on Windows give a stream such as rtsp://…")
-    return f"/dev/video{number}", {"format": "v4l2"}
 
 
 def _upright(frame: Any, size: tuple[int, int]) -> np.ndarray:

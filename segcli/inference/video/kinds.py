@@ -232,7 +232,7 @@ class Overlay(ClipKind):
         sound = None
         if clip.keeps_sound:
             end = None if clip.end is None else clip.end - clip.start
-            sound = Sound(clip.name, (clip.first or 0.0) + clip.start, end)
+            sound = Sound(clip.source, (clip.first or 0.0) + clip.start, end)
         join(parts, self.run.path(self.suffixes[0]), sound)
         for part in reversed(parts):
             part.path.unlink(missing_ok=True)

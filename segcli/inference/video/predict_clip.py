@@ -93,7 +93,8 @@ def predict_clip(
             if not frames:
                 for kind in kinds:
                     kind.discard()
-                raise InputError(f"{run.clip.name}: no frame between --start and --end")
+                why = "stopped before its first frame" if run.clip.stopped else "no frame between --start and --end"
+                raise InputError(f"{run.clip.name}: {why}")
         for kind in kinds:
             kind.finish()
     progress.remove()
@@ -115,7 +116,8 @@ def _predict(
     scribe = ThreadPoolExecutor(1, thread_name_prefix="segcli-encode")
     with ExitStack() as stack:
         stack.callback(scribe.shutdown, cancel_futures=True)
-        ahead = Ahead(run.clip.frames(last), 1 if run.clip.keeps_up else _AHEAD, newest=run.clip.keeps_up)
+        room, newest = (1, True) if run.clip.keeps_up else (_AHEAD, False)
+        ahead = Ahead(run.clip.frames(last), room, newest=newest, stopped=lambda: run.clip.stopped)
         stream = stack.enter_context(closing(_segmented(loaded, settings, run, iter(ahead))))
         for outcome, chosen in stream:
             frame = outcome.item
@@ -163,6 +165,7 @@ def _segmented(
         read,
         lambda inputs: forward(loaded, inputs),
         [settings],
+        read_ahead=0 if run.clip.is_live else 1,
         name=lambda frame: f"{run.clip.name}, frame {frame.number}",
         look=look,
     )

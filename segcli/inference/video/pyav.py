@@ -23,6 +23,6 @@ def failures() -> tuple[type[Exception], ...]:
 
 def line(error: BaseException) -> str:
     """An error in one short line, without the name of the file, which whoever tells it knows."""
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror.lower()
+    if strerror := getattr(error, "strerror", None):
+        return str(strerror)[:1].lower() + str(strerror)[1:160]
     return (str(error).splitlines() or [type(error).__name__])[0][:160]
