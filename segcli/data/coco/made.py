@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import numpy as np
+
 from segcli.codecs.image import MAX_PIXELS
+from segcli.codecs.polygons import fill
+from segcli.codecs.rle import encode
 from segcli.data.cache import cache_dir, digest, read_json, signature, write_json
 from segcli.data.coco.packs import Pack, pack
-from segcli.data.coco.rows import instance_piece
+from segcli.data.coco.rows import box_piece, instance_piece
 from segcli.data.numbers import counted
 from segcli.data.records import Fault, Found, Record
 from segcli.data.settings import Settings
 from segcli.errors import UsageError
 from segcli.files.image_places import ImagePlaces
 from segcli.files.image_ref import FileRef
-from segcli.types import Label
+from segcli.types import Label, Task
 
 _VERSION = 1
 _FREE_PIXELS, _PIXELS_PER_BYTE = 1_000_000_000, 20_000  # of masks in one file
@@ -51,17 +55,36 @@ class Drawn:
         row = {"id": len(self.annotations) + 1, "image_id": image, "category_id": self.class_of(name)}
         self.annotations.append(row | fields)
 
+    def lose(self, file: Path, why: str) -> None:
+        """A file of one image that cannot be read: the image is left out, and said."""
+        self.annotations.append({"id": file.name, "image_id": file.name, "unusable": why})
 
-def drawn_pack(source: Path, format: str, parse: Callable[[Path], Drawn]) -> Pack:
-    """The pack of a tool's file, parsed once until the file changes. Raises UsageError as `parse` and `pack`."""
-    made = cache_dir() / f"{format}-{digest(_VERSION, source.resolve(), signature([source]))}.json"
+
+def even_odd(rings: Sequence[np.ndarray], size: tuple[int, int]) -> dict[str, Any]:
+    """The mask of one outline of several rings, float [n, 2] x, y each: what an odd number of them encloses."""
+    points = np.concatenate(rings)
+    left, top = np.floor(points.min(axis=0)).clip(0, size[::-1]).astype(int).tolist()
+    right, bottom = np.ceil(points.max(axis=0)).clip(0, size[::-1]).astype(int).tolist()
+    mask = np.zeros((bottom - top, right - left), dtype=bool)
+    for ring in rings:
+        mask ^= fill([ring - (left, top)], mask.shape)
+    return encode(mask, size, (left, top)).to_coco()
+
+
+def drawn_pack(source: Path, format: str, parse: Callable[[Path], Drawn], files: Sequence[Path] = ()) -> Pack:
+    """The pack of a tool's file, parsed once until the file changes. Raises UsageError as `parse` and `pack`.
+
+    files: what is read, where `source` is a folder.
+    """
+    files = files or [source]
+    made = cache_dir() / f"{format}-{digest(_VERSION, source.resolve(), *files, signature(files))}.json"
     if read_json(made) is None:
         drawn = parse(source)
         categories = [{"id": number, "name": name} for name, number in drawn.classes.items()]
         if not categories or not drawn.images:
             raise UsageError(f"{source}: holds no objects of any class; draw some, or export the annotations again")
         write_json(made, {"images": drawn.images, "categories": categories, "annotations": drawn.annotations})
-    return replace(pack(made, "instance", instance_piece), source=source)
+    return replace(pack(made, "instance", instance_piece), source=source, drawn=made)
 
 
 def found_of(
@@ -73,11 +96,17 @@ def found_of(
     split_of_image: Callable[[int, str], str],
 ) -> Found:
     """The dataset of some packs, whose images are looked up by their names below the root. The same class has one
-    number in all files: they are renumbered by their names.
+    number in all files: they are renumbered by their names. Where all that was drawn are boxes, they serve detection.
     """
     from segcli.data.formats.coco_instance import InstanceReader
 
     packs = list(packs)
+    boxes = any(packed.unmasked for packed in packs) and not any(packed.used for packed in packs)
+    if boxes:
+        packs = [
+            replace(pack(packed.drawn, "detect", box_piece), source=packed.source) if packed.drawn else packed
+            for packed in packs
+        ]
     places = ImagePlaces(root)
     names = sorted({row["name"] for packed in packs for row in packed.categories})
     numbers = {name: number for number, name in enumerate(names, start=1)}
@@ -91,7 +120,7 @@ def found_of(
         unmasked = sum(packed.unmasked.values())
         if unmasked:
             have = counted(unmasked, "annotation has", "annotations have")
-            message = f"{packed.source.name}: {have} no outline: left out"
+            message = f"{packed.source.name}: {have} no {'box' if boxes else 'outline'}: left out"
             faults.append(Fault("no-mask", message, unmasked))
         for image in packed.images:
             found = places.fitting(image.file_name) or places.fitting(_without_prefix(image.file_name))
@@ -112,7 +141,7 @@ def found_of(
     )
     reader = InstanceReader(
         tuple(packed.data for packed in packs), tuple(str(packed.source) for packed in packs),
-        tuple(packed.zero for packed in packs), renamed=renamed,
+        tuple(packed.zero for packed in packs), boxes, renamed,
     )  # fmt: skip
     rows: dict[int | None, tuple[int, int]] = {}
     for packed, table in zip(packs, map(dict, renamed), strict=True):
@@ -120,7 +149,8 @@ def found_of(
             label = table.get(category) if category is not None else None
             before = rows.get(label, (0, 0))
             rows[label] = (before[0] + bad, before[1] + all_)
-    return Found(format, what, splits, labels, ("instance",), reader, faults=tuple(faults), rows=rows)
+    tasks: tuple[Task, ...] = ("detect",) if boxes else ("instance",)
+    return Found(format, what, splits, labels, tasks, reader, faults=tuple(faults), rows=rows)
 
 
 def _without_prefix(name: str) -> str:

@@ -51,6 +51,7 @@ class Pack:
     bad: list[tuple[str, str, int]]  # rows that cannot be used: reason, the first of them, how many
     # category -> annotations that cannot be used, and all; None: of no category
     rows: dict[int | None, tuple[int, int]]
+    drawn: Path | None = None  # what was packed, where `source` is of another tool and was brought into COCO's form
 
     def faults(self) -> list[Fault]:
         """What to say of the rows that are left out."""

@@ -30,6 +30,8 @@ def instance_piece(row: dict[str, Any]) -> dict[str, Any] | None:
 
 def box_piece(row: dict[str, Any]) -> dict[str, Any] | None:
     """A box as the polygon of its corners; None for an annotation without one."""
+    if "unusable" in row:
+        raise ValueError(str(row["unusable"]))
     x, y, width, height = facts_of(row).get("bbox") or _four(row.get("segmentation")) or (0, 0, 0, 0)
     if width <= 0 or height <= 0:
         return None
