@@ -21,11 +21,24 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 _COLOUR = re.compile(r"(\x1b\[\d*m)")
+_aliases: dict[str, str] = {}
+
+
+def alias(place: object, name: str) -> None:
+    """From now on whatever is printed calls a place by another name."""
+    _aliases[str(place)] = name
+
+
+def _named(text: str) -> str:
+    for place, name in _aliases.items():
+        text = text.replace(place, name)
+    return text
 
 
 def printable(text: object) -> str:
     """One line that cannot steer a terminal: control characters (a file name may hold them) become escapes."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(text))
+    text = _named(str(text))
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def error(message: object) -> None:
@@ -73,7 +86,7 @@ def drawing(lines: Iterable[str]) -> None:
 
 def json_line(record: Any) -> None:
     """One JSON value on one line of stdout, flushed so that a pipe sees each image as it is done."""
-    print(json.dumps(record, allow_nan=False), flush=True)
+    print(_named(json.dumps(record, allow_nan=False)), flush=True)
 
 
 def json_document(record: Any) -> None:

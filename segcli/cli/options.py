@@ -27,6 +27,15 @@ def complete_model(incomplete: str) -> list[str]:
     return [name for name in manifest() if name.startswith(incomplete)]
 
 
+def local(place: Path | None) -> Path | None:
+    """What --out says, for commands that do not write to URLs. Raises UsageError."""
+    from segcli.files.remote_folder import url_of
+
+    if place and (url := url_of(place)):
+        raise UsageError(f"--out {url}: only segcli predict writes to URLs; give a folder of this machine")
+    return place
+
+
 TaskOption = Annotated[
     Task | None,
     typer.Option(
@@ -155,7 +164,7 @@ MaxPixelsOption = Annotated[
 ]
 OutOption = Annotated[
     Path,
-    typer.Option("--out", "-o", metavar="DIR", help="Folder for the results.", rich_help_panel=RESULTS),
+    typer.Option("--out", "-o", metavar="DIR", help="Folder for the results.", callback=local, rich_help_panel=RESULTS),
 ]
 OverwriteOption = Annotated[
     bool, typer.Option("--overwrite", help="Replace results that are there already.", rich_help_panel=RESULTS)

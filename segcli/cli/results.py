@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from segcli import console
 from segcli.cli import options
 from segcli.cli.app import App
 from segcli.console import Console
@@ -28,9 +29,17 @@ def merge(
 
     segcli results merge segcli-out
     """
+    from segcli.files.remote_folder import staged, url_of
+    from segcli.results.shards import is_part
     from segcli.results.shards import merge as merge_shards
 
-    merged = merge_shards(folder)
+    if url := url_of(folder):
+        with staged(url) as remote:
+            console.alias(remote.local, remote.url)
+            remote.fetch(is_part)
+            merged = merge_shards(remote.local)
+    else:
+        merged = merge_shards(folder)
     say = Console(quiet=quiet)
     files = ", ".join(str(path) for path in merged.files) or "no files for all photos"
     say.note(f"{merged.shards} shards joined: {files}")

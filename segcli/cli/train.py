@@ -61,7 +61,12 @@ ConfigOption = Annotated[
 OutOption = Annotated[
     Path | None,
     typer.Option(
-        "--out", "-o", metavar="DIR", show_default=False, help="runs/DATA-n if not given.", rich_help_panel=RUN
+        *("--out", "-o"),
+        metavar="DIR",
+        show_default=False,
+        callback=options.local,
+        help="runs/DATA-n if not given.",
+        rich_help_panel=RUN,
     ),
 ]
 ResumeOption = Annotated[

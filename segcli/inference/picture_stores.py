@@ -13,6 +13,8 @@ from typing import Any
 from segcli.errors import InputError, UsageError
 from segcli.files.image_names import is_image_name
 from segcli.files.image_ref import FileRef, ImageRef, MemberRef, ZipRef, checked, read_bounded, read_file, regular
+from segcli.files.remote_folder import fsspec
+from segcli.files.remote_folder import line as short
 from segcli.files.tables import CellRef, count_rows, schema
 from segcli.files.tar_index import members
 
@@ -32,13 +34,14 @@ class UrlRef(ImageRef):
         return Path(self.url)
 
     def read(self) -> bytes:
+        opened = fsspec().open
         try:
-            with _fsspec().open(self.url, "rb") as file:
+            with opened(self.url, "rb") as file:
                 return checked(read_bounded(file, self.url), self.url)
         except InputError:
             raise
         except Exception as error:  # every store has exceptions of its own
-            raise InputError(f"{self.url}: cannot be read ({_line(error)})") from error
+            raise InputError(f"{self.url}: cannot be read ({short(error)})") from error
 
     def __str__(self) -> str:
         return self.url
@@ -75,7 +78,7 @@ def _in_zip(name: str) -> Iterator[ImageRef]:
                 if not member.is_dir() and is_image_name(PurePosixPath(member.filename).name):
                     yield ZipRef(name, member.filename)
     except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError, OverflowError, struct.error) as error:
-        raise InputError(f"{name}: not a readable zip archive ({_line(error)}); download or pack it again") from error
+        raise InputError(f"{name}: not a readable zip archive ({short(error)}); download or pack it again") from error
 
 
 def _in_table(name: str) -> Iterator[ImageRef]:
@@ -102,7 +105,7 @@ def _in_list(name: str) -> Iterator[ImageRef]:
     try:
         text = read_file(name, name).decode("utf-8")
     except UnicodeDecodeError as error:
-        raise InputError(f"{name}: cannot be read ({_line(error)})") from error
+        raise InputError(f"{name}: cannot be read ({short(error)})") from error
     for number, line in enumerate(text.splitlines(), start=1):
         try:
             image = json.loads(line)["image"]
@@ -114,25 +117,13 @@ def _in_list(name: str) -> Iterator[ImageRef]:
 
 
 def _behind(url: str) -> Iterator[ImageRef]:
-    fsspec = _fsspec()
+    opened = fsspec().core.url_to_fs
     try:
-        system, path = fsspec.core.url_to_fs(url)
+        system, path = opened(url)
         if not system.isdir(path):
             yield UrlRef(url)
             return
         found = sorted(system.find(path))
     except Exception as error:  # every store has exceptions of its own
-        raise InputError(f"{url}: cannot be opened ({_line(error)})") from error
+        raise InputError(f"{url}: cannot be opened ({short(error)})") from error
     yield from (UrlRef(system.unstrip_protocol(file)) for file in found if is_image_name(PurePosixPath(file).name))
-
-
-def _fsspec() -> Any:
-    try:
-        import fsspec
-    except ImportError:
-        raise UsageError("names with :// need fsspec: pip install 'segcli[remote]'") from None
-    return fsspec
-
-
-def _line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:160]

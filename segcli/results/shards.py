@@ -25,6 +25,7 @@ from segcli.results.writer import run_targets
 
 _NOTE = ".shard.json"
 _NAME = re.compile(r"\.shard-(\d{5,})-of-(\d{5,})\.json")
+_PART = re.compile(r"[^/]+-\d{5,}-of-\d{5,}\.[^/]+")
 _MERGERS: dict[str, Callable[[Path, Sequence[Path]], None]] = {
     "predictions.json": merge_coco_results,
     "panoptic.json": merge_coco_panoptic,
@@ -48,6 +49,11 @@ def refuse_unmergeable(out: Path, kinds: Collection[str]) -> None:
     for path in run_targets(out, kinds):
         if path.name not in _MERGERS:
             raise UsageError(f"--shard: {path.name} cannot be joined from parts; save it in a run of its own")
+
+
+def is_part(name: str) -> bool:
+    """Whether a file in --out is what a shard leaves for `merge`."""
+    return _PART.fullmatch(name) is not None
 
 
 def note_done(out: Path, shard: Shard, facts: dict[str, Any]) -> None:

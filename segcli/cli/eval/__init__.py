@@ -108,6 +108,7 @@ OutOption = Annotated[
         "-o",
         metavar="DIR",
         show_default=False,
+        callback=options.local,
         help="Write numbers, predictions and pictures there.",
         rich_help_panel=options.RESULTS,
     ),

@@ -41,7 +41,13 @@ ToOption = Annotated[
 ]
 OutOption = Annotated[
     Path | None,
-    typer.Option("--out", "-o", metavar="DIR", show_default=False, help="The folder; MODEL-onnx if not given."),
+    typer.Option(
+        *("--out", "-o"),
+        metavar="DIR",
+        show_default=False,
+        callback=options.local,
+        help="The folder; MODEL-onnx if not given.",
+    ),
 ]
 SizeOption = Annotated[
     str | None,

@@ -9,6 +9,7 @@ import typer
 
 from segcli.cli import options
 from segcli.cli.predict.clips import clips_among, parse_every, predict_clips
+from segcli.cli.predict.destination import at_destination
 from segcli.cli.predict.photos import predict_photos
 from segcli.cli.predict.request import PredictRequest
 from segcli.cli.predict.shards import choose_shard
@@ -26,6 +27,15 @@ SourcesArgument = Annotated[
         show_default=False,
         help="Images, folders, globs, - for an image on stdin, archives and tables of images, URLs; or clips: video "
         "files, camera:0, rtsp://…, frames/%06d.png.",
+    ),
+]
+OutOption = Annotated[
+    Path,
+    typer.Option(
+        *("--out", "-o"),
+        metavar="DIR",
+        help="Folder for the results, or the URL of one: s3://bucket/folder.",
+        rich_help_panel=options.RESULTS,
     ),
 ]
 SaveOption = Annotated[
@@ -160,7 +170,7 @@ def predict(
     recursive: options.RecursiveOption = False,
     pages: PagesOption = "first",
     classes: options.ClassesOption = None,
-    out: options.OutOption = Path("segcli-out"),
+    out: OutOption = Path("segcli-out"),
     save: SaveOption = "overlay,png,json",
     overwrite: options.OverwriteOption = False,
     skip_existing: options.SkipExistingOption = False,
@@ -218,12 +228,17 @@ def predict(
         *(task, model, rules, out, parse_kinds(save), overwrite, skip_existing, device, dtype, threads, batch_size),
         *(max_pixels, color_by, alpha, not no_labels, labels == "ids", not no_outlines, boxes, as_json, profile),
     )
-    if clips := clips_among(sources, fps) if pages == "first" else []:
-        how = {"fps": fps, "every": parse_every(every), "start": start, "end": end}
-        failed = predict_clips(clips, request, how, say)
-    else:
-        found = _find(sources, request, recursive, pages, say)
-        failed = predict_photos(found, request, choose_shard(shard, device, out), options.parse_workers(workers), say)
+    clips = clips_among(sources, fps) if pages == "first" else []
+    part = choose_shard(shard, device, out)
+    if clips and part:
+        raise UsageError(f"{clips[0]}: a clip is predicted in one piece; leave out --shard and torchrun")
+    with at_destination(request, part) as request:
+        if clips:
+            how = {"fps": fps, "every": parse_every(every), "start": start, "end": end}
+            failed = predict_clips(clips, request, how, say)
+        else:
+            found = _find(sources, request, recursive, pages, say)
+            failed = predict_photos(found, request, part, options.parse_workers(workers), say)
     if failed:
         raise typer.Exit(1)
 

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from segcli.inference.planning import Work
     from segcli.inference.predict import PredictSettings
     from segcli.inference.sources import Source
-    from segcli.render import Style
     from segcli.results.kinds.kind import Shard
     from segcli.results.writer import ResultsWriter
     from segcli.weights.checkpoint import LoadedModel
@@ -90,13 +89,12 @@ def _write(
     report: RunReport,
 ) -> None:
     """Predict and write all of it, as the folder's only writer."""
-    from segcli.codecs.image import MAX_PIXELS
     from segcli.files.locks import owned
     from segcli.render import overlay
     from segcli.results.writer import ResultsWriter
 
-    out, style = request.out, request.style
-    own = owned(out, shard=f"{part.index}-of-{part.count}" if part else None) if request.kinds else nullcontext()
+    style = request.style
+    own = owned(work.out, shard=f"{part.index}-of-{part.count}" if part else None) if request.kinds else nullcontext()
     with (
         own,
         ResultsWriter(
@@ -112,8 +110,7 @@ def _write(
             shard=part,
         ) as writer,
     ):
-        how = {"batch_size": request.batch_size, "max_pixels": request.max_pixels or MAX_PIXELS}
-        _run(loaded, settings, work, writer, report, style, how, workers)
+        _run(loaded, settings, work, writer, report, request, workers)
 
 
 def _instead_of(loaded: LoadedModel) -> dict[str, Any]:
@@ -127,21 +124,22 @@ def _run(
     work: Work,
     writer: ResultsWriter,
     report: RunReport,
-    style: Style,
-    how: dict[str, Any],
+    request: PredictRequest,
     workers: int | None,
 ) -> None:
     """Predict and write every image that is not done yet, showing each as it is done.
 
-    how: batch size and the most pixels of an image. workers: None decides by itself.
+    workers: None decides by itself.
     """
     import torch
 
+    from segcli.codecs.image import MAX_PIXELS
     from segcli.inference.failures import FailureList
     from segcli.inference.pipeline import PredictJob, predict_all
     from segcli.inference.workers import run_all
     from segcli.weights.device import name_of
 
+    how: dict[str, Any] = {"batch_size": request.batch_size, "max_pixels": request.max_pixels or MAX_PIXELS}
     complete = [work.skip_existing and writer.is_complete(photo) for _, photo in work.images]
     images = [image for image, done in zip(work.images, complete, strict=True) if not done]
     report.skip([image for image, done in zip(work.images, complete, strict=True) if done], work)
@@ -164,7 +162,7 @@ def _run(
                 work.out,
                 work.kinds,
                 writer.run,
-                style,
+                request.style,
             ),
             overwrite=writer.overwrite,
             skip_existing=work.skip_existing,
@@ -187,5 +185,7 @@ def _run(
                     failures.succeeded = True
                 elif failures:
                     failures.add(image.source, str(image.error))
+                if request.remote:
+                    request.remote.send(image.outputs)
                 report.show(image)
                 move(max(0.0, done - moved))  # tiles of the next image may be done already

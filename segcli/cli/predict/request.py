@@ -11,6 +11,7 @@ from segcli.console import Console
 from segcli.types import Device, Precision, Task
 
 if TYPE_CHECKING:
+    from segcli.files.remote_folder import RemoteFolder
     from segcli.inference.predict import PredictSettings
     from segcli.render import Style
     from segcli.render.colours import ColorBy
@@ -41,6 +42,7 @@ class PredictRequest:
     boxes: bool
     as_json: bool
     profile: bool
+    remote: RemoteFolder | None = None  # where what is written to `out` goes from there
 
     def load(self, say: Console) -> LoadedModel:
         """The model; raises what `segcli.cli.loading.load` raises."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from segcli.console import Console
 from segcli.errors import UsageError
+from segcli.files.remote_folder import url_of
 from segcli.results.kinds.kind import Shard
 
 _POLL = 0.5  # seconds between two looks for ranks that have finished
@@ -25,6 +26,11 @@ def choose_shard(text: str | None, device: str, out: Path) -> Shard | None:
     ranks = int(os.environ.get("WORLD_SIZE", "1"))
     if text is not None and ranks > 1:
         raise UsageError("--shard: torchrun already divides the images; leave it out")
+    if ranks > 1 and url_of(out):
+        raise UsageError(
+            f"--out {url_of(out)}: ranks of torchrun need a folder that all see; use --shard i/n, then segcli results "
+            "merge"
+        )
     shard = Shard(int(os.environ["RANK"]), ranks) if ranks > 1 else parse_shard(text) if text else None
     if shard:
         forget_done(out, shard)

@@ -25,6 +25,7 @@ OutOption = Annotated[
         "--out",
         "-o",
         metavar="PAGE",
+        callback=options.local,
         help="The page to write. More than 200 images go into a folder beside it, named PAGE_files.",
         rich_help_panel=options.RESULTS,
     ),
