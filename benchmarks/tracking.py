@@ -8,7 +8,7 @@ with a speed of its own, cross, are hidden by a band for a while, and divide; an
 and cuts to another place. Every tracker gets the same masks, of which some are missing and the edges of the others
 uncertain, as a network's are; truth and masks never meet before the metrics. Printed for each kind of clip and
 tracker: HOTA and IDF1 by trackeval, with mask overlap as similarity; id switches; VPQ over windows of 1, 5, 10 and 15
-frames; milliseconds a frame.
+frames; STQ; milliseconds a frame.
 """
 
 from __future__ import annotations
@@ -186,7 +186,7 @@ def overlaps(first: list[RLE] | tuple[RLE, ...], second: list[RLE] | tuple[RLE, 
 
 
 def scored(clip: list[Frame], ids: list[np.ndarray]) -> dict[str, float]:
-    """HOTA, IDF1, id switches and VPQ of one clip, to be averaged or summed over clips."""
+    """HOTA, IDF1, id switches, VPQ and STQ of one clip, to be averaged or summed over clips."""
     from trackeval.metrics import CLEAR, HOTA, Identity
 
     numbers, similarities = {}, []
@@ -201,7 +201,7 @@ def scored(clip: list[Frame], ids: list[np.ndarray]) -> dict[str, float]:
     hota = float(np.mean(HOTA().eval_sequence(data)["HOTA"]))
     switches = int(CLEAR({"PRINT_CONFIG": False}).eval_sequence(data)["IDSW"])
     idf1 = float(Identity({"PRINT_CONFIG": False}).eval_sequence(data)["IDF1"])
-    return {"HOTA": hota, "IDF1": idf1, "switches": switches, "VPQ": vpq(clip, ids)}
+    return {"HOTA": hota, "IDF1": idf1, "switches": switches, "VPQ": vpq(clip, ids), "STQ": stq(clip, ids)}
 
 
 def vpq(clip: list[Frame], ids: list[np.ndarray]) -> float:
@@ -221,6 +221,27 @@ def vpq(clip: list[Frame], ids: list[np.ndarray]) -> float:
             false += int((~hits.any(0)).sum())
         qualities.append(overlap / max(true + 0.5 * (false + missed), 1e-9))
     return float(np.mean(qualities))
+
+
+def stq(clip: list[Frame], ids: list[np.ndarray]) -> float:
+    """Segmentation and tracking quality (Weber et al. 2021) of one class of things over nothing.
+
+    The geometric mean of how well pixels keep their object's id and of the mean IoU of the class and of the rest.
+    """
+    truth = tubes([(frame.objects.tolist(), frame.truth) for frame in clip])
+    found = tubes([(own.tolist(), list(frame.found.to_rles())) for own, frame in zip(ids, clip, strict=True)])
+    common = shared_pixels(truth, found).astype(float)
+    areas = np.array([mask.area for mask in truth], dtype=float)
+    association = float(((common * overlaps(truth, found)).sum(1) / areas).mean()) if truth else 0.0
+    table = np.zeros((2, 2))  # pixels by whether they are of an object, in truth and as found
+    for frame in clip:
+        true, said = (
+            np.any([mask.decode() for mask in masks], axis=0) if masks else np.zeros(frame.found.size, dtype=bool)
+            for masks in (frame.truth, frame.found.to_rles())
+        )
+        table += np.bincount((2 * true + said).ravel(), minlength=4).reshape(2, 2)
+    union = table.sum(0) + table.sum(1) - table.diagonal()
+    return float(np.sqrt(association * np.mean(table.diagonal()[union > 0] / union[union > 0])))
 
 
 def tubes(frames: list[tuple[list[int], list[RLE]]]) -> list[RLE]:
@@ -260,7 +281,7 @@ def main() -> None:
                     spent += time.process_time() - start
                 frames += len(clip)
                 results.append(scored(clip, ids))
-            mean = {key: np.mean([result[key] for result in results]) for key in ("HOTA", "IDF1", "VPQ")}
+            mean = {key: np.mean([result[key] for result in results]) for key in ("HOTA", "IDF1", "VPQ", "STQ")}
             switches = sum(int(result["switches"]) for result in results)
             words = ", ".join(f"{key} {value:.3f}" for key, value in mean.items())
             print(
