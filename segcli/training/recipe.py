@@ -65,6 +65,8 @@ class DataTable:
     short: Count | None = None  # short side in prediction and validation; None: from the images
     long: Count | None = None  # the long side's limit; None: 5/3 of short
     tile: Annotated[int, Strict(), Field(ge=SMALLEST_TILE)] | None = None  # predict in squares of so many photo pixels
+    # Images with a class that is in a smaller share of them are shown more often (repeat factors, arXiv 1908.03195).
+    repeat_threshold: Fraction = 0.0
     tile_for: Count | None = None  # short side of the photos `tile` is meant for; it grows with theirs; None: fixed
 
 
@@ -80,6 +82,7 @@ class AugmentTable:
     max_class_share: Annotated[Positive, Field(le=1)] = 1.0  # short-side: crop again while one class has more
     flip: Fraction = 0.5  # probability of a mirrored image
     colour: Flag = True  # change brightness, contrast, saturation and hue
+    copy_paste: Fraction = 0.0  # probability of objects of another image laid over it (arXiv 2012.07177); not semantic
 
     def __post_init__(self) -> None:
         if self.scale[0] > self.scale[1]:

@@ -28,13 +28,13 @@ from segcli.training.record.run_folder import Checkpoint, RunFolder
 from segcli.training.resume import from_last
 from segcli.training.setup import (
     begin,
+    examples_of,
     fit,
     full,
     loader_of,
     nearer_start,
     pick_device,
     plan_schedule,
-    transform_of,
 )
 from segcli.training.train import Run, autocast_of
 from segcli.types import Batch, Target
@@ -228,20 +228,17 @@ def _facts(run: Run) -> dict[str, Any]:
 
 def preview(recipe: Recipe, out: Path, images: int, say: Say) -> list[Path]:
     """Write what the loader produces, after augmentation, as overlays; -> the files."""
-    from segcli.data.loading.draws import generator
-    from segcli.data.loading.loader import index_of
     from segcli.render import overlay
 
     folder = RunFolder(out)
     material = gather(find_data(recipe), Ranks(), say)
-    transform = transform_of(fit(recipe, material, pick_device(recipe.run.device)))
-    seed, written = recipe.run.seed, []
+    maker = examples_of(fit(recipe, material, pick_device(recipe.run.device)), material)
+    written = []
     (out / "pictures").mkdir(parents=True, exist_ok=True)
     for earlier in (out / "pictures").glob("preview-*.png"):
         earlier.unlink()
     for number in range(images):
-        sample = material.train[index_of(number, len(material.train), seed)]
-        example = transform(sample, generator(seed, number, sample.image_id, "augment"))
+        example = maker.example(number)
         name = f"preview-{number:03d}"
         folder.write_picture(name, overlay(example.image, _example_segments(example, material)))
         written.append(out / "pictures" / f"{name}.png")

@@ -16,10 +16,13 @@ from segcli.class_names import CELLS, meaning_of
 from segcli.codecs.image import read_image
 from segcli.config import MODEL_TYPES
 from segcli.config.mask2former import Mask2FormerConfig
+from segcli.data.checking.scan import classes_shown
 from segcli.data.dataset import Dataset
 from segcli.data.glance import glance
 from segcli.data.loading.collate import Layout
-from segcli.data.loading.loader import Loader, Share, make_loader
+from segcli.data.loading.copy_paste import CopyPaste
+from segcli.data.loading.loader import ExampleMaker, Loader, Share, make_loader
+from segcli.data.loading.order import Order, repeat_factors
 from segcli.data.loading.transforms import ColorJitter, Geometry, JitterCrop, ShortSideCrop, TrainTransform
 from segcli.distributed import Ranks
 from segcli.errors import UsageError
@@ -65,6 +68,7 @@ def fit(recipe: Recipe, material: Material, device: torch.device) -> FittedRecip
     # A crop is as much as a tile: as many objects, as far apart. Whole photos are cropped closer, to save time.
     share = 0.75 if data.tile is None else 1
     side = max(64, min(_CROP[device.type], round(share * short / 32) * 32))
+    paste = augment.copy_paste if material.info.task in ("instance", "panoptic") else 0.0  # what has objects
     own_precision = "bf16" if has_native_bf16(device) else "fp32"
     cores = os.cpu_count() or 1
     own_workers = min(8, cores) if device.type == "cuda" else int(cores > 1)
@@ -74,7 +78,7 @@ def fit(recipe: Recipe, material: Material, device: torch.device) -> FittedRecip
         FittedRecipe,
         recipe,
         data=narrowed(FittedData, data, path=path, short=short, long=long),
-        augment=narrowed(FittedAugment, augment, crop=augment.crop or (side, side)),
+        augment=narrowed(FittedAugment, augment, crop=augment.crop or (side, side), copy_paste=paste),
         run=narrowed(
             FittedRun,
             run,
@@ -231,13 +235,21 @@ def transform_of(recipe: FittedRecipe) -> TrainTransform:
     return TrainTransform(geometry, augment.flip, ColorJitter() if augment.colour else None)
 
 
+def examples_of(recipe: FittedRecipe, material: Material) -> ExampleMaker:
+    """The training images as a run shows them, by their number in it."""
+    train, threshold = material.train, recipe.data.repeat_threshold
+    repeats = repeat_factors(classes_shown(material.info, train, "train"), threshold) if threshold else None
+    order = Order(recipe.run.seed, len(train), repeats)
+    things = frozenset(index for index, label in enumerate(train.labels) if label.isthing)
+    paste = CopyPaste(recipe.augment.copy_paste, things) if recipe.augment.copy_paste else None
+    return ExampleMaker(train, transform_of(recipe), order, paste)
+
+
 def loader_of(recipe: FullRecipe, material: Material, spec: InferenceSpec, ranks: Ranks, start: int) -> Loader:
     """The training stream of this rank from step `start` on."""
     table = recipe.schedule
     return make_loader(
-        material.train,
-        transform_of(recipe),
-        seed=recipe.run.seed,
+        examples_of(recipe, material),
         share=Share(table.batch, table.accumulate, ranks.rank, ranks.size),
         layout=Layout(recipe.augment.crop, spec.size.divisor, spec.mean, spec.std, spec.size.fill == "black"),
         workers=recipe.run.workers,

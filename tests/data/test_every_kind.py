@@ -17,7 +17,9 @@ from segcli.data.dataset import open_split
 from segcli.data.detect import detect
 from segcli.data.formats import formats
 from segcli.data.loading.collate import Layout
-from segcli.data.loading.loader import Share, make_loader
+from segcli.data.loading.copy_paste import CopyPaste
+from segcli.data.loading.loader import ExampleMaker, Share, make_loader
+from segcli.data.loading.order import Order
 from segcli.data.loading.transforms import ColorJitter, JitterCrop, TrainTransform
 from segcli.data.records import DatasetInfo
 from tests.data import layouts
@@ -127,9 +129,9 @@ def test_check_convert_and_load(tmp_path: Path, kind: str) -> None:
         assert [pair for pair in after[split] if pair[0] in info.labels.names] == objects
 
     transform = TrainTransform(JitterCrop((32, 32), (0.5, 1.5)), color=ColorJitter())
-    loader = make_loader(
-        open_split(info, "train"), transform, seed=3, share=Share(2), layout=Layout((32, 32)), workers=0, start_step=0
-    )
+    train = open_split(info, "train")
+    maker = ExampleMaker(train, transform, Order(3, len(train)), CopyPaste(1.0, frozenset({0})))
+    loader = make_loader(maker, share=Share(2), layout=Layout((32, 32)), workers=0, start_step=0)
     steps = list(islice(loader, 2))
     for step in steps:
         for batch, targets in step.batches:

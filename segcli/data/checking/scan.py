@@ -193,6 +193,12 @@ def scan(
     return report
 
 
+def classes_shown(info: DatasetInfo, dataset: Dataset, split: str) -> list[list[str]]:
+    """The ids of the classes in each image of a split, as text; after a scan they are remembered."""
+    known = {str(label.id) for label in info.labels}
+    return [[key for key in row.objects if key in known] for row in _rows(info, dataset, split, None)]
+
+
 def _refuse_nothing(info: DatasetInfo, train: SplitReport) -> None:
     """Images without objects teach what is none; of them alone nothing is learnt, nor of crowds."""
     if train.crowds and not any(count.objects for count in train.classes if count.label.isthing):

@@ -1,7 +1,7 @@
 """The stream of training batches: a function of (seed, step), whoever computes it.
 
-Image number n of the run (step × images a step + place in the step) is the (n mod size)-th of the epoch's permutation,
-and what is drawn for it depends on n alone. Workers, ranks, accumulation and resuming only divide the numbers among
+Image number n of the run (step × images a step + place in the step) is the n-th of an endless `Order`, and what is
+drawn for it depends on n alone. Workers, ranks, accumulation and resuming only divide the numbers among
 them. Workers are spawned, so that it is the same on every platform. They send bytes and bit masks through pipes rather
 than float tensors through shared memory, which containers keep too small; the batch is made on arrival.
 """
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 
 import numpy as np
 import torch
@@ -18,7 +17,9 @@ from torch.utils.data import DataLoader
 
 from segcli.data.dataset import Dataset
 from segcli.data.loading.collate import Layout, collate
+from segcli.data.loading.copy_paste import CopyPaste, with_pasted
 from segcli.data.loading.draws import generator
+from segcli.data.loading.order import Order
 from segcli.data.loading.transforms import Example, Transform
 from segcli.errors import SegcliError
 from segcli.types import Batch, Target
@@ -49,28 +50,29 @@ class Step:
     files: list[str]  # the images in them, for messages
 
 
-def index_of(number: int, count: int, seed: int) -> int:
-    """Which of `count` images the run's image number `number` is: each once an epoch, in an order of its own."""
-    return int(_order(seed, number // count, count)[number % count])
-
-
-@lru_cache(maxsize=4)
-def _order(seed: int, epoch: int, count: int) -> np.ndarray:
-    return generator(seed, epoch, "", "order").permutation(count)
-
-
 @dataclass(frozen=True)
 class ExampleMaker:
     """Makes the n-th example of a run, in an image-loading process."""
 
     dataset: Dataset
     transform: Transform
-    seed: int
+    order: Order
+    paste: CopyPaste | None = None
 
     def example(self, number: int) -> Example:
-        """Decode, draw, cut. Raises InputError naming a file that cannot be read."""
-        sample = self.dataset[index_of(number, len(self.dataset), self.seed)]
-        return self.transform(sample, generator(self.seed, number, sample.image_id, "augment"))
+        """Decode, draw, cut, paste. Raises InputError naming a file that cannot be read."""
+        example = self._drawn(self.order.at(number), number, "augment")
+        if self.paste is None:
+            return example
+        rng = generator(self.order.seed, number, example.image_id, "paste")
+        if rng.random() >= self.paste.probability:
+            return example
+        other = self._drawn(self.order.any(rng), number, "augment what is pasted")
+        return with_pasted(example, other, self.paste.things, rng)
+
+    def _drawn(self, index: int, number: int, purpose: str) -> Example:
+        sample = self.dataset[index]
+        return self.transform(sample, generator(self.order.seed, number, sample.image_id, purpose))
 
     def __getitem__(self, number: int) -> _Packed | SegcliError:
         try:
@@ -167,10 +169,8 @@ def _quiet_worker(worker: int) -> None:
 
 
 def make_loader(
-    dataset: Dataset,
-    transform: Transform,
+    maker: ExampleMaker,
     *,
-    seed: int,
     share: Share,
     layout: Layout | None = None,
     workers: int = 0,
@@ -181,4 +181,4 @@ def make_loader(
     workers: 0 computes in this process, when asked; any number gives the same stream.
     start_step: where to continue; the stream from there is the same as without the interruption.
     """
-    return Loader(ExampleMaker(dataset, transform, seed), share, layout or Layout(), workers, start_step)
+    return Loader(maker, share, layout or Layout(), workers, start_step)

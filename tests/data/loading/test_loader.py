@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -13,8 +14,10 @@ from hypothesis import strategies as st
 from segcli.data.dataset import Dataset, open_split
 from segcli.data.detect import detect
 from segcli.data.loading.collate import Layout
+from segcli.data.loading.copy_paste import CopyPaste
 from segcli.data.loading.draws import generator, key, torch_generator
-from segcli.data.loading.loader import Share, Step, index_of, make_loader
+from segcli.data.loading.loader import ExampleMaker, Share, Step, make_loader
+from segcli.data.loading.order import Order, repeat_factors
 from segcli.data.loading.transforms import ColorJitter, JitterCrop, TrainTransform
 from segcli.errors import InputError
 from tests.data import layouts
@@ -27,11 +30,19 @@ def dataset(tmp_path: Path) -> Dataset:
     return open_split(detect(layouts.coco_panoptic(tmp_path, layouts.scenes(train=5), layouts.LABELS)), "train")
 
 
+PASTE = CopyPaste(0.5, frozenset({0, 1}))
+
+
 def stream(
     dataset: Dataset, share: Share, steps: int, *, start: int = 0, workers: int = 0, seed: int = 3
 ) -> list[Step]:
+    """Of images of which every second is pasted into; an epoch shows the first of them twice, the others once."""
     loader = make_loader(
-        dataset, TRANSFORM, seed=seed, share=share, layout=Layout((32, 32)), workers=workers, start_step=start
+        ExampleMaker(dataset, TRANSFORM, Order(seed, len(dataset), [2, 1, 1, 1, 1]), PASTE),
+        share=share,
+        layout=Layout((32, 32)),
+        workers=workers,
+        start_step=start,
     )
     return list(itertools.islice(loader, steps))
 
@@ -64,13 +75,13 @@ def test_resuming_goes_on_as_if_nothing_happened(dataset: Dataset) -> None:
 
 
 def test_another_seed_and_another_epoch_are_other_draws(dataset: Dataset) -> None:
-    epochs = stream(dataset, Share(5), 2)
+    epochs = stream(dataset, Share(6), 2)
     names = [sorted(step.files) for step in epochs]
     assert names[0] == names[1]
     assert len(set(names[0])) == 5
     shown = [image for _, image, _ in images(epochs)]
-    assert len(set(shown)) == 10
-    assert images(stream(dataset, Share(5), 1, seed=4)) != images(epochs[:1])
+    assert len(set(shown)) == 12
+    assert images(stream(dataset, Share(6), 1, seed=4)) != images(epochs[:1])
 
 
 def test_any_number_of_spawned_workers_gives_the_same_stream(dataset: Dataset) -> None:
@@ -82,12 +93,31 @@ def test_a_broken_file_met_by_a_worker_is_one_line(dataset: Dataset) -> None:
     dataset.records[2].image.place.write_bytes(b"")
     for workers in (0, 1):
         with pytest.raises(InputError, match=r"^\S+shot2\.png: empty \(0 bytes\)[^\n]*$"):
-            stream(dataset, Share(5), 1, workers=workers)
+            stream(dataset, Share(6), 1, workers=workers)
 
 
 @given(st.integers(1, 40), st.integers(0, 2**31), st.integers(0, 5))
 def test_an_epoch_shows_every_image_once(count: int, seed: int, epoch: int) -> None:
-    assert sorted(index_of(n, count, seed) for n in range(epoch * count, (epoch + 1) * count)) == list(range(count))
+    order = Order(seed, count)
+    assert sorted(order.at(n) for n in range(epoch * count, (epoch + 1) * count)) == list(range(count))
+
+
+def test_repeat_factors_are_those_of_the_paper() -> None:
+    """Class 1 is in half of the images, class 2 in a quarter, class 3 in one of eight."""
+    images = [{1}, {1, 2}, {1}, {1, 2, 3}, set(), set(), set(), set()]
+    assert repeat_factors(images, 0.5) == [1, 2**0.5, 1, 2, 1, 1, 1, 1]
+    assert repeat_factors(images, 0.125) == [1] * 8
+
+
+@given(st.lists(st.floats(1, 4), min_size=1, max_size=12), st.integers(0, 2**31))
+def test_epochs_show_images_as_often_as_their_factors_say(repeats: list[float], seed: int) -> None:
+    order = Order(seed, len(repeats), repeats)
+    scale, epochs = order.epoch / sum(repeats), 40
+    seen = np.array([order.at(n) for n in range(epochs * order.epoch)]).reshape(epochs, order.epoch)
+    counts = np.array([np.bincount(epoch, minlength=len(repeats)) for epoch in seen])
+    for factor, count in zip(repeats, counts.T, strict=True):
+        assert set(count) <= {int(factor * scale), int(factor * scale) + 1, round(factor * scale)}
+        assert abs(count.mean() - factor * scale) < 0.5
 
 
 @given(st.integers(1, 5), st.integers(1, 4), st.integers(1, 4), st.integers(0, 1000))
