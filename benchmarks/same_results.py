@@ -50,7 +50,7 @@ every = 3
 images = 4
 [run]
 workers = 0
-precision = "fp32"
+dtype = "fp32"
 device = "cpu"
 """
 

@@ -290,6 +290,7 @@ class InferenceSpec:
     rule: MergeRule = field(default_factory=MergeRule)
     mean: Sequence[float] = IMAGENET_MEAN
     std: Sequence[float] = IMAGENET_STD
+    levels: tuple[float, float] | None = None  # black and white in pictures of more than 8 bits; None: each one's own
 
     @property
     def combine_padded(self) -> bool:

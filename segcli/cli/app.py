@@ -34,6 +34,9 @@ _WORDS = (
 )
 
 
+_FORMERLY = {"--precision": "--dtype"}
+
+
 class Command(_PlainFlags, TyperCommand):
     """A command."""
 
@@ -50,6 +53,8 @@ class Command(_PlainFlags, TyperCommand):
                 message = re.sub(pattern, words, message, flags=re.DOTALL)
             error.message = message  # type: ignore[attr-defined]
             text = " ".join(str(error.format_message()).split()).rstrip(".")
+            if (new := _FORMERLY.get(getattr(error, "option_name", ""))) is not None:
+                text = f"{text.partition(' (')[0]} (it is called {new})"
             raise UsageError(f"{text}{self._hint(error, given)}") from error
 
     def _hint(self, error: Any, given: list[str]) -> str:

@@ -143,7 +143,7 @@ SETTINGS = (
         "run.log", str, "--log", metavar="NAMES", panel=RUN, to_value=lambda names: names.split(","),
         help="Send the numbers to experiment trackers too, with commas between: tensorboard, wandb, mlflow, trackio.",
     ),
-    _setting("run.precision", Precision, "--precision", panel=options.SPEED, help="auto: bf16 where it is fast."),
+    _setting("run.dtype", Precision, "--dtype", panel=options.SPEED, help="Precision; auto: bf16 where it is fast."),
     _setting("run.device", Device, "--device", panel=options.SPEED, help="Where to compute."),
     _setting(
         "run.workers", int, "--workers", metavar="N", min=0, panel=options.SPEED,

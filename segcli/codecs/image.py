@@ -4,10 +4,7 @@ Pillow decodes because it refuses truncated files, applies orientation and opens
 
 * grey, 1-bit, palette, CMYK, YCbCr, LAB → RGB by Pillow's conversion
 * transparency (RGBA, LA, palette or colour-key) → composited over white
-* more than 8 bits (16-bit PNG and TIFF, 32-bit integer, float) → scaled by the depth really used: the values that all
-  but a thousandth of the pixels stay below decide between 8, 10, 12, 14 and 16 bits, so that neither a 12-bit picture
-  stored in 16 bits nor one with a hot pixel comes out black; a picture that uses less than a sixteenth of its depth, as
-  thermal cameras', is stretched to the whole of it
+* more than 8 bits (16-bit PNG and TIFF, 32-bit integer, float) → scaled, see `depth`
 * a JPEG that lacks its end marker alone → read, with a warning; one that lacks pixels is refused
 * several frames or pages → the first
 """
@@ -23,6 +20,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
+from segcli.codecs.depth import Levels, levels_of, to_8bit
 from segcli.codecs.jpeg import ended, lacks_pixels, may_lack_pixels
 from segcli.errors import InputError, SegcliWarning
 from segcli.files.image_ref import ImageRef, checked, read_bounded, read_file
@@ -41,7 +39,6 @@ _ORIENTATION = 0x0112  # EXIF tag
 _JPEGS = ("JPEG", "MPO")
 _SCAN, _MOST_WORK = b"\xff\xda", 16 * MAX_PIXELS  # a progressive JPEG is decoded whole for each of its (ten) scans
 _PROGRAMS = (b"%!PS", b"\xc5\xd0\xd3\xc6")  # EPS is a program, for which Pillow would start Ghostscript
-_OUTLIERS = 0.001  # share of the pixels at either end that may be hot or dead
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # how its files begin; with a plus, those above 4 GB
 _MAX_SIDE = 1_000_000  # a strip that long is no photograph, and is copied row by row
 
@@ -51,6 +48,7 @@ def read_image(
     *,
     name: str | None = None,
     max_pixels: int | None = None,
+    levels: Levels | None = None,
 ) -> np.ndarray:
     """Decode one picture to uint8 RGB [H, W, 3], upright and writable.
 
@@ -58,6 +56,7 @@ def read_image(
         source: a path, the encoded bytes, a binary stream (read to its end; need not be seekable), or an ImageRef.
         name: what to call the picture in errors; its path if it has one.
         max_pixels: refuse pictures whose header says more; MAX_PIXELS if None, which the caller has no way to lift.
+        levels: which values of a picture of more than 8 bits are black and white; None: its own.
 
     Raises:
         InputError: missing, unreadable, empty, not a picture, truncated, damaged, or too large.
@@ -67,12 +66,45 @@ def read_image(
     image = _open(data, name, max_pixels)
     try:
         with OWN_LIMIT:
-            return _to_rgb(image, data) if image.format not in _JPEGS else _whole_jpeg(image, data, name)
+            if image.format in _JPEGS:
+                return _whole_jpeg(image, data, name)
+            return _to_rgb(image, data, to_8bit if levels is None else lambda values: to_8bit(values, levels, name))
     except MemoryError:
         width, height = image.size
         raise InputError(f"{name}: not enough memory for {width}×{height} pixels; downscale it first") from None
     except Exception as error:  # Pillow's decoders raise nearly anything on malformed data
         raise InputError(f"{name}: damaged or truncated ({error}); copy or export it again") from error
+
+
+def from_pillow(image: Image.Image, levels: Levels | None = None) -> np.ndarray:
+    """An opened picture as uint8 RGB [H, W, 3], upright. levels: as `read_image` takes them."""
+    from PIL import ImageOps
+
+    upright = ImageOps.exif_transpose(image)
+    if not _is_deep(upright):
+        return np.array(upright.convert("RGB"))
+    grey = to_8bit(_pixels(upright), levels)
+    return np.repeat(grey[:, :, None], 3, axis=2)
+
+
+def own_levels(source: ImageRef) -> Levels | None:
+    """The levels of one picture; None if it is of 8 bits, or cannot be read."""
+    found: list[Levels] = []
+
+    def scale(values: np.ndarray) -> np.ndarray:
+        found.append(levels_of(values))
+        return values.astype(np.uint8)
+
+    try:
+        data = source.read()
+        image = _open(data, str(source), None)
+        if image.format in _JPEGS or not (_is_misread(image) or _is_deep(image) or ";16" in _rawmode(image)):
+            return None
+        with OWN_LIMIT:
+            _to_rgb(image, data, scale)
+    except Exception:  # Pillow's decoders raise nearly anything on malformed data
+        return None
+    return found[0] if found else None
 
 
 def count_pages(source: Path | bytes | ImageRef) -> int:
@@ -208,21 +240,26 @@ def _parse_header(stream: BinaryIO) -> ImageFile:
         return Image.open(stream)
 
 
-def _to_rgb(file: ImageFile, data: bytes) -> np.ndarray:
+def _is_deep(image: Image.Image) -> bool:
+    return image.mode in ("I", "F") or image.mode.startswith("I;")
+
+
+def _to_rgb(file: ImageFile, data: bytes, scale: Callable[[np.ndarray], np.ndarray] = to_8bit) -> np.ndarray:
+    """scale: brings counts of more than 8 bits to uint8."""
     from PIL import Image
 
     image: Image.Image = file
     if _is_misread(file):
-        return _by_tifffile(data)
+        return _by_tifffile(data, scale)
     deep_color = file.mode in ("RGB", "RGBA") and ";16" in _rawmode(file)
     file.load()
     orientation = _orientation(file)
-    if image.mode in ("I", "F") or image.mode.startswith("I;"):
-        grey = _to_8bit(_pixels(_upright(image, orientation)))
+    if _is_deep(image):
+        grey = scale(_pixels(_upright(image, orientation)))
         return np.repeat(grey[:, :, None], 3, axis=2)
     if deep_color:
         image.info.pop("transparency", None)  # a colour key of 16-bit values means nothing to 8-bit pixels
-        image = _scaled_by_depth(image, data)
+        image = _scaled_by_depth(image, data, scale)
     if image.has_transparency_data:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, (255, 255, 255, 255))
@@ -286,38 +323,6 @@ def _upright(image: Image.Image, orientation: int) -> Image.Image:
     return image.transpose(turns[orientation]) if orientation in turns else image
 
 
-def _to_8bit(values: np.ndarray) -> np.ndarray:
-    """Scale non-negative counts to uint8 by the smallest depth of 8, 10, … 16 (or more) bits that holds nearly all of
-    them, or by their own range if that is less than a sixteenth of the depth.
-
-    Floats up to 1 are taken as fractions of white; negative values and NaN are black.
-    """
-    if values.dtype.kind == "f":
-        values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
-        if values.size and values.max() <= 1:
-            return (values.clip(0, 1) * 255 + 0.5).astype(np.uint8)
-    values = values.clip(0)
-    low, peak = _limits(values)
-    bits = max(8, peak.bit_length() + peak.bit_length() % 2)
-    if bits > 8 and (peak - low) << 4 < 1 << bits:
-        scale = 255 / max(1, peak - low)
-        return ((values.astype(np.float64) - low) * scale + 0.5).clip(0, 255).astype(np.uint8)
-    return (values.astype(np.uint32) >> (bits - 8)).clip(0, 255).astype(np.uint8)
-
-
-def _limits(values: np.ndarray) -> tuple[int, int]:
-    """(low, high) that all but a thousandth of the values at either end lie between."""
-    if not values.size:
-        return 0, 0
-    if values.max() < 1 << 16:
-        below = np.cumsum(np.bincount(values.astype(np.uint16).ravel()))
-        ends = np.searchsorted(below, [_OUTLIERS * values.size, (1 - _OUTLIERS) * values.size])
-        return int(ends[0]), int(min(ends[1], len(below) - 1))
-    flat = values.ravel()[:: max(1, values.size >> 20)]
-    low, high = np.quantile(flat, [_OUTLIERS, 1 - _OUTLIERS], method="nearest")
-    return int(low), int(high)
-
-
 def _is_misread(image: ImageFile) -> bool:
     """Whether Pillow takes a TIFF's planes of 16 bits for pixels of 8: uncompressed, one plane a colour."""
     tags = getattr(image, "tag_v2", {})
@@ -326,19 +331,19 @@ def _is_misread(image: ImageFile) -> bool:
     return tags.get(284, 1) == 2 and tags.get(277, 1) > 1 and tags.get(259, 1) == 1 and deep
 
 
-def _by_tifffile(data: bytes) -> np.ndarray:
+def _by_tifffile(data: bytes, scale: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
     try:
         import tifffile
     except ImportError:
         raise ValueError("a TIFF of 16-bit planes; `pip install tifffile` reads it, or save it interleaved") from None
     planes = tifffile.imread(io.BytesIO(data), key=0)
     planes = planes if planes.ndim == 3 and planes.shape[0] in (2, 3, 4) else np.moveaxis(planes, -1, 0)
-    scaled = _to_8bit(np.moveaxis(planes[:3] if len(planes) > 2 else planes[:1], 0, -1))
+    scaled = scale(np.moveaxis(planes[:3] if len(planes) > 2 else planes[:1], 0, -1))
     return np.ascontiguousarray(np.repeat(scaled, 3, axis=2) if scaled.shape[2] == 1 else scaled)
 
 
-# Pillow keeps only the high byte of 16-bit colour. Where that loses a 10- to 14-bit picture, the same file is decoded
-# once more with the byte order in the raw mode swapped, which yields the low bytes.
+# Pillow keeps only the high byte of 16-bit colour. The same file is decoded once more with the byte order in the raw
+# mode swapped, which yields the low bytes.
 
 
 def _rawmode(image: ImageFile) -> str:
@@ -346,13 +351,12 @@ def _rawmode(image: ImageFile) -> str:
     return str(args[0] if isinstance(args, tuple) and args else args)
 
 
-def _scaled_by_depth(high: Image.Image, data: bytes) -> Image.Image:
+def _scaled_by_depth(high: Image.Image, data: bytes, scale: Callable[[np.ndarray], np.ndarray]) -> Image.Image:
     from PIL import Image
 
     top = _pixels(high)
-    low, peak = _limits(top[..., :3])
-    if peak >= 64 and peak - low >= 16:  # 16 bits in use: the high byte is the answer
-        return high
+    if scale is to_8bit and levels_of(top[..., :3].astype(np.uint16) << 8) == (0, (1 << 16) - 1):
+        return high  # 16 bits in use: the high byte is the answer
     image = _parse_header(io.BytesIO(data))
     opposite = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
     raw = _rawmode(image)
@@ -365,5 +369,5 @@ def _scaled_by_depth(high: Image.Image, data: bytes) -> Image.Image:
     image.load()
     values = top.astype(np.uint16) << 8 | _pixels(image)
     scaled = top
-    scaled[..., :3] = _to_8bit(values[..., :3])
+    scaled[..., :3] = scale(values[..., :3])
     return Image.fromarray(scaled)

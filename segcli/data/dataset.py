@@ -93,6 +93,7 @@ class Dataset:
     source_labels: LabelSet
     task: Task
     as_listed: bool = False
+    levels: tuple[float, float] | None = None  # of pictures of more than 8 bits; None: each one's own
 
     @property
     def form(self) -> str:
@@ -108,7 +109,7 @@ class Dataset:
     def __getitem__(self, index: int) -> Sample:
         """Decode an image and read its truth. Raises InputError or UsageError naming the file."""
         record = self.records[index]
-        image = read_image(record.image)
+        image = read_image(record.image, levels=self.levels)
         return Sample(image, self.truth(index, image.shape[:2]), record.image.place, record.image_id)
 
     def truth(self, index: int, size: tuple[int, ...]) -> Truth:
@@ -136,7 +137,7 @@ def open_split(info: DatasetInfo, split: str) -> Dataset:
     """One split of what was found. Raises UsageError if there is no such split."""
     if split not in info.splits:
         raise UsageError(f"{info.root}: no {split!r} split; there are {', '.join(info.splits)}")
-    return Dataset(info.splits[split], info.reader, info.labels, info.source_labels, info.task)
+    return Dataset(info.splits[split], info.reader, info.labels, info.source_labels, info.task, levels=info.levels)
 
 
 def for_task(truth: Truth, task: Task, labels: LabelSet, *, as_listed: bool = False) -> Truth:

@@ -98,6 +98,7 @@ class DatasetInfo:
     outlines: bool = False
     held_out: bool = False
     rows: dict[int | None, tuple[int, int]] = field(default_factory=dict)  # class -> unusable, all; known beforehand
+    levels: tuple[float, float] | None = None  # black and white in pictures of more than 8 bits; None: each one's own
 
     def find(self, photo: Path, split: str | None = None) -> tuple[str, int]:
         """(split, number of its record) of a photo: the image that is that file, else the only one of its name.

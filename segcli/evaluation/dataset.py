@@ -31,10 +31,12 @@ def open_data(path: Path, task: str | None, format: str | None, split: str, *, b
 
 
 def for_model(info: DatasetInfo, spec: InferenceSpec, task: str | None) -> DatasetInfo:
-    """The dataset as the model can be scored on it: if no task was given, for the first one that both support.
+    """The dataset as the model can be scored on it, its pictures scaled as the model's were in training: if no task was
+    given, for the first one that both support.
 
     Raises UsageError if there is none.
     """
+    info = dataclasses.replace(info, levels=spec.levels)
     if task not in (None, "all") or info.task in spec.tasks:
         return info
     common = [own for own in info.tasks if own in spec.tasks]

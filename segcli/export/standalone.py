@@ -507,9 +507,15 @@ def write_png(path: Path, found: Result, table: dict[str, Any], task: str, shape
     Image.fromarray(array).save(path)
 
 
-def read_photo(path: Path) -> np.ndarray:
-    """uint8 RGB [H, W, 3], upright; what is transparent becomes white."""
+def read_photo(path: Path, levels: list[float] | None) -> np.ndarray:
+    """uint8 RGB [H, W, 3], upright; what is transparent becomes white. levels: the values of deep pictures' black and
+    white."""
     image: Image.Image = ImageOps.exif_transpose(Image.open(path))
+    if image.mode in ("I", "F") or image.mode.startswith("I;"):
+        if levels is None:
+            raise OSError("more than 8 bits, of which this model has not seen any; save it in 8 bits")
+        scaled = (np.asarray(image).astype(np.float64) - levels[0]) * 255 / (levels[1] - levels[0])
+        return np.repeat((scaled + 0.5).clip(0, 255).astype(np.uint8)[:, :, None], 3, axis=2)
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, (255, 255, 255, 255)), image)
@@ -546,7 +552,7 @@ def main() -> int:
     for path in args.photos:
         start = time.perf_counter()
         try:
-            image = read_photo(path)
+            image = read_photo(path, table.get("levels"))
         except OSError as error:
             print(f"{path}: {error}", file=sys.stderr)
             failed = 1

@@ -75,7 +75,8 @@ def predict_all(
 
     def read(item: _Item) -> Read[int]:
         opened = item[0].open()
-        return Read(read_image(opened, name=str(item[0]), max_pixels=max_pixels), count_pages(opened))
+        image = read_image(opened, name=str(item[0]), max_pixels=max_pixels, levels=settings.spec.levels)
+        return Read(image, count_pages(opened))
 
     scribe = ThreadPoolExecutor(1, thread_name_prefix="segcli-write")
     writing: deque[Future[ImageReport]] = deque()

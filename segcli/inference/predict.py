@@ -15,7 +15,8 @@ import torch
 
 from segcli import postprocess
 from segcli.class_names import choose_classes
-from segcli.codecs.image import MAX_PIXELS, read_image
+from segcli.codecs.depth import Levels
+from segcli.codecs.image import MAX_PIXELS, from_pillow, read_image
 from segcli.errors import CheckpointError, InputError, UsageError
 from segcli.inference.preprocess import Prepared, collate, prepare
 from segcli.inference.tiling import Box, Merger, windows
@@ -212,7 +213,7 @@ def predict(
     loaded = _kept(str(model)) if isinstance(model, str | Path) else model
     settings = resolve(loaded.spec, task, **options)
     if not isinstance(image, list | tuple) and not (isinstance(image, torch.Tensor) and image.ndim == 4):
-        name, pixels = _pixels(image, "the image", max_pixels)
+        name, pixels = _pixels(image, "the image", max_pixels, loaded.spec.levels)
         try:
             return segment_photo(loaded, pixels, settings)
         except (MemoryError, RuntimeError) as error:
@@ -224,7 +225,7 @@ def predict(
     found = []
     for outcome in segment_all(
         enumerate(image),
-        lambda item: Read(_pixels(item[1], f"image {item[0]}", max_pixels)[1], None),
+        lambda item: Read(_pixels(item[1], f"image {item[0]}", max_pixels, loaded.spec.levels)[1], None),
         lambda inputs: forward(loaded, inputs),
         [settings],
         batch_size=batch,
@@ -243,20 +244,17 @@ def _kept(name: str) -> LoadedModel:
     return load_model(name)
 
 
-def _pixels(image: Image, name: str, max_pixels: int) -> tuple[str, np.ndarray]:
+def _pixels(image: Image, name: str, max_pixels: int, levels: Levels | None) -> tuple[str, np.ndarray]:
     """(what to call it, uint8 [H, W, 3] RGB). Raises InputError for anything else."""
     if isinstance(image, str | Path):
-        return str(image), read_image(image, max_pixels=max_pixels)
+        return str(image), read_image(image, max_pixels=max_pixels, levels=levels)
     if isinstance(image, torch.Tensor):
         plain = image.detach().cpu()
         if plain.is_floating_point():
             plain = (plain.clamp(0, 1) * 255).round().to(torch.uint8)
         image = plain.permute(1, 2, 0).numpy() if plain.ndim == 3 and plain.shape[0] == 3 else plain.numpy()
     elif type(image).__module__.startswith("PIL."):
-        from PIL import ImageOps
-
-        upright: Any = ImageOps.exif_transpose(cast(Any, image))
-        image = np.asarray(upright.convert("RGB"))
+        image = from_pillow(cast(Any, image), levels)
     if not isinstance(image, np.ndarray):
         given = type(image).__name__
         raise InputError(f"{name} is a {given}; give a path, a uint8 array [H, W, 3] RGB, a PIL image or a tensor")

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from segcli.codecs.image import MAX_PIXELS, read_image
+from segcli.codecs.depth import Levels
+from segcli.codecs.image import MAX_PIXELS, from_pillow, read_image
 from segcli.errors import InputError
 from segcli.inference.predict import forward, resolve
 from segcli.inference.stream import Read, segment_all
@@ -75,7 +76,7 @@ class Predictor:
         settings = resolve(loaded.spec, self.task, **self.options)
         stream = segment_all(
             range(len(batch[self.image])),
-            lambda number: Read(self._read(batch[self.image][number], number), None),
+            lambda number: Read(self._read(batch[self.image][number], number, loaded.spec.levels), None),
             lambda inputs: forward(loaded, inputs),
             [settings],
             batch_size=self.batch_size,
@@ -101,19 +102,19 @@ class Predictor:
             self._loaded = load_model(self.model, self.device, self.dtype)
         return self._loaded
 
-    def _read(self, value: Any, number: int) -> np.ndarray:
+    def _read(self, value: Any, number: int, levels: Levels | None) -> np.ndarray:
         if isinstance(value, Mapping):
             value = value.get("bytes") or value.get("path")
         if hasattr(value, "convert"):  # Pillow
-            value = np.asarray(value.convert("RGB"))
+            value = from_pillow(value, levels)
         if isinstance(value, np.ndarray) and value.ndim == 3:
             if value.dtype != np.uint8 or value.shape[2] != 3:
                 raise InputError(f"row {number}: {value.dtype} {list(value.shape)}; give uint8 [H, W, 3], RGB")
             return value
         if isinstance(value, bytes | bytearray | memoryview):
-            return read_image(bytes(value), name=f"row {number}", max_pixels=self.max_pixels)
+            return read_image(bytes(value), name=f"row {number}", max_pixels=self.max_pixels, levels=levels)
         if isinstance(value, str | Path):
-            return read_image(Path(value), name=str(value), max_pixels=self.max_pixels)
+            return read_image(Path(value), name=str(value), max_pixels=self.max_pixels, levels=levels)
         if isinstance(value, io.BytesIO):
-            return read_image(value.getvalue(), name=f"row {number}", max_pixels=self.max_pixels)
+            return read_image(value.getvalue(), name=f"row {number}", max_pixels=self.max_pixels, levels=levels)
         raise InputError(f"row {number}: a {type(value).__name__}; give a path, bytes or a uint8 array [H, W, 3], RGB")

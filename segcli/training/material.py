@@ -8,13 +8,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from segcli.codecs.depth import Levels, pooled
+from segcli.codecs.image import own_levels
 from segcli.config import MODEL_TYPES, ModelConfig
 from segcli.config.mask2former import Mask2FormerConfig
 from segcli.data.checking.scan import ScanReport, scan
 from segcli.data.dataset import Dataset, open_split
 from segcli.data.detect import detect
 from segcli.data.layouts.folders import with_validation
-from segcli.data.records import DatasetInfo
+from segcli.data.records import DatasetInfo, Record
 from segcli.errors import UsageError
 from segcli.training.recipe import FittedRecipe, Recipe
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from segcli.distributed import Ranks
 
 Say = Callable[[str], None]
+_LOOKED_AT = 64  # pictures, for the levels of all
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,17 @@ def gather(info: DatasetInfo, ranks: Ranks, say: Say, progress: Callable[[int, i
         raise UsageError(
             f"{info.root}: none of the {len(given)} images to validate on can be used; the first: {first.message}"
         )
+    levels = ranks.broadcast(_levels(info.splits["train"]) if ranks.is_first else None)
+    if levels:
+        info = dataclasses.replace(info, levels=levels)
+        say(f"pictures of more than 8 bits: {levels[0]:g} is black and {levels[1]:g} white in all, and in prediction")
     return Material(info, report, open_split(info, "train"), open_split(info, "val"))
+
+
+def _levels(records: list[Record]) -> Levels | None:
+    """The levels of some of the pictures together; None if those are of 8 bits."""
+    some = records[:: max(1, len(records) // _LOOKED_AT)][:_LOOKED_AT]
+    return pooled(levels for record in some if (levels := own_levels(record.image)))
 
 
 def _say_flaws(info: DatasetInfo, report: ScanReport, say: Say) -> None:

@@ -14,7 +14,7 @@ from segcli.inference.predict import is_out_of_memory
 
 OUT_OF_MEMORY = (
     "not enough memory; smaller steps: --batch 1 --accumulate N (the same gradient from smaller pieces), --crop, "
-    "--precision bf16, --points, --queries, --freeze backbone; --batch auto finds what fits"
+    "--dtype bf16, --points, --queries, --freeze backbone; --batch auto finds what fits"
 )
 _SHARE = 0.7  # of the free memory that is used
 _MOST = 64

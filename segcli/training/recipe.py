@@ -147,7 +147,7 @@ class RunTable:
     """What does not change what is learnt, but for seed and precision."""
 
     seed: Annotated[int, Strict(), Field(ge=0, lt=2**63)]
-    precision: Literal["auto", "fp32", "bf16", "fp16"]  # of the network; matching and losses are always fp32
+    dtype: Literal["auto", "fp32", "bf16", "fp16"]  # of the network; matching and losses are always fp32
     device: Literal["auto", "cpu", "cuda", "mps"]
     workers: Annotated[int, Strict(), Field(ge=-1)]  # image-loading processes; -1: what the machine has cores for
     checkpoint_every: Count | None = None  # steps; None: at every validation and at least every five minutes
@@ -222,7 +222,7 @@ class FittedAugment(AugmentTable):
 class FittedRun(RunTable):
     """With what the machine is best at."""
 
-    precision: Literal["fp32", "bf16", "fp16"]
+    dtype: Literal["fp32", "bf16", "fp16"]
     workers: Natural
 
 

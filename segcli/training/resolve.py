@@ -55,16 +55,23 @@ def resolve(
             for rivals in (pair for table_name, *pair in _RIVALS if table_name == name):
                 if any(key in table for key in rivals):
                     merged[name] = {key: value for key, value in merged[name].items() if key not in rivals}
-            if name == "run" and "tensorboard" in table:  # what runs before `log` have in their config.toml
-                table = {key: value for key, value in table.items() if key != "tensorboard"} | (
-                    {"log": ["tensorboard"]} if table["tensorboard"] else {}
-                )
+            table = _renamed(table) if name == "run" else table
             merged[name] |= table
             sources |= {(name, key): source for key in table}
     try:
         return checked(Recipe, {**_with_tuples(merged), "preset": chosen})
     except Flaw as flaw:
         raise UsageError(_told(flaw, sources, spelled or {})) from None
+
+
+def _renamed(run: Mapping[str, Any]) -> dict[str, Any]:
+    """[run] with today's names: what earlier runs have in their config.toml, so that they can be resumed."""
+    table = dict(run)
+    if table.pop("tensorboard", False):
+        table.setdefault("log", ["tensorboard"])
+    if "precision" in table and "dtype" not in table:
+        table["dtype"] = table.pop("precision")
+    return table
 
 
 def _of_architecture(*tables: Any) -> Tables:

@@ -59,7 +59,7 @@ def resumed_recipe(out: Path, preset: str | None, config: Path | None, options: 
 
 
 def _same(name: str, key: str, old: Any, value: Any) -> bool:
-    if (name, key) in (("schedule", "batch"), ("run", "precision")) and value in (0, "auto"):
+    if (name, key) in (("schedule", "batch"), ("run", "dtype")) and value in (0, "auto"):
         return True
     if (name, key) == ("model", "start") and old == str(Path(value).expanduser().resolve()):
         return True

@@ -119,7 +119,7 @@ def _prepare(
     run = Run(planned, material, learner, folder, ranks, about)
     say(
         f"model: {about['model']['start']}, {trainable(loaded.model) / 1e6:.1f} million weights to learn, "
-        f"{loaded.config.num_queries} queries, {planned.run.precision} on {device}, crops "
+        f"{loaded.config.num_queries} queries, {planned.run.dtype} on {device}, crops "
         f"{'×'.join(map(str, planned.augment.crop))}, in prediction {loaded.spec.size.in_words()}"
     )
     if saved is None:

@@ -69,7 +69,7 @@ def fit(recipe: Recipe, material: Material, device: torch.device) -> FittedRecip
     share = 0.75 if data.tile is None else 1
     side = max(64, min(_CROP[device.type], round(share * short / 32) * 32))
     paste = augment.copy_paste if material.info.task in ("instance", "panoptic") else 0.0  # what has objects
-    own_precision = "bf16" if has_native_bf16(device) else "fp32"
+    own_dtype = "bf16" if has_native_bf16(device) else "fp32"
     cores = os.cpu_count() or 1
     own_workers = min(8, cores) if device.type == "cuda" else int(cores > 1)
     known_start = model.arch in (None, Mask2FormerConfig.model_type)  # what ships
@@ -82,7 +82,7 @@ def fit(recipe: Recipe, material: Material, device: torch.device) -> FittedRecip
         run=narrowed(
             FittedRun,
             run,
-            precision=own_precision if run.precision == "auto" else run.precision,
+            dtype=own_dtype if run.dtype == "auto" else run.dtype,
             workers=own_workers if run.workers < 0 else run.workers,
         ),
         model=narrowed(FittedModel, model, **begin),
@@ -135,7 +135,12 @@ def begin(recipe: FittedRecipe, material: Material, progress: Progress | None = 
     """The model to train, on the CPU, its random parts drawn from the recipe's seed."""
     torch.manual_seed(recipe.run.seed)
     data, model, labels = recipe.data, recipe.model, material.info.labels
-    spec = InferenceSpec(tasks_of(material.info.task), labels, InputSize(data.short, data.long, tile=data.tile))
+    spec = InferenceSpec(
+        tasks_of(material.info.task),
+        labels,
+        InputSize(data.short, data.long, tile=data.tile),
+        levels=material.info.levels,
+    )
     sizes = {key: getattr(model, key) for key in _SIZES if getattr(model, key) is not None}
     if model.start is None:
         beginning = from_backbone(architecture(recipe), model.origin, spec, model.queries, sizes, progress)
@@ -160,7 +165,7 @@ def begin(recipe: FittedRecipe, material: Material, progress: Progress | None = 
     tasks = tuple(task for task in spec.tasks if task in possible)
     size = config.size_for(material.info.task, data.short, data.long)
     size = dataclasses.replace(size, tile=data.tile, tile_for=data.tile_for)
-    loaded.spec = dataclasses.replace(loaded.spec, tasks=tasks, rule=rule, size=size)
+    loaded.spec = dataclasses.replace(loaded.spec, tasks=tasks, rule=rule, size=size, levels=spec.levels)
     loaded.preprocessor = preprocessor(loaded.spec, config)
     return beginning
 

@@ -200,9 +200,9 @@ class Run:
     def _likely_cause(self) -> str:
         half = self.learner.autocast is not None
         if self.learner.step == self.state.bad:  # no learning rate has done anything yet
-            return "from the first one on: the model it began from may be damaged" + ", or try --precision fp32" * half
+            return "from the first one on: the model it began from may be damaged" + ", or try --dtype fp32" * half
         lr = self.learner.lr * self.learner.schedule.factor(self.learner.step - 1)
-        slower = f"try --lr {min(self.learner.lr / 5, 4e-4):.1g}" + ", or --precision fp32" * half
+        slower = f"try --lr {min(self.learner.lr / 5, 4e-4):.1g}" + ", or --dtype fp32" * half
         return f"most likely because the learning rate {lr:.2g} is too high: {slower}"
 
     def _validate(self) -> Iterator[Report]:
@@ -373,4 +373,4 @@ def _report(step: int, finding: RuleScore, task: Task, seconds: float, is_best: 
 
 def autocast_of(recipe: FullRecipe, device: torch.device) -> torch.dtype | None:
     """The half precision of a recipe; None is fp32."""
-    return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(recipe.run.precision)
+    return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(recipe.run.dtype)

@@ -160,7 +160,7 @@ def _segmented(
     Raises SegcliError for an image that cannot be read, and what memory that runs out raises.
     """
     loaded.model.eval()
-    remedy = "the weights are damaged" if autocast is None else "try --precision fp32"
+    remedy = "the weights are damaged" if autocast is None else "try --dtype fp32"
 
     def network(images: Sequence[Prepared]) -> QueryPredictions:
         batch = collate(images, loaded.device)

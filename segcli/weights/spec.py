@@ -45,13 +45,13 @@ def to_table(spec: InferenceSpec, facts: dict[str, Any]) -> dict[str, Any]:
         "mean": list(spec.mean),
         "std": list(spec.std),
         "facts": facts,
-    }
+    } | ({"levels": list(spec.levels)} if spec.levels else {})
 
 
 def from_table(table: Any, where: str) -> SpecTable:
     """The protocol in a `segcli` table. Raises CheckpointError for anything unknown, missing or out of place."""
     entries = Fields(table, f"{where}: the 'segcli' table", CheckpointError)
-    entries.only({"version", "tasks", "labels", "size", "rule", "mean", "std", "facts"})
+    entries.only({"version", "tasks", "labels", "size", "rule", "mean", "std", "levels", "facts"})
     version = entries.whole("version")
     if version != 1:
         raise CheckpointError(f"{where}: the 'segcli' table is version {version}, this segcli reads 1; update segcli")
@@ -64,10 +64,18 @@ def from_table(table: Any, where: str) -> SpecTable:
         rule=_rule(entries.sub("rule")),
         mean=entries.numbers("mean", 3),
         std=entries.numbers("std", 3, least=_LEAST_STD),
+        levels=None if entries.raw.get("levels") is None else _levels(entries),
     )
     if not tasks:
         raise CheckpointError(f"{where}: the 'segcli' table names no task; expected some of {', '.join(TASKS)}")
     return SpecTable(spec, _facts(entries) if "facts" in entries else {})
+
+
+def _levels(entries: Fields) -> tuple[float, float]:
+    low, high = entries.numbers("levels", 2, least=0, most=1e12)
+    if low >= high:
+        raise CheckpointError(f"{entries.where}: levels are {low:g} and {high:g}; expected the lower one first")
+    return low, high
 
 
 def _label(row: Fields) -> Label:

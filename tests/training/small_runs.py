@@ -50,7 +50,7 @@ images = 2
 
 [run]
 workers = 0
-precision = "fp32"
+dtype = "fp32"
 device = "cpu"
 """
 

@@ -58,6 +58,14 @@ def test_what_comes_later_wins(tmp_path: Path) -> None:
     assert (recipe.schedule.steps, recipe.schedule.epochs) == (None, 2.0)
 
 
+def test_earlier_runs_can_be_read(tmp_path: Path) -> None:
+    """Their [run] has other names; both at once are a mistake."""
+    run = resolve(None, _file(tmp_path, '[run]\nprecision = "bf16"\ntensorboard = true\n'), {}).run
+    assert (run.dtype, run.log) == ("bf16", ("tensorboard",))
+    with pytest.raises(UsageError, match="has no key 'precision'"):
+        resolve(None, _file(tmp_path, '[run]\nprecision = "bf16"\ndtype = "fp32"\n'), {})
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -103,7 +103,7 @@ def test_it_learns_sixteen_images_by_heart(tmp_path: Path) -> None:
 
 def test_what_it_says_of_its_best_model_is_what_others_will_measure(shapes: Path, tmp_path: Path) -> None:
     """Validations may be in half precision; the last word is not."""
-    changes: Tables = {"schedule": {"steps": 40}, "validate": {"every": 40, "images": 0}, "run": {"precision": "bf16"}}
+    changes: Tables = {"schedule": {"steps": 40}, "validate": {"every": 40, "images": 0}, "run": {"dtype": "bf16"}}
     run = open_tiny(shapes, tmp_path / "run", changes | {"data": {"task": "semantic"}})
     reports = list(run.train())
     (during,), (end,) = _of(ValidationReport, reports), _of(EndReport, reports)
@@ -350,7 +350,7 @@ def test_a_model_of_many_queries_may_show_as_many_instances(shapes: Path, tmp_pa
         ).train()
     )
     config = tmp_path / "next.toml"
-    config.write_text('[run]\nprecision = "fp32"\n', encoding="utf-8")
+    config.write_text('[run]\ndtype = "fp32"\n', encoding="utf-8")
     start = {"model": {"start": str(tmp_path / "run" / "last")}, "data": {"path": str(shapes)}}
     run = open_run(resolve(None, config, start | {"schedule": {"steps": 1}}), tmp_path / "next", Ranks(), print)
     assert run.learner.loaded.spec.rule.top_k == 120

@@ -60,7 +60,7 @@ def calibration(data: Path, format: str | None, spec: InferenceSpec, count: int)
     records = info.splits.get("train") or next(records for records in info.splits.values() if records)
     step = max(1, len(records) // count)
     for record in records[::step][:count]:
-        image = read_image(record.image)
+        image = read_image(record.image, levels=spec.levels)
         side = spec.size.tile_of((image.shape[0], image.shape[1]))
         if side is not None:
             boxes = windows((image.shape[0], image.shape[1]), side, spec.size.tile_overlap)

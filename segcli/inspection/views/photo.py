@@ -31,7 +31,10 @@ class OpenedPhoto:
         spec = loaded.spec
         if spec.size.frame == "windows":  # a view shows one pass of the network over the whole photo
             spec = replace(spec, size=replace(spec.size, frame="square"))
-        return prepare(self.image, spec)
+        image = self.image
+        if spec.levels and self.path.is_file():  # as the model was trained; what is shown beside it is scaled by itself
+            image = read_image(self.path, levels=spec.levels)
+        return prepare(image, spec)
 
 
 def read_photo(name: str) -> OpenedPhoto:
