@@ -118,7 +118,7 @@ class Segments:
         """A table, for notebooks."""
         from html import escape
 
-        heads = ("id", "class", "score", "area", "x", "y", "width", "height")
+        heads = ("id", "category_name", "score", "area", "x", "y", "width", "height")
         rows = ["".join(f"<td>{escape(str(row[head]))}</td>" for head in heads) for row in self.to_rows()]
         head = "".join(f"<th>{name}</th>" for name in heads)
         return f"<table><tr>{head}</tr>{''.join(f'<tr>{row}</tr>' for row in rows)}</table>"
@@ -302,17 +302,19 @@ class Segments:
         return tuple(encode_map(self.map, len(self)))
 
     def to_rows(self) -> list[dict[str, Any]]:
-        """A plain row a segment, as for `pandas.DataFrame`: id, class, score (None where there is none), area and box
-        in pixels, whether the box touches the image's border, and the centroid; of things with a mask also the shape,
-        as scikit-image's `regionprops` defines it.
+        """A plain row a segment, as for `pandas.DataFrame`: id, category_id and category_name, score (None where there
+        is none), area and box in pixels, whether the box touches the image's border, and the centroid; of things with
+        a mask also the shape, as scikit-image's `regionprops` defines it.
         """
         from segcli.codecs.shape_measures import measure
 
         rows: list[dict[str, Any]] = []
-        facts = zip(self.names(), self.isthing(), self.scores.tolist(), self.areas().tolist(), strict=True)
-        for index, (name, isthing, score, area) in enumerate(facts):
+        facts = zip(self.isthing(), self.scores.tolist(), self.areas().tolist(), strict=True)
+        for index, (isthing, score, area) in enumerate(facts):
             x0, y0, x1, y1 = self.boxes()[index].tolist()
-            row = {"id": index + 1, "class": name, "score": None if np.isnan(score) else round(score, 6), "area": area}
+            label = self.label_set[int(self.labels[index])]
+            row = {"id": index + 1, "category_id": label.id, "category_name": label.name}
+            row |= {"score": None if np.isnan(score) else round(score, 6), "area": area}
             row |= {"x": x0, "y": y0, "width": x1 - x0, "height": y1 - y0}
             row["border"] = bool(area) and (min(x0, y0) == 0 or x1 == self.size[1] or y1 == self.size[0])
             if area:

@@ -207,7 +207,8 @@ def of_model(loaded: LoadedModel, sources: Sequence[Source], task: Task | None) 
     find, scored = _predictor(loaded, task)
 
     def read(number: int) -> Shown:
-        image = read_image(sources[number].open(), name=str(sources[number]), max_pixels=MAX_PIXELS)
+        source, levels = sources[number], loaded.spec.levels
+        image = read_image(source.open(), name=str(source), max_pixels=MAX_PIXELS, levels=levels)
         return Shown(image, find(image))
 
     items = _items([(source.path, source.folder) for source in sources], read)
@@ -286,7 +287,7 @@ def model_beside_truth(
     Raises UsageError: data that cannot be read, classes that are not the data's; InputError: a photo that the data does
     not have.
     """
-    info = detect_for_checking(truth, task=task)
+    info = replace(detect_for_checking(truth, task=task), levels=loaded.spec.levels)
     find, scored = _predictor(loaded, info.task)
     classes = match_classes(loaded.spec.labels, info.source_labels, loaded.name, info.task)
     info = in_colours_of(loaded.spec.labels, info, classes)

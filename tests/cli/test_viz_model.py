@@ -90,7 +90,7 @@ def test_matching(viz: Viz) -> None:
     result = viz("matching", "data/val/images/val.png", "--truth", "data", "--task", "semantic", "--json")
     assert result.exit_code == 0, result.output
     record = json.loads(result.stdout)
-    pairs = {pair["class"]: pair for pair in record["pairs"]}
+    pairs = {pair["category_name"]: pair for pair in record["pairs"]}
     assert {name: pair["query"] for name, pair in pairs.items()} == {"red": 0, "green": 1}
     assert pairs["red"]["iou"] > 0.9
     assert set(pairs["red"]["cost"]) == {"class", "mask", "dice"}

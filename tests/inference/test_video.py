@@ -124,7 +124,7 @@ def test_a_clip_is_predicted(tmp_path: Path) -> None:
     first = np.array(Image.open(out / "clip.ids" / "000000.png"))
     assert set(np.unique(first)) - {0} == {row["id"] for row in rows[0]["segments"]}
     table = (out / "clip.segments.csv").read_text().splitlines()
-    assert table[0].startswith("frame,time,id,class,score,area,x,y")
+    assert table[0].startswith("frame,time,id,category_id,category_name,score,area,x,y")
     assert len(table) == 1 + sum(len(row["segments"]) for row in rows)
     assert json.loads((out / "clip.video.json").read_text())["clip"] == {"model": "fake"}
     assert not list(out.glob("*partial*"))

@@ -213,7 +213,7 @@ def test_csv(tmp_path: Path) -> None:
         ]
     with open(tmp_path / "segments.csv", encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [(row["image"], row["id"], row["class"], row["score"], row["area"]) for row in rows] == [
+    assert [(row["image"], row["id"], row["category_name"], row["score"], row["area"]) for row in rows] == [
         (names[0], "1", "naïve/日本", "0.9", "2"),
         (names[0], "2", "traffic light", "0.2", "1"),  # the other pixel is the better one's
         ("c.jpg", "1", "naïve/日本", "0.9", "2"),

@@ -58,7 +58,7 @@ class RunReport:
             except InputError:
                 record = {}
             facts = {"path": str(source), "ok": True, "skipped": True}
-            console.json_line(facts | record | {"outputs": [str(path) for path in targets.values()]})
+            console.json_line(facts | _without_classes(record) | {"outputs": [str(path) for path in targets.values()]})
 
     def show(self, report: ImageReport) -> None:
         """One image: a table, a line, a JSON line, or an error."""
@@ -166,7 +166,14 @@ def as_json(report: ImageReport) -> dict[str, Any]:
     """The line that --json prints for an image: its record, where it came from and what was written."""
     if report.error is not None:
         return {"path": str(report.source), "ok": False, "error": report.error}
-    return {"path": str(report.source), "ok": True, **report.record, "outputs": [str(path) for path in report.outputs]}
+    outputs = [str(path) for path in report.outputs]
+    return {"path": str(report.source), "ok": True, **_without_classes(report.record), "outputs": outputs}
+
+
+def _without_classes(record: dict[str, Any]) -> dict[str, Any]:
+    """A record for a line of many: the model's classes, which are the same on each, stay in the file of `--save json`;
+    the segments name theirs."""
+    return {key: value for key, value in record.items() if key != "classes"}
 
 
 def _counts(segments: list[dict[str, Any]]) -> str:

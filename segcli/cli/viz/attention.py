@@ -62,7 +62,7 @@ def _record(strips: list[Strip]) -> dict[str, Any]:
             {
                 "query": strip.query,
                 "predictions": [
-                    {"class": name, "score": round(score, 4), "pixels": float((mask > 0).mean().round(6))}
+                    {"category_name": name, "score": round(score, 4), "pixels": float((mask > 0).mean().round(6))}
                     for name, score, mask in zip(strip.names, strip.scores, strip.masks, strict=True)
                 ],
                 "layers": [{"stride": s.stride, "open": float(s.region.mean().round(6))} for s in strip.steps],

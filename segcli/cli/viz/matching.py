@@ -69,7 +69,7 @@ def _record(found: Assignment) -> dict[str, Any]:
         pairs.append(
             {
                 "object": target,
-                "class": found.objects[target],
+                "category_name": found.objects[target],
                 "query": query,
                 "says": said,
                 "score": round(score, 4),

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from segcli.segments import Segments
 
 COLUMNS = (
-    "image", "id", "class", "score", "area", "x", "y", "width", "height", "border", "centroid_x", "centroid_y",
-    "perimeter", "eccentricity", "orientation_rad", "solidity", "covered",
+    "image", "id", "category_id", "category_name", "score", "area", "x", "y", "width", "height", "border",
+    "centroid_x", "centroid_y", "perimeter", "eccentricity", "orientation_rad", "solidity", "covered",
 )  # fmt: skip
 
 
@@ -56,7 +56,7 @@ class CsvTables(SaveKind):
             return
         rows = seen_rows(answer.segments)
         self._segments.add(name, [{"image": name} | row for row in rows])
-        self._counts.add(name, Counter(row["class"] for row in rows), sum(row["area"] for row in rows))
+        self._counts.add(name, Counter(row["category_name"] for row in rows), sum(row["area"] for row in rows))
 
 
 def seen_rows(segments: Segments) -> list[dict[str, Any]]:
