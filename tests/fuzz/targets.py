@@ -8,6 +8,7 @@ import shutil
 import tempfile
 import zipfile
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ from segcli.errors import SegcliError
 from segcli.evaluation.predicted_data import predicted_data
 from segcli.files.image_ref import FileRef
 from segcli.inference.sources import find_sources
+from segcli.inference.video.clip import Clip, is_clip
+from segcli.inference.video.encoding import ClipWriter
 from segcli.results.kinds.kind import Shard
 from segcli.results.readers import LabelMaps, open_predictions
 from segcli.results.shards import merge
@@ -314,7 +317,31 @@ STORES = [
     Target("shards", _write_shards, merge),
 ]
 
-TARGETS = [*IMAGES, *DATASETS, *CONVERTED, *RESULTS, *STORES, *MODELS, *FILES, *RUNS, *EXPORTS]
+# --------------------------------------------------------------------------------------------------------------- clips
+
+
+def _write_clip(folder: Path) -> None:
+    frames = [np.roll(SHOT.image, 3 * number, axis=1) for number in range(4)]
+    with ClipWriter(folder / "a.mp4", Fraction(25)) as clip:
+        for number, frame in enumerate(frames):
+            clip.write(frame[: HEIGHT // 2 * 2, : WIDTH // 2 * 2], number / 25)
+    shutil.copy(folder / "a.mp4", folder / "b.mkv")
+    first, *others = map(Image.fromarray, frames)
+    for name in ("a.gif", "a.webp"):
+        first.save(folder / name, save_all=True, append_images=others, duration=40)
+
+
+def _read_clip(folder: Path) -> None:
+    for file in sorted(folder.iterdir()):
+        with contextlib.suppress(SegcliError):
+            if is_clip(str(file)) and not file.is_fifo():  # a pipe that is named is waited for
+                with Clip(str(file)) as clip:
+                    str((clip.count, clip.sound, clip.rate, [frame.image.shape for frame in clip]))
+
+
+CLIPS = [Target("clips", _write_clip, _read_clip, cost=2)]
+
+TARGETS = [*IMAGES, *DATASETS, *CONVERTED, *RESULTS, *STORES, *MODELS, *FILES, *RUNS, *EXPORTS, *CLIPS]
 
 
 def allowed(error: BaseException) -> bool:

@@ -217,6 +217,40 @@ def test_damage_costs_what_is_damaged(tmp_path: Path) -> None:
     assert [bool(mask) for mask in tracks[0]["segmentations"]] == [True, False, False, True]
 
 
+def test_a_file_of_video_can_name_no_other(tmp_path: Path) -> None:
+    """FFmpeg goes by the content, and would follow a list of files that is called a video."""
+    write_clip(tmp_path / "clip.mp4", [0.0])
+    (tmp_path / "list.mp4").write_text("ffconcat version 1.0\nfile clip.mp4\n")
+    with pytest.raises(InputError, match="cannot be opened as a video"):
+        Clip(str(tmp_path / "list.mp4"))
+
+
+def test_clips_that_ffmpeg_cannot_read_to_the_end(tmp_path: Path) -> None:
+    data = write_clip(tmp_path / "clip.mp4", [0.0, 0.04]).read_bytes()
+    (tmp_path / "codec.mp4").write_bytes(data.replace(b"avc1", b"zzzz"))
+    with pytest.raises(InputError, match="a video codec that FFmpeg does not know"):
+        Clip(str(tmp_path / "codec.mp4"))
+
+
+def test_frames_too_large_are_not_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_clip(tmp_path / "clip.mp4", [0.0])
+    header = b"GIF89a" + struct.pack("<HH", 65500, 65500) + b"\0\0\0"
+    frame = b"\x21\xf9\x04\0\x04\0\0\0" + b"," + struct.pack("<HHHH", 0, 0, 1, 1) + b"\0\x02\x02D\x01\0"
+    (tmp_path / "a.gif").write_bytes(header + frame * 2 + b";")
+    with pytest.raises(InputError, match=r"65500|pixels"):
+        Clip(str(tmp_path / "a.gif"))
+    monkeypatch.setattr("segcli.inference.video.pyav.MAX_PIXELS", 1000)
+    with Clip(str(tmp_path / "clip.mp4")) as clip, pytest.raises(InputError, match="no frame can be decoded"):
+        list(clip)
+
+
+def test_pictures_numbered_in_signs_of_every_kind(tmp_path: Path) -> None:
+    for name in ("1\u00b22", "1", "10", "\u00b2", "2"):  # a superscript is a digit to Python, and no number
+        Image.new("RGB", (8, 8)).save(tmp_path / f"{name}.png")
+    with Clip(str(tmp_path)) as clip:
+        assert len(list(clip)) == 5
+
+
 def test_a_phone_held_upright(tmp_path: Path) -> None:
     """The matrix in the track's header says that the frames are turned by 90°."""
     data = write_clip(tmp_path / "clip.mp4", [0.0, 0.04]).read_bytes()

@@ -16,7 +16,7 @@ from segcli.codecs.image import OWN_LIMIT, read_image
 from segcli.errors import InputError, UsageError
 from segcli.files.image_names import is_image_name
 from segcli.inference.video import live
-from segcli.inference.video.pyav import failures, line
+from segcli.inference.video.pyav import MAX_PIXELS, failures, line
 
 SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts")
 _ANIMATIONS = (".gif", ".webp")
@@ -116,6 +116,8 @@ class Clip:
         if not self._container.streams.video:
             raise InputError(f"{self.name}: has no video stream, only sound")
         self._stream = self._container.streams.video[0]
+        if self._stream.codec_context is None:
+            raise InputError(f"{self.name}: has a video codec that FFmpeg does not know; convert it to H.264")
         self._stream.thread_type = "SLICE" if self.is_live else "AUTO"  # threads by frames add a delay
         rate = self._stream.average_rate or self._stream.guessed_rate
         self.rate = rate if rate and 0 < rate <= 1000 else self.rate
@@ -139,7 +141,8 @@ class Clip:
         """The codec of its sound; None if it has none, or is live."""
         if self._container is None or self.is_live or not self._container.streams.audio:
             return None
-        return str(self._container.streams.audio[0].codec_context.name)
+        codec = self._container.streams.audio[0].codec_context  # None for one that FFmpeg does not know
+        return codec and str(codec.name)
 
     @property
     def keeps_sound(self) -> bool:
@@ -184,9 +187,11 @@ class Clip:
 
         try:
             with Image.open(self.name) as picture:
+                if picture.width * picture.height > MAX_PIXELS:
+                    raise ValueError(f"{picture.width}×{picture.height} pixels, more than {MAX_PIXELS:,}")
                 self.rate = Fraction(1000, _duration(picture))
                 return int(getattr(picture, "n_frames", 1))
-        except (OSError, ValueError, EOFError) as error:
+        except Exception as error:  # Pillow's parsers raise nearly anything on malformed data
             raise InputError(f"{self.name}: cannot be opened as an animation ({line(error)})") from error
 
     def _animated(self) -> Iterator[tuple[int, float, Any]]:
@@ -199,7 +204,7 @@ class Clip:
                 try:
                     picture.seek(number)
                     image = np.array(picture.convert("RGB"))
-                except (OSError, ValueError, EOFError) as error:
+                except Exception as error:  # as above
                     self.damage = line(error)
                     return
                 yield number, milliseconds / 1000, lambda image=image: image
@@ -278,7 +283,7 @@ def _numbered(name: str) -> list[Path]:
         found = [file for file in path.iterdir() if is_image_name(file.name)]
         if not found:
             raise InputError(f"{name}: no images in this folder")
-        return sorted(found, key=lambda file: [int(p) if p.isdigit() else p for p in re.split(r"(\d+)", file.name)])
+        return sorted(found, key=lambda file: [int(p) if p.isdecimal() else p for p in re.split(r"(\d+)", file.name)])
     if not re.search(r"%0?\d*d", path.name):
         return []
     pattern = re.compile(re.sub(r"%0?\d*d", r"(\\d+)", re.escape(path.name).replace("\\%", "%")))

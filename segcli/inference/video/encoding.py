@@ -15,7 +15,7 @@ import numpy as np
 
 from segcli.errors import InputError
 from segcli.files.writing import output_error, replace_file
-from segcli.inference.video.pyav import failures, line, pyav
+from segcli.inference.video.pyav import failures, line, open_file, pyav
 
 _TICK = Fraction(1, 90_000)  # seconds
 
@@ -119,7 +119,7 @@ def join(parts: Sequence[Part], target: Path, sound: Sound | None = None) -> Non
             out = stack.enter_context(av.open(str(path), "w", format="mp4", options={"movflags": "faststart"}))
             streams = [_frames_of(parts, out.add_stream_from_template(first.streams.video[0]))]
             if sound is not None:
-                source = stack.enter_context(av.open(sound.source))
+                source = stack.enter_context(open_file(sound.source))
                 audio = source.streams.audio[0]
                 streams.append(_sound_of(source, audio, out.add_stream_from_template(audio), sound))
             for _, _, packet in heapq.merge(*streams, key=lambda entry: entry[:2]):

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from segcli.errors import InputError, UsageError
-from segcli.inference.video.pyav import failures, line, pyav
+from segcli.inference.video.pyav import failures, line, open_file, open_remote, pyav
 
 SILENCE = 15.0  # seconds without data after which a stream has ended
 _SILENT = "nothing came for {:g} seconds"
@@ -76,10 +76,10 @@ def open_source(name: str) -> Any:
             source, how = _camera(name)
             return pyav().open(source, **how)
         if not remote:
-            return pyav().open(name)
+            return open_file(name)
         # Over UDP, which FFmpeg would try first, packets get lost and firewalls let none through.
         options = {"rtsp_flags": "prefer_tcp"} if name.startswith("rtsp") else {}
-        return _interruptible(lambda: pyav().open(name, options=options, timeout=SILENCE))
+        return _interruptible(lambda: open_remote(name, options, SILENCE))
     except failures() as error:
         what = "camera" if is_camera(name) else "stream" if remote else "video"
         reason = _why_no_camera(error) if is_camera(name) else why(error)
