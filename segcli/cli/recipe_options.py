@@ -133,6 +133,10 @@ SETTINGS = (
         help="Learn from and predict in square tiles of this side: for many or small objects.",
     ),
     _setting("loss.points", int, "--points", metavar="N", panel=STEP, min=16, help="Where masks are compared."),
+    _setting(
+        "loss.teacher", str, "--teacher", metavar="REF", panel=STEP, autocompletion=options.complete_model,
+        help="Learn from the answers of a better model too; it must know the same classes.",
+    ),
     _setting("schedule.ema", float, "--ema", metavar="DECAY", panel=STEP, help="Average of the weights; 0 for none."),
     _setting("run.seed", int, "--seed", metavar="N", panel=STEP, help="Of everything random."),
     _setting(

@@ -28,6 +28,7 @@ from segcli.training.optim import (
     training_mode,
 )
 from segcli.training.recipe import FullRecipe
+from segcli.training.teacher import Teacher
 from segcli.types import Batch, Target
 from segcli.weights.checkpoint import LoadedModel
 
@@ -55,6 +56,7 @@ class Learner:
     ranks: Ranks
     autocast: torch.dtype | None
     step: int = 0
+    teacher: Teacher | None = None
     pilots: MaskPilots | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
@@ -92,7 +94,7 @@ class Learner:
         set_rates(self.optimizer, self.schedule, self.step)
         self.optimizer.zero_grad(set_to_none=True)
         normalisers = self._normalisers([target for _, targets in parts for target in targets])
-        names = self.criterion.names
+        names = self._terms
         totals = torch.zeros(1 + len(names))  # loss, and the last layer's terms
         finite = True
         for batch, targets in parts:
@@ -142,7 +144,15 @@ class Learner:
             pilots = None if self.pilots is None else self.pilots(targets, self._draw)
             layers = self.loaded.model(batch, every_layer=True, pilots=pilots)
         report = self.criterion(layers, targets, self._draw, normalisers)
-        return report.total, [report.terms[name][-1] for name in self.criterion.names], report.finite
+        terms = [report.terms[name][-1] for name in self.criterion.names]
+        if self.teacher is None:
+            return report.total, terms, report.finite
+        taught = self.teacher.loss(batch, layers[-1], normalisers.masks, self.autocast)
+        return report.total + taught, [*terms, taught.detach()], report.finite and bool(taught.isfinite())
+
+    @property
+    def _terms(self) -> tuple[str, ...]:
+        return (*self.criterion.names, "teacher") if self.teacher else self.criterion.names
 
     def _normalisers(self, targets: Sequence[Target]) -> Normalisers:
         """Of all images of this update, on whichever rank and in whichever micro-batch they are."""

@@ -129,6 +129,8 @@ class LossTable:
     box_weight: NotNegative | None = None
     giou_weight: NotNegative | None = None
     no_object_weight: Positive | None = None
+    teacher: str | None = None  # a model whose answers are learnt from beside the truth: a folder, a name or org/name
+    teacher_weight: NotNegative = 1.0  # of the distance to them
     pilots: Flag = False  # mask-piloted queries beside the learnable ones (arXiv 2303.07336), Mask2Former only
 
 

@@ -14,6 +14,7 @@ from segcli.training.resolve import resolve
 # What may differ between a run and its continuation: it changes how fast the same numbers come, not the numbers.
 _FREE = {
     ("data", "path"),  # the same images may lie elsewhere now; the fingerprint tells whether they are the same
+    ("loss", "teacher"),  # so with its weights
     ("run", "workers"),
     ("run", "checkpoint_every"),
     ("run", "log"),

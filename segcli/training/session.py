@@ -36,6 +36,7 @@ from segcli.training.setup import (
     pick_device,
     plan_schedule,
 )
+from segcli.training.teacher import Teacher, load_teacher
 from segcli.training.train import Run, autocast_of
 from segcli.types import Batch, Target
 from segcli.versions import packages
@@ -93,8 +94,16 @@ def _prepare(
     model = fitted.model
     if saved is None and model.start is not None:
         model = dataclasses.replace(model, start=lasting(model.start))
-    fitted = dataclasses.replace(fitted, model=model, loss=objectives.fill_in(loaded.config, fitted.loss))
+    loss = fitted.loss
+    if loss.teacher is not None:
+        loss = dataclasses.replace(loss, teacher=lasting(loss.teacher))
+    fitted = dataclasses.replace(fitted, model=model, loss=objectives.fill_in(loaded.config, loss))
+    teacher = load_teacher(fitted.loss, loaded, progress)
     about = fingerprint(fitted, material, loaded.raw_config) | {"devices": ranks.size}
+    if teacher is not None:
+        about |= teacher.fingerprint()
+        loaded.facts["taught by"] = teacher.described
+        say(f"teacher: {teacher.described}")
     if saved is not None:
         with folder.resuming():
             changed = differences(saved.state["about"], about)
@@ -104,7 +113,7 @@ def _prepare(
                 f"Undo the change, or start a new run{from_last(out)}"
             )
     if not fitted.schedule.batch:
-        fitted = _with_fitting_batch(fitted, material, loaded, ranks, say)
+        fitted = _with_fitting_batch(fitted, material, loaded, teacher, ranks, say)
     planned, schedule, lr = plan_schedule(fitted, len(material.train), len(material.val), ranks, say)
     size = loaded.spec.size
     crowded = material.scan.crowded(loaded.config.num_queries, size.tile)
@@ -115,7 +124,7 @@ def _prepare(
         rest = f" and {len(unseen) - 8} more" if len(unseen) > 8 else ""
         say(f"warning: no training image shows {', '.join(label.name for label in unseen[:8])}{rest}")
     folder.tidy()
-    learner = Learner(loaded, planned, schedule, lr, ranks, autocast_of(planned, device))
+    learner = Learner(loaded, planned, schedule, lr, ranks, autocast_of(planned, device), teacher=teacher)
     run = Run(planned, material, learner, folder, ranks, about)
     say(
         f"model: {about['model']['start']}, {trainable(loaded.model) / 1e6:.1f} million weights to learn, "
@@ -160,7 +169,12 @@ def _to_device(loaded: LoadedModel, device: torch.device) -> LoadedModel:
 
 
 def _with_fitting_batch(
-    recipe: FittedRecipe, material: Material, loaded: LoadedModel, ranks: Ranks, say: Say
+    recipe: FittedRecipe,
+    material: Material,
+    loaded: LoadedModel,
+    teacher: Teacher | None,
+    ranks: Ranks,
+    say: Say,
 ) -> FittedRecipe:
     """The recipe with the largest batch for which there is memory, not larger than its learning rate is meant for."""
     table = recipe.schedule
@@ -171,19 +185,22 @@ def _with_fitting_batch(
         lean, alone = dataclasses.replace(table, accumulate=1, ema=0.0), dataclasses.replace(recipe.run, workers=0)
         trial = full(dataclasses.replace(recipe, schedule=lean, run=alone), images, steps=1, every=1)
         batch = next(iter(loader_of(trial, material, loaded.spec, Ranks(), 0)))
-        _forward_and_backward(trial, loaded, batch.batches)
+        _forward_and_backward(trial, loaded, teacher, batch.batches)
 
     batch = min(ranks.gather(largest_batch(attempt, loaded.device, most)))
     say(f"--batch auto: {batch}")
     return dataclasses.replace(recipe, schedule=dataclasses.replace(table, batch=batch))
 
 
-def _forward_and_backward(recipe: FullRecipe, loaded: LoadedModel, parts: list[tuple[Batch, list[Target]]]) -> None:
+def _forward_and_backward(
+    recipe: FullRecipe, loaded: LoadedModel, teacher: Teacher | None, parts: list[tuple[Batch, list[Target]]]
+) -> None:
     """What a step needs memory for; the weights stay."""
     from segcli.training.optim import Schedule
 
     before = {name: tensor.clone() for name, tensor in loaded.model.state_dict().items()}
-    learner = Learner(loaded, recipe, Schedule("constant", 1), 0.0, Ranks(), autocast_of(recipe, loaded.device))
+    schedule, autocast = Schedule("constant", 1), autocast_of(recipe, loaded.device)
+    learner = Learner(loaded, recipe, schedule, 0.0, Ranks(), autocast, teacher=teacher)
     learner.update(parts)
     loaded.model.load_state_dict(before)
 

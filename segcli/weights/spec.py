@@ -92,7 +92,7 @@ def _facts(entries: Fields) -> dict[str, Any]:
         metrics = facts.sub("metrics")
         for name in metrics.raw:
             metrics.number(name)
-    for name in ("licence", "licence of the starting model", "started from", "status"):
+    for name in ("licence", "licence of the starting model", "started from", "taught by", "status"):
         facts.text(name, None)
     facts.number("bf16_loss", None)
     return dict(facts.raw)

@@ -45,6 +45,7 @@ def model_card(loaded: LoadedModel, recipe: FullRecipe, material: Material, repo
         f"- Data: {material.info.found}",
         f"- {train} images to train on, {len(material.val)} to validate on",
         f"- Begun from: {loaded.facts.get('started from', 'unknown')}" + (f" ({licence})" if licence else ""),
+        *([f"- Taught by: {loaded.facts['taught by']}"] if "taught by" in loaded.facts else []),
         f"- {report.step} of {table.steps} steps of {batch} images a device, crops of {crop}, "
         f"precision {recipe.run.dtype}, weight average {table.ema:g}",
         f"- Size in prediction: {spec.size.in_words()}",
