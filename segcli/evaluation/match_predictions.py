@@ -165,7 +165,12 @@ def _by_number(records: Sequence[tuple[str, int, Record]]) -> _Find:
     for split, number, record in records:
         if name := COCO_NAME.fullmatch(record.image.place.stem):
             known[int(name[1])] = (split, number)
-    return lambda image: known.get(image.id) if isinstance(image.id, int) else None
+
+    def find(image: PredictedImage) -> _Place | None:
+        number = int(image.id) if isinstance(image.id, str) and image.id.isdecimal() else image.id
+        return known.get(number) if isinstance(number, int) else None
+
+    return find
 
 
 def _by_name(records: Sequence[tuple[str, int, Record]], split: str) -> _Find:

@@ -1,14 +1,19 @@
 """Large JSON files, an element at a time: what a file holds is never in memory at once.
 
-A results file is one long array, or an object with long arrays in it. `walk` yields the elements of those arrays with
-their places in the file, so that an index of places is all that has to be kept, and `read_elements` reads some again.
+A results file is one long array, or an object with long arrays in it, or an object on each line (`.jsonl`). `walk`
+yields the elements with their places in the file, so that an index of places is all that has to be kept, and
+`read_elements` reads some again. A file in UTF-16 is brought to UTF-8 in memory first.
 """
 
 from __future__ import annotations
 
+import io
 import json
+import os
+import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -19,6 +24,8 @@ from segcli.files.text import encoding_of
 _CHUNK = 1 << 20
 _WHOLE = 32 << 20  # bytes of a file that is parsed at once: a tenth less time than walking it, 4 to 7 times the memory
 _MOST_AT_ONCE = 1 << 30  # bytes of one in UTF-16 or UTF-32, which cannot be walked
+_MOST_TO_CONVERT = 1 << 28  # bytes of a file that is not in UTF-8
+LINES = (".jsonl", ".ndjson")  # an object a line
 _SPACE = " \t\n\r"
 _LONGEST = 1 << 28  # an element that does not end within this is an array or string that was never closed
 _NEAR = 16  # characters of a literal or number that the end of a chunk may have cut
@@ -41,10 +48,33 @@ def walk(file: Path) -> Iterator[Element]:
         InputError: not readable, empty, or not JSON; with the line and column.
     """
     try:
-        with file.open("rb") as stream:
-            yield from _Walker(file, stream).document()
+        with _opened(file) as stream:
+            walker = _Walker(file, stream)
+            yield from walker.lines() if file.suffix.lower() in LINES else walker.document()
     except OSError as error:
         raise InputError(f"{file}: cannot be read ({error.strerror or error})") from error
+
+
+def _opened(file: Path) -> BinaryIO:
+    """A file in UTF-8, whatever it is stored in. Raises OSError."""
+    stream = file.open("rb")
+    encoding = encoding_of(stream.read(4))
+    stream.seek(0)
+    state = os.fstat(stream.fileno())
+    if encoding == "utf-8" or state.st_size > _MOST_TO_CONVERT or not stat.S_ISREG(state.st_mode):
+        return stream
+    with stream:
+        return io.BytesIO(_converted(file, encoding, state.st_size, state.st_mtime_ns))
+
+
+@lru_cache(maxsize=1)
+def _converted(file: Path, encoding: str, size: int, changed: int) -> bytes:
+    """The bytes in UTF-8; kept, as its elements are asked for one after the other. What is no text stays as it is."""
+    raw = file.read_bytes()
+    try:
+        return raw.decode(encoding).encode()
+    except UnicodeError:
+        return raw
 
 
 def damage(file: Path) -> str | None:
@@ -82,7 +112,7 @@ def elements(file: Path) -> Iterator[Element]:
 def read_elements(file: Path, places: Iterable[tuple[int, int]]) -> list[Any]:
     """Elements again, by their places. Raises InputError if the file has changed since."""
     try:
-        with file.open("rb") as stream:
+        with _opened(file) as stream:
             return [json.loads(_piece(stream, *place)) for place in places]
     except (OSError, ValueError) as error:
         raise InputError(f"{file}: changed while it was read ({error}); start again") from error
@@ -117,12 +147,22 @@ class _Walker:
         else:
             raise self.wrong("holds neither an array nor an object", self.at)
         if self.peek():
-            raise self.wrong("goes on after its end", self.at)
+            raise self.wrong("goes on after its end; files of an object a line are called .jsonl", self.at)
 
     def text_starts_with_mark(self) -> bool:
         """A byte order mark, which some editors put first."""
         self.more()
         return self.text.startswith("\xef\xbb\xbf")
+
+    def lines(self) -> Iterator[Element]:
+        """One value after the other, as if they were in an array."""
+        if self.text_starts_with_mark():
+            self.at += 3
+        if not self.peek():
+            raise InputError(f"{self.file}: empty; export it again")
+        while self.peek():
+            value, place = self.value()
+            yield Element(None, value, place)
 
     def members(self) -> Iterator[Element]:
         """The keys of the top-level object."""

@@ -343,3 +343,38 @@ def test_a_damaged_record_says_where_what_and_what_helps(tmp_path: Path) -> None
     told = r"a\.json: segments\[0\]: score is 'high'; expected a number; predict the image again, or remove the file"
     with pytest.raises(InputError, match=told):
         open_predictions(tmp_path)
+
+
+def test_numbers_as_text_and_other_encodings_are_read(tmp_path: Path) -> None:
+    """As R, Excel and PowerShell write them; a file of an object a line too."""
+    rows = [ENTRY | {"category_id": "90", "score": "5e-1"}, ENTRY | {"image_id": "8", "score": 0.25}]
+    texts = {
+        "text.json": json.dumps(rows).encode(),
+        "wide.json": json.dumps(rows, ensure_ascii=False).encode("utf-16"),
+        "lines.jsonl": b"\xef\xbb\xbf" + "".join(json.dumps(row) + "\r\n" for row in rows).encode(),
+        "segments.ndjson": b"\n".join(
+            json.dumps({key: value for key, value in row.items() if key != "image_id"} | {"image": "a.jpg"}).encode()
+            for row in rows
+        ),
+    }
+    for name, content in texts.items():
+        (tmp_path / name).write_bytes(content)
+        predictions = open_predictions(tmp_path / name)
+        found = [predictions.read(number, MASK.shape) for number in range(len(predictions.images))]
+        scores = [score for one in found for score in one.scores.tolist()]
+        assert (predictions.labels.ids, scores) == ([90], [0.5, 0.25])
+        for mask in (mask for one in found for mask in one.masks()):
+            np.testing.assert_array_equal(mask, MASK)
+    (tmp_path / "lines.json").write_bytes(texts["segments.ndjson"])
+    with pytest.raises(InputError, match=r"files of an object a line are called \.jsonl"):
+        open_predictions(tmp_path / "lines.json")
+
+
+def test_rows_of_predict_are_read_where_nothing_else_is(tmp_path: Path) -> None:
+    found = Segments("instance", MASK.shape, LABELS, np.array([1]), np.array([0.9]), rles=(encode(MASK),))
+    photos = plan([(tmp_path / "7.jpg", None)])
+    with ResultsWriter(tmp_path / "out", ("jsonl",), photos, task="instance", labels=LABELS, run=RUN) as writer:
+        writer.write(photos[0], None, found, timings={})
+    predictions = open_predictions(tmp_path / "out")
+    assert [image.file for image in predictions.images] == ["7.jpg"]
+    same(predictions.read(0, MASK.shape), found)

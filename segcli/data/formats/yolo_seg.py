@@ -19,7 +19,7 @@ from segcli.files.image_names import IMAGE_SUFFIXES, in_one_line, is_litter, sam
 from segcli.files.image_places import ImagePlaces, completed, confined, leaves, there, where_there, with_slashes
 from segcli.files.image_ref import FileRef
 from segcli.files.text import decoded, lines_of, read_plain, read_text
-from segcli.types import Label
+from segcli.types import Label, LabelSet
 
 FORMAT = "yolo-seg"
 SOUGHT = "YOLO (data.yaml, or classes.txt with images/ and labels/)"
@@ -135,6 +135,7 @@ def load(root: Path, settings: Settings) -> Found:
     if splits.get("val") and [r.image for r in splits["val"]] == [r.image for r in splits.get("train", [])]:
         del splits["val"]  # a common shorthand: nothing was set aside
     label_set = settings.label_set(labels, file)
+    _refuse_counting_from_one(file, label_set, [str(r.truth) for records in splits.values() for r in records])
     unlabelled = _unlabelled([record for records in splits.values() for record in records])
     if unlabelled:
         have = counted(unlabelled, "image has", "images have")
@@ -144,6 +145,33 @@ def load(root: Path, settings: Settings) -> Found:
     return Found(
         FORMAT, what, splits, label_set, ("instance",), reader, notes=tuple(notes), train_from=f"as train in {file}"
     )
+
+
+def _refuse_counting_from_one(file: Path, labels: LabelSet, texts: list[str]) -> None:
+    """Raise UsageError if the label files number N classes from 1 to N and the names from 0: read as they are, every
+    object would get the name of the next class. A few files are looked into, and all where these leave it open."""
+    count = len(labels)
+    if sorted(labels.ids) != list(range(count)):
+        return
+    step = max(1, len(texts) // _LOOKED_AT)
+    for some in (texts[::step], texts):
+        used = {number for text in some for number in _classes_in(Path(text))}
+        if 0 in used or count not in used:
+            return
+    raise UsageError(
+        f"{file}: names {count} class{'es' * (count != 1)}, numbered from 0, but the label files use 1 to {count} and "
+        f"never 0; number the names in {file.name} (names: {{1: {labels.names[0]}, …}}), or the labels from 0"
+    )
+
+
+def _classes_in(text: Path) -> set[int]:
+    """The class numbers in a label file; what cannot be read is found by the scan."""
+    try:
+        lines = decoded(read_plain(text)).splitlines()
+    except (OSError, UnicodeDecodeError, InputError):
+        return set()
+    words = (line.split(maxsplit=1)[:1] for line in lines)
+    return {int(word[0]) for word in words if word and word[0].isdecimal() and len(word[0]) < 10}
 
 
 def _labels(names: object, file: Path) -> list[Label]:

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from segcli.errors import InputError, UsageError
-from segcli.files.json_stream import walk
+from segcli.files.json_stream import LINES, walk
 from segcli.files.own_pictures import refusal_of_pictures
 from segcli.results.readers.coco import CocoResultsFile
 from segcli.results.readers.masks import MaskFolders, mask_folders
@@ -57,7 +57,7 @@ def open_predictions(
         return _in_folder(_of_evaluation(path, task), task, thresholded, broken)
     if not path.is_file():
         raise UsageError(f"{path}: no such file or folder; predictions are {_READABLE}")
-    kind = _kind(path) if path.suffix.lower() == ".json" else None
+    kind = _kind(path) if path.suffix.lower() in (".json", *LINES) else None
     if kind is None:
         raise UsageError(f"{path}: cannot be read as predictions; give {_READABLE}")
     return Records(path, [path]) if kind == "record" else _WHOLE[kind](path, path)
@@ -110,6 +110,8 @@ def _in_folder(
             return predicted
         if kind in whole:
             return _WHOLE[kind](folder, whole[kind])
+    if line_files := [file for file in sorted(folder.iterdir()) if file.suffix in LINES and _kind(file)]:
+        return CocoResultsFile(folder, line_files[0])
     if masks := mask_folders(folder):
         return MaskFolders(folder, masks)
     maps = _below(folder, ".png")
@@ -129,7 +131,8 @@ def _kind(file: Path) -> Kind | None:
     for element in walk(file):
         empty = None
         if element.key is None:
-            return "results"
+            lines = file.suffix.lower() in LINES
+            return "results" if not lines or _is_entry(element.value) else None
         if element.key == "annotations":
             if not isinstance(element.value, dict):
                 return None
@@ -139,3 +142,12 @@ def _kind(file: Path) -> Kind | None:
         if element.key == "task":
             return "record"
     return empty
+
+
+def _is_entry(value: Any) -> bool:
+    """Whether a line is one of results, and not of a clip, a log or a list of images."""
+    return (
+        isinstance(value, dict)
+        and {"category_id", "score"} <= value.keys()
+        and bool({"image_id", "image"} & value.keys())
+    )

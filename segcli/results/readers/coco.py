@@ -1,5 +1,5 @@
-"""COCO results: one array of {image_id, category_id, segmentation, score} for all images, or the same under
-"annotations" of a COCO dataset, beside the images' and classes' names.
+"""COCO results: one array of {image_id, category_id, segmentation, score} for all images, or an object a line (as
+`--save jsonl` writes them), or the same under "annotations" of a COCO dataset, beside the images' and classes' names.
 
 The file is passed over once, an entry at a time, to check it and to remember where each image's entries lie (16 bytes
 an entry); the masks are read when their image's turn comes. So a file of any size takes little memory.
@@ -18,7 +18,7 @@ from segcli.codecs.rle import RLE
 from segcli.errors import InputError, cut, shown
 from segcli.files.fields import MOST, Fields, finite
 from segcli.files.json_stream import Element, read_elements, walk
-from segcli.results.readers.predictions import PredictedImage, image_id, in_pixels
+from segcli.results.readers.predictions import PredictedImage, image_id, in_pixels, with_numbers
 from segcli.segments import Segments
 from segcli.types import Label, LabelSet, Task
 
@@ -46,7 +46,8 @@ class CocoResultsFile:
         number = 0
         for element in walk(file):
             if element.key in ("images", "categories") and element.place is not None:
-                row = Fields(element.value, f"{file}: an entry of {element.key!r}")
+                ids_of = ("id",) if element.key == "categories" else ()  # an image's may be its name
+                row = Fields(with_numbers(element.value, *ids_of), f"{file}: an entry of {element.key!r}")
                 if element.key == "images":
                     files[image_id(row, "id")] = row.file_name("file_name")
                 else:
@@ -56,6 +57,8 @@ class CocoResultsFile:
             entry = self._checked(number, element)
             number += 1
             assert element.place is not None
+            if entry.name:
+                names.setdefault(entry.category_id, entry.name)
             self._places.setdefault(entry.image_id, array("q")).extend(element.place)
             ids.add(entry.category_id)
             self.least_score = entry.score if self.least_score is None else min(self.least_score, entry.score)
@@ -118,10 +121,13 @@ class _Entry:
     score: float
     segmentation: Any
     bbox: Any
+    name: str | None = None  # of its class, where that is told
 
 
 def _entry(value: Any, where: str) -> _Entry:
-    row = Fields(value, where)
+    if isinstance(value, dict) and "image" in value and "image_id" not in value:  # as `--save jsonl` calls it
+        value = value | {"image_id": value["image"]}
+    row = Fields(with_numbers(value, "category_id", "score"), where)
     missing = [key for key in ("image_id", "category_id", "score") if key not in row]
     if missing:
         raise InputError(f"{where} has no {missing[0]!r}; {_HELP}")
@@ -133,6 +139,7 @@ def _entry(value: Any, where: str) -> _Entry:
         row.number("score"),
         row.raw.get("segmentation"),
         row.raw.get("bbox"),
+        row.text("category_name", None),
     )
 
 

@@ -13,7 +13,7 @@ from segcli.errors import InputError
 from segcli.files.fields import MOST, Fields, whole
 from segcli.files.image_names import printable
 from segcli.files.json_stream import walk
-from segcli.results.readers.predictions import PredictedImage, image_id, in_pixels
+from segcli.results.readers.predictions import PredictedImage, image_id, in_pixels, with_numbers
 from segcli.segments import Segments
 from segcli.types import Label, LabelSet, Task
 
@@ -44,6 +44,7 @@ class PanopticFiles:
                 self._annotations.append(annotation)
                 ids.update(annotation.categories)
             elif element.key == "categories":
+                row = Fields(with_numbers(element.value, "id"), row.where)
                 name, isthing = printable(row.text("name")), row.flag("isthing", True)
                 label = Label(row.whole("id", least=-MOST), name, isthing, _colour(row.raw.get("color")))
                 named[label.id] = label
@@ -86,7 +87,9 @@ def _annotation(row: Fields) -> _Annotation:
     png = row.file_name("file_name")
     if Path(png).is_absolute() or ".." in Path(png).parts:
         raise row.wrong("file_name", "a PNG below the folder of the PNGs")
-    infos = list(row.rows("segments_info"))
+    infos = [
+        Fields(with_numbers(info.raw, "id", "category_id", "score"), info.where) for info in row.rows("segments_info")
+    ]
     return _Annotation(
         image_id(row, "image_id"),
         png,

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from segcli.files.fields import Fields, is_file_name
 from segcli.segments import Segments
 from segcli.types import LabelSet, Task
+
+_NUMBER = re.compile(r"-?\d{1,15}(\.\d{0,20})?([eE][+-]?\d{1,2})?")
 
 
 @dataclass(frozen=True)
@@ -71,3 +74,16 @@ def image_id(row: Fields, name: str) -> int | str:
     if isinstance(value, str) and is_file_name(value):
         return value
     raise row.wrong(name, "a number or a name")
+
+
+def with_numbers(value: Any, *names: str) -> Any:
+    """An object in which numbers that a tool wrote as text ("18", "0.93") are numbers."""
+    if not isinstance(value, dict) or not any(isinstance(value.get(name), str) for name in names):
+        return value
+    return value | {name: _number(value[name]) for name in names if isinstance(value.get(name), str)}
+
+
+def _number(text: str) -> int | float | str:
+    if not _NUMBER.fullmatch(text):
+        return text
+    return float(text) if set(text) & set(".eE") else int(text)

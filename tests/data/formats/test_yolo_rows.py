@@ -103,3 +103,18 @@ def test_names_that_grow_without_end_are_not_printed(tmp_path: Path) -> None:
     lists += "".join(f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True))
     with pytest.raises(UsageError, match=r"names is a list of 9; expected the class names"):
         detect(yolo(tmp_path, lists + "names: *i\ntrain: images/train\n"))
+
+
+def test_labels_that_count_from_one_are_refused(tmp_path: Path) -> None:
+    """Read as they are, every object would have the next class's name, and the last class none."""
+    for file in yolo(tmp_path).glob("labels/*/*.txt"):
+        file.write_text(ROWS.replace("\n1", "\n2").replace("0 0.25", "1 0.25"))
+    with pytest.raises(
+        UsageError, match=r"names 2 classes, numbered from 0, but the label files use 1 to 2 and never 0"
+    ):
+        detect(tmp_path)
+    (tmp_path / "data.yaml").write_text("train: images/train\nval: images/val\nnames: {1: box, 2: disc}\n")
+    assert detect(tmp_path).labels.ids == [1, 2]
+    yolo(tmp_path)
+    (tmp_path / "labels/train/train0.txt").write_text("2 0 0 1 0 1 1\n")  # a typing error
+    assert detect(tmp_path).labels.ids == [0, 1]
