@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
-from segcli.layers.half import learns_in_half
+from segcli.layers.depthwise import depthwise
 from segcli.layers.trace import is_exporting
 
 
@@ -53,40 +50,9 @@ class ConvNorm(nn.Module):
         scale = norm.weight * (variance + norm.eps).rsqrt()
         bias = norm.bias - mean * scale
         weight = conv.weight * scale[:, None, None, None]
-        is_depthwise = 1 < conv.groups == conv.in_channels == conv.out_channels
-        is_plain = conv.kernel_size[0] == 3 and conv.stride[0] == 1  # quick in half precision too
-        if is_depthwise and not is_plain and learns_in_half(x):
-            y: Tensor = _Depthwise.apply(x, weight, bias, conv.stride, padding, conv.dilation)
-            return y
+        if 1 < conv.groups == conv.in_channels == conv.out_channels and conv.dilation == (1, 1):
+            return depthwise(x, weight, bias, conv.stride, padding)
         return F.conv2d(x, weight, bias, conv.stride, padding, conv.dilation, conv.groups)
-
-
-class _Depthwise(torch.autograd.Function):
-    """A depthwise convolution in half precision forward and in fp32 backward (`learns_in_half`)."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        x: Tensor,
-        weight: Tensor,
-        bias: Tensor,
-        stride: tuple[int, int],
-        padding: tuple[int, int],
-        dilation: tuple[int, int],
-    ) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        ctx.geometry = stride, padding, dilation
-        return F.conv2d(x, weight, bias, stride, padding, dilation, len(weight))
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight = ctx.saved_tensors
-        count = len(weight)
-        of_x, of_weight, of_bias = torch.ops.aten.convolution_backward(
-            gradient.float(), x.float(), weight, [count], *ctx.geometry, False, [0, 0], count, [True] * 3
-        )
-        return of_x.to(x.dtype), of_weight, of_bias, None, None, None
 
 
 class FrozenNorm(nn.Module):
