@@ -3,7 +3,8 @@
 Of depthwise convolutions oneDNN differentiates by the weights quickly if their kernel is 3×3 and nothing is padded; a
 5×5 one falls to a loop that takes ten times as long as the forward pass, and sums the bias by the same loop. Half
 precision has its own holes (a stride of 2: 20 times as long). So the backward pass is put together from what is quick:
-on an Intel Xeon the eleven 5×5 ones of EfficientNet-Lite0 take 0.4 of the time (`benchmarks/depthwise.py`).
+on an Intel Xeon the 5×5 ones of EfficientNet-Lite0 take 0.6 to 0.75 of the time, in bf16 a fifth
+(`benchmarks/depthwise.py`).
 """
 
 from __future__ import annotations
@@ -17,12 +18,13 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 _X86 = platform.machine().lower() in ("x86_64", "amd64")
-Pair = tuple[int, int]  # rows, columns
+Pair = tuple[int, ...]  # rows, columns
 
 
-def depthwise(x: Tensor, weight: Tensor, bias: Tensor, stride: Pair, padding: Pair) -> Tensor:
+def depthwise(x: Tensor, weight: Tensor, bias: Tensor, stride: Pair, padding: str | Pair) -> Tensor:
     """x [B, C, h, w], weight [C, 1, k, k], bias [C] -> [B, C, h', w'], with autocast as `F.conv2d` has it."""
     if _X86 and x.device.type == "cpu" and torch.is_grad_enabled() and torch.backends.mkldnn.enabled:
+        assert not isinstance(padding, str)  # `nn.Conv2d` allows words, which no layer of ours uses
         y: Tensor = _Depthwise.apply(x, weight, bias, stride, padding)
         return y
     return F.conv2d(x, weight, bias, stride, padding, groups=len(weight))
@@ -68,13 +70,23 @@ def _of_weight(gradient: Tensor, x: Tensor, weight: Tensor, stride: Pair, paddin
     if any(padding):
         x = F.pad(x, (padding[1], padding[1], padding[0], padding[0]))
     down, right = 2 // stride[0], 2 // stride[1]
-    whole = torch.empty_like(weight)
+    count, channels, height, width = gradient.shape
+    # The gradient lies in lines with `right` zeros behind each, which are those before the next one too: begun so much
+    # earlier, the same memory holds it moved. No other copy is made, image by image.
+    line = width + right
+    memory = gradient.new_zeros(count, right + (height + 2 * down) * line, channels)
+    lines = memory[:, right:].unflatten(1, (-1, line))
+    lines[:, down : down + height, :width] = gradient.permute(0, 2, 3, 1)
+    whole = weight.new_zeros(weight.shape, dtype=torch.float32)
     part = torch.empty_like(weight[:, :, :3, :3])
-    for i in (0, 1):
-        for j in (0, 1):
-            moved = F.pad(gradient, (right * j, right * (1 - j), down * i, down * (1 - i)))
-            of_part = _backward(moved, x, part, stride, (0, 0), [False, True, False])[1]
-            whole[:, :, 2 * i : 2 * i + 3, 2 * j : 2 * j + 3] = of_part
+    for of_image, image in zip(memory.unbind(), x.split(1), strict=True):
+        for i in (0, 1):
+            for j in (0, 1):
+                moved = of_image[right * (1 - j) + down * (1 - i) * line :][: (height + down) * line]
+                moved = moved.view(1, height + down, line, channels).permute(0, 3, 1, 2)
+                of_part = _backward(moved, image, part, stride, (0, 0), [False, True, False])[1]
+                # Row and column 2 of the whole are in two of them, and counted with the first.
+                whole[:, :, 3 * i : 3 + 2 * i, 3 * j : 3 + 2 * j] += of_part[:, :, i:, j:]
     return whole
 
 

@@ -45,3 +45,19 @@ def test_attention_under_autocast_is_that_of_full_precision() -> None:
         results.append((y, *torch.autograd.grad(y.float().square().sum(), (x, attention.in_proj_weight))))
     for half, full in zip(*results, strict=True):
         assert (half - full).norm() < 0.02 * full.norm()
+
+
+@pytest.mark.parametrize(
+    ("kernel", "stride", "height", "width"), [(3, 2, 8, 9), (5, 2, 8, 8), (5, 1, 7, 7), (3, 2, 9, 9)]
+)
+def test_what_is_clamped_into_its_border_is_the_definition(kernel: int, stride: int, height: int, width: int) -> None:
+    torch.manual_seed(0)
+    layer = ConvNorm(8, 8, kernel, stride, groups=8, same=True).eval()
+    x = (4 * torch.randn(2, 8, height, width)).requires_grad_()
+    results = []
+    for y in (layer.of_relu6(x.clone()), layer(x.clamp(0, 6))):
+        results.append((y, *torch.autograd.grad(y.square().sum(), x)))
+    for found, right in zip(*results, strict=True):
+        torch.testing.assert_close(found, right)
+    with torch.inference_mode():
+        torch.testing.assert_close(layer.of_relu6(x.clone()), layer(x.clamp(0, 6)))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from segcli.layers.depthwise import depthwise
 from segcli.layers.trace import is_exporting
@@ -37,10 +40,30 @@ class ConvNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x [B, C, h, w] -> [B, C', h / stride, w / stride]."""
+        if not self.same:
+            return self._convolve(x, self.conv.padding)
+        border = self._border(x)
+        if border.is_even:
+            return self._convolve(x, border.even)
+        return self._convolve(F.pad(x, (border.left, border.right, border.top, border.bottom)), (0, 0))
+
+    def of_relu6(self, x: Tensor) -> Tensor:
+        """`forward` of relu6(x), which may be written over x; where x needs a border, both are one pass."""
+        border = self._border(x) if self.same else _Border(0, 0, 0, 0)
+        if border.is_even or is_exporting():
+            return self(F.relu6(x, inplace=True))
+        return self._convolve(_Relu6InBorder.apply(x, border), (0, 0))
+
+    def _border(self, x: Tensor) -> _Border:
+        kernel, stride = self.conv.kernel_size[0], self.conv.stride[0]
+        if is_exporting():  # to inputs of whole multiples of the coarsest stride
+            down = right = kernel - stride
+        else:
+            down, right = (max((-(-size // stride) - 1) * stride + kernel - size, 0) for size in x.shape[2:])
+        return _Border(down // 2, down - down // 2, right // 2, right - right // 2)
+
+    def _convolve(self, x: Tensor, padding: str | tuple[int, ...]) -> Tensor:
         conv, norm = self.conv, self.norm
-        padding = conv.padding
-        if self.same:
-            x, padding = _padded_same(x, conv.kernel_size[0], conv.stride[0])
         if norm.training and isinstance(norm, nn.BatchNorm2d):
             return norm(F.conv2d(x, conv.weight, None, conv.stride, padding, conv.dilation, conv.groups))
         # The fold is a pass over the weights, cheap beside one over the map, and leaves the stored tensors as they are.
@@ -69,12 +92,48 @@ class FrozenNorm(nn.Module):
             self.register_buffer(name, torch.full((dim,), float(value)))
 
 
-def _padded_same(x: Tensor, kernel: int, stride: int) -> tuple[Tensor, tuple[int, int]]:
-    """The map and the padding left to the convolution: all of it, unless the two sides differ, which takes a copy."""
-    if is_exporting():  # to inputs of whole multiples of the coarsest stride
-        pad_y = pad_x = kernel - stride
-    else:
-        pad_y, pad_x = (max((-(-size // stride) - 1) * stride + kernel - size, 0) for size in x.shape[2:])
-    if pad_x % 2 or pad_y % 2:
-        return F.pad(x, (pad_x // 2, pad_x - pad_x // 2, pad_y // 2, pad_y - pad_y // 2)), (0, 0)
-    return x, (pad_y // 2, pad_x // 2)
+class _Border(NamedTuple):
+    """Lines of zeros around a map."""
+
+    top: int
+    bottom: int
+    left: int
+    right: int
+
+    @property
+    def is_even(self) -> bool:
+        """Whether a convolution can add it by itself; else it takes a copy of the map."""
+        return self.top == self.bottom and self.left == self.right
+
+    @property
+    def even(self) -> tuple[int, int]:
+        return self.top, self.left
+
+
+class _Relu6InBorder(torch.autograd.Function):
+    """relu6(x) in a map with a border, without a copy of it that has none."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, border: _Border) -> Tensor:
+        count, channels, height, width = x.shape
+        shape = (count, channels, height + border.top + border.bottom, width + border.left + border.right)
+        framed = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
+        for axis, (before, size) in enumerate(((border.top, height), (border.left, width)), 2):
+            framed.narrow(axis, 0, before).zero_()
+            framed.narrow(axis, before + size, framed.shape[axis] - before - size).zero_()
+        torch.clamp(x, 0, 6, out=_inside(framed, x.shape, border))
+        ctx.save_for_backward(framed)
+        ctx.border, ctx.shape = border, x.shape
+        return framed
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (framed,) = ctx.saved_tensors
+        gradient, y = (_inside(t, ctx.shape, ctx.border) for t in (gradient, framed))
+        return torch.ops.aten.hardtanh_backward(gradient, y, 0, 6), None
+
+
+def _inside(framed: Tensor, shape: tuple[int, ...], border: _Border) -> Tensor:
+    """The map [B, C, h, w] within its border, as a view."""
+    return framed.narrow(2, border.top, shape[2]).narrow(3, border.left, shape[3])

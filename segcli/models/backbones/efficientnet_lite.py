@@ -33,8 +33,8 @@ class MobileBlock(nn.Module):
         self.residual = stride == 1 and in_dim == out_dim
 
     def forward(self, x: Tensor) -> Tensor:
-        y = x if self.expand is None else F.relu6(self.expand(x), inplace=True)
-        y = self.project(F.relu6(self.depthwise(y), inplace=True))
+        y = self.depthwise(x) if self.expand is None else self.depthwise.of_relu6(self.expand(x))
+        y = self.project(F.relu6(y, inplace=True))
         return y.add_(x) if self.residual else y
 
 
