@@ -10,7 +10,7 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,13 +20,15 @@ import torch
 
 from segcli.errors import OutputError, SegcliError, UsageError
 from segcli.export.card import export_card
-from segcli.export.contract import TABLE, WHOLE, ExportFacts
+from segcli.export.contract import IMAGES, PADDING, TABLE, WHOLE, ExportFacts
 from segcli.export.exported_model import load_exported
 from segcli.export.graph import OPSET, InputShape, labels_as_text, write_onnx
-from segcli.export.network import ExportedNetwork
-from segcli.export.quantise import BlockDamage, blocks_of_onnx, quantise
+from segcli.export.network import ExportedNetwork, prediction_of
+from segcli.export.quantise import BlockDamage, Calibration, Progress, Quantiser, blocks_of_onnx, choose_blocks
 from segcli.export.runtimes import RUNTIMES
 from segcli.files.writing import new_folder, remove_left_over
+from segcli.inference.predict import PredictSettings, choose_task, segment
+from segcli.inference.preprocess import Prepared, collate
 from segcli.weights import spec as specs
 
 if TYPE_CHECKING:
@@ -124,7 +126,7 @@ def _fitting(usual: InputSize, size: tuple[int, int]) -> InputSize:
 
 
 def export_model(loaded: LoadedModel, request: Request, folder: Path) -> Exported:
-    """Write the folder, whole or not at all. int8 begins as fp32; see `quantise`.
+    """Write the folder, whole or not at all. int8 begins as fp32; see `write_int8`.
 
     Raises OutputError if it cannot be written, and what `write_onnx` raises.
     """
@@ -173,14 +175,17 @@ def _write_graph(loaded: LoadedModel, request: Request, part: Path) -> tuple[Exp
 
 def write_int8(
     exported: Exported,
-    images: Sequence[Mapping[str, np.ndarray]],
+    images: Sequence[Prepared],
     measure: Callable[[LoadedModel], float],
     before: float,
-    tell: Callable[[str], None] = lambda what: None,
-) -> tuple[list[BlockDamage], float]:
-    """Make the graph of an OpenVINO folder int8; returns the damage of each block and the metric after.
+    show: Callable[[list[BlockDamage]], None],
+    progress: Progress,
+    tell: Callable[[str], None],
+) -> list[BlockDamage]:
+    """Make the graph of an OpenVINO folder int8; returns the damage of each block.
 
-    images: prepared inputs. measure: the metric of a model in points; before: that of the model in PyTorch.
+    images: of the data. measure: the metric of a model in points; before: that of the model in PyTorch. show: is given
+    what each block does before the metric of any choice is measured.
     Raises CheckpointError if it loses too much; then the folder is gone.
     """
     import openvino
@@ -188,9 +193,23 @@ def write_int8(
     path = exported.folder / exported.facts.file
     model = openvino.Core().read_model(path)
     names = {port.any_name for port in model.inputs}
-    inputs = [{name: array for name, array in image.items() if name in names} for image in images]
+    spec = load_exported(exported.folder, "cpu").spec
+    settings = PredictSettings(choose_task(spec, None), spec)
+
+    def inputs_of(image: Prepared) -> dict[str, np.ndarray]:
+        batch = collate([image], torch.device("cpu"))
+        arrays = {IMAGES: batch.images.numpy(), PADDING: batch.padding.numpy()}
+        return {name: array for name, array in arrays.items() if name in names}
+
     facts = dataclasses.replace(exported.facts, dtype="int8")
     try:
+        calibration = Calibration(
+            [inputs_of(image) for image in images],
+            lambda index, outputs: segment(prediction_of(outputs), 0, images[index], settings),
+        )
+        quantiser = Quantiser(model, exported.blocks, calibration, progress)
+        rows = quantiser.damage()
+        show(rows)
         with new_folder(exported.folder) as trial:
 
             def metric(candidate: Any) -> float:
@@ -201,11 +220,11 @@ def write_int8(
                 write_json(trial / "config.json", config | {TABLE: facts.to_table()})
                 return measure(load_exported(trial, "cpu"))
 
-            _, rows, after = quantise(model, exported.blocks, inputs, metric, before, tell)
+            _, rows = choose_blocks(quantiser, rows, metric, before, tell)
     except SegcliError:
         shutil.rmtree(exported.folder, ignore_errors=True)
         raise
-    return rows, after
+    return rows
 
 
 def _to_openvino(onnx: Path, path: Path, half: bool) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -56,11 +57,8 @@ class ExportedNetwork(nn.Module):
             if PADDING in self.runtime.inputs:
                 inputs[PADDING] = _filled(padding[start : start + step], step)
             parts.append(self._run(inputs))
-        outputs = {
-            name: torch.from_numpy(np.concatenate([part[name] for part in parts])[:count])
-            for name in self.runtime.outputs
-        }
-        return [QueryPredictions(outputs[CLASSES], _masks(outputs), outputs.get(BOXES))]
+        joined = {name: np.concatenate([part[name] for part in parts])[:count] for name in self.runtime.outputs}
+        return [prediction_of(joined)]
 
     def _run(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Raises CheckpointError where the graph refuses its input, or answers for other classes than were promised."""
@@ -88,6 +86,12 @@ class ExportedNetwork(nn.Module):
             )
         if size[0] % WHOLE or size[1] % WHOLE:
             raise UsageError(f"{self.name} takes multiples of {WHOLE} pixels, not {size[0]}×{size[1]}")
+
+
+def prediction_of(arrays: Mapping[str, np.ndarray]) -> QueryPredictions:
+    """A graph's outputs by name, as the network would have answered."""
+    outputs = {name: torch.from_numpy(array) for name, array in arrays.items()}
+    return QueryPredictions(outputs[CLASSES], _masks(outputs), outputs.get(BOXES))
 
 
 def _masks(outputs: dict[str, Tensor]) -> Masks | None:

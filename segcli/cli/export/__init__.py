@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -123,6 +124,7 @@ def export(
 
     segcli export runs/mine --to openvino --data data/mine
     """
+    from segcli.export.exported_model import load_exported
     from segcli.export.exporter import Request, check_request, choose_out, export_model, usual_shape
     from segcli.export.graph import InputShape
     from segcli.inference.predict import resized
@@ -157,6 +159,9 @@ def export(
     request = Request(to, usual_shape(loaded.spec, shape), dtype, dense)
     check_request(loaded, request)
     folder = choose_out(loaded, to, out, overwrite)
+    before = None if data is None else measure(loaded, data, format, images, say)
+    if dtype == "int8" and before is not None and not math.isfinite(before.points):
+        raise UsageError(f"{data}: has no {before.name} for this model, and int8 is not accepted without one")
     with say.progress(f"exporting {loaded.name}", None):
         exported = export_model(loaded, request, folder)
     say.note(
@@ -164,16 +169,17 @@ def export(
         f"`segcli predict PHOTO --model {folder}`, or without segcli by {folder / 'predict.py'}"
     )
     result: dict[str, Any] = {"folder": str(folder), "nodes": exported.nodes, "megabytes": round(exported.megabytes, 1)}
-    before = None if data is None else measure(loaded, data, format, images, say)
+    after = None
     if dtype == "int8" and data is not None and before is not None:
-        result["blocks"] = _quantise(loaded, exported, data, format, images, before, say)
+        result["blocks"], after = _quantise(loaded, exported, data, format, images, before, say)
     passed = True
     if not no_verify:
         verification = _verify(loaded, folder, verify, say)
         result["verify"] = verification.to_table()
         passed = verification.passed
     if data is not None and before is not None:
-        result["metric"] = _compare_metric(before, folder, data, format, images, say)
+        after = after or measure(load_exported(folder, "cpu"), data, format, images, say)
+        result["metric"] = _compare_metric(before, after, say)
     if as_json:
         console.result(json.dumps(result, ensure_ascii=False))
     if not passed:
@@ -189,39 +195,33 @@ def _quantise(
     images: int | None,
     before: Headline,
     say: Console,
-) -> list[dict[str, Any]]:
-    """Make the folder int8, and print what each block takes."""
+) -> tuple[list[dict[str, Any]], Headline]:
+    """Make the folder int8 and print what each block takes; -> that, and the metric after."""
     from segcli.export.exporter import spec_for, write_int8
-    from segcli.export.quantise import BITS, CALIBRATION
+    from segcli.export.quantise import AGREEMENT, CALIBRATION, BlockDamage
 
-    inputs = list(calibration(data, format, spec_for(loaded.spec, exported.facts.size), CALIBRATION))
-    rows, _ = write_int8(
-        exported,
-        inputs,
-        lambda candidate: measure(candidate, data, format, images, say).points,
-        before.points,
-        lambda block: say.note(f"quantising {block}"),
-    )
-    say.note(f"{'block quantised by itself':32} {'products':>8} {'mask bits':>10} {'logits':>8}  int8")
-    for row in rows:
-        kept = "yes" if row.quantised else "no"
-        say.note(f"{row.block[:32]:32} {row.operations:8} {100 * row.bits:9.3f}% {row.logits:8.1e}  {kept}")
-    say.note(f"blocks whose masks keep less than {100 * BITS:g} % of their bits stay in fp32")
-    return [dataclasses.asdict(row) for row in rows]
+    measured: list[Headline] = []
+
+    def metric(candidate: LoadedModel) -> float:
+        measured.append(measure(candidate, data, format, images, say))
+        return measured[-1].points
+
+    def show(rows: list[BlockDamage]) -> None:
+        say.note(f"{'block quantised by itself':28} {'products':>8} {'mask bits':>9} {'logits':>8} {'segments':>8}")
+        for row in rows:
+            say.note(
+                f"{row.block[:28]:28} {row.operations:8} {100 * row.bits:8.2f}% {row.logits:8.1e} {row.segments:8.3f}"
+                f"{'' if row.quantised else '  stays fp32'}"
+            )
+        say.note(f"blocks that leave less than {AGREEMENT:g} of the segments (mean IoU) stay in fp32")
+
+    prepared = list(calibration(data, format, spec_for(loaded.spec, exported.facts.size), CALIBRATION))
+    rows = write_int8(exported, prepared, metric, before.points, show, say.progress, say.note)
+    return [dataclasses.asdict(row) for row in rows], measured[-1]
 
 
-def _compare_metric(
-    before: Headline,
-    folder: Path,
-    data: Path,
-    format: str | None,
-    images: int | None,
-    say: Console,
-) -> dict[str, Any]:
+def _compare_metric(before: Headline, after: Headline, say: Console) -> dict[str, Any]:
     """The metric of the folder beside the model's own."""
-    from segcli.export.exported_model import load_exported
-
-    after = measure(load_exported(folder, "cpu"), data, format, images, say)
     say.note(
         f"{after.name} {before.points:.2f} in PyTorch, {after.points:.2f} exported "
         f"({after.points - before.points:+.2f}), on {after.images} images"

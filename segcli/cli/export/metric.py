@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 from segcli.console import Console
 
 if TYPE_CHECKING:
-    import numpy as np
-
+    from segcli.inference.preprocess import Prepared
     from segcli.types import InferenceSpec
     from segcli.weights.checkpoint import LoadedModel
 
@@ -46,15 +45,13 @@ def measure(loaded: LoadedModel, data: Path, format: str | None, images: int | N
     return Headline(document["metric"], float("nan") if value is None else 100 * value, evaluation.images)
 
 
-def calibration(data: Path, format: str | None, spec: InferenceSpec, count: int) -> Iterator[dict[str, np.ndarray]]:
-    """Inputs of a graph, from as many training images (validation images where there are no others); of a photo that
+def calibration(data: Path, format: str | None, spec: InferenceSpec, count: int) -> Iterator[Prepared]:
+    """As many training images (validation images where there are no others), from all over the split; of a photo that
     is predicted in tiles, the one in the middle."""
     from segcli.codecs.image import read_image
     from segcli.evaluation.dataset import for_model, open_data
-    from segcli.export.contract import IMAGES, PADDING
-    from segcli.inference.preprocess import collate, prepare
+    from segcli.inference.preprocess import prepare
     from segcli.inference.tiling import windows
-    from segcli.weights.device import choose_device
 
     info = for_model(open_data(data, None, format, "val"), spec, None)
     records = info.splits.get("train") or next(records for records in info.splits.values() if records)
@@ -66,5 +63,4 @@ def calibration(data: Path, format: str | None, spec: InferenceSpec, count: int)
             boxes = windows((image.shape[0], image.shape[1]), side, spec.size.tile_overlap)
             box = boxes[len(boxes) // 2]
             image = image[box.y0 : box.y1, box.x0 : box.x1]
-        batch = collate([prepare(image, spec)], choose_device("cpu").device)
-        yield {IMAGES: batch.images.numpy(), PADDING: batch.padding.numpy()}
+        yield prepare(image, spec)

@@ -1,0 +1,123 @@
+"""int8 where the data allows it, and nowhere else."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from segcli.errors import CheckpointError
+from segcli.export.contract import CLASSES, IMAGES, MASKS
+from segcli.export.quantise import BlockDamage, Calibration, Quantiser, block_of, choose_blocks
+from segcli.segments import Segments
+from tests.export.models import LABELS
+
+
+class Fake:
+    """Its models are the names of their blocks."""
+
+    def only(self, blocks: set[str]) -> set[str]:
+        return blocks
+
+
+LOSS = {"stem": 4.0, "stage": 0.4, "encoder": 0.2, "head": 0.1}
+ROWS = [BlockDamage(name, 1, 0.9, 0.1, 0.95, True) for name in LOSS]  # the worst first
+
+
+def choose(rows: list[BlockDamage], loss: dict[str, float]) -> tuple[set[str], list[str]]:
+    told: list[str] = []
+    quantiser: Any = Fake()
+    model, after = choose_blocks(quantiser, rows, lambda m: 40 - sum(loss[b] for b in m), 40.0, told.append)
+    assert {row.block for row in after if row.quantised} == model
+    return model, told
+
+
+def test_every_block_if_the_metric_stays() -> None:
+    model, told = choose(ROWS, dict.fromkeys(LOSS, 0.1))
+    assert model == set(LOSS)
+    assert told == ["int8 in 4 of 4 blocks: 39.60, in PyTorch 40.00"]
+
+
+def test_the_worse_half_is_left_out_until_the_metric_stays() -> None:
+    model, told = choose(ROWS, LOSS)
+    assert model == {"encoder", "head"}
+    assert len(told) == 2
+
+
+def test_a_block_that_damages_segments_is_left_out_at_once() -> None:
+    model, told = choose([BlockDamage("stem", 1, 0.9, 0.1, 0.6, False), *ROWS[1:]], {**LOSS, "stage": 0.1})
+    assert model == {"stage", "encoder", "head"}
+    assert len(told) == 1
+
+
+def test_what_loses_too_much_is_refused() -> None:
+    with pytest.raises(CheckpointError, match=r"loses 0\.60 points .* not accepted; use --dtype fp32"):
+        choose(ROWS, dict.fromkeys(LOSS, 0.6))
+    with pytest.raises(CheckpointError, match="in every block; use --dtype fp32"):
+        choose([BlockDamage("stem", 1, 0.9, 0.1, 0.6, False)], LOSS)
+
+
+@pytest.mark.parametrize(
+    ("scopes", "block"),
+    [
+        (["model", "model.backbone", "model.backbone.stages.2", "model.backbone.stages.2.conv"], "backbone.stages.2"),
+        (["model", "model.head", "model.head.mask_embed.0"], "head.mask_embed"),
+        (["model", ""], "the rest"),
+    ],
+)
+def test_an_operation_belongs_to_a_block(scopes: list[str], block: str) -> None:
+    assert block_of(scopes) == block
+
+
+@pytest.mark.slow
+def test_only_the_chosen_products_are_int8() -> None:
+    """Two convolutions; the second reads channels of very unlike size, which one range for all does not bear."""
+    pytest.importorskip("nncf")
+    openvino = pytest.importorskip("openvino")
+    from openvino import opset13 as ops
+
+    rng = np.random.default_rng(0)
+    images = ops.parameter([-1, 3, 16, 16], np.float32, name=IMAGES)
+    images.output(0).set_names({IMAGES})
+
+    def convolution(data: Any, name: str, factor: np.ndarray) -> Any:
+        weights = rng.normal(size=(4, data.get_output_partial_shape(0)[1].get_length(), 1, 1)).astype(np.float32)
+        conv = ops.convolution(data, ops.constant(weights * factor), [1, 1], [0, 0], [0, 0], [1, 1])
+        conv.set_friendly_name(name)
+        return conv
+
+    unlike = np.array([9, 1, 1 / 9, 1], np.float32)
+    first = convolution(images, "first", unlike[:, None, None, None])
+    second = convolution(first, "second", 1 / unlike[None, :, None, None])
+    masks = ops.add(second, ops.constant(np.float32(0.1)))
+    masks.output(0).set_names({MASKS})
+    classes = ops.reduce_mean(masks, ops.constant(np.array([2, 3])), keep_dims=False)
+    classes = ops.unsqueeze(classes, ops.constant(1))
+    classes.output(0).set_names({CLASSES})
+    model = openvino.Model([ops.result(masks), ops.result(classes)], [images], "two")
+
+    def segments(index: int, outputs: Any) -> Segments:
+        ids = (outputs[MASKS][0, 0] > 0).astype(np.uint16)
+        return Segments("panoptic", ids.shape, LABELS, np.array([0]), np.array([0.9]), ids)
+
+    bars: list[str] = []
+
+    @contextlib.contextmanager
+    def progress(what: str, total: int | None) -> Iterator[Any]:
+        bars.append(f"{what}: {total}")
+        yield lambda steps: None
+
+    inputs = [{IMAGES: rng.normal(size=(1, 3, 16, 16)).astype(np.float32)} for _ in range(4)]
+    quantiser = Quantiser(model, {"first": "one", "second": "two"}, Calibration(inputs, segments), progress)
+    rows = quantiser.damage()
+    assert bars == ["taking ranges from 4 images: None", "quantising one block at a time: 2"]
+    assert [row.block for row in rows] == ["two", "one"]
+    assert rows[0].bits < 0.95 < 0.97 < rows[1].bits
+    chosen = quantiser.only({"one"})
+    kinds = [op.get_element_type().get_type_name() for op in chosen.get_ops() if op.get_type_name() == "Constant"]
+    assert kinds.count("i8") == 1
+    readers = {op.get_friendly_name(): op for op in chosen.get_ops()}
+    assert readers["second"].input_value(0).get_node().get_friendly_name() == "first"  # nothing is rounded between
