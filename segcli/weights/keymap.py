@@ -39,6 +39,8 @@ class _Row:
 
 def translate(name: str, source: str, target: str) -> str | None:
     """`name` under the pattern `target` if it fits the pattern `source`, else None."""
+    if not name.startswith(source.partition("*")[0]):  # most rows: a tenth of the time of a pattern
+        return None
     match = _pattern(source).fullmatch(name)
     if match is None:
         return None
