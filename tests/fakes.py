@@ -69,6 +69,7 @@ class FakeLoaded:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     dtype: torch.dtype = torch.float32
     facts: dict[str, Any] = field(default_factory=lambda: {"source": "local", "device_reason": "cpu, as asked"})
+    ref: str = "models/fake"
 
     @property
     def labels(self) -> LabelSet:

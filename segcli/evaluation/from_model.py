@@ -87,7 +87,7 @@ def of_model(
             threshold=protocol.spec.rule.instance_score,
         )
     how = EvaluateJob(
-        *(loaded.name, str(loaded.device), precision, datasets, protocol, classes, batch_size, tuple(rules)),
+        *(loaded.ref, str(loaded.device), precision, datasets, protocol, classes, batch_size, tuple(rules)),
         pixels=output is not None,
     )
     stored = _stored(writers) if output is not None and output.skip_existing else None

@@ -43,13 +43,14 @@ class LoadedModel:
     model: Segmenter  # in eval mode, on `device`, in `dtype`
     config: ModelConfig
     spec: InferenceSpec
-    name: str  # the reference as the user gave it
+    name: str  # what it is called where it is shown
     device: torch.device
     dtype: torch.dtype
     facts: dict[str, Any] = field(default_factory=dict)  # licence, metric, source, revision, why this device, …
     raw_config: dict[str, Any] = field(default_factory=dict)  # config.json as read, without the segcli table
     preprocessor: dict[str, Any] | None = None
     stored_dtype: torch.dtype = torch.float32  # of the tensors in the file
+    ref: str = ""  # what `load_model` was given, by which another process loads the same
 
     @property
     def labels(self) -> LabelSet:
@@ -73,6 +74,7 @@ def load_model(
     for file, module in EXPORTED.items():
         if (folder / file).is_file():
             exported: LoadedModel = importlib.import_module(module).load_exported(folder, device, dtype)
+            exported.ref = str(ref)
             return exported
     choice = choose_device(device)
     files = locate(str(ref), progress=progress)
@@ -95,7 +97,8 @@ def load_model(
         facts["revision"] = files.revision
     if unfinished := model.query_decoder.unfinished():
         facts["unfinished"] = unfinished
-    return LoadedModel(model, config, spec, files.name, choice.device, target_dtype, facts, raw, preprocessor, stored)
+    where = (choice.device, target_dtype)
+    return LoadedModel(model, config, spec, files.name, *where, facts, raw, preprocessor, stored, str(ref))
 
 
 def save_model(loaded: LoadedModel, folder: str | os.PathLike[str]) -> Path:

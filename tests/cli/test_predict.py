@@ -22,6 +22,7 @@ import segcli
 from segcli.class_names import choose_classes
 from segcli.cli import app
 from segcli.errors import InputError, UsageError
+from segcli.inference import workers
 from segcli.inference.predict import resolve, segment_tiles
 from segcli.inference.preprocess import Prepared, collate
 from segcli.types import InputSize, Label, LabelSet, QueryPredictions
@@ -479,3 +480,16 @@ def test_the_looks_of_the_overlay(predict: Predict) -> None:
 def test_counts_come_after_the_table(predict: Predict) -> None:
     photo("a.png")
     assert predict("a.png", "--task", "instance").stdout.splitlines()[-1] == "red, green"
+
+
+def test_worker_processes_get_the_model_that_was_asked_for(
+    predict: Predict, fake: FakeLoaded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = []
+    run_all = workers.run_all
+    monkeypatch.setattr(
+        workers, "run_all", lambda here, job, *args, **how: jobs.append(job) or run_all(here, job, *args, **how)
+    )
+    photo("a.png")
+    assert predict("a.png", "--model", "models/fake").exit_code == 0
+    assert [job.ref for job in jobs] == [fake.ref] == ["models/fake"]

@@ -338,3 +338,11 @@ def test_config_of_the_hub(shared_dir: Path) -> None:
     assert parsed == Mask2FormerConfig(
         SwinConfig(96, (2, 2, 6, 2), (3, 6, 12, 24), 7, drop_path_rate=0.3), num_classes=133
     )
+
+
+def test_another_process_loads_the_same_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model is shown by its own name, and given to worker processes by its place."""
+    monkeypatch.chdir(folder.parents[1])
+    loaded = load_model(f"{folder.parent.name}/model", "cpu")
+    assert (loaded.name, loaded.ref) == ("model", f"{folder.parent.name}/model")
+    assert load_model(loaded.ref, "cpu").name == "model"

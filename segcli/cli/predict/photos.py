@@ -155,7 +155,7 @@ def _run(
 
         job = PredictJob(
             *(
-                loaded.name,
+                loaded.ref,
                 str(loaded.device),
                 name_of(loaded.dtype),
                 settings,
