@@ -365,6 +365,12 @@ def test_numbers_as_text_and_other_encodings_are_read(tmp_path: Path) -> None:
         assert (predictions.labels.ids, scores) == ([90], [0.5, 0.25])
         for mask in (mask for one in found for mask in one.masks()):
             np.testing.assert_array_equal(mask, MASK)
+    for key, corners in (
+        ("predictions", [[[1, 0], [3, 0], [3, 1], [1, 1]]]),
+        ("results", "[[1, 0, 3, 0, 3, 1, 1, 1]]"),
+    ):
+        (tmp_path / "wrapped.json").write_text(json.dumps({"info": {}, key: [ENTRY | {"segmentation": corners}]}))
+        assert open_predictions(tmp_path / "wrapped.json").read(0, MASK.shape).mask(0).sum() == 2
     (tmp_path / "lines.json").write_bytes(texts["segments.ndjson"])
     with pytest.raises(InputError, match=r"files of an object a line are called \.jsonl"):
         open_predictions(tmp_path / "lines.json")

@@ -1,4 +1,4 @@
-"""CVAT's own XML ("CVAT for images 1.1"): polygons, masks, boxes and ellipses of all images in one file."""
+"""CVAT's own XML, for images or for video (1.1): polygons, masks, boxes and ellipses of all images in one file."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _is_cvat(file: Path) -> bool:
     except OSError:
         return False
     lost = file.name == "annotations.xml" and b"<" not in head  # empty or overwritten: `load` says so
-    return lost or (b"<annotations" in head and (b"<version>1.1" in head or b"<image " in head))
+    return lost or (b"<annotations" in head and any(own in head for own in (b"<version>1.1", b"<image ", b"<track ")))
 
 
 def probe(root: Path, settings: Settings) -> str | None:
@@ -83,12 +83,20 @@ class _Elements(ElementTree.TreeBuilder):
 def _parsed(file: Path) -> Drawn:
     drawn = Drawn()
     size = file.stat().st_size
+    frame: tuple[int | None, int | None] = (None, None)  # the size of a video's
+    frames: set[str] = set()  # those that are listed
 
     def take(element: ElementTree.Element) -> None:
+        nonlocal frame
         if element.tag == "label" and element.findtext("name"):
             drawn.class_of(str(element.findtext("name")).strip())
+        elif element.tag == "original_size":
+            frame = (side(element.findtext("height")), side(element.findtext("width")))
         elif element.tag == "image":
             _take_image(element, drawn, size)
+            element.clear()
+        elif element.tag == "track":
+            _take_track(element, drawn, frames, frame, size)
             element.clear()
 
     parser = ElementTree.XMLParser(target=_Elements(take))
@@ -116,9 +124,7 @@ def _take_image(element: ElementTree.Element, drawn: Drawn, file_size: int) -> N
         if shape.tag in _WITHOUT_AREA or not name:
             continue
         try:
-            if shape.tag == "mask":
-                drawn.decoding(_box(shape)[2] * _box(shape)[3], file_size)
-            fields, group = _fields(shape, size), shape.get("group_id", "0")
+            fields, group = _fields(shape, size, drawn, file_size), shape.get("group_id", "0")
             if shape.tag == "polygon" and group not in ("", "0"):
                 known = groups.setdefault((name, group), fields)
                 if known is not fields:
@@ -129,7 +135,33 @@ def _take_image(element: ElementTree.Element, drawn: Drawn, file_size: int) -> N
             drawn.add(number, name, unusable=f"a {shape.tag} that cannot be read ({error})")
 
 
-def _fields(shape: ElementTree.Element, size: tuple[int | None, int | None]) -> dict[str, Any]:
+def _take_track(
+    element: ElementTree.Element,
+    drawn: Drawn,
+    frames: set[str],
+    size: tuple[int | None, int | None],
+    file_size: int,
+) -> None:
+    """An object of a video: its shape in each frame that shows it. Frames are exported as frame_000000.PNG and on."""
+    name = (element.get("label") or "").strip()
+    for shape in element:
+        if shape.tag in _WITHOUT_AREA or not name or shape.get("outside") == "1":
+            continue
+        image = f"|frame {shape.get('frame')}"
+        try:
+            number = whole(shape.get("frame"), "frame")
+            if image not in frames:
+                frames.add(image)
+                row = {"id": image, "file_name": f"frame_{number:06d}.PNG", "height": size[0], "width": size[1]}
+                drawn.images.append(row)
+            drawn.add(image, name, **_fields(shape, size, drawn, file_size))
+        except (ValueError, KeyError) as error:
+            drawn.add(image, name, unusable=f"a {shape.tag} that cannot be read ({error})")
+
+
+def _fields(
+    shape: ElementTree.Element, size: tuple[int | None, int | None], drawn: Drawn, file_size: int
+) -> dict[str, Any]:
     """The outline of a shape. Raises ValueError or KeyError for what is missing or no number."""
     if shape.tag == "polygon":
         points = [
@@ -148,6 +180,7 @@ def _fields(shape: ElementTree.Element, size: tuple[int | None, int | None]) -> 
         )
         return {"segmentation": [rim.round(3).ravel().tolist()]}
     if shape.tag == "mask":
+        drawn.decoding(_box(shape)[2] * _box(shape)[3], file_size)
         return {"segmentation": _mask(shape, size)}
     raise ValueError("a shape that segcli does not know")
 

@@ -28,6 +28,7 @@ PLACES: tuple[str, ...] = ()
 EXPLAINS: tuple[str, ...] = ("semantic-png", "instance-png")
 IS_LABEL_MAPS = False
 _KINDS = ("polygonlabels", "brushlabels", "rectanglelabels", "ellipselabels")
+_APART = "labels"
 _CIRCLE = np.linspace(0, 2 * np.pi, 64, endpoint=False)
 _LOOKED_AT = 20
 
@@ -44,7 +45,8 @@ def _is_export(file: Path) -> bool:
         return False
     if head.decode(encoding_of(head), "replace").lstrip("\ufeff \t\r\n")[:1] != "[":
         return False
-    return bool(keys_in(file, _KINDS)) and bool(keys_in(file, ("image", "data")))
+    found = keys_in(file, (*_KINDS, _APART, "original_width", "image", "data"))
+    return bool(found & {*_KINDS} or {_APART, "original_width"} <= found) and bool(found & {"image", "data"})
 
 
 def probe(root: Path, settings: Settings) -> str | None:
@@ -66,6 +68,8 @@ def _parsed(file: Path) -> Drawn:
     for number, task in enumerate(tasks, start=1):
         if isinstance(task, dict):
             _take_task(task, number, drawn, size)
+    if not drawn.classes and any(isinstance(task, dict) and task.get("predictions") for task in tasks):
+        raise UsageError(f"{file}: holds predictions and no annotations; accept them in Label Studio, and export again")
     return drawn
 
 
@@ -82,10 +86,10 @@ def _take_task(task: dict[str, Any], number: int, drawn: Drawn, file_size: int) 
         value = result.get("value", result)
         if not isinstance(value, dict):
             continue
-        kind = next((kind for kind in _KINDS if isinstance(value.get(kind), list) and value[kind]), None)
+        kind, labels = _labelled(value)
         if kind is None:
             continue
-        label = value[kind][0]
+        label = labels[0]
         try:
             if not isinstance(label, str) or size[0] is None or size[1] is None:
                 raise ValueError(f"label {shown(label)}, image of {shown(size[1])}×{shown(size[0])} pixels")
@@ -94,6 +98,16 @@ def _take_task(task: dict[str, Any], number: int, drawn: Drawn, file_size: int) 
             drawn.add(number, label, **_fields(kind, value, (size[0], size[1])))
         except (ValueError, KeyError, TypeError) as error:
             drawn.add(number, str(label), unusable=f"{kind} that cannot be read ({str(error)[:80]})")
+
+
+def _labelled(value: dict[str, Any]) -> tuple[str | None, list[Any]]:
+    """(kind of a shape, its labels); None for what has no area, or no label. Where labels are chosen apart from shapes,
+    a result of both has the shape once more."""
+    kind = next((kind for kind in _KINDS if isinstance(value.get(kind), list) and value[kind]), None)
+    if kind is not None or not isinstance(value.get(_APART), list) or not value[_APART]:
+        return kind, value[kind] if kind else []
+    told = ("points", "rle", "width", "radiusX")
+    return next((kind for kind, field in zip(_KINDS, told, strict=True) if field in value), None), value[_APART]
 
 
 def _image(task: dict[str, Any]) -> Any:

@@ -16,7 +16,7 @@ from typing import Any, Literal
 from segcli.errors import InputError, UsageError
 from segcli.files.json_stream import LINES, walk
 from segcli.files.own_pictures import refusal_of_pictures
-from segcli.results.readers.coco import CocoResultsFile
+from segcli.results.readers.coco import ENTRIES, CocoResultsFile
 from segcli.results.readers.masks import MaskFolders, mask_folders
 from segcli.results.readers.panoptic import PanopticFiles
 from segcli.results.readers.predict_records import Records
@@ -133,7 +133,7 @@ def _kind(file: Path) -> Kind | None:
         if element.key is None:
             lines = file.suffix.lower() in LINES
             return "results" if not lines or _is_entry(element.value) else None
-        if element.key == "annotations":
+        if element.key in ENTRIES and element.place is not None:
             if not isinstance(element.value, dict):
                 return None
             if "segments_info" in element.value:

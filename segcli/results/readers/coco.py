@@ -17,12 +17,14 @@ import numpy as np
 from segcli.codecs.rle import RLE
 from segcli.errors import InputError, cut, shown
 from segcli.files.fields import MOST, Fields, finite
+from segcli.files.json_file import parse_json
 from segcli.files.json_stream import Element, read_elements, walk
 from segcli.results.readers.predictions import PredictedImage, image_id, in_pixels, with_numbers
 from segcli.segments import Segments
 from segcli.types import Label, LabelSet, Task
 
 _MOST_OF_A_BOX = 1e6  # pixels; of a polygon's corners too, between which an edge is walked
+ENTRIES = ("annotations", "predictions", "results")  # what the list is called in an object
 _HELP = "a COCO results file is a list of {image_id, category_id, segmentation, score}"
 
 
@@ -52,7 +54,7 @@ class CocoResultsFile:
                     files[image_id(row, "id")] = row.file_name("file_name")
                 else:
                     names[row.whole("id", least=-MOST)] = row.text("name")
-            if element.key not in (None, "annotations"):
+            if element.key is not None and element.key not in ENTRIES:
                 continue  # info, licenses
             entry = self._checked(number, element)
             number += 1
@@ -154,8 +156,11 @@ def _box(entry: _Entry, where: str) -> list[float]:
 def mask_of(segmentation: Any, size: tuple[int, int], where: str) -> RLE:
     """A mask from COCO's compressed or uncompressed run lengths, or from polygons, which are filled as COCO does it.
 
-    Raises InputError beginning with `where` for anything else, or a mask that is not of `size` = (H, W).
+    Polygons may be lists of pairs, and all of it JSON inside of a text. Raises InputError beginning with `where` for
+    anything else, or a mask that is not of `size` = (H, W).
     """
+    if isinstance(segmentation, str) and segmentation[:1] in ("[", "{"):
+        segmentation = parse_json(segmentation, where)
     if isinstance(segmentation, dict):
         try:
             rle = RLE.from_coco(segmentation)
@@ -170,10 +175,16 @@ def mask_of(segmentation: Any, size: tuple[int, int], where: str) -> RLE:
     return _filled(segmentation, size, where)
 
 
+def _flat(row: Any) -> Any:
+    """[[x, y], …] as [x, y, …]; anything else as it is."""
+    is_pairs = isinstance(row, list) and row and all(isinstance(pair, list) and len(pair) == 2 for pair in row)
+    return [value for pair in row for value in pair] if is_pairs else row
+
+
 def _filled(polygons: Any, size: tuple[int, int], where: str) -> RLE:
     from hotcoco import mask as coco_mask
 
-    rows = polygons if isinstance(polygons, list) else []
+    rows = [_flat(row) for row in polygons] if isinstance(polygons, list) else []
     parts = [[finite(value) for value in row] if isinstance(row, list) else [] for row in rows]
     flat = [[value for value in row if value is not None and abs(value) < _MOST_OF_A_BOX] for row in parts]
     if not flat or any(len(p) < 6 or len(p) % 2 or len(p) != len(row) for p, row in zip(flat, parts, strict=True)):

@@ -296,3 +296,33 @@ def test_webdataset_tars(tmp_path: Path, photo_ending: str, map_ending: str) -> 
     assert np.array_equal(open_split(info, "train")[2].image, photo(2))
     assert sum(fault.kind == "unannotated" for fault in info.faults) == 2
     same_after_conversion(info, tmp_path.parent / f"{tmp_path.name}-out")
+
+
+def test_cvat_for_video(tmp_path: Path) -> None:
+    """A track is an object of each frame that shows it."""
+    for number in range(3):
+        save(tmp_path / f"images/frame_{number:06d}.PNG", photo(number))
+    shapes = "".join(
+        f'<polygon frame="{number}" outside="{int(number == 1)}" points="2,2;12,2;12,12;2,12"/>' for number in range(3)
+    )
+    size = "<original_size><width>30</width><height>20</height></original_size>"
+    bad = '<track label="disc"><mask frame="2" rle="9" left="28" top="0" width="3" height="3"/></track>'
+    text = f'<version>1.1</version><meta><task>{size}</task></meta><track id="0" label="box">{shapes}</track>{bad}'
+    (tmp_path / "annotations.xml").write_text(f"<annotations>{text}</annotations>")
+    info = detect(tmp_path, training=False)
+    assert sum(map(len, info.splits.values())) == 2
+    assert counted(info) == {"box": [100, 100]}
+    assert [fault.kind for fault in info.faults] == ["bad-row"]
+
+
+def test_label_studio_with_labels_apart(tmp_path: Path) -> None:
+    """Shape and label are two results of one id, of which that with the label has both; predictions are no truth."""
+    save(tmp_path / "images/my p0.png", photo(0))
+    points = [[10, 10], [40, 10], [40, 60], [10, 60]]
+    (tmp_path / "export.json").write_text(label_studio([{"points": points}, {"points": points, "labels": ["box"]}]))
+    assert counted(detect(tmp_path, training=False)) == {"box": [90]}
+    raw = json.loads((tmp_path / "export.json").read_text())
+    raw[0] |= {"predictions": raw[0]["annotations"], "annotations": []}
+    (tmp_path / "export.json").write_text(json.dumps(raw))
+    with pytest.raises(UsageError, match="holds predictions and no annotations"):
+        detect(tmp_path)
