@@ -6,6 +6,7 @@ Nothing here imports rich until a table or a progress bar is really shown; in a 
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 import warnings
@@ -103,18 +104,26 @@ def table(
     stderr: bool = False,
 ) -> None:
     """A table on stdout, or on stderr if it is about the work. One that is too wide for the terminal is turned, or
-    loses its last columns, with a note; a pipe gets all of it.
+    loses its last columns, with a note; a pipe gets all of it, unless COLUMNS is set.
 
     full: where the whole of it can be had.
     """
     stream = sys.stderr if stderr else sys.stdout
     cells = [[printable(cell) for cell in row] for row in rows]
-    fitted = fit(columns, cells, _rich(stream).width if stream.isatty() else None)
+    fitted = fit(columns, cells, _width_of(stream))
     if title is not None:  # not the table's own title, which would be folded to the table's width
         print(printable(title), file=stream)
     _print(fitted, stream)
     if fitted.dropped:
         print(f"not shown for lack of width: {', '.join(fitted.dropped)} ({full} has them)", file=stream)
+
+
+def _width_of(stream: Any) -> int | None:
+    """Characters of a terminal; of a pipe those that COLUMNS says, else None: it gets all of a table."""
+    if stream.isatty():
+        return _rich(stream).width
+    columns = os.environ.get("COLUMNS", "")
+    return int(columns) if columns.isdecimal() and 0 < int(columns) < 10_000 else None
 
 
 def _print(table: Fitted, stream: Any) -> None:

@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 
 from segcli.cli import app
 from segcli.evaluation import published as verify
-from segcli.types import Label, LabelSet
+from segcli.types import TASKS, Label, LabelSet
 from segcli.weights import golden
 from segcli.weights import manifest as manifest_module
 from segcli.weights.manifest import manifest
@@ -48,9 +48,11 @@ def cached(cache: Path, repo: str, revision: str) -> Path:
 
 
 def test_list_names_every_model_with_its_metric_and_licence() -> None:
-    lines = run("list").stdout.splitlines()
-    headings = [line.strip() for line in lines if line.strip() in ("EoMT", "Mask2Former", "MaskFormer", "DETR")]
-    assert headings == ["EoMT", "Mask2Former", "MaskFormer", "DETR"]
+    lines = [line.rstrip() for line in run("list").stdout.splitlines()]
+    headings = [
+        line.split(",")[0].strip() for line in lines if line.startswith(("ready: ", *(f"{t}, " for t in TASKS)))
+    ]
+    assert list(dict.fromkeys(headings)) == ["ready: ships with segcli", "panoptic", "instance", "semantic", "detect"]
     end = next(number for number, line in enumerate(lines) if line.startswith("* a task"))
     assert max(len(line.rstrip()) for line in lines[:end]) <= 80
     for entry in manifest().values():
@@ -58,6 +60,12 @@ def test_list_names_every_model_with_its_metric_and_licence() -> None:
         assert all(part in line for part in (entry.headline, entry.licence.replace(" License", "")))
         assert ("✓" in line) == entry.verified
     assert sum("CC BY-NC 4.0" in line for line in lines) == 45
+    boxes = run("list", "--task", "detect").stdout
+    assert "detr-resnet-50 " in boxes
+    assert "swin-tiny-coco-panoptic" not in boxes
+    first = lines.index("panoptic, COCO val2017")
+    scores = [float(line.split()[3]) for line in lines[first + 1 : lines.index("", first)] if "*" not in line]
+    assert scores == sorted(scores, reverse=True)
     (line,) = [line for line in lines if line.startswith("swin-tiny-ade-semantic ")]
     assert line.startswith("swin-tiny-ade-semantic * ")  # the default of its task
 

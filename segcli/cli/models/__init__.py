@@ -12,6 +12,7 @@ from segcli.cli.app import App
 from segcli.cli.models.folders import convert, push
 from segcli.cli.options import BatchSizeOption, DeviceOption, complete_model
 from segcli.errors import UsageError, WeightsUnavailable
+from segcli.types import Task
 
 if TYPE_CHECKING:
     from segcli.console import Console
@@ -47,35 +48,54 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of 
 
 
 @app.command(name="list")
-def list_models(as_json: JsonOption = False) -> None:
-    """List the models segcli knows by name, with their published metrics and the licence of their weights."""
+def list_models(
+    task: Annotated[Task | None, typer.Option("--task", "-t", help="Only models that can be asked for it.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the models segcli knows by name, with their published metrics and the licence of their weights.
+
+    Those on this machine come first, then the others by task and data, the best of each first.
+    """
     from itertools import groupby
 
-    from segcli.config import MODEL_TYPES
     from segcli.console import Column
-    from segcli.weights.hub import is_here
     from segcli.weights.manifest import manifest
 
-    entries = list(manifest().values())
+    entries = [entry for entry in manifest().values() if task in (None, *entry.tasks)]
     if as_json:
         console.json_document([_facts(entry) for entry in entries])
         return
     columns = [Column("Name"), Column("Tasks"), Column("Metric", numeric=True), Column("Size", numeric=True)]
     columns += [Column("Licence")]
-    families = list(MODEL_TYPES)
-    entries.sort(key=lambda entry: families.index(entry.family))  # stable: within a family as in weights.toml
+    data = list(dict.fromkeys(entry.measured for entry in entries))
+    entries.sort(key=lambda entry: (_group(entry), data.index(entry.measured), -next(iter(entry.metrics.values()), 0)))
     rows: list[list[object]] = []
-    for family, members in groupby(entries, key=lambda entry: entry.family):
+    for title, members in groupby(entries, key=_title):
         blank: list[object] = [""] * len(columns)
-        rows += [blank] * bool(rows) + [[MODEL_TYPES[family].title, *blank[1:]]]
+        rows += [blank] * bool(rows) + [[title, *blank[1:]]]
         rows += [_row(entry) for entry in members]
     console.table(columns, rows, full="--json")
     console.result("* a task's default. Tasks: panoptic, instance, semantic, detect. Size: parameters.")
     console.result("Metrics are the authors' own; ✓ verified with segcli.")
-    for where in ("bundled", "cached"):
-        if names := [entry.name for entry in entries if is_here(entry.name) == where]:
-            console.result(f"Ready without a download ({where}): {', '.join(names)}")
     console.result("More: segcli models show NAME")
+
+
+def _group(entry: ManifestEntry) -> int:
+    """Where a model stands in the list: on this machine, or by its first task."""
+    from segcli.types import TASKS
+    from segcli.weights.hub import is_here
+
+    here = is_here(entry.name)
+    return ("bundled", "cached").index(here) if here else 2 + TASKS.index(entry.tasks[0])
+
+
+def _title(entry: ManifestEntry) -> str:
+    """What is above the rows of its group."""
+    from segcli.weights.hub import is_here
+
+    if here := is_here(entry.name):
+        return {"bundled": "ready: ships with segcli", "cached": "ready: downloaded before"}[here]
+    return f"{entry.tasks[0]}, {entry.measured}" if entry.measured else entry.tasks[0]
 
 
 def _row(entry: ManifestEntry) -> list[object]:

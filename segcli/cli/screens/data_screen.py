@@ -30,6 +30,7 @@ def findings_as_json(info: DatasetInfo, report: CheckReport) -> dict[str, Any]:
         "format": info.format,
         "task": info.task,
         "splits": [asdict(split) for split in report.splits],
+        "advice": report.advice,
         "counts": {kind: len(report.of_kind(kind)) for kind in dict.fromkeys(f.kind for f in report.findings)},
         "findings": [asdict(finding) for finding in report.findings],
     }
@@ -48,6 +49,8 @@ def show_findings(report: CheckReport, task: Task, most: int) -> None:
     console.table([Column("split"), *(Column(name, numeric=True) for name in numbers)], rows)
     if crowds := sum(split.crowds for split in report.splits):
         console.result(f"{crowds:,} of these objects are crowd regions, which `segcli data stats` counts apart")
+    if report.advice:
+        console.result(f"segcli train: {report.advice}")
     if not report.findings:
         console.result("no problems found")
         return

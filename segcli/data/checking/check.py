@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from itertools import combinations
 
+import numpy as np
+
 from segcli.data.checking.facts import Facts, facts_of
 from segcli.data.checking.near import near_pairs
+from segcli.data.checking.scan import tiles_for
 from segcli.data.records import DatasetInfo, Record
 from segcli.files.image_ref import ImageRef
 from segcli.types import Label
 
 _RARE_OBJECTS, _RARE_RATIO = 10, 100
+_SHORT = 512  # the short side that train resizes larger photos to on a processor
 
 
 @dataclass(frozen=True)
@@ -84,6 +89,7 @@ class CheckReport:
 
     splits: list[SplitCount]
     findings: list[Finding] = field(default_factory=list)
+    advice: str | None = None  # options of train for objects that are tiny against the image
 
     @property
     def faults(self) -> list[Finding]:
@@ -112,6 +118,7 @@ def check(
     splits: list[SplitCount] = []
     thumbs: dict[str, list[tuple[ImageRef, str]]] = {}
     counts: dict[str, _ClassCounts] = {}
+    sides: list[tuple[float, int]] = []
     for split, records in info.splits.items():
         tally, seen = _Tally(info), _ClassCounts(info)
         thumbs[split] = []
@@ -128,10 +135,20 @@ def check(
                 findings.append(Finding("crowded", message, split, str(record.image), objects))
         splits.append(tally.count(split))
         counts[split] = seen
+        if split in ("train", "all"):
+            sides = tally.sides
     findings += _leaks(thumbs)
     findings += _rare(info, counts)
     order = {kind: place for place, kind in enumerate(KINDS)}
-    return CheckReport(splits, sorted(findings, key=lambda finding: order[finding.kind]))
+    return CheckReport(splits, sorted(findings, key=lambda finding: order[finding.kind]), _advice(sides))
+
+
+def _advice(sides: list[tuple[float, int]]) -> str | None:
+    """What train would say of tiny objects, on a processor and with its own settings; see `tiles_for`."""
+    if not sides:
+        return None
+    short = min(int(np.median([side for _, side in sides])), _SHORT)
+    return tiles_for(np.array(sides, dtype=float), short)
 
 
 def _of_image(info: DatasetInfo, split: str, record: Record, facts: Facts) -> Iterable[Finding]:
@@ -210,6 +227,7 @@ class _Tally:
             if info.task == "semantic" or (info.task == "panoptic" and not label.isthing)
         }
         self._images = self._unusable = self._objects = self._empty = self._void = self._pixels = self._crowds = 0
+        self.sides: list[tuple[float, int]] = []  # of each thing, the root of its area, and its image's short side
 
     def add(self, facts: Facts) -> int:
         """-> the objects of this image."""
@@ -220,6 +238,11 @@ class _Tally:
         labels = [label for label, _, _ in facts.objects if label in self._ids]
         objects = sum(label not in self._once for label in labels) + len(self._once.intersection(labels))
         self._objects += objects
+        self.sides += [
+            (math.sqrt(area), min(facts.size))
+            for label, area, crowd in facts.objects
+            if label in self._ids - self._once and not crowd
+        ]
         self._crowds += sum(crowd and label in self._ids - self._once for label, _, crowd in facts.objects)
         self._empty += objects == 0
         self._void += facts.void

@@ -29,6 +29,23 @@ _CLEAR = 32  # pixels: objects that are eight cells of the finest feature map ac
 _VIEW = 384  # the short side of a tile that is proposed
 
 
+def tiles_for(sides: np.ndarray, short: int) -> str | None:
+    """Advice if half of the things are too small to be outlined where photos are resized to a short side.
+
+    sides: [N, 2], the root of a thing's area in pixels of the photo, and the photo's short side.
+    """
+    if not len(sides):
+        return None
+    seen = float(np.median(sides[:, 0] * short / sides[:, 1]))
+    tile = max(SMALLEST_TILE, round(float(np.median(sides[:, 0])) * _VIEW / _CLEAR))
+    if seen >= _CLEAR or tile >= np.median(sides[:, 1]):
+        return None
+    return (
+        f"half of the objects are under {seen:.0f} pixels across at a short side of {short}, and will be "
+        f"hard to find; --tile {tile} --short-side {_VIEW} shows them larger, tile by tile"
+    )
+
+
 @dataclass(frozen=True)
 class Row:
     """One image. Keys are dataset ids as text (it is kept as JSON). objects: id -> count, of which crowds: id -> count
@@ -131,17 +148,7 @@ class ScanReport:
 
     def small(self, short: int) -> str | None:
         """Advice if half of the things are too small to be outlined where photos are resized to a short side."""
-        sides = self.train.sides
-        if not len(sides):
-            return None
-        seen = float(np.median(sides[:, 0] * short / sides[:, 1]))
-        tile = max(SMALLEST_TILE, round(float(np.median(sides[:, 0])) * _VIEW / _CLEAR))
-        if seen >= _CLEAR or tile >= np.median(sides[:, 1]):
-            return None
-        return (
-            f"half of the objects are under {seen:.0f} pixels across at a short side of {short}, and will be "
-            f"hard to find; --tile {tile} --short-side {_VIEW} shows them larger, tile by tile"
-        )
+        return tiles_for(self.train.sides, short)
 
     def unseen(self) -> list[Label]:
         """Classes of which the training split has nothing to learn from."""

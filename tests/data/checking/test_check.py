@@ -419,3 +419,21 @@ def test_an_image_that_leaks_is_left_out_of_training(tmp_path: Path) -> None:
 def test_semantic_data_has_nothing_wrong_without_reason(tmp_path: Path) -> None:
     assert found(run(layouts.semantic(tmp_path / "a", scenes()))) == {}
     assert found(run(layouts.camvid(tmp_path / "b", scenes(), LABELS))) == {}
+
+
+def test_tiny_objects_are_told_the_options_of_train(tmp_path: Path) -> None:
+    """The same advice as train gives, before it."""
+    for number in range(2):
+        (tmp_path / "images").mkdir(exist_ok=True)
+        Image.fromarray(np.zeros((1000, 1200, 3), np.uint8)).save(tmp_path / f"images/{number}.png")
+    polygon = [[10, 10, 20, 10, 20, 20, 10, 20]]
+    raw = {
+        "images": [{"id": n, "file_name": f"{n}.png", "height": 1000, "width": 1200} for n in range(2)],
+        "annotations": [{"id": n, "image_id": n, "category_id": 1, "segmentation": polygon} for n in range(2)],
+        "categories": [{"id": 1, "name": "cell"}],
+    }
+    (tmp_path / "instances.json").write_text(json.dumps(raw))
+    advice = check(detect(tmp_path, training=False), threads=1).advice
+    assert advice is not None
+    assert "under 5 pixels across at a short side of 512" in advice
+    assert "--tile 120 --short-side 384" in advice
