@@ -82,6 +82,7 @@ class AugmentTable:
     max_class_share: Annotated[Positive, Field(le=1)] = 1.0  # short-side: crop again while one class has more
     flip: Fraction = 0.5  # probability of a mirrored image
     colour: Flag = True  # change brightness, contrast, saturation and hue
+    mosaic: Fraction = 0.0  # probability of a picture made of four (arXiv 2004.10934)
     copy_paste: Fraction = 0.0  # probability of objects of another image laid over it (arXiv 2012.07177); not semantic
 
     def __post_init__(self) -> None:

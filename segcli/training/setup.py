@@ -22,6 +22,7 @@ from segcli.data.glance import glance
 from segcli.data.loading.collate import Layout
 from segcli.data.loading.copy_paste import CopyPaste
 from segcli.data.loading.loader import ExampleMaker, Loader, Share, make_loader
+from segcli.data.loading.mosaic import Mosaic
 from segcli.data.loading.order import Order, repeat_factors
 from segcli.data.loading.transforms import ColorJitter, Geometry, JitterCrop, ShortSideCrop, TrainTransform
 from segcli.distributed import Ranks
@@ -246,8 +247,16 @@ def examples_of(recipe: FittedRecipe, material: Material) -> ExampleMaker:
     repeats = repeat_factors(classes_shown(material.info, train, "train"), threshold) if threshold else None
     order = Order(recipe.run.seed, len(train), repeats)
     things = frozenset(index for index, label in enumerate(train.labels) if label.isthing)
-    paste = CopyPaste(recipe.augment.copy_paste, things) if recipe.augment.copy_paste else None
-    return ExampleMaker(train, transform_of(recipe), order, paste)
+    classes = frozenset(range(len(train.labels)))
+    once = {"semantic": classes, "panoptic": classes - things}.get(train.task, frozenset[int]())
+    augment = recipe.augment
+    return ExampleMaker(
+        train,
+        transform_of(recipe),
+        order,
+        CopyPaste(augment.copy_paste, things) if augment.copy_paste else None,
+        Mosaic(augment.mosaic, once) if augment.mosaic else None,
+    )
 
 
 def loader_of(recipe: FullRecipe, material: Material, spec: InferenceSpec, ranks: Ranks, start: int) -> Loader:

@@ -9,10 +9,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from segcli.codecs.opencv import opencv
-from segcli.data.loading.transforms import Example, boxes_of
+from segcli.data.loading.transforms import LEAST, Example, boxes_of
 
 SOFTNESS = 1.0  # pixels: the standard deviation of the blur of an edge
-LEAST = 0.1  # share of an object's shown pixels below which it is hidden
 
 
 @dataclass(frozen=True)

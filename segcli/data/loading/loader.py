@@ -19,6 +19,7 @@ from segcli.data.dataset import Dataset
 from segcli.data.loading.collate import Layout, collate
 from segcli.data.loading.copy_paste import CopyPaste, with_pasted
 from segcli.data.loading.draws import generator
+from segcli.data.loading.mosaic import Mosaic, mosaic
 from segcli.data.loading.order import Order
 from segcli.data.loading.transforms import Example, Transform
 from segcli.errors import SegcliError
@@ -58,17 +59,22 @@ class ExampleMaker:
     transform: Transform
     order: Order
     paste: CopyPaste | None = None
+    mosaic: Mosaic | None = None
 
     def example(self, number: int) -> Example:
-        """Decode, draw, cut, paste. Raises InputError naming a file that cannot be read."""
+        """Decode, draw, cut, put together. Raises InputError naming a file that cannot be read."""
         example = self._drawn(self.order.at(number), number, "augment")
-        if self.paste is None:
-            return example
-        rng = generator(self.order.seed, number, example.image_id, "paste")
-        if rng.random() >= self.paste.probability:
-            return example
-        other = self._drawn(self.order.any(rng), number, "augment what is pasted")
-        return with_pasted(example, other, self.paste.things, rng)
+        if self.mosaic is not None:
+            rng = generator(self.order.seed, number, example.image_id, "mosaic")
+            if rng.random() < self.mosaic.probability:
+                others = [self._drawn(self.order.any(rng), number, f"augment part {i} of a mosaic") for i in (2, 3, 4)]
+                example = mosaic([example, *others], self.mosaic.once, rng)
+        if self.paste is not None:
+            rng = generator(self.order.seed, number, example.image_id, "paste")
+            if rng.random() < self.paste.probability:
+                other = self._drawn(self.order.any(rng), number, "augment what is pasted")
+                example = with_pasted(example, other, self.paste.things, rng)
+        return example
 
     def _drawn(self, index: int, number: int, purpose: str) -> Example:
         sample = self.dataset[index]

@@ -20,6 +20,8 @@ from segcli.data.dataset import Sample
 from segcli.data.truth import Truth, Window
 from segcli.types import InputSize
 
+LEAST = 0.1  # share of a drawn object's pixels below which it is no target any more, where pictures are put together
+
 
 @dataclass(frozen=True, eq=False)
 class Example:

@@ -17,6 +17,7 @@ from segcli.data.loading.collate import Layout
 from segcli.data.loading.copy_paste import CopyPaste
 from segcli.data.loading.draws import generator, key, torch_generator
 from segcli.data.loading.loader import ExampleMaker, Share, Step, make_loader
+from segcli.data.loading.mosaic import Mosaic
 from segcli.data.loading.order import Order, repeat_factors
 from segcli.data.loading.transforms import ColorJitter, JitterCrop, TrainTransform
 from segcli.errors import InputError
@@ -30,15 +31,15 @@ def dataset(tmp_path: Path) -> Dataset:
     return open_split(detect(layouts.coco_panoptic(tmp_path, layouts.scenes(train=5), layouts.LABELS)), "train")
 
 
-PASTE = CopyPaste(0.5, frozenset({0, 1}))
+PASTE, MOSAIC = CopyPaste(0.5, frozenset({0, 1})), Mosaic(0.5, frozenset({2}))
 
 
 def stream(
     dataset: Dataset, share: Share, steps: int, *, start: int = 0, workers: int = 0, seed: int = 3
 ) -> list[Step]:
-    """Of images of which every second is pasted into; an epoch shows the first of them twice, the others once."""
+    """Every second image is a mosaic, every second pasted into; an epoch shows the first twice, the others once."""
     loader = make_loader(
-        ExampleMaker(dataset, TRANSFORM, Order(seed, len(dataset), [2, 1, 1, 1, 1]), PASTE),
+        ExampleMaker(dataset, TRANSFORM, Order(seed, len(dataset), [2, 1, 1, 1, 1]), PASTE, MOSAIC),
         share=share,
         layout=Layout((32, 32)),
         workers=workers,
