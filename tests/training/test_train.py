@@ -16,6 +16,8 @@ from PIL import Image
 
 import segcli
 from segcli.data.detect import detect
+from segcli.data.loading.copy_paste import CopyPaste
+from segcli.data.loading.mosaic import Mosaic
 from segcli.data.loading.transforms import JitterCrop
 from segcli.distributed import Ranks
 from segcli.errors import SegcliError, UsageError
@@ -36,7 +38,7 @@ from segcli.training.reports import (
 )
 from segcli.training.resolve import resolve
 from segcli.training.session import open_run
-from segcli.training.setup import nearer_start, transform_of
+from segcli.training.setup import examples_of, nearer_start, transform_of
 from segcli.weights.checkpoint import load_model
 from segcli.weights.pretrained import LITE0_PACKAGE
 from tests.data import layouts
@@ -354,6 +356,23 @@ def test_a_model_of_many_queries_may_show_as_many_instances(shapes: Path, tmp_pa
     start = {"model": {"start": str(tmp_path / "run" / "last")}, "data": {"path": str(shapes)}}
     run = open_run(resolve(None, config, start | {"schedule": {"steps": 1}}), tmp_path / "next", Ranks(), print)
     assert run.learner.loaded.spec.rule.top_k == 120
+
+
+@pytest.mark.parametrize(("task", "things", "once"), [
+    ("panoptic", {0, 1}, {2, 3}), ("instance", {0, 1}, set()), ("semantic", None, {0, 1, 2, 3})
+])  # fmt: skip
+def test_what_pictures_are_put_together_from(
+    shapes: Path, tmp_path: Path, task: str, things: set[int] | None, once: set[int]
+) -> None:
+    changes: Tables = {"data": {"task": task, "repeat_threshold": 1.0}, "augment": {"copy_paste": 0.5, "mosaic": 0.2}}
+    run = open_tiny(shapes, tmp_path / "run", changes)
+    maker = examples_of(run.recipe, run.material)
+    assert maker.mosaic == Mosaic(0.2, frozenset(once))
+    assert maker.paste == (None if things is None else CopyPaste(0.5, frozenset(things)))
+    assert run.recipe.augment.copy_paste == (0.0 if things is None else 0.5)
+    assert maker.order.repeats is not None
+    shares = {c.label.name: c.images / 8 for c in run.material.scan.train.classes}
+    assert maker.order.repeats.max() == pytest.approx(max(1, min(shares.values()) ** -0.5))
 
 
 def test_preview_writes_what_the_network_sees(shapes: Path, tmp_path: Path) -> None:
