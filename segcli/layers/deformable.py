@@ -19,9 +19,9 @@ from segcli.layers import trace
 from segcli.layers.linear import Linear, linear
 from segcli.layers.weighted_rows import factors_gradient, rows_gradient, weighted_rows
 
-# Queries per pass: their indices and factors (heads × 48 × 8 bytes each) should stay in the last cache, but few passes
-# mean few rendezvous of the threads, which cost most when other programs want the cores too.
-CHUNK = 4096
+# Queries per pass: their indices and factors (heads × 48 × 8 bytes each) should stay in the second cache of two cores,
+# but few passes mean few rendezvous of the threads, which cost most when other programs want the cores too.
+CHUNK = 1024
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ class _SampleRows(torch.autograd.Function):
         ctx.heads, ctx.geometry = heads, geometry
         batch, positions, dim = values.shape
         out = torch.empty(batch, positions, dim, dtype=_precision(values))
-        padded = out.new_zeros(geometry.positions, dim)
+        padded = _bordered(out, geometry)
         rows = padded.view(-1, dim // heads)
         for b in range(batch):
             _pad_levels(values[b], padded, geometry)
@@ -176,7 +176,7 @@ class _SampleRows(torch.autograd.Function):
         geometry: Levels = ctx.geometry
         batch, positions, dim = values.shape
         whole = slice(0, positions)
-        padded = grad.new_zeros(geometry.positions, dim)
+        padded = _bordered(grad, geometry)
         rows = padded.view(-1, dim // heads)
         grads = tuple(torch.empty_like(t, memory_format=torch.contiguous_format) for t in (values, x, y, logits))
         for b in range(batch):
@@ -202,6 +202,20 @@ class _SampleRows(torch.autograd.Function):
 def _precision(values: Tensor) -> torch.dtype:
     """Sums, places and weights are fp32 behind a bf16 network; fp64 is for checking gradients."""
     return torch.promote_types(values.dtype, torch.float32)
+
+
+def _bordered(like: Tensor, geometry: Levels) -> Tensor:
+    """A map for values of `like`'s width [positions, D]: zero around each level where a sample can read, the rest is for
+    the values to fill, or never read."""
+    padded = like.new_empty(geometry.positions, like.shape[-1])
+    for (h, w), start in zip(geometry.shapes, geometry.starts, strict=True):
+        level = padded[start : start + (h + 3) * geometry.line + 2]
+        level[: geometry.line] = 0
+        level[(h + 1) * geometry.line :] = 0
+        lines = level[geometry.line : (h + 1) * geometry.line].view(h, geometry.line, -1)
+        lines[:, 0] = 0
+        lines[:, w + 1 : w + 3] = 0
+    return padded
 
 
 def _level_lines(padded: Tensor, geometry: Levels) -> list[Tensor]:
