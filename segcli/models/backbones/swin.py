@@ -180,10 +180,13 @@ class SwinBlock(nn.Module):
         if self.training and self.drop_path:
             x = x + drop_path(attended, self.drop_path)
             return x + drop_path(self._mlp(x), self.drop_path)
-        x = x + attended
         if torch.is_grad_enabled():
+            x = x + attended
             return x + self._mlp(x)
-        return torch.cat([t + self._mlp(t) for t in x.split(MLP_TOKENS, dim=1)], dim=1)
+        for whole, part in zip(attended.split(MLP_TOKENS, dim=1), x.split(MLP_TOKENS, dim=1), strict=True):
+            whole.add_(part)  # in place: nothing is kept, and no map is written twice
+            whole.add_(self._mlp(whole))
+        return attended
 
     def _mlp(self, x: Tensor) -> Tensor:
         return norm_mlp(x, self.norm2, self.fc1, self.fc2)

@@ -40,7 +40,7 @@ class DeformableLayer(nn.Module):
 
     def _feed_forward(self, rows: Tensor) -> Tensor:
         x, hidden = norm_linear(rows, self.norm1, self.fc1)
-        return self.norm2(x + self.fc2(hidden.relu_()))
+        return self.norm2(self.fc2(hidden.relu_()).add_(x))
 
 
 class ProjectNorm(nn.Module):
@@ -99,6 +99,6 @@ class DeformablePixelDecoder(PixelDecoder):
             for part, shape in zip(tokens.split([h * w for h, w in shapes], dim=1), shapes, strict=True)
         ]
         fine = self.lateral(pyramid[0])
-        fine = fine + resize(memory[-1], (fine.shape[2], fine.shape[3]))
+        fine.add_(resize(memory[-1], (fine.shape[2], fine.shape[3])))
         fine = self.output(fine).relu_()
         return PixelFeatures(self.mask_proj(fine), memory, padding)
