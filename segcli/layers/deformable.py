@@ -205,7 +205,7 @@ def _precision(values: Tensor) -> torch.dtype:
 
 
 def _bordered(like: Tensor, geometry: Levels) -> Tensor:
-    """A map for values of `like`'s width [positions, D]: zero around each level where a sample can read, the rest is for
+    """A map for values as wide as `like` [positions, D]: zero where a sample can read around a level, the rest is for
     the values to fill, or never read."""
     padded = like.new_empty(geometry.positions, like.shape[-1])
     for (h, w), start in zip(geometry.shapes, geometry.starts, strict=True):
