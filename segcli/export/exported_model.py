@@ -44,7 +44,10 @@ def load_exported(folder: str | os.PathLike[str], device: str = "auto", dtype: s
         )
     asked = None if dtype in ("auto", facts.dtype) else dtype
     if asked is not None and asked not in runtime.dtypes:
-        raise UsageError(f"--dtype {dtype}: {name} was exported as {facts.dtype}; export it again with --dtype {dtype}")
+        again = "export it again with --to openvino, whose folders run in bf16 too, or leave out --dtype"
+        if dtype != "bf16":
+            again = f"export it again with --dtype {dtype}, or leave it out here"
+        raise UsageError(f"--dtype {dtype}: {name} was exported as {facts.dtype}; {again}")
     table = spec.from_table(raw.pop(spec.TABLE, None), str(path))
     config = parse_config(raw, str(path))
     fitting = config.fit_classes(table.spec.labels.ids)

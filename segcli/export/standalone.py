@@ -31,18 +31,38 @@ Result = dict[str, Any]  # labels, scores, best, and either a map of ids [H, W] 
 
 def open_graph(device: str) -> Any:
     """-> a function from the graph's inputs, by name, to its outputs, by name."""
-    if (HERE / "model.xml").exists():
-        import openvino
+    name = "openvino" if (HERE / "model.xml").exists() else "onnxruntime"
+    try:
+        return in_openvino(device) if name == "openvino" else in_onnx_runtime(device)
+    except ImportError as error:
+        sys.exit(f"predict.py cannot import {name} ({error}): pip install numpy pillow {name}")
+    except Exception as error:  # what the runtimes raise has no common base
+        reason = (str(error).strip().splitlines() or ["?"])[-1][:160]
+        sys.exit(
+            f"{HERE}: the model cannot be opened on {device} ({reason}); use --device cpu, or copy the folder again"
+        )
 
-        model = openvino.Core().compile_model(HERE / "model.xml", device.upper(), {"INFERENCE_PRECISION_HINT": "f32"})
-        names = {port.any_name for port in model.inputs}
-        return lambda inputs: {
-            port.any_name: array
-            for port, array in model({key: value for key, value in inputs.items() if key in names}).items()
-        }
+
+def in_openvino(device: str) -> Any:
+    """In fp32, which OpenVINO by itself does not do everywhere."""
+    import openvino
+
+    model = openvino.Core().compile_model(HERE / "model.xml", device.upper(), {"INFERENCE_PRECISION_HINT": "f32"})
+    names = {port.any_name for port in model.inputs}
+    return lambda inputs: {
+        port.any_name: array
+        for port, array in model({key: value for key, value in inputs.items() if key in names}).items()
+    }
+
+
+def in_onnx_runtime(device: str) -> Any:
+    """On the provider whose name begins with the device's."""
     import onnxruntime
 
-    wanted = [p for p in onnxruntime.get_available_providers() if p.lower().startswith(device.lower())]
+    here = onnxruntime.get_available_providers()
+    wanted = [provider for provider in here if provider.lower().startswith(device.lower())]
+    if not wanted:
+        raise ValueError(f"this ONNX Runtime has {', '.join(here)}")
     providers = list(dict.fromkeys([*wanted, "CPUExecutionProvider"]))
     session = onnxruntime.InferenceSession(str(HERE / "model.onnx"), providers=providers)
     inputs_there = {value.name for value in session.get_inputs()}
@@ -524,8 +544,11 @@ def read_photo(path: Path, levels: list[float] | None) -> np.ndarray:
 
 def main() -> int:
     """The command."""
-    config = json.loads((HERE / "config.json").read_text(encoding="utf-8"))
-    table, fixed = config["segcli"], config["segcli_export"]["size"]
+    try:
+        config = json.loads((HERE / "config.json").read_text(encoding="utf-8"))
+        table, fixed = config["segcli"], config["segcli_export"]["size"]
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        sys.exit(f"{HERE / 'config.json'} cannot be used ({error}); copy the whole folder again, or export it again")
     parser = argparse.ArgumentParser(description="Segment photos with the model in this folder.")
     parser.add_argument("photos", nargs="+", type=Path)
     parser.add_argument("--task", choices=table["tasks"], default=table["tasks"][0])
@@ -553,8 +576,8 @@ def main() -> int:
         start = time.perf_counter()
         try:
             image = read_photo(path, table.get("levels"))
-        except OSError as error:
-            print(f"{path}: {error}", file=sys.stderr)
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            print(f"{path}: no photo that can be read ({error})", file=sys.stderr)
             failed = 1
             continue
         found = in_tiles(answer, image, table, args.task) if tiled else answer(image)

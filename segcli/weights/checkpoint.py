@@ -23,7 +23,7 @@ from segcli.models.segmenter import Segmenter
 from segcli.types import InferenceSpec, LabelSet
 from segcli.weights.architectures import build_model, key_map
 from segcli.weights.device import choose_device, choose_dtype
-from segcli.weights.hub import CheckpointFiles, locate
+from segcli.weights.hub import GRAPHS, CheckpointFiles, locate
 from segcli.weights.keymap import KeyMap
 from segcli.weights.pickles import read_weights, tensors
 from segcli.weights.plausible import refuse_implausible
@@ -32,8 +32,7 @@ from segcli.weights.spec import TABLE, from_table, guess_spec, to_table
 _AUTHORS = "network."  # how names begin in files of EoMT's authors
 
 
-# What `segcli export` wrote, by the graph in it. Runtimes are above this layer, so they come in by name.
-EXPORTED = {"model.onnx": "segcli.export.exported_model", "model.xml": "segcli.export.exported_model"}
+EXPORTED = "segcli.export.exported_model"  # runtimes are above this layer, so they come in by name
 
 
 @dataclass
@@ -71,11 +70,10 @@ def load_model(
     UsageError for a device that this machine lacks.
     """
     folder = Path(ref)
-    for file, module in EXPORTED.items():
-        if (folder / file).is_file():
-            exported: LoadedModel = importlib.import_module(module).load_exported(folder, device, dtype)
-            exported.ref = str(ref)
-            return exported
+    if any((folder / graph).is_file() for graph in GRAPHS):
+        exported: LoadedModel = importlib.import_module(EXPORTED).load_exported(folder, device, dtype)
+        exported.ref = str(ref)
+        return exported
     choice = choose_device(device)
     files = locate(str(ref), progress=progress)
     raw = read_object(files.config, CheckpointError)

@@ -22,6 +22,7 @@ from segcli.weights.download import Progress
 from segcli.weights.manifest import ManifestEntry, default_for, lookup, manifest, offline_default
 
 CONFIG = "config.json"
+GRAPHS = ("model.onnx", "model.xml")  # instead of weights, in what `segcli export` wrote
 PREPROCESSOR = "preprocessor_config.json"
 WEIGHTS = (
     "model.safetensors",
@@ -141,6 +142,10 @@ def from_folder(folder: Path, bundled: ManifestEntry | None = None) -> Checkpoin
     except _MissingShards as error:
         raise CheckpointError(f"{folder} is incomplete: {error}") from error
     if weights is None:
+        if any((folder / graph).is_file() for graph in GRAPHS):
+            raise CheckpointError(
+                f"{folder} is an exported model, which predicts and nothing else; use the model it was made from"
+            )
         raise CheckpointError(f"{folder} has a {CONFIG} but no weights: none of {', '.join(WEIGHTS)} is there")
     preprocessor = folder / PREPROCESSOR
     return CheckpointFiles(

@@ -26,6 +26,7 @@ from segcli.export.graph import InputShape
 from segcli.export.verify import compare, match, own_photos
 from segcli.segments import Segments
 from segcli.types import Batch
+from segcli.weights.hub import from_folder
 from tests.export.models import EXPORTED, LABELS, small
 
 Change = Callable[[dict[str, Any]], None]
@@ -171,7 +172,7 @@ def test_a_device_that_is_not_here(exported: Path, device: str, words: str) -> N
 
 
 def test_a_precision_it_does_not_have(exported: Path) -> None:
-    with pytest.raises(UsageError, match="was exported as fp32; export it again with --dtype bf16"):
+    with pytest.raises(UsageError, match="was exported as fp32; export it again with --to openvino"):
         load_model(exported, dtype="bf16")
 
 
@@ -179,6 +180,8 @@ def test_it_shows_nothing_from_inside(exported: Path) -> None:
     loaded = load_model(exported)
     with pytest.raises(UsageError, match="shows nothing from inside"):
         _ = loaded.model.query_decoder
+    with pytest.raises(CheckpointError, match="is an exported model, which predicts and nothing else"):
+        from_folder(exported)
     with pytest.raises(SegcliError, match="exported already"):
         exporter.check_request(loaded, exporter.Request("onnx", InputShape(None, None)))
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +19,23 @@ onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
 
 
-def differences(path: Path, family: str, shape: tuple[int, int, int]) -> list[float]:
+Answers = dict[str, np.ndarray]
+
+
+def in_onnx_runtime(path: Path, inputs: Answers) -> Answers:
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(None, inputs), strict=True))
+
+
+def in_openvino(path: Path, inputs: Answers) -> Answers:
+    import openvino
+
+    compiled = openvino.Core().compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    return {port.any_name: np.array(array) for port, array in compiled(inputs).items()}
+
+
+def differences(path: Path, family: str, shape: tuple[int, int, int], run: Any = in_onnx_runtime) -> list[float]:
     """Of logits, masks and boxes, as shares of their greatest values, for noise of shape (batch, height, width)."""
     loaded = small(family)
     torch.manual_seed(1)
@@ -30,9 +48,7 @@ def differences(path: Path, family: str, shape: tuple[int, int, int]) -> list[fl
     with torch.inference_mode():
         answers = network(*inputs.values())
     expected = dict(zip(network.names, answers, strict=True))
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    names = [output.name for output in session.get_outputs()]
-    got = dict(zip(names, session.run(None, {name: tensor.numpy() for name, tensor in inputs.items()}), strict=True))
+    got = run(path, {name: tensor.numpy() for name, tensor in inputs.items()})
     if FEATURES in got:
         got[MASKS] = np.einsum("bqc,bchw->bqhw", got.pop(EMBEDDINGS), got.pop(FEATURES))
     assert {name: array.shape for name, array in got.items()} == {x: tuple(y.shape) for x, y in expected.items()}
@@ -72,5 +88,9 @@ def test_every_family_answers_the_same(family: str, size: tuple[int, int] | None
     path = tmp_path / "model.onnx"
     write_onnx(small(family), path, InputShape(size, None if size is None else 2), dense=size is None, metadata={})
     assert {node.op_type for node in onnx.load(path).graph.node}.isdisjoint(FORBIDDEN)
+    runtimes = [in_onnx_runtime] + [in_openvino] * (importlib.util.find_spec("openvino") is not None)
     for shape in ((1, 64, 64), (2, 96, 320), (3, 224, 64)) if size is None else ((2, *size),):
-        assert max(differences(path, family, shape)) < TOLERANCE, shape
+        for run in runtimes:
+            found = differences(path, family, shape, run)
+            print(f"{family:20} {run.__name__:16} {shape}", *(f"{value:.1e}" for value in found))
+            assert max(found) < TOLERANCE, (shape, run.__name__)

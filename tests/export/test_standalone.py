@@ -52,6 +52,31 @@ def test_it_writes_what_segcli_writes(exported: Path, tmp_path: Path, task: str,
         same(mine / name, theirs / name)
 
 
+@pytest.mark.parametrize(
+    ("blocked", "change", "args", "words"),
+    [
+        ("", lambda folder: (folder / "config.json").unlink(), [], "config.json cannot be used"),
+        ("", lambda folder: (folder / "model.onnx").write_bytes(b"no"), [], "cannot be opened on cpu"),
+        ("", lambda folder: None, ["--device", "quantum"], "this ONNX Runtime has"),
+        ("onnxruntime", lambda folder: None, [], "pip install numpy pillow onnxruntime"),
+        ("", lambda folder: (folder / "photo.jpg").write_bytes(b"no"), [], "photo.jpg: no photo that can be read"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line(
+    exported: Path, tmp_path: Path, blocked: str, change: Any, args: list[str], words: str
+) -> None:
+    folder = tmp_path / "small-onnx"
+    shutil.copytree(exported, folder)
+    shutil.copy(own_photos()[0], folder / "photo.jpg")
+    change(folder)
+    program = BLOCKED.replace('("torch", ', f'("{blocked}", "torch", ')
+    command = [sys.executable, "-c", program, str(folder / "predict.py"), str(folder / "photo.jpg"), *args]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 1
+    assert words in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
 def same(mine: Path, theirs: Path) -> None:
     """Equal ids on 99.9 % of the pixels, equal records but for rounding and the time of day."""
     ids = [np.asarray(Image.open(path.with_suffix(".png"))) for path in (mine, theirs)]

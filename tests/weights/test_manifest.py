@@ -141,6 +141,18 @@ def test_maskformer_rows_are_built_as_published() -> None:
         assert round(parameters / 1e6) == published[entry.backbone]
 
 
+def test_eomt_rows_have_the_size_in_their_name() -> None:
+    """Two of the authors' files for DINOv3 at 1280 leave the size out and would run at 640; and for ADE20K there are
+    links in two spellings."""
+    rows = [entry for entry in manifest().values() if entry.family == "eomt"]
+    assert len(rows) == len({entry.repo for entry in rows}) >= 20
+    for entry in rows:
+        assert re.fullmatch(rf"tue-mps/.*[_-]{entry.size.short}(_2x)?", entry.repo or "")
+        assert ("-1280" in entry.name) == (entry.size.short == 1280)
+        assert (entry.repo or "").startswith(f"tue-mps/{'eomt-dinov3-' if 'dinov3' in entry.name else ''}")
+        assert ("ade20k_" in (entry.repo or "")) == ("-ade-" in entry.name and "dinov3" not in entry.name)
+
+
 def test_the_defaults_do_their_task() -> None:
     assert [default_for(task) for task in TASKS] == [
         "eomt-small-coco-panoptic",
