@@ -69,12 +69,29 @@ class ExportedNetwork(nn.Module):
             if isinstance(error, MemoryError) or "alloc" in reason:
                 raise MemoryError(reason) from error
             raise CheckpointError(f"{self.name}: its graph cannot be run ({reason}); export the model again") from error
-        found = outputs[CLASSES].shape[-1] - 1
+        self._check(outputs, len(inputs[IMAGES]))
+        return outputs
+
+    def _check(self, outputs: dict[str, np.ndarray], batch: int) -> None:
+        """Raises CheckpointError for answers of other shapes than the contract's, which a damaged graph may give."""
+        found = outputs[CLASSES].shape[-1] - 1 if outputs[CLASSES].ndim else 0
         if found != self.classes:
             raise CheckpointError(
                 f"{self.name}: its graph has {found} classes, its config.json {self.classes}; export the model again"
             )
-        return outputs
+        queries, width = (outputs[name].shape[1:2] for name in (CLASSES, FEATURES if FEATURES in outputs else CLASSES))
+        for name, shape in {  # None: any number above 0
+            CLASSES: (batch, None, found + 1),
+            EMBEDDINGS: (batch, *queries, *width),
+            FEATURES: (batch, *width, None, None),
+            MASKS: (batch, *queries, None, None),
+            BOXES: (batch, *queries, 4),
+        }.items():
+            if name in outputs and not (outputs[name].dtype.kind == "f" and _fits(outputs[name].shape, shape)):
+                raise CheckpointError(
+                    f"{self.name}: its graph's {name} are {outputs[name].dtype} {list(outputs[name].shape)}, which do "
+                    "not fit its other answers; export the model again"
+                )
 
     def _check_size(self, size: tuple[int, int]) -> None:
         fixed = self.facts.size
@@ -92,6 +109,12 @@ def prediction_of(arrays: Mapping[str, np.ndarray]) -> QueryPredictions:
     """A graph's outputs by name, as the network would have answered."""
     outputs = {name: torch.from_numpy(array) for name, array in arrays.items()}
     return QueryPredictions(outputs[CLASSES], _masks(outputs), outputs.get(BOXES))
+
+
+def _fits(found: tuple[int, ...], wanted: tuple[int | None, ...]) -> bool:
+    return len(found) == len(wanted) and all(
+        side == wish if wish else side > 0 for side, wish in zip(found, wanted, strict=True)
+    )
 
 
 def _masks(outputs: dict[str, Tensor]) -> Masks | None:

@@ -20,7 +20,7 @@ def read_json(file: Path, error: type[SegcliError] = InputError, remedy: str = "
     numbers too long to be any.
     """
     try:
-        size = regular(file, str(file), pipe=True).st_size
+        size = regular(file, str(file)).st_size
         if size > _MOST_BYTES:
             raise error(f"{file}: {size:,} bytes, more than a JSON file here can have")
         raw = file.read_bytes()

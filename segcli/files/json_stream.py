@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
-import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,6 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from segcli.errors import InputError
+from segcli.files.image_ref import regular
 from segcli.files.json_file import parse_json
 from segcli.files.text import encoding_of
 
@@ -56,12 +55,12 @@ def walk(file: Path) -> Iterator[Element]:
 
 
 def _opened(file: Path) -> BinaryIO:
-    """A file in UTF-8, whatever it is stored in. Raises OSError."""
+    """A file in UTF-8, whatever it is stored in. Raises OSError, and InputError for a pipe or a device."""
+    state = regular(file, str(file))
     stream = file.open("rb")
     encoding = encoding_of(stream.read(4))
     stream.seek(0)
-    state = os.fstat(stream.fileno())
-    if encoding == "utf-8" or state.st_size > _MOST_TO_CONVERT or not stat.S_ISREG(state.st_mode):
+    if encoding == "utf-8" or state.st_size > _MOST_TO_CONVERT:
         return stream
     with stream:
         return io.BytesIO(_converted(file, encoding, state.st_size, state.st_mtime_ns))
@@ -90,6 +89,7 @@ def damage(file: Path) -> str | None:
 def elements(file: Path) -> Iterator[Element]:
     """As `walk`, without places (all are (0, 0)): files that are small, or not in UTF-8, are parsed at once."""
     try:
+        regular(file, str(file))
         with file.open("rb") as stream:
             is_utf8 = encoding_of(stream.read(4)) == "utf-8"
             stream.seek(0)

@@ -38,30 +38,47 @@ def owned(out: Path, *, beside: bool = False, shard: str | None = None) -> Itera
     if folder.exists() and not folder.is_dir():
         raise OutputError(f"{folder}: is a file, not a folder; choose another --out")
     made = [place for place in (folder, *folder.parents) if not place.exists()]
+    file = folder / (stem if shard is None else f"{stem}-{shard}")
+    lock = _lock(file)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        file = folder / (stem if shard is None else f"{stem}-{shard}")
-        others = folder.glob(f"{stem}-*") if shard is None else iter([folder / stem])
-        lock = _taken(file, out)
-    except OSError as error:
-        raise output_error(out, error) from error
-    try:
-        for other in others:
-            if other != file and other.exists():
-                _release(_taken(other, out), other)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            others = [] if shard is not None else list(folder.glob(f"{stem}-*"))
+            _take(lock, file, out)
+        except OSError as error:
+            raise output_error(out, error) from error
+        for other in others if shard is None else [folder / stem]:
+            if other.exists():
+                held = _lock(other)
+                _take(held, other, out)
+                _release(held, other)
         yield
     finally:
+        try:
+            _leave(lock, file, made)
+        except KeyboardInterrupt:  # Ctrl-C and SIGTERM may come at any instruction, here too
+            _leave(lock, file, made)
+            raise
+
+
+def _leave(lock: BaseFileLock, file: Path, made: list[Path]) -> None:
+    if lock.is_locked:
         _release(lock, file)
-        for place in made:  # if nothing was written
-            with contextlib.suppress(OSError):
-                place.rmdir()
+    for place in made:  # if nothing was written
+        with contextlib.suppress(OSError):
+            place.rmdir()
 
 
-def _taken(file: Path, out: Path) -> BaseFileLock:
-    from filelock import FileLock, Timeout
+def _lock(file: Path) -> BaseFileLock:
+    from filelock import FileLock
 
     # Two locks of one process on one file are two runs, as in two notebooks of one kernel.
-    lock = FileLock(file, thread_local=False, is_singleton=False)
+    return FileLock(file, thread_local=False, is_singleton=False)
+
+
+def _take(lock: BaseFileLock, file: Path, out: Path) -> None:
+    from filelock import Timeout
+
     try:
         lock.acquire(blocking=False)
     except Timeout as error:
@@ -71,7 +88,6 @@ def _taken(file: Path, out: Path) -> BaseFileLock:
     with contextlib.suppress(OSError):
         holder = {"pid": os.getpid(), "host": socket.gethostname(), "since": f"{datetime.now():%Y-%m-%d %H:%M:%S}"}
         file.write_text(json.dumps(holder), encoding="utf-8")
-    return lock
 
 
 def _release(lock: BaseFileLock, file: Path) -> None:

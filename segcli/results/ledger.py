@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from segcli.errors import OutputError
+from segcli.files.image_ref import regular
 from segcli.files.writing import output_error, write_file
 from segcli.types import LabelSet
 
@@ -60,6 +61,7 @@ class Ledger(ABC):
 
     def _take_up(self) -> None:
         if self._lines.exists():
+            regular(self._lines, str(self._lines))
             with open(self._lines, "rb") as file:
                 whole = sum(len(line) for line in file if line.endswith(b"\n"))
             os.truncate(self._lines, whole)  # a killed run may leave half a line

@@ -129,6 +129,18 @@ def test_a_graph_of_other_classes_than_the_config(exported: Path) -> None:
         segcli.predict(loaded, np.zeros((50, 70, 3), np.uint8))
 
 
+@pytest.mark.parametrize("name", ["class_logits", "mask_embeddings", "mask_features"])
+@pytest.mark.parametrize("spoil", [lambda a: a[:, :0], lambda a: a[0], lambda a: a[:, :-1], lambda a: a > 0])
+def test_a_graph_whose_answers_do_not_fit(
+    name: str, spoil: Callable[[np.ndarray], np.ndarray], exported: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = load_model(exported)
+    run = loaded.model.runtime.run
+    monkeypatch.setattr(loaded.model.runtime, "run", lambda inputs: (found := run(inputs)) | {name: spoil(found[name])})
+    with pytest.raises(CheckpointError, match=r"do not fit its other answers|its graph has"):
+        segcli.predict(loaded, np.zeros((50, 70, 3), np.uint8))
+
+
 def test_a_graph_that_refuses_its_input(exported: Path) -> None:
     loaded = load_model(exported)
     with pytest.raises(CheckpointError, match="its graph cannot be run"):

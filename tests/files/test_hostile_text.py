@@ -16,9 +16,10 @@ from segcli.data.detect import detect_for_checking
 from segcli.errors import InputError, SegcliError, UsageError
 from segcli.evaluation.folder import EvaluationFolder
 from segcli.files.image_names import printable
+from segcli.files.json_stream import elements, walk
 from segcli.files.toml import read_toml, shown
 from segcli.inspection.report_inputs import read_report
-from segcli.training.record.run_files import devices_of, last_unfinished, run_id
+from segcli.training.record.run_files import devices_of, is_over, last_unfinished, run_id
 from tests.data import layouts
 
 DEEP = "[" * 3000 + "]" * 3000
@@ -93,6 +94,13 @@ def test_a_pipe_in_place_of_rows_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "per_image.jsonl")
     with pytest.raises(InputError, match="a pipe, not a file"):
         next(EvaluationFolder(tmp_path, "panoptic", {}).rows())
+    for name in ("run.json", "checkpoint.safetensors"):
+        os.mkfifo(tmp_path / name)
+    assert devices_of(tmp_path) == 1
+    assert not is_over(tmp_path)
+    for read in (walk, elements):
+        with pytest.raises(InputError, match="a pipe, not a file"):
+            list(read(tmp_path / "run.json"))
 
 
 def test_a_link_in_a_circle_in_place_of_yaml_is_one_line(tmp_path: Path) -> None:

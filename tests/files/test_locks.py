@@ -71,3 +71,25 @@ def test_a_note_that_is_damaged_names_nobody(tmp_path: Path) -> None:
         (tmp_path / ".segcli.lock").write_text("[1]")
         with pytest.raises(UsageError, match="which one is not known"), owned(tmp_path):
             pass
+
+
+@pytest.mark.parametrize("method", ["write_text", "unlink"])
+def test_a_signal_while_a_lock_is_taken_or_given_back(
+    method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SIGTERM raises at any instruction, also between two of the lock's own."""
+    honest, times = getattr(Path, method), []
+
+    def interrupted(self: Path, *values: object, **options: object) -> object:
+        times.append(self)
+        if len(times) == 1:
+            raise KeyboardInterrupt
+        return honest(self, *values, **options)
+
+    monkeypatch.setattr(Path, method, interrupted)
+    with pytest.raises(KeyboardInterrupt), owned(tmp_path / "out"):
+        pass
+    assert os.listdir(tmp_path) == []
+    monkeypatch.undo()
+    with owned(tmp_path / "out"):
+        pass

@@ -51,13 +51,18 @@ class OnnxRuntime(Runtime):
                     "--device cpu"
                 )
         options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3  # errors; the rest is about its own optimisations
+        options.log_severity_level = 4  # what goes wrong is raised, and worded by us
         options.intra_op_num_threads = threads
         providers: list[Any] = [*wanted, *(p for p in PROVIDERS["cpu"] if p not in wanted)]
         if number and wanted:
             providers[0] = (wanted[0], {"device_id": number})
         try:
-            self._session = onnxruntime.InferenceSession(str(path), options, providers=providers)
+            self._session = onnxruntime.InferenceSession(
+                str(path),
+                options,
+                providers=providers,
+                enable_fallback=0,  # prints a banner on stdout and tries again what cannot work
+            )
         except Exception as error:  # its exceptions have no common base
             raise CheckpointError(
                 f"{path}: ONNX Runtime cannot open it ({(str(error).splitlines() or ['?'])[0][:160]}); export it again"

@@ -43,13 +43,20 @@ class DeformableLayer(nn.Module):
         return self.norm2(self.fc2(hidden.relu_()).add_(x))
 
 
+class _GroupNorm(nn.GroupNorm):
+    """As PyTorch's, but a group of one value, on a map of 1×1, is its bias, as the formula says, and not an error."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return torch.group_norm(input, self.num_groups, self.weight, self.bias, self.eps)
+
+
 class ProjectNorm(nn.Module):
     """1×1 or 3×3 convolution and GroupNorm."""
 
     def __init__(self, in_dim: int, dim: int, kernel: int, bias: bool, groups: int = 32) -> None:
         super().__init__()
         self.conv = nn.Conv2d(in_dim, dim, kernel, padding=kernel // 2, bias=bias)
-        self.norm = nn.GroupNorm(groups, dim)
+        self.norm = _GroupNorm(groups, dim)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.conv(x)

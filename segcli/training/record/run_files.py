@@ -8,7 +8,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from segcli.errors import SegcliError, UsageError
+from segcli.errors import InputError, SegcliError, UsageError
+from segcli.files.image_ref import regular
 from segcli.files.json_file import read_object
 from segcli.files.toml import read_toml
 
@@ -47,11 +48,12 @@ def is_over(run: Path) -> bool:
 def checkpoint_state(file: Path) -> dict[str, Any] | None:
     """What a checkpoint says beside its tensors, read from its header alone; None where that is not possible."""
     try:
+        regular(file, str(file))
         with file.open("rb") as stream:
             size = int.from_bytes(stream.read(8), "little")
             header = json.loads(stream.read(size)) if size <= _LONGEST_HEADER else {}
         state = json.loads(header["__metadata__"]["segcli"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (OSError, InputError, ValueError, KeyError, TypeError, RecursionError):
         return None
     return state if isinstance(state, dict) else None
 
