@@ -208,8 +208,8 @@ def _per_class(evaluation: EvaluationFolder) -> Figure:
     return bars(
         [rows[i]["name"] for i in order],
         values(name)[order],
-        f"{name} by class ({metrics['metric']} {overall})",
-        unit=name,
+        f"{name} by class ({metrics['metric']} {overall} %)",
+        unit=f"{name} (%)",
         marks={other: values(other)[order] for other in _BESIDE[task]},
     )
 

@@ -116,6 +116,7 @@ def _of_evaluation(evaluation: EvaluationFolder, photos: Path | None) -> Report:
         title=" ".join(path.resolve().parts[-2:] if path.name == evaluation.task else [path.resolve().name]),
         subtitle=" · ".join(part for part in said if part),
         gallery=gallery,
+        task=evaluation.task,
         metric=metric,
         values=_values(evaluation, [item.name for item in gallery.items]) if gallery else {},
         tables=[

@@ -72,6 +72,7 @@ class Report:
     curves: Sequence[dict[str, Any]] = ()
     pictures: Sequence[tuple[str, Path]] = ()
     facts: Sequence[tuple[str, str]] = ()
+    task: Task | None = None  # None: that of the segments; boxes are shown as the masks of their pixels
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,7 @@ def write_report(report: Report, page: Path, *, problem: Callable[[str], None], 
         blocks += [block(f"image-{number}", [_data_url(image.photo, "jpg"), image.masks])
                    for number, image in enumerate(packed())]  # fmt: skip
         blocks += [block(f"picture-{n}", _data_url(data, suffix)) for n, (_, suffix, data) in enumerate(pictures)]
-    task = next((task for task in tasks if task is not None), None)
+    task = report.task or next((task for task in tasks if task is not None), None)
     head = _head(report, index, task, pictures, folder.name if many else None)
     if items and not (report.tables or report.curves or pictures) and all("problem" in image for image in index):
         if many:

@@ -122,6 +122,7 @@ def calibration(counts: np.ndarray, hits: np.ndarray, scores: np.ndarray, title:
         what: the vertical axis. unit: what is counted.
     """
     import matplotlib
+    from matplotlib.ticker import MaxNLocator
 
     seen = counts > 0
     mean, rate = scores[seen] / counts[seen], hits[seen] / counts[seen]
@@ -134,7 +135,7 @@ def calibration(counts: np.ndarray, hits: np.ndarray, scores: np.ndarray, title:
         top.plot([0, 1], [0, 1], color="0.4", linewidth=1, linestyle="--", label="as often right as the score says")
         centres, width = (np.arange(len(counts)) + 0.5) / len(counts), 0.92 / len(counts)
         top.bar(centres[seen], rate, width=width, alpha=0.4, label="this model")
-        top.plot(mean, rate, "o", markersize=4, color="C0", clip_on=False)
+        top.plot(mean, rate, "o", markersize=4, color="C0", clip_on=False, label="at the mean score of its bin")
         top.set_xlim(0, 1)
         top.set_ylim(0, 1)
         top.set_ylabel(what)
@@ -142,8 +143,10 @@ def calibration(counts: np.ndarray, hits: np.ndarray, scores: np.ndarray, title:
         bottom.bar(centres, counts, width=width, color="0.5")
         crowded = counts.max(initial=0) > 50
         bottom.set_yscale("symlog" if crowded else "linear")
+        if not crowded:
+            bottom.yaxis.set_major_locator(MaxNLocator(3, integer=True))
         bottom.set_ylim(bottom=0)
-        bottom.set_xlabel("score")
+        bottom.set_xlabel("score (how sure the model says it is)")
         bottom.set_ylabel(f"{unit}\n(log from 1)" if crowded else unit)
     return picture
 
@@ -156,6 +159,8 @@ def expected_error(counts: np.ndarray, hits: np.ndarray, scores: np.ndarray) -> 
 
 def _frequent(axes: Axes, matrix: np.ndarray, true: Sequence[str], predicted: Sequence[str], unit: str) -> None:
     """The most frequent confusions of two classes, as bars."""
+    from matplotlib.ticker import MaxNLocator
+
     classes = _classes(true, predicted)
     pairs = matrix[:classes, :classes].copy()
     np.fill_diagonal(pairs, 0)
@@ -176,7 +181,7 @@ def _frequent(axes: Axes, matrix: np.ndarray, true: Sequence[str], predicted: Se
         fontsize=8,
     )
     axes.tick_params(axis="y", length=0)
-    axes.locator_params(axis="x", nbins=4)
+    axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     axes.set_box_aspect(min(2.5, 0.06 * max(len(order), 4)))
