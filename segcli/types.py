@@ -204,7 +204,9 @@ class MergeRule:
         if task == "panoptic":
             mask = "masks by argmax" if self.mask_min is None else f"mask ≥ {self.mask_min:g}"
             return f"score > {self.score:g}, overlap ≥ {self.overlap:g}, {mask}{self._parts()}"
-        repeats = "" if self.repeat_iou is None else f", without repeats (IoU {self.repeat_iou:g})"
+        repeats = ""
+        if self.repeat_iou is not None:
+            repeats = f", instances that repeat a surer one (IoU {self.repeat_iou:g}) left out"
         cleaned = self._parts() + repeats if task == "instance" else ""
         return f"no threshold{cleaned}" if task in OBJECT_TASKS else "class by argmax"
 
@@ -214,7 +216,7 @@ class MergeRule:
 
     def _parts(self) -> str:
         if self.part_min == 1:
-            return ", largest part only"
+            return ", of each mask the largest part only"
         return f", parts ≥ {self.part_min:g} of the largest" if self.part_min else ""
 
 

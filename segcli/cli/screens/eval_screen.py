@@ -24,6 +24,7 @@ SECONDS_BETWEEN_NUMBERS = 1.0  # in a terminal: AP over many classes takes a mom
 _PANOPTIC: tuple[tuple[str, str], ...] = (("all", "{}"), ("things", "{} things"), ("stuff", "{} stuff"))
 _INSTANCE: tuple[tuple[str, str], ...] = (("masks", "{}"), ("boxes", "box {}"))
 _DETECT: tuple[tuple[str, str], ...] = (("boxes", "box {}"),)
+MMSEG = "mIoU mmseg"
 _OF_CLASS: dict[str, tuple[str, ...]] = {
     "panoptic": ("PQ", "SQ", "RQ", "matched", "missed", "false positives"),
     "instance": ("AP", "AP50", "AP75", "instances", "box AP", "APs", "APm", "APl"),
@@ -89,6 +90,8 @@ def show(say: Console, document: Mapping[str, Any], protocol: str) -> None:
     )
     columns, rows = summary(task, document["summary"])
     say.table(columns, rows, full="--json")
+    if MMSEG in document["summary"]:
+        say.say(f"{MMSEG}: as mmsegmentation counts, with 0 for a class that is predicted and not in the truth")
     say.say()
     names = [name for name in _OF_CLASS[task] if document["per_class"] and name in document["per_class"][0]]
     measured = [row for row in document["per_class"] if row[names[0]] is not None]
