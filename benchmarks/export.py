@@ -3,6 +3,7 @@
     python benchmarks/export.py                        # every case; about an hour on two cores
     python benchmarks/export.py facade everyday        # some
     python benchmarks/export.py --sampling             # GridSample beside gathers, in both runtimes
+    python benchmarks/export.py --folders facade-openvino facade-int8     # exported ones beside each other, and in bf16
 
 Runtimes and segcli answer in turn in one process; seconds are medians, and only their ratios mean something. Untrained
 networks of published shapes have segments that mean nothing, so their agreement is that of mask bits.
@@ -113,10 +114,27 @@ def measure(name: str) -> None:
         print(f"  {title:14} {seconds:7.3f} s  {ratio:5.2f} × segcli fp32  {rows.get(title, '')}", flush=True)
 
 
+def measure_folders(folders: list[Path]) -> None:
+    """Folders of `segcli export` on one photo, each in every precision that its runtime can be asked for."""
+    image = read_image(own_photos()[0])
+    answers: dict[str, Callable[[], Any]] = {}
+    for folder in folders:
+        for dtype in ("auto", "bf16") if (folder / "model.xml").is_file() else ("auto",):
+            loaded = load_exported(folder, "cpu", dtype)
+            prepared = prepare(image, loaded.spec)
+            title = f"{folder.name}, {loaded.facts['exported']}{'' if dtype == 'auto' else ' in ' + dtype}"
+            answers[title] = partial(forward, loaded, [prepared])
+    spent = seconds_of(answers)
+    first = next(iter(spent.values()))
+    for title, seconds in spent.items():
+        print(f"{title:40} {seconds:7.3f} s  {seconds / first:5.2f} × the first")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cases", nargs="*", default=[*TRAINED, *UNTRAINED])
     parser.add_argument("--sampling", action="store_true", help="GridSample beside gathers, one attention layer")
+    parser.add_argument("--folders", nargs="+", type=Path, help="exported folders instead of cases")
     arguments = parser.parse_args()
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
@@ -124,6 +142,9 @@ def main() -> None:
     print(f"{torch.get_num_threads()} threads, torch {torch.__version__}")
     if arguments.sampling:
         sampling()
+        return
+    if arguments.folders:
+        measure_folders(arguments.folders)
         return
     for name in arguments.cases:
         measure(name)

@@ -70,8 +70,12 @@ class Predictor:
         `masks`, "segmentation". height, width: of the image. error: why it has no segments, or None: an image that
         cannot be read affects its own row only. Raises InputError if the column is not there.
         """
+        if not isinstance(batch, Mapping):
+            raise InputError(
+                f"a batch is a mapping of columns, such as {{{self.image!r}: [photo]}}, not {type(batch).__name__}"
+            )
         if self.image not in batch:
-            raise InputError(f"the batch has no column {self.image!r}; there are {', '.join(batch)}")
+            raise InputError(f"the batch has no column {self.image!r}; there are {', '.join(map(str, batch))}")
         loaded = self._load()
         settings = resolve(loaded.spec, self.task, **self.options)
         stream = segment_all(

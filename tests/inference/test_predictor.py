@@ -49,3 +49,5 @@ def test_it_travels_without_its_model(predictor: Predictor) -> None:
 def test_a_column_that_is_not_there(predictor: Predictor) -> None:
     with pytest.raises(InputError, match="no column 'image'; there are picture"):
         predictor({"picture": []})
+    with pytest.raises(InputError, match="a batch is a mapping of columns"):
+        Predictor("facade")(np.zeros((4, 4, 3), np.uint8))  # type: ignore[arg-type]  # one photo by itself
