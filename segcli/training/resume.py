@@ -56,6 +56,12 @@ def resumed_recipe(out: Path, preset: str | None, config: Path | None, options: 
             f"--resume: the data of the run in {out} is not in {recipe.data.path}; if it has moved, say where: "
             f"segcli train DATA --resume --out {out}"
         )
+    teacher = Path(recipe.loss.teacher or "")
+    if teacher.is_absolute() and not teacher.exists():
+        raise UsageError(
+            f"--resume: the teacher of the run in {out} is not in {teacher}; if it has moved, say where: segcli train "
+            f"--resume --out {out} --teacher MODEL"
+        )
     return recipe
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 from segcli.config.per_pixel import PerPixelConfig
 from segcli.errors import UsageError
 from segcli.training.reports import EndReport, SavedReport, StepReport
+from segcli.training.resume import resumed_recipe
 from segcli.training.teacher import Teacher, load_teacher
 from segcli.types import Batch, InputSize
 from segcli.weights.checkpoint import load_model, save_model
@@ -43,10 +45,7 @@ def test_a_run_that_learns_from_a_teacher_goes_on_bit_identical(shapes: Path, te
     for report in open_tiny(shapes, tmp_path / "broken", taught).train():
         if isinstance(report, SavedReport):
             break
-    moved = tmp_path / "moved"
-    moved.mkdir()
-    for file in teacher.iterdir():
-        (moved / file.name).write_bytes(file.read_bytes())
+    moved = shutil.copytree(teacher, tmp_path / "moved")
     rest = taught | {"loss": {"teacher": str(moved)}}
     assert isinstance(list(open_tiny(shapes, tmp_path / "broken", rest, resume=True).train())[-1], EndReport)
     ours, theirs = state(tmp_path / "broken"), state(tmp_path / "whole")
@@ -57,6 +56,16 @@ def test_a_run_that_learns_from_a_teacher_goes_on_bit_identical(shapes: Path, te
     other = SHORT | {"loss": {"teacher": str(tmp_path / "whole" / "last")}}
     with pytest.raises(UsageError, match=r"this is not the run in .*teacher: was weights \w+, now weights \w+"):
         open_tiny(shapes, tmp_path / "broken", other, resume=True)
+
+
+def test_a_teacher_that_has_moved_is_asked_for(shapes: Path, teacher: Path, tmp_path: Path) -> None:
+    copy, moved, out = tmp_path / "copy", tmp_path / "moved", tmp_path / "run"
+    shutil.copytree(teacher, copy)
+    open_tiny(shapes, out, {"loss": {"teacher": str(copy)}})
+    copy.rename(moved)
+    with pytest.raises(UsageError, match=r"the teacher of the run in .*run is not in .*copy; .* --teacher MODEL"):
+        resumed_recipe(out, None, None, {})
+    assert resumed_recipe(out, None, None, {"loss": {"teacher": str(moved)}}).loss.teacher == str(moved)
 
 
 def test_a_model_that_begins_as_its_teacher_is_as_near_as_can_be(shapes: Path, teacher: Path, tmp_path: Path) -> None:
