@@ -1,4 +1,4 @@
-"""What the names of files tell: which are pictures, and which other programs left behind. Standard library only."""
+"""What the names of files tell: pictures, clips, and what other programs left behind. Standard library only."""
 
 from __future__ import annotations
 
@@ -11,6 +11,12 @@ IMAGE_SUFFIXES = frozenset({
     ".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".avif", ".heic", ".heif",
 })  # fmt: skip
 """The endings that folders are searched for, everywhere. A file that is named by the user is opened whatever it is."""
+
+VIDEO_SUFFIXES = (
+    ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".wmv", ".asf", ".flv",
+    ".f4v", ".3gp", ".3g2", ".ogv", ".vob", ".mxf", ".dv", ".h264", ".h265", ".hevc", ".ivf",
+)  # fmt: skip
+"""The endings of files that FFmpeg reads as video."""
 
 _LITTER = frozenset({"thumbs.db", "desktop.ini", "__macosx", "$recycle.bin", "system volume information"})
 _STEERING = frozenset({"Cc", "Zl", "Zp"})  # Unicode's control signs, line and paragraph separators

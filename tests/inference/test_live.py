@@ -35,7 +35,7 @@ def test_frames_of_a_stream_arrive(source: str) -> None:
     assert [frame.number for frame in frames] == list(range(30))
     times = [frame.time for frame in frames]
     assert times[0] == 0
-    assert times == sorted(times)
+    assert times == sorted(times)  # also those that FFmpeg's reader of RTSP leaves out
     for frame in frames:  # a red square of 16 columns over black
         red = frame.image[24, :, 0] > 128
         assert (frame.image.shape, frame.error) == ((48, 64, 3), None)

@@ -17,13 +17,14 @@ from segcli.cli.loading import introduce
 from segcli.cli.predict.request import PredictRequest, made_with
 from segcli.console import Column, Console
 from segcli.errors import InputError, UsageError
+from segcli.files.image_names import VIDEO_SUFFIXES
 
 if TYPE_CHECKING:
     from segcli.inference.video.clip import Clip
     from segcli.inference.video.predict_clip import FrameReport
     from segcli.weights.checkpoint import LoadedModel
 
-_CLIP_ENDS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".gif", ".webp")
+_CLIP_ENDS = (*VIDEO_SUFFIXES, ".gif", ".webp")
 
 
 def clips_among(sources: Sequence[str], fps: float | None) -> list[str]:
@@ -59,6 +60,8 @@ def predict_clips(clips: Sequence[str], request: PredictRequest, how: dict[str, 
         raise UsageError("--overwrite and --skip-existing contradict each other; give one of them")
     if how["end"] is not None and how["end"] <= how["start"]:
         raise UsageError(f"--end {how['end']:g}: is not after --start {how['start']:g}")
+    if not any(":" in name or "%" in name or Path(name).exists() for name in clips):
+        raise UsageError(f"{clips[0]}: no such file or folder")
     check_writable(request.out)
     stems = {name: clip_stem(name) for name in clips}
     if len(set(stems.values())) < len(stems):

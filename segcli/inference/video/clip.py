@@ -14,13 +14,12 @@ import numpy as np
 
 from segcli.codecs.image import OWN_LIMIT, read_image
 from segcli.errors import InputError, UsageError
-from segcli.files.image_names import is_image_name
+from segcli.files.image_names import VIDEO_SUFFIXES, is_image_name
 from segcli.inference.video import live
-from segcli.inference.video.pyav import MAX_PIXELS, failures, line
+from segcli.inference.video.pyav import MAX_PIXELS, failures, line, own_decoder, stated_length
+from segcli.inference.video.upright import over_white, upright
 
-SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts")
 _ANIMATIONS = (".gif", ".webp")
-_HD = 720  # rows from which a clip that does not name its colours has those of HDTV
 _NOTHING = np.zeros((0, 0, 3), dtype=np.uint8)
 _MP4_SOUND = ("aac", "mp3", "ac3", "opus", "alac")  # what MP4 takes as it is
 
@@ -41,9 +40,9 @@ def is_clip(name: str) -> bool:
     if is_live(name) or ("%" in path.name and re.search(r"%0?\d*d", path.name)):
         return True
     if live.is_http(name):
-        return live.sends_video(name, SUFFIXES)
+        return live.sends_video(name, VIDEO_SUFFIXES)
     lower = name.lower()
-    return lower.endswith(SUFFIXES) or (lower.endswith(_ANIMATIONS) and _is_animated(path))
+    return lower.endswith(VIDEO_SUFFIXES) or (lower.endswith(_ANIMATIONS) and _is_animated(path))
 
 
 def is_live(name: str) -> bool:
@@ -113,6 +112,8 @@ class Clip:
     def _open(self) -> None:
         self._container = live.open_source(self.source)
         self.is_live = self.is_live or (live.is_http(self.source) and self._container.duration is None)
+        if not len(self._container.streams):
+            raise InputError(f"{self.name}: its index, which is at the end, is missing; copy or export it again")
         if not self._container.streams.video:
             raise InputError(f"{self.name}: has no video stream, only sound")
         self._stream = self._container.streams.video[0]
@@ -203,7 +204,9 @@ class Clip:
             for number in range(self._expected):
                 try:
                     picture.seek(number)
-                    image = np.array(picture.convert("RGB"))
+                    see_through = picture.has_transparency_data
+                    image = np.array(picture.convert("RGBA" if see_through else "RGB"))
+                    image = over_white(image) if see_through else image
                 except Exception as error:  # as above
                     self.damage = line(error)
                     return
@@ -215,33 +218,37 @@ class Clip:
             yield number, number / float(self.rate), lambda picture=picture: read_image(picture)
 
     def _decoded(self) -> Iterator[tuple[int, float, Any]]:
-        number, size = 0, None
+        number, size, shown, step = 0, None, 0.0, 1 / float(self.rate)
         untimed = self._container.format.name in ("mpjpeg", "mjpeg") and self.is_live
         for frame in self._all_frames():
-            shown = time.monotonic() if untimed else frame.time
-            shown = shown if shown is not None else number / float(self.rate)
+            told = time.monotonic() if untimed else frame.time
+            shown = told if told is not None else shown + step if number else 0.0
             self.first = shown if self.first is None else self.first
             size = size or (frame.width, frame.height)
-            yield number, shown - self.first, lambda frame=frame, size=size: _upright(frame, size)
+            yield number, shown - self.first, lambda frame=frame, size=size: upright(frame, size)
             number += 1
         if not self.damage and number < 0.9 * self._expected:
             self.damage = f"it ends after {number} of {self._expected} frames"
+        stated = stated_length(self._stream)
+        if not self.damage and stated and number and shown + 2 * step < 0.9 * stated:
+            self.damage = f"it ends after {shown:.1f} of {stated:.1f} seconds"
 
     def _all_frames(self) -> Iterator[Any]:
         """Whatever can be decoded; a damaged packet costs its own frames alone.
 
         Those of a stream are no damage to tell: whoever joins it late misses what its first packets refer to.
         """
+        decoder = own_decoder(self._stream)
         try:
             for packet in self._packets():
                 try:
-                    yield from packet.decode()
+                    yield from decoder.decode(packet)
                 except failures() as error:
                     self.damage = self.damage or (None if self.is_live else line(error))
         except failures() as error:
             self.damage = self.damage or live.why(error)
             try:
-                yield from self._stream.codec_context.decode(None)  # those that the decoder still has
+                yield from decoder.decode(None)  # those that the decoder still has
             except failures():
                 return
 
@@ -262,18 +269,6 @@ def _duration(picture: Any) -> int:
     """How long a frame of an animation is shown, in milliseconds; what says nothing gets 100, as in browsers."""
     picture.load()
     return round(picture.info.get("duration") or 100)
-
-
-def _upright(frame: Any, size: tuple[int, int]) -> np.ndarray:
-    """The frame as it is meant to be seen: colours by the matrix the clip names, turned by its rotation flag.
-
-    size: width and height of the clip's first frame, which all get.
-    """
-    unspecified = int(getattr(frame, "colorspace", 2)) == 2
-    matrix = {"src_colorspace": "ITU709" if frame.height >= _HD else "ITU601"} if unspecified else {}
-    image = frame.reformat(width=size[0], height=size[1], format="rgb24", **matrix).to_ndarray()
-    turns = round(float(getattr(frame, "rotation", 0) or 0) / 90) % 4
-    return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
 
 
 def _numbered(name: str) -> list[Path]:

@@ -82,7 +82,7 @@ def open_source(name: str) -> Any:
         return _interruptible(lambda: open_remote(name, options, SILENCE))
     except failures() as error:
         what = "camera" if is_camera(name) else "stream" if remote else "video"
-        reason = _why_no_camera(error) if is_camera(name) else why(error)
+        reason = _why_no_camera(error) if is_camera(name) else why(error) if remote else _why_no_file(error, name)
         if remote and time.monotonic() - begun >= SILENCE:  # RTSP's reader calls that invalid data
             reason = _SILENT.format(SILENCE)
         raise InputError(f"{without_password(name)}: cannot be opened as a {what} ({reason})") from error
@@ -115,6 +115,14 @@ def _camera(name: str) -> tuple[str, dict[str, Any]]:
 def why(error: BaseException) -> str:
     """What PyAV raised, in a few words."""
     return _SILENT.format(SILENCE) if isinstance(error, pyav().error.ExitError) else line(error)
+
+
+def _why_no_file(error: BaseException, name: str) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "no such file"
+    if Path(name).is_file() and not Path(name).stat().st_size:
+        return "the file is empty"
+    return "its end is missing; copy it again" if isinstance(error, pyav().error.EOFError) else line(error)
 
 
 def _why_no_camera(error: BaseException) -> str:

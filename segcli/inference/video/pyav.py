@@ -55,3 +55,23 @@ def line(error: BaseException) -> str:
     if strerror := getattr(error, "strerror", None):
         return str(strerror)[:1].lower() + str(strerror)[1:160]
     return (str(error).splitlines() or [type(error).__name__])[0][:160]
+
+
+def own_decoder(stream: Any) -> Any:
+    """What decodes a stream: FFmpeg's decoders of VP8 and VP9 leave transparency out, those of libvpx do not."""
+    library = {"vp8": "libvpx", "vp9": "libvpx-vp9"}.get(stream.codec_context.name)
+    if stream.metadata.get("alpha_mode") != "1" or library not in pyav().codecs_available:
+        return stream.codec_context
+    return pyav().CodecContext.create(library, "r")
+
+
+def stated_length(stream: Any) -> float | None:
+    """How many seconds of a stream there were when it was written, where Matroska and WebM say it."""
+    for name, value in stream.metadata.items():
+        if name.startswith("DURATION") and value.count(":") == 2:
+            try:
+                hours, minutes, seconds = map(float, value.split(":"))
+            except ValueError:
+                return None
+            return 3600 * hours + 60 * minutes + seconds
+    return None
