@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from segcli.files.writing import output_error
+from segcli.inference.pages import PageRef
 from segcli.inference.sources import Source
 from segcli.results.kinds.kind import Shard
 from segcli.results.shards import FAILURES
@@ -22,7 +23,9 @@ class FailureList:
 
     def add(self, source: Source, reason: str) -> None:
         """Add one failure. Raises OutputError if it cannot be written."""
-        row = {"image": str(source), "error": reason}
+        row: dict[str, object] = {"image": str(source), "error": reason}
+        if isinstance(source.data, PageRef):  # the file is what can be a source again, with --pages all
+            row = {"image": source.data.location, "page": source.data.page + 1, "error": reason}
         line = json.dumps(row, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from PIL import Image
 from segcli.codecs.jpeg import encode_jpeg
 from segcli.codecs.png import encode_png
 from segcli.errors import InputError, UsageError
+from segcli.inference.failures import FailureList
+from segcli.inference.pages import pages_of
 from segcli.inference.sources import find_sources
 
 
@@ -133,3 +136,17 @@ def test_only_regular_files_of_a_folder_are_images(tmp_path: Path) -> None:
         device.open()
     [named] = find_sources([str(tmp_path / "pipe.jpg")])  # may be meant: somebody writes a picture into it
     assert named.missing is None
+
+
+def test_a_page_that_failed_is_named_by_its_file(tmp_path: Path) -> None:
+    """So that the list of failures is a source again."""
+    pages = [Image.fromarray(np.full((8, 8, 3), shade, np.uint8)) for shade in (0, 90)]
+    pages[0].save(tmp_path / "stack.tif", save_all=True, append_images=pages[1:])
+    failures = FailureList(tmp_path / "out")
+    for source in pages_of(find_sources([str(tmp_path / "stack.tif")])):
+        failures.add(source, "damaged")
+    failures.succeeded = True
+    failures.close()
+    rows = [json.loads(line) for line in (tmp_path / "out" / "failures.jsonl").read_text().splitlines()]
+    assert [(Path(row["image"]).name, row["page"]) for row in rows] == [("stack.tif", 1), ("stack.tif", 2)]
+    assert [source.path for source in find_sources([str(failures.path)])] == [tmp_path / "stack.tif"]
