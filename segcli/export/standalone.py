@@ -524,13 +524,18 @@ def write_png(path: Path, found: Result, table: dict[str, Any], task: str, shape
         array = np.array(values, np.uint8 if narrow else np.uint16)[ids]
     else:
         array = ids.astype(np.uint16)
-    Image.fromarray(array).save(path)
+    part = path.with_name(f".{path.name}.part")  # whole under its name, or not there
+    Image.fromarray(array).save(part, "PNG")
+    part.replace(path)
 
 
 def read_photo(path: Path, levels: list[float] | None) -> np.ndarray:
     """uint8 RGB [H, W, 3], upright; what is transparent becomes white. levels: the values of deep pictures' black and
     white."""
-    image: Image.Image = ImageOps.exif_transpose(Image.open(path))
+    file = Image.open(path)
+    if file.format == "EPS":
+        raise OSError("EPS is a program, for which Pillow would start Ghostscript; save it as PNG")
+    image: Image.Image = ImageOps.exif_transpose(file)
     if image.mode in ("I", "F") or image.mode.startswith("I;"):
         if levels is None:
             raise OSError("more than 8 bits, of which this model has not seen any; save it in 8 bits")
@@ -576,7 +581,7 @@ def main() -> int:
         start = time.perf_counter()
         try:
             image = read_photo(path, table.get("levels"))
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        except Exception as error:  # Pillow's parsers raise nearly anything on malformed data
             print(f"{path}: no photo that can be read ({error})", file=sys.stderr)
             failed = 1
             continue
@@ -585,11 +590,28 @@ def main() -> int:
             found = keep(found, found["scores"] >= rule["instance_score"])
         shape = image.shape[:2]
         text = json.dumps(record(path, found, table, args.task, shape), ensure_ascii=False)
-        (args.out / f"{path.stem}.json").write_text(text + "\n", encoding="utf-8")
+        part = args.out / f".{path.stem}.json.part"
+        part.write_text(text + "\n", encoding="utf-8")
+        part.replace(args.out / f"{path.stem}.json")
         write_png(args.out / f"{path.stem}.png", found, table, args.task, shape)
         print(f"{path}: {len(found['labels'])} segments, {time.perf_counter() - start:.2f} s")
     return failed
 
 
+def in_one_line(error: Exception) -> str:
+    """What went wrong outside of the photos: a package, the disk, or a folder that is not as it was exported."""
+    reason = " ".join(str(error).split())[:200] or type(error).__name__
+    if isinstance(error, ImportError):
+        return f"{reason}; install it with pip"
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return f"{HERE} cannot be used ({type(error).__name__}: {reason}); copy the whole folder again, or export it again"
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:
+        sys.exit(in_one_line(error))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from segcli.cli import app
+from segcli.export import standalone
 from segcli.export.verify import own_photos
 
 BLOCKED = """
@@ -75,6 +77,27 @@ def test_what_cannot_be_done_is_one_line(
     assert done.returncode == 1
     assert words in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_programs_are_no_photos(tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.jpg", "EPS")
+    with pytest.raises(OSError, match="EPS is a program"):
+        standalone.read_photo(tmp_path / "a.jpg", None)
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (KeyError("labels"), r"cannot be used \(KeyError: 'labels'\); copy the whole folder again"),
+        (ModuleNotFoundError("No module named 'openvino'"), "No module named 'openvino'; install it with pip"),
+        (PermissionError(13, "Permission denied", "out/a.json"), "^out/a.json: Permission denied$"),
+        (RuntimeError("a\n  b"), r"\(RuntimeError: a b\)"),
+    ],
+)
+def test_whatever_goes_wrong_is_one_line(error: Exception, words: str) -> None:
+    said = standalone.in_one_line(error)
+    assert re.search(words, said)
+    assert "\n" not in said
 
 
 def same(mine: Path, theirs: Path) -> None:
