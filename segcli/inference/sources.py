@@ -11,7 +11,7 @@ from pathlib import Path
 
 from segcli.codecs.signature import is_signed
 from segcli.errors import InputError, UsageError
-from segcli.files.image_names import IMAGE_SUFFIXES, is_image_name
+from segcli.files.image_names import IMAGE_SUFFIXES, VIDEO_SUFFIXES, is_image_name
 from segcli.files.image_ref import ImageRef, read_bounded, regular
 from segcli.results.kinds import SAVE_KINDS
 
@@ -143,6 +143,8 @@ def _in_folder(folder: Path, recursive: bool, skip: Path | None, passed: Callabl
         remedy = "the folders in it hold some: add --recursive" if deeper else f"looked for {_suffixes()}"
         if own and not deeper:
             remedy = f"the {len(own)} in it are results of segcli; name the ones you want, as in {own[0]}"
+        if clips := sorted(path.name for path in folder.iterdir() if path.suffix.lower() in VIDEO_SUFFIXES):
+            remedy = f"clips are predicted by name, as in {folder / clips[0]}"
         raise UsageError(f"{folder}: no images in this folder; {remedy}")
     yield from (Source(image, folder) for image in images)
     yield from unreadable

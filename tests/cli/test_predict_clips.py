@@ -19,7 +19,7 @@ import pytest
 from segcli.inference.video import live, predict_clip
 from segcli.inference.video.clip import Clip
 from segcli.inference.video.encoding import ClipWriter
-from tests.cli.conftest import Predict
+from tests.cli.conftest import Predict, photo
 from tests.streams import serving
 
 pytest.importorskip("av")
@@ -133,3 +133,19 @@ def test_a_killed_camera_leaves_what_it_has_done(predict: Predict) -> None:
     done = predict("camera:0")
     assert (done.exit_code, "an earlier run was killed" in done.stderr.replace("\n", " ")) == (2, True)
     assert Path("segcli-out/camera-0.partial.overlay.mp4").read_bytes() == b"a film"
+
+
+def test_folders_of_clips_and_frames_are_told(predict: Predict) -> None:
+    Path("clips").mkdir()
+    Path("clips/A.MOV").touch()
+    done = predict("clips")
+    assert (done.exit_code, "clips are predicted by name, as in clips/A.MOV" in done.stderr) == (2, True)
+    for number in range(10):
+        photo(f"frames/f{number:03}.png")
+    Path("frames/b.mkv").touch()
+    done = predict("frames", "--save", "none")
+    assert done.exit_code == 0
+    assert "frames: its clips are passed over; name them to predict them, as in frames/b.mkv" in done.stderr
+    assert "frames: 10 images numbered in a row; if they are frames, --fps 25 gives objects ids" in done.stderr
+    Path("frames/f004.png").unlink()
+    assert "in a row" not in predict("frames", "--save", "none").stderr

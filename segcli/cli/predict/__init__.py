@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from segcli.cli import options
-from segcli.cli.predict.clips import clips_among, parse_every, predict_clips
+from segcli.cli.predict.clips import clips_among, hint_at_clips, parse_every, predict_clips
 from segcli.cli.predict.destination import at_destination
 from segcli.cli.predict.photos import predict_photos
 from segcli.cli.predict.request import PredictRequest
@@ -253,6 +253,8 @@ def _find(
     found = find_sources(sources, recursive=recursive, skip=request.out, passed=own.append)
     if own:
         say.note(f"skipped {len(own)} pictures that segcli wrote, such as {own[0]}")
+    for folder in [Path(name) for name in sources if Path(name).is_dir()]:
+        hint_at_clips(folder, [source.path for source in found if source.folder == folder], say)
     if pages == "all":
         from segcli.inference.pages import pages_of
 

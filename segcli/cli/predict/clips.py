@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import re
 import signal
 import threading
 import time
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from segcli.inference.video.predict_clip import FrameReport
     from segcli.weights.checkpoint import LoadedModel
 
+_NUMBERED = re.compile(r"(.*?)(\d{3,})")
+_A_CLIP = 10  # images in a row that may be frames
 _CLIP_ENDS = (*VIDEO_SUFFIXES, ".gif", ".webp")
 
 
@@ -47,6 +50,20 @@ def parse_every(text: str | None) -> int | Literal["auto"] | None:
     if not text.isdecimal() or int(text) < 1:
         raise UsageError(f"--every {text}: give a number from 1 on, or auto")
     return int(text)
+
+
+def hint_at_clips(folder: Path, pictures: Sequence[Path], say: Console) -> None:
+    """Say of a folder that its clips are passed over, or that its pictures may be the frames of one."""
+    clips = sorted(path.name for path in folder.iterdir() if path.suffix.lower() in VIDEO_SUFFIXES)
+    if clips:
+        say.note(f"{folder}: its clips are passed over; name them to predict them, as in {folder / clips[0]}")
+    numbered = [_NUMBERED.fullmatch(path.stem) for path in pictures]
+    if len(numbered) >= _A_CLIP and all(numbered):
+        names, numbers = {match[1] for match in numbered if match}, {int(match[2]) for match in numbered if match}
+        if len(names) == 1 and max(numbers) - min(numbers) + 1 == len(numbers) == len(pictures):
+            say.note(
+                f"{folder}: {len(pictures)} images numbered in a row; if they are frames, --fps 25 gives objects ids"
+            )
 
 
 def predict_clips(clips: Sequence[str], request: PredictRequest, how: dict[str, Any], say: Console) -> int:
