@@ -95,7 +95,8 @@ def run(tree: Path, arguments: list[str], out: Path) -> tuple[int, str]:
     environment = {**os.environ, "PYTHONPATH": str(tree), "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     environment |= {"HF_HUB_OFFLINE": "1", "COLUMNS": "100"}
     out.mkdir(parents=True)
-    command = [sys.executable, "-m", "segcli", *(part.replace("{out}", str(out)) for part in arguments)]
+    # -P: the folder this is called in, which may be a checkout, is not searched before the one that is meant.
+    command = [sys.executable, "-P", "-m", "segcli", *(part.replace("{out}", str(out)) for part in arguments)]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if done.returncode:
         sys.stderr.write(done.stderr)
