@@ -2,8 +2,9 @@
 
     python benchmarks/same_results.py ../before . --data ../shared/data [--only predict,eval]
 
-Files are compared byte by byte; of JSON, cards and logs, what tells of time, versions and places is left out
-(`VOLATILE`). Prints one line a command, then what differs; the exit code is 1 if anything does.
+Files are compared byte by byte, PNGs by their pixels; of JSON, cards and logs, what tells of time, versions and places
+is left out (`VOLATILE`), and numbers may differ in their last digit. Prints one line a command, then what differs,
+files of one kind together with the first of them; the exit code is 1 if anything does.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ import sys
 import tempfile
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
 # Keys whose values depend on the run, not on the result.
@@ -113,6 +117,9 @@ def steady(value: Any) -> Any:
 def content(path: Path) -> Any:
     """What of a file must be the same."""
     raw = path.read_bytes()
+    if path.suffix == ".png":
+        with Image.open(path) as image:
+            return np.asarray(image).tobytes()
     if path.suffix == ".json":
         return steady(json.loads(raw))
     if path.suffix in (".jsonl", ".ledger"):
@@ -130,21 +137,35 @@ def differences(before: Path, after: Path) -> list[str]:
     ]
     for name in sorted(one & two):
         a, b = content(before / name), content(after / name)
-        if a != b:
-            told.append(f"{name}: {_where(a, b)}")
+        if where := _where(a, b):
+            told.append(f"{name}: {where}")
     return told
 
 
+def grouped(told: list[str]) -> list[str]:
+    """One line for files of one kind that differ in one way."""
+    groups: dict[str, list[str]] = {}
+    for line in told:
+        kind = re.sub(r"^[^:]*?((\.[a-z]+)?\.[a-z]+):", r"\1:", line)
+        groups.setdefault(re.sub(r"[\d.]+", "#", kind), []).append(line)
+    return [f"{len(lines)} × {lines[0]}" if len(lines) > 1 else lines[0] for lines in groups.values()]
+
+
 def _where(a: Any, b: Any, path: str = "") -> str:
-    """The first place in which two values differ."""
+    """The first place in which two values differ; empty if there is none."""
     if isinstance(a, dict) and isinstance(b, dict):
         for key in [*a, *(key for key in b if key not in a)]:
             if key not in a or key not in b:
                 return f"{path}.{key}: only {'before' if key in a else 'after'}"
-            if a[key] != b[key]:
-                return _where(a[key], b[key], f"{path}.{key}")
+            if where := _where(a[key], b[key], f"{path}.{key}"):
+                return where
+        return ""
     if isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
-        return next(_where(x, y, f"{path}[{i}]") for i, (x, y) in enumerate(zip(a, b, strict=True)) if x != y)
+        return next((w for i, (x, y) in enumerate(zip(a, b, strict=True)) if (w := _where(x, y, f"{path}[{i}]"))), "")
+    if isinstance(a, float) and isinstance(b, float) and abs(a - b) < 2e-6:
+        return ""
+    if a == b:
+        return ""
     if isinstance(a, bytes):
         return f"{len(a)} and {len(b)} bytes"
     return f"{path}: {str(a)[:80]} / {str(b)[:80]}"
@@ -170,11 +191,11 @@ def main() -> int:
             told = differences(*outs)
             if code_a or code_b:
                 told.append(f"exit codes {code_a} and {code_b}")
-            if "--json" in arguments and steady(json.loads(text_a)) != steady(json.loads(text_b)):
-                told.append(f"standard output: {_where(steady(json.loads(text_a)), steady(json.loads(text_b)))}")
+            if "--json" in arguments and (where := _where(*(steady(json.loads(text)) for text in (text_a, text_b)))):
+                told.append(f"standard output: {where}")
             files = sum(1 for path in outs[1].rglob("*") if path.is_file())
             print(f"{name}: {f'{files} files, ' if files else ''}{'the same' if not told else 'DIFFERENT'}", flush=True)
-            for line in told[:12]:
+            for line in grouped(told):
                 print(f"    {line}", flush=True)
             wrong += bool(told)
     return 1 if wrong else 0
