@@ -5,14 +5,19 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import threading
 import time
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from itertools import islice
+from pathlib import Path
 
 import pytest
 
 from segcli.errors import InputError
 from segcli.inference.video import live
 from segcli.inference.video.clip import Clip, is_clip
+from tests.inference.test_odd_clips import FRAMES, write
 from tests.streams import serving
 
 av = pytest.importorskip("av")
@@ -49,6 +54,17 @@ def test_a_stream_that_falls_silent_ends(source: str) -> None:
         frames = list(clip)
         assert len(frames) > 10
         assert clip.damage == "nothing came for 0.4 seconds"
+
+
+def test_a_file_behind_a_url_is_no_stream(tmp_path: Path) -> None:
+    """MPEG-TS does not say how long it is, but the server says how many bytes there are."""
+    write(tmp_path / "clip.ts", "libx264", "yuv420p")
+    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        with Clip(f"http://127.0.0.1:{server.server_address[1]}/clip.ts") as clip:
+            assert (clip.is_live, clip.keeps_up, len(list(clip))) == (False, False, FRAMES)
+        server.shutdown()
 
 
 def test_a_server_that_says_nothing() -> None:

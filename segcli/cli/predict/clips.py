@@ -201,7 +201,8 @@ class _Summary:
             columns = [Column("class"), Column("objects", numeric=True), Column("frames", numeric=True)]
             rows = [[name, str(len(self.objects[name])), str(self.seen[name])] for name in order]
             say.table(columns, rows, title=clip.name)
-        parts = [f"{self.frames} frames in {seconds:.1f} s ({self.frames / max(seconds, 1e-9):.1f} a second)"]
+        plural = "" if self.frames == 1 else "s"
+        parts = [f"{self.frames} frame{plural} in {seconds:.1f} s ({self.frames / max(seconds, 1e-9):.1f} a second)"]
         if clip.left_out:
             parts.append(f"{clip.left_out} skipped to keep up")
         if any(path.suffix == ".mp4" for path in targets) and clip.sound:

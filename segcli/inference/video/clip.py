@@ -71,8 +71,8 @@ class Clip:
         for a live source and 1 for others.
     start, end: seconds between which frames are wanted.
 
-    What comes over HTTP and does not say how long it is, is a live source too. Raises InputError for what cannot be
-    opened or has no video stream, UsageError if PyAV is not installed, or for "auto" of a file.
+    What comes over HTTP and does not say how long or large it is, is a live source too. Raises InputError for what
+    cannot be opened or has no video stream, UsageError if PyAV is not installed, or for "auto" of a file.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class Clip:
 
     def _open(self) -> None:
         self._container = live.open_source(self.source)
-        self.is_live = self.is_live or (live.is_http(self.source) and self._container.duration is None)
+        self.is_live = self.is_live or live.is_endless(self.source, self._container)
         if not len(self._container.streams):
             raise InputError(f"{self.name}: its index, which is at the end, is missing; copy or export it again")
         if not self._container.streams.video:

@@ -40,6 +40,11 @@ def is_http(name: str) -> bool:
     return bool(_HTTP.fullmatch(name))
 
 
+def is_endless(name: str, container: Any) -> bool:
+    """Whether a server says neither how long its video is nor how many bytes it has."""
+    return is_http(name) and container.duration is None and container.size <= 0
+
+
 def sends_video(url: str, suffixes: tuple[str, ...]) -> bool:
     """Whether a URL is of a video or a stream: by its suffix, or, if it has none, by what the server says it is.
 
