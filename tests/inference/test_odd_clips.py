@@ -50,7 +50,7 @@ CODECS = [
     ("a.mpg", "mpeg2video", "yuv420p", (48, 64)),
     ("a.M2TS", "libx264", "yuv420p", (48, 64)),
     ("a.wmv", "wmv2", "yuv420p", (48, 64)),
-    ("a.flv", "flv1", "yuv420p", (48, 64)),
+    ("a.flv", "flv", "yuv420p", (48, 64)),
     ("a.3gp", "h263", "yuv420p", (144, 176)),
     ("a.mov", "qtrle", "argb", (48, 64)),
     ("b.mov", "prores_ks", "yuva444p10le", (48, 64)),
