@@ -20,10 +20,10 @@ from segcli.cli import app
 from segcli.codecs.image import read_image
 from segcli.errors import CheckpointError, SegcliError, UsageError
 from segcli.export import exporter
-from segcli.export.contract import TABLE
+from segcli.export.contract import CLASSES, TABLE
 from segcli.export.exported_model import load_exported as load_model
 from segcli.export.graph import InputShape
-from segcli.export.verify import compare, match, own_photos
+from segcli.export.verify import LIMITS, PhotoAgreement, compare, match, own_photos
 from segcli.segments import Segments
 from segcli.types import Batch
 from segcli.weights.hub import from_folder
@@ -287,6 +287,30 @@ def test_segments_are_matched_within_their_class() -> None:
     nothing = segments([[0] * 4] * 2, [], [])
     assert match(mine, nothing) == (0.0, 0.0)
     assert match(nothing, nothing) == (1.0, 0.0)
+
+
+@pytest.mark.parametrize("dtype", LIMITS)
+def test_what_overflows_passes_no_limit(dtype: str) -> None:
+    fine = PhotoAgreement("a.jpg", 0.0, 0.0, 1.0, 3, 3, 1.0, 0.0)
+    assert fine.within(LIMITS[dtype])
+    assert not dataclasses.replace(fine, logits=float("nan")).within(LIMITS[dtype])
+    assert not dataclasses.replace(fine, iou=0.4).within(LIMITS[dtype])
+
+
+def test_a_graph_that_overflows_names_the_precision(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = load_model(exported)
+    answer: Any = loaded.model._run
+
+    def overflow(inputs: Any) -> Any:
+        outputs = answer(inputs)
+        return outputs | {CLASSES: np.full_like(outputs[CLASSES], np.inf)}
+
+    monkeypatch.setattr(loaded.model, "_run", overflow)
+    with pytest.raises(CheckpointError, match="predicts NaN or infinity; its weights are damaged"):
+        segcli.predict(loaded, np.zeros((50, 70, 3), np.uint8))
+    loaded.facts["exported"] = "fp16"
+    with pytest.raises(CheckpointError, match="predicts NaN or infinity; try --dtype fp32"):
+        segcli.predict(loaded, np.zeros((50, 70, 3), np.uint8))
 
 
 def test_a_photo_in_tiles_is_compared_tile_by_tile(exported: Path) -> None:
