@@ -92,6 +92,10 @@ class ExportedNetwork(nn.Module):
                     f"{self.name}: its graph's {name} are {outputs[name].dtype} {list(outputs[name].shape)}, which do "
                     "not fit its other answers; export the model again"
                 )
+            with np.errstate(all="ignore"):
+                finite = name not in outputs or np.isfinite(outputs[name].sum(dtype=np.float32))
+            if not finite:
+                raise CheckpointError(f"{self.name}: its graph's {name} hold NaN or infinite values; export it again")
 
     def _check_size(self, size: tuple[int, int]) -> None:
         fixed = self.facts.size

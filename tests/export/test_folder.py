@@ -130,14 +130,16 @@ def test_a_graph_of_other_classes_than_the_config(exported: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["class_logits", "mask_embeddings", "mask_features"])
-@pytest.mark.parametrize("spoil", [lambda a: a[:, :0], lambda a: a[0], lambda a: a[:, :-1], lambda a: a > 0])
+@pytest.mark.parametrize(
+    "spoil", [lambda a: a[:, :0], lambda a: a[0], lambda a: a[:, :-1], lambda a: a > 0, lambda a: a * np.nan]
+)
 def test_a_graph_whose_answers_do_not_fit(
     name: str, spoil: Callable[[np.ndarray], np.ndarray], exported: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loaded = load_model(exported)
     run = loaded.model.runtime.run
     monkeypatch.setattr(loaded.model.runtime, "run", lambda inputs: (found := run(inputs)) | {name: spoil(found[name])})
-    with pytest.raises(CheckpointError, match=r"do not fit its other answers|its graph has"):
+    with pytest.raises(CheckpointError, match=r"do not fit its other answers|its graph has|hold NaN or infinite"):
         segcli.predict(loaded, np.zeros((50, 70, 3), np.uint8))
 
 
