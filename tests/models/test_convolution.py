@@ -61,3 +61,9 @@ def test_what_is_clamped_into_its_border_is_the_definition(kernel: int, stride: 
         torch.testing.assert_close(found, right)
     with torch.inference_mode():
         torch.testing.assert_close(layer.of_relu6(x.clone()), layer(x.clamp(0, 6)))
+
+
+def test_a_group_of_one_value_is_its_bias() -> None:
+    layer = ProjectNorm(4, 32, 1, bias=True)
+    torch.nn.init.uniform_(layer.norm.bias)
+    torch.testing.assert_close(layer(torch.randn(1, 4, 1, 1)).flatten(), layer.norm.bias, rtol=0, atol=1e-3)
