@@ -19,9 +19,9 @@ from segcli.layers import trace
 from segcli.layers.linear import Linear, linear
 from segcli.layers.weighted_rows import factors_gradient, rows_gradient, weighted_rows
 
-# Queries per pass: their indices and factors (heads × 48 × 8 bytes each) should stay in the second cache of two cores,
+# Queries per pass: their indices and factors (heads × 48 × 8 bytes each) should nearly stay in the cores' own caches,
 # but few passes mean few rendezvous of the threads, which cost most when other programs want the cores too.
-CHUNK = 1024
+CHUNK = 2048
 
 
 @dataclass(frozen=True)
