@@ -2,9 +2,9 @@
 
 Of depthwise convolutions oneDNN differentiates by the weights quickly if their kernel is 3×3 and nothing is padded; a
 5×5 one falls to a loop that takes ten times as long as the forward pass, and sums the bias by the same loop. Half
-precision has its own holes (a stride of 2: 20 times as long). So the backward pass is put together from what is quick:
-on an Intel Xeon the 5×5 ones of EfficientNet-Lite0 take 0.6 to 0.75 of the time, in bf16 a fifth
-(`benchmarks/depthwise.py`).
+precision has its own holes (the input's gradient at a stride of 2: more than 30 times the forward pass). So the
+backward pass is put together from what is quick: on an Intel Xeon the 5×5 ones of EfficientNet-Lite0 take 0.6 to 0.75
+of the time, in bf16 a fifth (`benchmarks/depthwise.py`).
 """
 
 from __future__ import annotations

@@ -87,6 +87,17 @@ def drawn_pack(source: Path, format: str, parse: Callable[[Path], Drawn], files:
     return replace(pack(made, "instance", instance_piece), source=source, drawn=made)
 
 
+def drawn_found(
+    root: Path, settings: Settings, format: str, what: str, parse: Callable[[Path], Drawn], files: Sequence[Path]
+) -> Found:
+    """The dataset of a tool that writes many files, drawn as one pack; ids of its images begin with `split|`.
+
+    Raises UsageError as `drawn_pack` and `found_of`.
+    """
+    packed = drawn_pack(root, format, parse, files)
+    return found_of(root, settings, format, what, [packed], lambda number, image: image.partition("|")[0])
+
+
 def found_of(
     root: Path,
     settings: Settings,

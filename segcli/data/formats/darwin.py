@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from segcli.codecs.rle import encode_map
-from segcli.data.coco.made import Drawn, drawn_pack, even_odd, found_of
+from segcli.data.coco.made import Drawn, drawn_found, even_odd
 from segcli.data.coco.packs import keys_in
 from segcli.data.layouts.folders import files_in, folders_below, split_of
 from segcli.data.numbers import file_name, finite, points_of, shown, side, whole
@@ -58,9 +58,8 @@ def load(root: Path, settings: Settings) -> Found:
     Raises UsageError where no image can be found.
     """
     files = [file for folder in _folders(root) for file in _json(folder)]
-    pack = drawn_pack(root, FORMAT, partial(_parsed, files=files), files)
     what = f"Darwin: {probe(root, settings)}"
-    return found_of(root, settings, FORMAT, what, [pack], lambda number, image: image.split("|")[0])
+    return drawn_found(root, settings, FORMAT, what, partial(_parsed, files=files), files)
 
 
 def _parsed(root: Path, files: list[Path]) -> Drawn:

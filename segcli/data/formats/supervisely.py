@@ -14,7 +14,7 @@ import numpy as np
 
 from segcli.codecs.image import open_header
 from segcli.codecs.rle import encode
-from segcli.data.coco.made import Drawn, drawn_pack, even_odd, found_of
+from segcli.data.coco.made import Drawn, drawn_found, even_odd
 from segcli.data.coco.packs import keys_in
 from segcli.data.layouts.folders import files_in, folders_below, split_of
 from segcli.data.numbers import finite, points_of, shown, side, whole
@@ -63,9 +63,8 @@ def load(root: Path, settings: Settings) -> Found:
     """
     folders = _folders(root)
     files = [file for folder in folders for file in _files(folder)]
-    pack = drawn_pack(root, FORMAT, partial(_parsed, folders=folders), files)
     what = f"Supervisely: {probe(root, settings)}"
-    return found_of(root, settings, FORMAT, what, [pack], lambda number, image: image.split("|")[0])
+    return drawn_found(root, settings, FORMAT, what, partial(_parsed, folders=folders), files)
 
 
 def _parsed(root: Path, folders: list[Path]) -> Drawn:

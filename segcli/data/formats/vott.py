@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from segcli.data.coco.made import Drawn, drawn_pack, found_of
+from segcli.data.coco.made import Drawn, drawn_found
 from segcli.data.coco.packs import keys_in
 from segcli.data.layouts.folders import files_in, folders_below, split_of
 from segcli.data.numbers import file_name, finite, points_of, shown, side
@@ -53,9 +53,8 @@ def probe(root: Path, settings: Settings) -> str | None:
 def load(root: Path, settings: Settings) -> Found:
     """The dataset. Raises UsageError for a broken export, and where no image can be found."""
     files = _files(root)
-    pack = drawn_pack(root, FORMAT, partial(_parsed, files=files), files)
     what = f"VoTT: {probe(root, settings)}"
-    return found_of(root, settings, FORMAT, what, [pack], lambda number, image: image.split("|")[0])
+    return drawn_found(root, settings, FORMAT, what, partial(_parsed, files=files), files)
 
 
 def _parsed(root: Path, files: list[Path]) -> Drawn:

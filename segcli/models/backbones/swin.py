@@ -60,7 +60,7 @@ def windows(height: int, width: int, window: int, shift: int, device: torch.devi
         plain = int((~mixed).sum())
         apart = region[plain:, :, None] != region[plain:, None, :]
         # The weights were trained with -100, which leaves such tokens e^-100 of the attention: nothing, beside a number
-        # that is at least 1/N, but no zero, and a processor takes a hundred times as long over so small a number.
+        # that is at least 1/N, but no zero, and a processor takes many times as long over so small a number.
         mask = torch.zeros(apart.shape).masked_fill_(apart, -torch.inf)[:, None].to(device)
 
     token, inside = token.flatten(), inside.flatten()
