@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 
 from segcli.layers.masks import DenseMasks
-from segcli.objective.distillation import SCORE, Distillation, soft_mask_losses, soft_targets
+from segcli.objective.distillation import SCORE, Distillation, SoftTargets, soft_mask_losses, soft_targets
 from segcli.types import QueryPredictions
 from tests.objective.scenes import CLASSES, Factors
 
@@ -98,3 +99,18 @@ def test_soft_masks_are_least_at_the_truth_itself() -> None:
         assert torch.autograd.grad(part.sum(), logits, retain_graph=True)[0].abs().max() < 1e-6
     for hard in soft_mask_losses(torch.full((1, 4), -90.0), torch.ones(1, 4)):
         assert hard.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("weights", "wanted"),
+    [
+        ((1, 0, 0), 0.5 * math.log(0.5 / 0.9) + 0.5 * math.log(0.5 / 0.1)),  # of classes 1/2, 1/2 from 9/10, 1/10
+        ((0, 1, 0), math.log(2) / 2),  # two cells: one sure, one where the answer is a half of the truth 1
+        ((0, 0, 1), 1 - (2 * 0.5 + 1) / (0.25 + 1 + 1)),
+    ],
+)
+def test_each_part_by_hand(weights: tuple[float, float, float], wanted: float) -> None:
+    """One query of probability 9/10, on two cells with 0 and 1/2; the teacher says 1/2, 0 and 1, with a score of 0.5."""
+    student = QueryPredictions(torch.tensor([[[0.9, 0.1]]]).log(), DenseMasks(torch.tensor([[[[-50.0, 0.0]]]])))
+    target = SoftTargets(torch.tensor([0.5]), torch.tensor([[0.5, 0.5]]).log(), torch.tensor([[[0.0, 1.0]]]))
+    assert Distillation(*weights)(student, [target], 2.0).item() == pytest.approx(0.5 / 2 * wanted, abs=1e-6)
