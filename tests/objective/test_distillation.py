@@ -110,7 +110,7 @@ def test_soft_masks_are_least_at_the_truth_itself() -> None:
     ],
 )
 def test_each_part_by_hand(weights: tuple[float, float, float], wanted: float) -> None:
-    """One query of probability 9/10, masks 0 and 1/2 on two cells; the teacher says 1/2, 0 and 1, with a score of 0.5."""
+    """One query of probability 9/10, masks 0, 1/2 in two cells; the teacher says 1/2, 0 and 1, with a score of 1/2."""
     student = QueryPredictions(torch.tensor([[[0.9, 0.1]]]).log(), DenseMasks(torch.tensor([[[[-50.0, 0.0]]]])))
     target = SoftTargets(torch.tensor([0.5]), torch.tensor([[0.5, 0.5]]).log(), torch.tensor([[[0.0, 1.0]]]))
     assert Distillation(*weights)(student, [target], 2.0).item() == pytest.approx(0.5 / 2 * wanted, abs=1e-6)
