@@ -539,12 +539,20 @@ def read_photo(path: Path, levels: list[float] | None) -> np.ndarray:
     if image.mode in ("I", "F") or image.mode.startswith("I;"):
         if levels is None:
             raise OSError("more than 8 bits, of which this model has not seen any; save it in 8 bits")
-        scaled = (np.asarray(image).astype(np.float64) - levels[0]) * 255 / (levels[1] - levels[0])
-        return np.repeat((scaled + 0.5).clip(0, 255).astype(np.uint8)[:, :, None], 3, axis=2)
+        return np.repeat(to_8bit(np.asarray(image), *levels)[:, :, None], 3, axis=2)
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, (255, 255, 255, 255)), image)
     return np.array(image.convert("RGB"))
+
+
+def to_8bit(values: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Deep values as uint8: the high bits where the whole of a depth is used, else linear between the two."""
+    bits = (int(high) + 1).bit_length() - 1
+    if low == 0 and bits >= 8 and high + 1 == 1 << bits:
+        return (values.clip(0).astype(np.uint32) >> (bits - 8)).clip(0, 255).astype(np.uint8)
+    scale = 255 / (high - low) if high > low else 255
+    return ((values.clip(0).astype(np.float64) - low) * scale + 0.5).clip(0, 255).astype(np.uint8)
 
 
 def main() -> int:

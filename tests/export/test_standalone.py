@@ -16,6 +16,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from segcli.cli import app
+from segcli.codecs.image import read_image
 from segcli.export import standalone
 from segcli.export.verify import own_photos
 
@@ -121,3 +122,11 @@ def same(mine: Path, theirs: Path) -> None:
         for key in ("id", "category_id", "category_name", "isthing", "color"):
             assert one.get(key) == other.get(key)
         assert ("segmentation" in one) == ("segmentation" in other)
+
+
+@pytest.mark.parametrize("levels", [(0, 65535), (0, 4095), (0, 255), (100, 900), (7, 7)])
+def test_deep_pictures_are_scaled_as_segcli_scales_them(levels: tuple[int, int], tmp_path: Path) -> None:
+    values = np.arange(300, dtype=np.uint16).reshape(15, 20) * 218 % 65536
+    Image.fromarray(values).save(tmp_path / "a.png")
+    found = standalone.read_photo(tmp_path / "a.png", list(levels))
+    assert np.array_equal(found, read_image(tmp_path / "a.png", levels=levels))
