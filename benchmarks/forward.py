@@ -1,7 +1,8 @@
 """One forward pass of each family, segcli beside transformers: same weights, same input, in turn in one process.
 
-    python benchmarks/forward.py            # every model; minutes
-    python benchmarks/forward.py --compile  # and transformers under torch.compile (minutes more, to compile)
+    python benchmarks/forward.py                # every model; minutes
+    python benchmarks/forward.py --kind hf-compile --kind segcli  # these and transformers fp32; minutes, to compile
+    python benchmarks/forward.py --kind segcli   # a processor without bf16 takes minutes for one pass in it
 
 Prints medians and their ratio to transformers' eager fp32, the time the same multiplications take as bare matrix
 products (the floor), and the memory a pass needs above the loaded weights, each measured in a process of its own.
@@ -24,6 +25,7 @@ import torch
 
 from segcli.config import parse_config
 from segcli.layers.linear import linear
+from segcli.layers.trace import exporting
 from segcli.types import Batch, QueryPredictions
 from segcli.weights.architectures import build_model, key_map
 
@@ -43,8 +45,10 @@ NAMES = {
     "hf-compile": "transformers fp32, torch.compile",
     "hf-bf16": "transformers bf16 autocast",
     "segcli": "segcli fp32",
+    "segcli-compile": "segcli fp32, torch.compile",
     "segcli-bf16": "segcli bf16",
 }
+EAGER = [kind for kind in NAMES if not kind.endswith("compile")]
 
 
 def their_model(case: str) -> Any:
@@ -110,6 +114,14 @@ def runner(kind: str, case: str) -> Callable[[], Any]:
     ours = ours.eval().requires_grad_(False).to(torch.bfloat16 if kind == "segcli-bf16" else torch.float32)
     images = images.to(next(ours.parameters()).dtype)
     batch = Batch(images, torch.zeros(1, *CASES[case], dtype=torch.bool), [CASES[case]])
+    if kind == "segcli-compile":  # of what the shortcuts compute, as they depend on what a compiler does not know
+        ours = torch.compile(ours, dynamic=False)
+
+        def compiled() -> Any:
+            with exporting():
+                return with_masks(ours(batch)[-1])
+
+        return compiled
     return lambda: with_masks(ours(batch)[-1])
 
 
@@ -168,7 +180,7 @@ def main() -> None:
     parser.add_argument("--case", choices=CASES, action="append", help="one case only")
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--compile", action="store_true", help="also time transformers under torch.compile")
+    parser.add_argument("--kind", choices=NAMES, action="append", help="these alone (transformers fp32 always runs)")
     parser.add_argument("--memory", help=argparse.SUPPRESS)  # one measurement, in a process of its own
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -181,7 +193,7 @@ def main() -> None:
 
 
 def report(case: str, options: argparse.Namespace) -> None:
-    kinds = [kind for kind in NAMES if options.compile or kind != "hf-compile"]
+    kinds = [kind for kind in NAMES if kind == "hf" or kind in (options.kind or EAGER)]
     runs = {kind: runner(kind, case) for kind in kinds}
     for run in runs.values():
         run()
@@ -201,7 +213,7 @@ def report(case: str, options: argparse.Namespace) -> None:
             f"{NAMES[kind]:34}{median[kind]:9.2f}{low:7.2f}{high:7.2f}{median['hf'] / median[kind]:9.2f}×"
             f"{needed:6.0f} MiB"
         )
-    for dtype in (torch.float32, torch.bfloat16):
+    for dtype in {torch.bfloat16 if kind.endswith("bf16") else torch.float32: kind for kind in kinds}:
         gmac, seconds = floor(case, dtype)
         print(f"{f'floor: {gmac:.0f} GMAC in {dtype}':34}{seconds:9.2f}")
 
