@@ -58,7 +58,11 @@ class Exported:
     blocks: dict[str, str]  # of each operation, for int8; else empty
     nodes: int
     seconds: float
-    megabytes: float  # of the graph with its weights, 10^6 bytes
+
+    @property
+    def megabytes(self) -> float:
+        """Of the graph with its weights, 10^6 bytes."""
+        return sum(file.stat().st_size for file in self.folder.glob("model.*")) / 1e6
 
 
 def choose_out(loaded: LoadedModel, to: str, out: Path | None, overwrite: bool) -> Path:
@@ -140,8 +144,7 @@ def export_model(loaded: LoadedModel, request: Request, folder: Path) -> Exporte
             _write_files(loaded, facts, part)
     except OSError as error:
         raise OutputError(f"{folder}: cannot be written ({error.strerror or error}); choose another --out") from error
-    size = sum(file.stat().st_size for file in folder.glob("model.*"))
-    return Exported(folder, facts, blocks, int(nodes), time.perf_counter() - start, size / 1e6)
+    return Exported(folder, facts, blocks, int(nodes), time.perf_counter() - start)
 
 
 def _write_graph(loaded: LoadedModel, request: Request, part: Path) -> tuple[ExportFacts, dict[str, str]]:
@@ -181,8 +184,8 @@ def write_int8(
     show: Callable[[list[BlockDamage]], None],
     progress: Progress,
     tell: Callable[[str], None],
-) -> list[BlockDamage]:
-    """Make the graph of an OpenVINO folder int8; returns the damage of each block.
+) -> tuple[Exported, list[BlockDamage]]:
+    """Make the graph of an OpenVINO folder int8; returns the new state of the folder and the damage of each block.
 
     images: of the data. measure: the metric of a model in points; before: that of the model in PyTorch. show: is given
     what each block does before the metric of any choice is measured.
@@ -220,11 +223,11 @@ def write_int8(
                 write_json(trial / "config.json", config | {TABLE: facts.to_table()})
                 return measure(load_exported(trial, "cpu"))
 
-            _, rows = choose_blocks(quantiser, rows, metric, before, tell)
+            chosen, rows = choose_blocks(quantiser, rows, metric, before, tell)
     except SegcliError:
         shutil.rmtree(exported.folder, ignore_errors=True)
         raise
-    return rows
+    return dataclasses.replace(exported, facts=facts, nodes=len(chosen.get_ops())), rows
 
 
 def _to_openvino(onnx: Path, path: Path, half: bool) -> int:

@@ -89,6 +89,7 @@ class Quantiser:
         """blocks: from `blocks_of_onnx`. Takes the ranges of numbers from the images, which needs a minute or two."""
         with _quiet():
             import nncf
+            from nncf.quantization.advanced_parameters import OverflowFix
         self._images, self._progress = images, progress
         count = min(len(images.inputs), CALIBRATION)
         self._blocks = {
@@ -104,6 +105,9 @@ class Quantiser:
                 subset_size=count,
                 advanced_parameters=nncf.AdvancedQuantizationParameters(
                     disable_bias_correction=True,  # changes nothing here, and takes as long as all the rest
+                    # Processors without VNNI add pairs of 8-bit products in 16 bits, which overflow unless weights
+                    # have 7: a model made on a newer one would find other things on them.
+                    overflow_fix=OverflowFix.ENABLE,
                     backend_params={"compress_weights": False},  # `only` does, once it is known which
                 ),
             )

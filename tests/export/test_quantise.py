@@ -119,5 +119,11 @@ def test_only_the_chosen_products_are_int8() -> None:
     chosen = quantiser.only({"one"})
     kinds = [op.get_element_type().get_type_name() for op in chosen.get_ops() if op.get_type_name() == "Constant"]
     assert kinds.count("i8") == 1
+    [weights] = [
+        op.get_data()
+        for op in chosen.get_ops()
+        if op.get_type_name() == "Constant" and op.get_element_type().get_type_name() == "i8"
+    ]
+    assert 60 < np.abs(weights.astype(int)).max() <= 64  # 7 bits: two products fit 16 bits on every processor
     readers = {op.get_friendly_name(): op for op in chosen.get_ops()}
     assert readers["second"].input_value(0).get_node().get_friendly_name() == "first"  # nothing is rounded between

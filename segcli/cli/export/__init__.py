@@ -164,14 +164,16 @@ def export(
         raise UsageError(f"{data}: has no {before.name} for this model, and int8 is not accepted without one")
     with say.progress(f"exporting {loaded.name}", None):
         exported = export_model(loaded, request, folder)
+    made: dict[str, Any] = {}
+    after = None
+    if dtype == "int8" and data is not None and before is not None:
+        exported, made["blocks"], after = _quantise(loaded, exported, data, format, images, before, say)
     say.note(
         f"{folder}: {exported.nodes} nodes, {exported.megabytes:.1f} MB, {exported.seconds:.0f} s; run it with "
         f"`segcli predict PHOTO --model {folder}`, or without segcli by {folder / 'predict.py'}"
     )
-    result: dict[str, Any] = {"folder": str(folder), "nodes": exported.nodes, "megabytes": round(exported.megabytes, 1)}
-    after = None
-    if dtype == "int8" and data is not None and before is not None:
-        result["blocks"], after = _quantise(loaded, exported, data, format, images, before, say)
+    counts = {"nodes": exported.nodes, "megabytes": round(exported.megabytes, 1)}
+    result: dict[str, Any] = {"folder": str(folder)} | counts | made
     passed = True
     if not no_verify:
         verification = _verify(loaded, folder, verify, say)
@@ -195,8 +197,8 @@ def _quantise(
     images: int | None,
     before: Headline,
     say: Console,
-) -> tuple[list[dict[str, Any]], Headline]:
-    """Make the folder int8 and print what each block takes; -> that, and the metric after."""
+) -> tuple[Exported, list[dict[str, Any]], Headline]:
+    """Make the folder int8 and print what each block takes; -> its new state, that, and the metric after."""
     from segcli.export.exporter import spec_for, write_int8
     from segcli.export.quantise import AGREEMENT, CALIBRATION, BlockDamage
 
@@ -216,8 +218,8 @@ def _quantise(
         say.note(f"blocks that leave less than {AGREEMENT:g} of the segments (mean IoU) stay in fp32")
 
     prepared = list(calibration(data, format, spec_for(loaded.spec, exported.facts.size), CALIBRATION))
-    rows = write_int8(exported, prepared, metric, before.points, show, say.progress, say.note)
-    return [dataclasses.asdict(row) for row in rows], measured[-1]
+    exported, rows = write_int8(exported, prepared, metric, before.points, show, say.progress, say.note)
+    return exported, [dataclasses.asdict(row) for row in rows], measured[-1]
 
 
 def _compare_metric(before: Headline, after: Headline, say: Console) -> dict[str, Any]:
