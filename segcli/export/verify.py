@@ -18,6 +18,7 @@ from segcli.segments import Segments
 from segcli.types import QueryPredictions, Task
 
 if TYPE_CHECKING:
+    from segcli.files.image_ref import ImageRef
     from segcli.weights.checkpoint import LoadedModel
 
 PHOTOS = Path(__file__).with_name("photos")
@@ -96,14 +97,16 @@ def own_photos() -> list[Path]:
     return sorted(PHOTOS.glob("*.jpg"))
 
 
-def compare(reference: LoadedModel, exported: LoadedModel, photos: Sequence[Path]) -> Iterator[PhotoAgreement]:
+def compare(
+    reference: LoadedModel, exported: LoadedModel, photos: Sequence[Path | ImageRef]
+) -> Iterator[PhotoAgreement]:
     """Predict each photo with both models, by the export's protocol.
 
     reference: the model in PyTorch and fp32.
     """
     settings = PredictSettings(choose_task(exported.spec, None), exported.spec)
     for path in photos:
-        yield _compare(reference, exported, read_image(path), path.name, settings)
+        yield _compare(reference, exported, read_image(path, levels=exported.spec.levels), path.name, settings)
 
 
 def _compare(

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from typer.testing import CliRunner
 
 import segcli
@@ -244,6 +245,32 @@ def test_an_export_that_differs_is_an_error(cli: Callable[..., Any], monkeypatch
     assert result.exit_code == 1
     assert "differ from PyTorch's by more than the limits" in result.output
     assert json.loads(Path("small-onnx/verify.json").read_text())["passed"] is False
+
+
+def test_with_data_its_own_photos_are_compared_and_the_metric_measured(cli: Callable[..., Any], tmp_path: Path) -> None:
+    """A model of nuclei means nothing on a photo of a cat."""
+    (tmp_path / "data/images").mkdir(parents=True)
+    photo = Image.open(own_photos()[0])
+    for i in range(8):
+        photo.crop((40 * i, 0, 40 * i + 96, 96)).save(tmp_path / f"data/images/{i}.png")
+    coco = {
+        "images": [{"id": i, "file_name": f"{i}.png", "width": 96, "height": 96} for i in range(8)],
+        "annotations": [
+            {"id": i + 1, "image_id": i, "category_id": 3, "bbox": [8, 8, 40, 40], "area": 1600, "iscrowd": 0,
+             "segmentation": [[8, 8, 48, 8, 48, 48, 8, 48]]}
+            for i in range(8)
+        ],
+        "categories": [{"id": 3, "name": "red"}],
+    }  # fmt: skip
+    (tmp_path / "data/instances_val.json").write_text(json.dumps(coco))
+    result = cli("small", "--json", "--data", "data")
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.stdout)
+    assert [row["photo"] for row in report["verify"]["photos"]] == ["0.png", "2.png", "4.png"]
+    assert report["verify"]["passed"] is True
+    assert report["metric"]["images"] == 8
+    assert report["metric"]["after"] == pytest.approx(report["metric"]["before"], abs=0.05)
+    assert report["megabytes"] == pytest.approx(Path("small-onnx/model.onnx").stat().st_size / 1e6, abs=0.1)
 
 
 @pytest.mark.parametrize(

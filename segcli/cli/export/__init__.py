@@ -13,15 +13,16 @@ import typer
 
 from segcli import console
 from segcli.cli import options
-from segcli.cli.export.metric import Headline, calibration, measure
+from segcli.cli.export.metric import Headline, calibration, measure, validation_photos
 from segcli.console import Console
 from segcli.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from segcli.export.exporter import Exported
     from segcli.export.verify import Agreement
+    from segcli.files.image_ref import ImageRef
     from segcli.weights.checkpoint import LoadedModel
 
 
@@ -176,7 +177,8 @@ def export(
     result: dict[str, Any] = {"folder": str(folder)} | counts | made
     passed = True
     if not no_verify:
-        verification = _verify(loaded, folder, verify, say)
+        photos = verify or (validation_photos(data, format, loaded.spec, 3) if data else None)
+        verification = _verify(loaded, folder, photos, say)
         result["verify"] = verification.to_table()
         passed = verification.passed
     if data is not None and before is not None:
@@ -231,8 +233,8 @@ def _compare_metric(before: Headline, after: Headline, say: Console) -> dict[str
     return {"name": after.name, "before": before.points, "after": after.points, "images": after.images}
 
 
-def _verify(loaded: LoadedModel, folder: Path, photos: list[Path] | None, say: Console) -> Agreement:
-    """Compare with PyTorch, print a table, and write verify.json."""
+def _verify(loaded: LoadedModel, folder: Path, photos: Sequence[Path | ImageRef] | None, say: Console) -> Agreement:
+    """Compare with PyTorch on photos, or on segcli's own; print a table, and write verify.json."""
     from segcli.export.exported_model import load_exported
     from segcli.export.exporter import write_json
     from segcli.export.verify import LIMITS, Agreement, compare, own_photos

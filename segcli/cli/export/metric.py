@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from segcli.console import Console
 
 if TYPE_CHECKING:
+    from segcli.data.records import Record
+    from segcli.files.image_ref import ImageRef
     from segcli.inference.preprocess import Prepared
     from segcli.types import InferenceSpec
     from segcli.weights.checkpoint import LoadedModel
@@ -55,8 +57,7 @@ def calibration(data: Path, format: str | None, spec: InferenceSpec, count: int)
 
     info = for_model(open_data(data, None, format, "val"), spec, None)
     records = info.splits.get("train") or next(records for records in info.splits.values() if records)
-    step = max(1, len(records) // count)
-    for record in records[::step][:count]:
+    for record in _from_all_over(records, count):
         image = read_image(record.image, levels=spec.levels)
         side = spec.size.tile_of((image.shape[0], image.shape[1]))
         if side is not None:
@@ -64,3 +65,15 @@ def calibration(data: Path, format: str | None, spec: InferenceSpec, count: int)
             box = boxes[len(boxes) // 2]
             image = image[box.y0 : box.y1, box.x0 : box.x1]
         yield prepare(image, spec)
+
+
+def validation_photos(data: Path, format: str | None, spec: InferenceSpec, count: int) -> list[ImageRef]:
+    """As many images of the validation split, from all over it."""
+    from segcli.evaluation.dataset import for_model, open_data
+
+    info = for_model(open_data(data, None, format, "val"), spec, None)
+    return [record.image for record in _from_all_over(info.splits["val"], count)]
+
+
+def _from_all_over(records: Sequence[Record], count: int) -> Sequence[Record]:
+    return records[:: max(1, len(records) // count)][:count]
