@@ -184,8 +184,8 @@ def write_int8(
     show: Callable[[list[BlockDamage]], None],
     progress: Progress,
     tell: Callable[[str], None],
-) -> tuple[Exported, list[BlockDamage]]:
-    """Make the graph of an OpenVINO folder int8; returns the new state of the folder and the damage of each block.
+) -> tuple[Exported, list[BlockDamage], float]:
+    """Make the graph of an OpenVINO folder int8; returns the folder's new state, the damage of each block, the metric.
 
     images: of the data. measure: the metric of a model in points; before: that of the model in PyTorch. show: is given
     what each block does before the metric of any choice is measured.
@@ -215,19 +215,23 @@ def write_int8(
         show(rows)
         with new_folder(exported.folder) as trial:
 
-            def metric(candidate: Any) -> float:
+            def write(candidate: Any) -> None:
                 shutil.rmtree(trial, ignore_errors=True)
                 shutil.copytree(exported.folder, trial, ignore=shutil.ignore_patterns("model.*"))
                 openvino.save_model(candidate, str(trial / facts.file), compress_to_fp16=False)
                 config = json.loads((trial / "config.json").read_text(encoding="utf-8"))
                 write_json(trial / "config.json", config | {TABLE: facts.to_table()})
+
+            def metric(candidate: Any) -> float:
+                write(candidate)
                 return measure(load_exported(trial, "cpu"))
 
-            chosen, rows = choose_blocks(quantiser, rows, metric, before, tell)
+            chosen, rows, after = choose_blocks(quantiser, rows, metric, before, tell)
+            write(chosen)  # not always what was measured last
     except SegcliError:
         shutil.rmtree(exported.folder, ignore_errors=True)
         raise
-    return dataclasses.replace(exported, facts=facts, nodes=len(chosen.get_ops())), rows
+    return dataclasses.replace(exported, facts=facts, nodes=len(chosen.get_ops())), rows, after
 
 
 def _to_openvino(onnx: Path, path: Path, half: bool) -> int:

@@ -204,11 +204,8 @@ def _quantise(
     from segcli.export.exporter import spec_for, write_int8
     from segcli.export.quantise import AGREEMENT, CALIBRATION, BlockDamage
 
-    measured: list[Headline] = []
-
     def metric(candidate: LoadedModel) -> float:
-        measured.append(measure(candidate, data, format, images, say))
-        return measured[-1].points
+        return measure(candidate, data, format, images, say).points
 
     def show(rows: list[BlockDamage]) -> None:
         say.note(f"{'block quantised by itself':28} {'products':>8} {'mask bits':>9} {'logits':>8} {'segments':>8}")
@@ -220,8 +217,8 @@ def _quantise(
         say.note(f"blocks that leave less than {AGREEMENT:g} of the segments (mean IoU) stay in fp32")
 
     prepared = list(calibration(data, format, spec_for(loaded.spec, exported.facts.size), CALIBRATION))
-    exported, rows = write_int8(exported, prepared, metric, before.points, show, say.progress, say.note)
-    return exported, [dataclasses.asdict(row) for row in rows], measured[-1]
+    exported, rows, points = write_int8(exported, prepared, metric, before.points, show, say.progress, say.note)
+    return exported, [dataclasses.asdict(row) for row in rows], dataclasses.replace(before, points=points)
 
 
 def _compare_metric(before: Headline, after: Headline, say: Console) -> dict[str, Any]:
