@@ -36,21 +36,19 @@ class Ledger(ABC):
         path: the final file.
         overwrite: discard an earlier result.
         resume: continue an earlier result; with neither, an existing file is an OutputError.
-        relayed: collect entries here for the process that writes the file, and touch no file.
+        relays: collect entries in `relayed` for the process that writes the file, and touch no file.
     """
 
     lines: ClassVar[str] = ".jsonl"  # ends the name of the hidden file
 
-    def __init__(
-        self, path: Path, *, overwrite: bool = False, resume: bool = False, relayed: list[Entry] | None = None
-    ) -> None:
+    def __init__(self, path: Path, *, overwrite: bool = False, resume: bool = False, relays: bool = False) -> None:
         self.path = path
         self.done: set[int | str] = set()
-        self.relayed = relayed
+        self.relayed: list[Entry] | None = [] if relays else None
         self._broken = False
         self._lines = path.with_name(f".{path.stem}{self.lines}")
         self._resumes = resume and not overwrite
-        if relayed is not None:
+        if relays:
             return
         if self._resumes:
             self._take_up()

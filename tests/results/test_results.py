@@ -452,3 +452,26 @@ def test_no_name_leads_out_of_the_folder(named: list[tuple[str, str | None]]) ->
         for target in photo_targets(out, SAVE_KINDS, photo).values():
             assert Path(os.path.normpath(target)).is_relative_to(out)
             assert target.name not in ("", "..")
+
+
+# ------------------------------------------------------------------------------------------------------ processes
+
+
+@pytest.mark.parametrize("kinds", [[kind] for kind, made in SAVE_KINDS.items() if made.files] + [list(SAVE_KINDS)])
+def test_files_for_all_photos_are_the_same_through_another_process(kinds: list[str], tmp_path: Path) -> None:
+    """As with --workers: one writer hands its entries on, photo by photo, and the first one's process keeps them."""
+    segments = panoptic()
+    kinds = [kind for kind in kinds if segments.task in SAVE_KINDS[kind].tasks]
+    photos = plan([(tmp_path / f"{name}.jpg", None) for name in "abc"])
+    with writer(tmp_path / "alone", kinds, photos) as alone:
+        for photo in photos:
+            alone.write(photo, PHOTO, segments, timings={})
+    with writer(tmp_path / "together", kinds, photos) as first:
+        second = writer(tmp_path / "together", kinds, photos, relays=True)
+        for photo in photos:
+            second.write(photo, PHOTO, segments, timings={})
+            first.keep(second.take_entries())
+    whole, joined = ({p.relative_to(f): p.read_bytes() for p in f.rglob("*") if p.is_file()}
+                     for f in (tmp_path / "alone", tmp_path / "together"))  # fmt: skip
+    assert whole.keys() == joined.keys()
+    assert [name for name in whole if whole[name] != joined[name]] == []

@@ -69,7 +69,7 @@ class SaveRun:
 
     def ledger_options(self) -> dict[str, Any]:
         """What every `Ledger` of the run is made with."""
-        return {"overwrite": self.overwrite, "resume": self.resume, "relayed": [] if self.relays else None}
+        return {"overwrite": self.overwrite, "resume": self.resume, "relays": self.relays}
 
 
 @dataclass(frozen=True)
