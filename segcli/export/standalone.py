@@ -31,6 +31,8 @@ Result = dict[str, Any]  # labels, scores, best, and either a map of ids [H, W] 
 
 def open_graph(device: str) -> Any:
     """-> a function from the graph's inputs, by name, to its outputs, by name."""
+    if not any((HERE / file).exists() for file in ("model.onnx", "model.xml")):
+        sys.exit(f"{HERE / 'model.onnx'} is not there; copy the whole folder again, or export it again")
     name = "openvino" if (HERE / "model.xml").exists() else "onnxruntime"
     try:
         return in_openvino(device) if name == "openvino" else in_onnx_runtime(device)
@@ -565,7 +567,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Segment photos with the model in this folder.")
     parser.add_argument("photos", nargs="+", type=Path)
     parser.add_argument("--task", choices=table["tasks"], default=table["tasks"][0])
-    parser.add_argument("--out", type=Path, default=Path("segcli-out"))
+    parser.add_argument(
+        *("--out", "-o"), type=Path, default=Path("segcli-out"), help="folder of NAME.png and NAME.json [segcli-out]"
+    )
     parser.add_argument("--device", default="cpu", help="cpu, cuda, coreml, dml; gpu for OpenVINO")
     parser.add_argument("--threshold", type=float, help="least score of what is shown")
     args = parser.parse_args()
@@ -602,7 +606,8 @@ def main() -> int:
         part.write_text(text + "\n", encoding="utf-8")
         part.replace(args.out / f"{path.stem}.json")
         write_png(args.out / f"{path.stem}.png", found, table, args.task, shape)
-        print(f"{path}: {len(found['labels'])} segments, {time.perf_counter() - start:.2f} s")
+        seconds = time.perf_counter() - start
+        print(f"{path}: {len(found['labels'])} segments in {args.out / path.stem}.png and .json, {seconds:.2f} s")
     return failed
 
 

@@ -37,8 +37,8 @@ def members(archive: Path) -> list[Member]:
             ]
     except tarfile.ReadError as error:
         raise InputError(
-            f"{archive}: not an uncompressed tar ({cut(error)}); compressed ones cannot be read from the middle: "
-            "unpack it, or pack it without -z"
+            f"{archive}: not a whole, uncompressed tar ({cut(error)}); copy one that was cut short again; a compressed "
+            "one cannot be read from the middle: unpack it, or pack it without -z"
         ) from error
     # tarfile calls itself for every header that extends the next, and takes numbers and lengths as they come.
     except (OSError, tarfile.TarError, ValueError, OverflowError, RecursionError, IndexError, MemoryError) as error:

@@ -18,6 +18,8 @@ from segcli.results.kinds import SAVE_KINDS
 STDIN = "-"
 STDIN_NAME = "stdin"  # what its picture is called
 STORES = (".tar", ".zip", ".parquet", ".jsonl")  # files that hold pictures, or name them
+# Taken for a tar, to be told why they are not read.
+COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tzst")
 # What a folder of a training run and one of an evaluation hold.
 _RESULTS = (frozenset({"metrics.jsonl", "config.toml"}), frozenset({"metrics.json", "settings.json"}))
 _KINDS = [kind for kind in SAVE_KINDS.values() if kind.suffix]
@@ -103,7 +105,7 @@ def _expand(name: str, recursive: bool, skip: Path | None, passed: Callable[[Pat
         yield Source(Path(STDIN_NAME), data=read_bounded(sys.stdin.buffer, STDIN_NAME))
     elif path.is_dir():
         yield from _in_folder(path, recursive, skip, passed)
-    elif "://" in name or (os.path.lexists(path) and name.lower().endswith(STORES)):
+    elif "://" in name or (os.path.lexists(path) and name.lower().endswith(STORES + COMPRESSED)):
         yield from _in_store(name)
     elif os.path.lexists(path):
         yield Source(path, missing=_unending(path))

@@ -134,6 +134,13 @@ def test_nothing_found_says_how_close_it_was(predict: Predict) -> None:
     assert "a.png  64×48  nothing found above --threshold 0.999; the best score was 0.99" in result.stdout
 
 
+def test_nothing_found_of_the_classes_that_were_asked_for(predict: Predict) -> None:
+    """The best score is another class's then."""
+    Image.new("RGB", (64, 48), (255, 0, 0)).save("red.png")
+    result = predict("red.png", "--classes", "green")
+    assert "red.png  64×48  nothing found of green" in result.stdout
+
+
 def test_stdin_is_called_stdin(predict: Predict) -> None:
     data = io.BytesIO()
     Image.new("RGB", (32, 32), (255, 0, 0)).save(data, "JPEG")

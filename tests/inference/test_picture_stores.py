@@ -48,8 +48,12 @@ def test_archives(tmp_path: Path) -> None:
     found = values(tmp_path / "shard.tar", tmp_path / "more.zip", tmp_path / "shard.tar")
     assert found == {"b/1.png": 1, "a/2.jpg": 2, "c/3.png": 3}
     (tmp_path / "broken.tar").write_bytes(b"not an archive" * 100)
-    with pytest.raises(InputError, match=r"broken\.tar: not an uncompressed tar"):
+    with pytest.raises(InputError, match=r"broken\.tar: not a whole, uncompressed tar"):
         values(tmp_path / "broken.tar")
+    with tarfile.open(tmp_path / "shard.tar.gz", "w:gz"):
+        pass
+    with pytest.raises(InputError, match=r"shard\.tar\.gz: .* unpack it, or pack it without -z"):
+        values(tmp_path / "shard.tar.gz")
 
 
 def header(kind: bytes, size: bytes) -> bytes:

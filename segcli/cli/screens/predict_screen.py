@@ -113,6 +113,8 @@ class RunReport:
             return "nothing found"
         if best < self.threshold:
             return f"nothing found above --threshold {self.threshold:g}; the best score was {best:.2f}"
+        if only := report.record.get("only"):
+            return f"nothing found of {', '.join(only)}"
         return f"nothing found: the best class score was {best:.2f}, but its mask was too uncertain"
 
     def finish(self, seconds: float) -> None:
