@@ -126,14 +126,19 @@ def refuse_other_run(work: Work, run: Mapping[str, Any]) -> None:
             record = read_object(path)
         except InputError:  # not there, or not ours
             continue
-        differing = [key for key, value in run.items() if key in record and record[key] != value]
-        if "model" in run and record.get("only") != run.get("only"):
-            differing.append("choice of classes")
-        if differing:
-            raise UsageError(
-                f"--skip-existing: {path} was made with another {' and another '.join(differing)}; "
-                "choose another --out, or replace it with --overwrite"
-            )
+        refuse_other(path, record, run)
+
+
+def refuse_other(path: Path, record: Mapping[str, Any], run: Mapping[str, Any]) -> None:
+    """Raise UsageError if what a file records of the run that made it is not so in this run."""
+    differing = [key for key, value in run.items() if key in record and record[key] != value]
+    if "model" in run and record.get("only") != run.get("only"):
+        differing.append("choice of classes")
+    if differing:
+        raise UsageError(
+            f"--skip-existing: {path} was made with another {' and another '.join(differing)}; "
+            "choose another --out, or replace it with --overwrite"
+        )
 
 
 def check_writable(out: Path) -> None:

@@ -50,6 +50,14 @@ def test_a_clip_and_its_lines(predict: Predict) -> None:
     ]  # fmt: skip
     assert "exists already" in predict("clip.mp4", "--save", "json").stderr
     assert "already done" in predict("clip.mp4", "--save", "json", "--skip-existing").stderr
+    for option, differing in (
+        ("--task=semantic", "task"),
+        ("--end=0.1", "end"),
+        ("--classes=red", "choice of classes"),
+    ):
+        other = predict("clip.mp4", "--save", "json", "--skip-existing", option)
+        assert other.exit_code == 2
+        assert re.search(rf"clip\.video\.json was made with another .*\b{differing}\b", other.stderr.replace("\n", " "))
 
 
 @pytest.mark.parametrize(

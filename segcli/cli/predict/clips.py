@@ -69,8 +69,10 @@ def hint_at_clips(folder: Path, pictures: Sequence[Path], say: Console) -> None:
 def predict_clips(clips: Sequence[str], request: PredictRequest, how: dict[str, Any], say: Console) -> int:
     """Predict clips one after the other; returns how many frames failed. how: as `Clip` takes it."""
     from segcli.files.locks import owned
-    from segcli.inference.planning import check_writable
+    from segcli.files.json_file import read_object
+    from segcli.inference.planning import check_writable, refuse_other
     from segcli.inference.video.clip import Clip
+    from segcli.inference.video.kinds import Frames
     from segcli.inference.video.predict_clip import clip_stem, clip_targets
 
     if request.overwrite and request.skip_existing:
@@ -84,26 +86,34 @@ def predict_clips(clips: Sequence[str], request: PredictRequest, how: dict[str, 
     if len(set(stems.values())) < len(stems):
         raise UsageError("two clips have the same name, so their results would collide; predict them in separate runs")
     targets = {name: clip_targets(request.out, stems[name], request.kinds) for name in clips}
-    left = [name for name in clips if not _is_done(name, stems[name], targets[name], request, say)]
+    done = {name: _is_done(name, stems[name], targets[name], request) for name in clips}
     failed = 0
     loaded: LoadedModel | None = None
-    for name in left:
+    for name in clips:
+        about = request.out / f"{stems[name]}{Frames.suffixes[1]}"
+        if done[name] and about not in targets[name]:  # nothing says how it was made
+            say.note(f"{name}: already done")
+            continue
         try:
             with Clip(name, **how) as clip:  # before a model is loaded for it
                 if loaded is None:
                     loaded = request.load(say)
                     introduce(loaded, (request.resolve(loaded).task,), say)
+                if done[name]:
+                    refuse_other(about, read_object(about).get("clip", {}), _facts(loaded, clip, request, how))
+                    say.note(f"{name}: already done")
+                    continue
                 with owned(request.out) if request.kinds else nullcontext():
                     failed += _predict_one(loaded, clip, stems[name], request, how, say)
         except InputError as error:  # of this clip; the others go on
-            if len(left) == 1:
+            if len(clips) == 1:
                 raise
             console.error(str(error))
             failed += 1
     return failed
 
 
-def _is_done(name: str, stem: str, targets: Sequence[Path], request: PredictRequest, say: Console) -> bool:
+def _is_done(name: str, stem: str, targets: Sequence[Path], request: PredictRequest) -> bool:
     """Whether nothing is left to do for a clip. Raises UsageError where results would be replaced unasked."""
     from segcli.files.writing import refuse_existing
     from segcli.inference.video.clip import is_live
@@ -116,10 +126,8 @@ def _is_done(name: str, stem: str, targets: Sequence[Path], request: PredictRequ
             f"{left[0]}: an earlier run was killed, and left what it had done; rename it, or remove it with --overwrite"
         )
     if request.skip_existing:
-        if targets and len(there) == len(targets) and not begun.exists():
-            say.note(f"{name}: already done")
-            return True
-    elif not request.overwrite:
+        return bool(targets) and len(there) == len(targets) and not begun.exists()
+    if not request.overwrite:
         refuse_existing(there, "replace it with --overwrite, or choose another --out")
         if begun.exists():
             raise UsageError(
@@ -140,12 +148,8 @@ def _predict_one(
     """One clip; returns how many of its frames failed."""
     from segcli.inference.video.kinds import ClipRun
     from segcli.inference.video.predict_clip import clip_targets, predict_clip
-    from segcli.results.record import class_records
 
-    settings = request.resolve(loaded)
-    facts = {"file_name": clip.name, **made_with(loaded, settings), "task": settings.task}
-    facts |= {"fps": round(float(clip.rate), 3)} | {key: value for key, value in how.items() if key != "fps"}
-    facts["classes"] = class_records(settings.spec.labels)
+    settings, facts = request.resolve(loaded), _facts(loaded, clip, request, how)
     run = ClipRun(clip, request.out, stem, request.kinds, settings.task, settings.spec.labels, request.style, facts)
     summary, started, finished = _Summary(), time.perf_counter(), False
     frames = predict_clip(loaded, settings, run, resume=request.skip_existing)
@@ -172,6 +176,16 @@ def _predict_one(
         what, rest = ("ended", "came before") if clip.is_live else ("damaged or cut short", "can be decoded")
         console.error(f"{clip.name}: {what} ({clip.damage}); what {rest} is predicted")
     return summary.failed + bool(clip.damage)
+
+
+def _facts(loaded: LoadedModel, clip: Clip, request: PredictRequest, how: Mapping[str, Any]) -> dict[str, Any]:
+    """What the file about a clip says of the run that made it."""
+    from segcli.results.record import class_records
+
+    settings = request.resolve(loaded)
+    facts = {"file_name": clip.name, **made_with(loaded, settings), "task": settings.task}
+    facts |= {"fps": round(float(clip.rate), 3)} | {key: value for key, value in how.items() if key != "fps"}
+    return facts | {"classes": class_records(settings.spec.labels)}
 
 
 @dataclass
