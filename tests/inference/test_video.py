@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import struct
 import threading
@@ -126,6 +127,7 @@ def test_a_clip_is_predicted(tmp_path: Path) -> None:
     table = (out / "clip.segments.csv").read_text().splitlines()
     assert table[0].startswith("frame,time,id,category_id,category_name,score,area,x,y")
     assert len(table) == 1 + sum(len(row["segments"]) for row in rows)
+    assert {row["border"] for row in csv.DictReader(table)} <= {"0", "1"}
     assert json.loads((out / "clip.video.json").read_text())["clip"] == {"model": "fake"}
     assert not list(out.glob("*partial*"))
 

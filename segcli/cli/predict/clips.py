@@ -68,8 +68,8 @@ def hint_at_clips(folder: Path, pictures: Sequence[Path], say: Console) -> None:
 
 def predict_clips(clips: Sequence[str], request: PredictRequest, how: dict[str, Any], say: Console) -> int:
     """Predict clips one after the other; returns how many frames failed. how: as `Clip` takes it."""
-    from segcli.files.locks import owned
     from segcli.files.json_file import read_object
+    from segcli.files.locks import owned
     from segcli.inference.planning import check_writable, refuse_other
     from segcli.inference.video.clip import Clip
     from segcli.inference.video.kinds import Frames

@@ -66,7 +66,7 @@ def seen_rows(segments: Segments) -> list[dict[str, Any]]:
     if segments.task == "instance":
         covered = segments.covered().tolist()
         rows = [row | {"covered": covered[row["id"] - 1]} for row in rows if row["area"]]
-    return [row | {"border": int(row["border"])} for row in rows]
+    return rows
 
 
 class _CsvLedger(Ledger):
@@ -131,7 +131,9 @@ class _CountsLedger(_CsvLedger):
 
 def cell(value: Any) -> Any:
     """A value as the tables have it."""
-    return "" if value is None else round(value, 4) if isinstance(value, float) else value
+    if value is None:
+        return ""
+    return round(value, 4) if isinstance(value, float) else int(value) if isinstance(value, bool) else value
 
 
 def _line(cells: Iterable[Any]) -> str:
