@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
 from segcli.errors import UsageError
@@ -58,12 +58,13 @@ def is_background(name: str) -> bool:
     return letters(name) in _BACKGROUND
 
 
-def choose_classes(text: str, labels: LabelSet, *, option: str = "--classes") -> frozenset[int]:
-    """ "person, tv, 17" -> positions, by name, by a synonym, or by the dataset's id.
+def choose_classes(wanted: str | Iterable[str | int], labels: LabelSet, *, option: str = "--classes") -> frozenset[int]:
+    """ "person, tv, 17" or ["person", "tv", 17] -> positions, by name, by a synonym, or by the dataset's id.
 
     Raises UsageError naming what is no class here, with what may be meant.
     """
-    words = [word.strip() for word in text.split(",") if word.strip()]
+    given = wanted.split(",") if isinstance(wanted, str) else map(str, wanted)
+    words = [word.strip() for word in given if word.strip()]
     if not words:
         raise UsageError(f"{option} names no class; there are {_some(labels.names)}")
     return frozenset(place for word in words for place in _places(word, labels, option))

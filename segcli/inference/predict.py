@@ -77,14 +77,14 @@ def resolve(
     tile: int | None = None,
     tile_overlap: float | None = None,
     rectangle: bool = False,
-    classes: str | None = None,
+    classes: str | Sequence[str | int] | None = None,
     soft: bool = False,
     keep_all: bool = False,
 ) -> PredictSettings:
     """The settings for one checkpoint; None keeps what the checkpoint says.
 
-    task: None is the checkpoint's only task, or panoptic if it has several. Sizes: see `resized`. classes: names or ids
-    with commas between, see `choose_classes`.
+    task: None is the checkpoint's only task, or panoptic if it has several. Sizes: see `resized`. classes: names or
+    ids, in a list or with commas between, see `choose_classes`.
     Raises UsageError for a task the checkpoint does not support, a threshold the task does not use, and values out
     of range.
     """
