@@ -123,12 +123,14 @@ def draw_clip(
 ) -> Generator[int, None, None]:
     """Draw a clip's tracks over its frames; yields after each how many frames are done.
 
-    folder: where the clip is now. limit: of frames. Raises UsageError for a camera or stream, whose frames are gone,
-    InputError as reading does, OutputError if the file cannot be written.
+    folder: where the clip is now, or the clip itself. limit: of frames. Raises UsageError for a camera or stream, whose
+    frames are gone, InputError as reading does, OutputError if the file cannot be written.
     """
     if is_live(results.name):
         raise UsageError(f"{results.name}: its frames were not kept, so there is nothing to draw on")
-    name = str(folder / Path(results.name).name) if folder is not None else results.name
+    name = results.name
+    if folder is not None:
+        name = str(folder if folder.is_file() else folder / Path(name).name)
     if "%" not in name and "://" not in name and not Path(name).exists():
         raise InputError(f"{name}: the clip is not there; say with --photos in which folder it is")
     target, count, frames = clip_target(results, out), 0, None

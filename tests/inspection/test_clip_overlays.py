@@ -7,7 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from segcli.cli import app
 from segcli.errors import InputError, UsageError
 from segcli.inference.predict import resolve
 from segcli.inference.video.clip import Clip
@@ -67,7 +69,9 @@ def test_what_is_missing_is_named(clip: Path, tmp_path: Path) -> None:
     clip.rename(tmp_path / "moved.mp4")
     with pytest.raises(InputError, match=r"clip\.mp4: the clip is not there; say with --photos"):
         list(draw_clip(results, None, Selection(), Style(), tmp_path, None))
-    (tmp_path / "moved.mp4").rename(clip)
+    moved = tmp_path / "moved.mp4"
+    assert list(draw_clip(results, moved, Selection(), Style(), tmp_path / "renamed", None)) == [1, 2, 3, 4]
+    moved.rename(clip)
     lines = tmp_path / "out" / "clip.jsonl"
     lines.write_text(lines.read_text()[:-20])
     with pytest.raises(InputError, match=r"clip\.jsonl, line 4: not JSON"):
@@ -75,3 +79,10 @@ def test_what_is_missing_is_named(clip: Path, tmp_path: Path) -> None:
     results.name = "camera:0"
     with pytest.raises(UsageError, match="frames were not kept"):
         list(draw_clip(results, None, Selection(), Style(), tmp_path / "viz", None))
+
+
+def test_a_sheet_of_photos_is_not_for_clips(clip: Path, tmp_path: Path) -> None:
+    predict(clip, tmp_path / "out", ("json",))
+    done = CliRunner().invoke(app, ["viz", "overlays", str(tmp_path / "out" / "clip.jsonl"), "--grid", "4"])
+    assert done.exit_code == 2
+    assert "--grid: is for photos; the frames of a clip are drawn one after the other" in done.stderr

@@ -38,7 +38,9 @@ SplitOption = Annotated[
 ]
 PhotosOption = Annotated[
     Path | None,
-    typer.Option("--photos", metavar="DIR", show_default=False, help="Where the photos of predictions are now."),
+    typer.Option(
+        "--photos", metavar="PATH", show_default=False, help="Where the predicted photos, or the clip, are now."
+    ),
 ]
 ThresholdOption = Annotated[
     float | None,
@@ -121,8 +123,11 @@ def overlays(
 
     say = Console(quiet=quiet)
     style = Style(color_by, alpha, not no_labels, labels == "ids", not no_outlines, boxes)
-    clips = clips_in(source) if truth is None and model is None and grid is None else []
-    if clips:
+    clips, of_photos = clips_in(source), {"--truth": truth, "--model": model, "--grid": grid}
+    given = [option for option, value in of_photos.items() if value is not None]
+    if clips and given and source and Path(source).is_file():
+        raise UsageError(f"{given[0]}: is for photos; the frames of a clip are drawn one after the other")
+    if clips and not given:
         _draw_clips(clips, photos, classes, threshold, style, out, limit, overwrite, say)
         return
     if color_by == "track":
