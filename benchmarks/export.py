@@ -36,6 +36,7 @@ from segcli.types import InferenceSpec, Label, LabelSet
 from segcli.weights import checkpoint
 from segcli.weights.architectures import build_model
 from segcli.weights.checkpoint import LoadedModel
+from segcli.weights.device import has_native_bf16
 from segcli.weights.hf_config import raw_config
 from segcli.weights.pretrained import new_config
 
@@ -52,6 +53,7 @@ UNTRAINED = {
     "eomt dinov3-vits16": ("eomt", "dinov3-vits16"),
 }
 RUNS = 7
+HALF = has_native_bf16(torch.device("cpu"))  # where it is emulated a pass takes minutes
 
 
 def case(name: str) -> LoadedModel:
@@ -89,12 +91,11 @@ def measure(name: str) -> None:
         answers: dict[str, Callable[[], Any]] = {}
         rows: dict[str, str] = {}
         image = read_image(photo)
-        half = dataclasses.replace(reference, dtype=torch.bfloat16, model=case(name).model.to(torch.bfloat16))
         for to in ("onnx", "openvino"):
             done = export_model(
                 reference, Request(to, usual_shape(reference.spec, InputShape(None, None))), Path(folder) / to
             )
-            for dtype in ("auto", "bf16") if to == "openvino" else ("auto",):
+            for dtype in ("auto", "bf16") if to == "openvino" and HALF else ("auto",):
                 loaded = load_exported(done.folder, "cpu", dtype)
                 [row] = compare(reference, loaded, [photo])
                 title = f"{to} {'fp32' if dtype == 'auto' else dtype}"
@@ -106,7 +107,9 @@ def measure(name: str) -> None:
                 answers[title] = lambda loaded=loaded, prepared=prepared: forward(loaded, [prepared])
         prepared = prepare(image, reference.spec)
         answers["segcli fp32"] = lambda: forward(reference, [prepared])
-        answers["segcli bf16"] = lambda: forward(half, [prepared])
+        if HALF:
+            half = dataclasses.replace(reference, dtype=torch.bfloat16, model=case(name).model.to(torch.bfloat16))
+            answers["segcli bf16"] = lambda: forward(half, [prepared])
         spent = seconds_of(answers)
     print(f"\n{name}, {prepared.frame.padded[0]}×{prepared.frame.padded[1]}")
     for title, seconds in spent.items():
@@ -119,7 +122,7 @@ def measure_folders(folders: list[Path]) -> None:
     image = read_image(own_photos()[0])
     answers: dict[str, Callable[[], Any]] = {}
     for folder in folders:
-        for dtype in ("auto", "bf16") if (folder / "model.xml").is_file() else ("auto",):
+        for dtype in ("auto", "bf16") if HALF and (folder / "model.xml").is_file() else ("auto",):
             loaded = load_exported(folder, "cpu", dtype)
             prepared = prepare(image, loaded.spec)
             title = f"{folder.name}, {loaded.facts['exported']}{'' if dtype == 'auto' else ' in ' + dtype}"
