@@ -1,8 +1,8 @@
 """One forward pass of each family, segcli beside transformers: same weights, same input, in turn in one process.
 
-    python benchmarks/forward.py                # every model; minutes
-    python benchmarks/forward.py --kind hf-compile --kind segcli  # these and transformers fp32; minutes, to compile
-    python benchmarks/forward.py --kind segcli   # a processor without bf16 takes minutes for one pass in it
+    python benchmarks/forward.py                 # every model; minutes
+    python benchmarks/forward.py --kind segcli   # without bf16, a pass of which takes minutes where it is emulated
+    python benchmarks/forward.py --kind segcli --kind segcli-compile --kind hf-compile   # minutes more, to compile
 
 Prints medians and their ratio to transformers' eager fp32, the time the same multiplications take as bare matrix
 products (the floor), and the memory a pass needs above the loaded weights, each measured in a process of its own.
@@ -213,7 +213,7 @@ def report(case: str, options: argparse.Namespace) -> None:
             f"{NAMES[kind]:34}{median[kind]:9.2f}{low:7.2f}{high:7.2f}{median['hf'] / median[kind]:9.2f}×"
             f"{needed:6.0f} MiB"
         )
-    for dtype in {torch.bfloat16 if kind.endswith("bf16") else torch.float32: kind for kind in kinds}:
+    for dtype in dict.fromkeys(torch.bfloat16 if kind.endswith("bf16") else torch.float32 for kind in kinds):
         gmac, seconds = floor(case, dtype)
         print(f"{f'floor: {gmac:.0f} GMAC in {dtype}':34}{seconds:9.2f}")
 

@@ -32,7 +32,7 @@ Result = dict[str, Any]  # labels, scores, best, and either a map of ids [H, W] 
 def open_graph(device: str) -> Any:
     """-> a function from the graph's inputs, by name, to its outputs, by name."""
     if not any((HERE / file).exists() for file in ("model.onnx", "model.xml")):
-        sys.exit(f"{HERE / 'model.onnx'} is not there; copy the whole folder again, or export it again")
+        sys.exit(f"{HERE}: neither model.onnx nor model.xml is there; copy the whole folder again, or export it again")
     name = "openvino" if (HERE / "model.xml").exists() else "onnxruntime"
     try:
         return in_openvino(device) if name == "openvino" else in_onnx_runtime(device)

@@ -56,7 +56,7 @@ def pictures_in(name: str) -> Iterator[ImageRef]:
         found = _behind(name)
     else:
         reader = {".tar": _in_tar, ".zip": _in_zip, ".parquet": _in_table, ".jsonl": _in_list}
-        found = reader.get(Path(name).suffix.lower(), _in_tar)(name)
+        found = reader.get(Path(name).suffix.lower(), _in_tar)(name)  # which refuses a compressed one
     count = 0
     for count, picture in enumerate(found, start=1):  # noqa: B007
         yield picture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 import os
@@ -126,11 +127,17 @@ def refuse_other_run(work: Work, run: Mapping[str, Any]) -> None:
             record = read_object(path)
         except InputError:  # not there, or not ours
             continue
-        refuse_other(path, record, run)
+        _refuse_other(path, record, run)
 
 
-def refuse_other(path: Path, record: Mapping[str, Any], run: Mapping[str, Any]) -> None:
-    """Raise UsageError if what a file records of the run that made it is not so in this run."""
+def refuse_other_clip(path: Path, run: Mapping[str, Any]) -> None:
+    """As `refuse_other_run`, for the file about a clip."""
+    with contextlib.suppress(InputError):  # not there, or not ours
+        if isinstance(record := read_object(path).get("clip"), dict):
+            _refuse_other(path, record, run)
+
+
+def _refuse_other(path: Path, record: Mapping[str, Any], run: Mapping[str, Any]) -> None:
     differing = [key for key, value in run.items() if key in record and record[key] != value]
     if "model" in run and record.get("only") != run.get("only"):
         differing.append("choice of classes")

@@ -58,6 +58,16 @@ def test_a_clip_and_its_lines(predict: Predict) -> None:
         other = predict("clip.mp4", "--save", "json", "--skip-existing", option)
         assert other.exit_code == 2
         assert re.search(rf"clip\.video\.json was made with another .*\b{differing}\b", other.stderr.replace("\n", " "))
+    Path("segcli-out/clip.video.json").write_text('{"clip": []}')  # somebody else's: nothing to compare with
+    again = predict("clip.mp4", "--save", "json", "--skip-existing", "--end=0.1")
+    assert (again.exit_code, "already done" in again.stderr) == (0, True)
+
+
+def test_a_clip_that_is_done_is_not_opened(predict: Predict) -> None:
+    """It may be a camera's, or have moved."""
+    predict("clip.mp4", "--save", "json")
+    Path("clip.mp4").write_bytes(b"no clip any more")
+    assert predict("clip.mp4", "--save", "json", "--skip-existing").exit_code == 0
 
 
 @pytest.mark.parametrize(

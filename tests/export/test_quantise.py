@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import shutil
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from segcli.errors import CheckpointError
-from segcli.export.contract import CLASSES, IMAGES, MASKS
+from segcli.export import exporter
+from segcli.export.contract import CLASSES, IMAGES, MASKS, TABLE, ExportFacts
 from segcli.export.quantise import BlockDamage, Calibration, Quantiser, block_of, choose_blocks
 from segcli.segments import Segments
 from tests.export.models import LABELS
@@ -131,3 +136,41 @@ def test_only_the_chosen_products_are_int8() -> None:
     assert 60 < np.abs(weights.astype(int)).max() <= 64  # 7 bits: two products fit 16 bits on every processor
     readers = {op.get_friendly_name(): op for op in chosen.get_ops()}
     assert readers["second"].input_value(0).get_node().get_friendly_name() == "first"  # nothing is rounded between
+
+
+def test_the_folder_holds_what_was_chosen_not_what_was_measured_last(
+    exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    openvino = pytest.importorskip("openvino")
+    folder = tmp_path / "small-openvino"
+    shutil.copytree(exported, folder, ignore=shutil.ignore_patterns("model.*"))
+    openvino.save_model(openvino.convert_model(str(exported / "model.onnx")), str(folder / "model.xml"))
+    config = json.loads((folder / "config.json").read_text())
+    facts = replace(ExportFacts.from_table(config[TABLE], "config.json"), runtime="openvino", file="model.xml")
+    (folder / "config.json").write_text(json.dumps(config | {TABLE: facts.to_table()}))
+
+    class Named:
+        """Its models are the one it was given, under the number of their blocks."""
+
+        def __init__(self, model: Any, *others: Any) -> None:
+            self.model = model
+
+        def damage(self) -> list[BlockDamage]:
+            return ROWS
+
+        def only(self, blocks: set[str]) -> Any:
+            model = self.model.clone()
+            model.set_friendly_name(f"{len(blocks)} blocks")
+            return model
+
+    monkeypatch.setattr(exporter, "Quantiser", Named)
+    losses = iter([4.7, 0.3, 0.7])  # of 4, 2 and 3 blocks
+    begun = exporter.Exported(folder, facts, {}, 0, 0.0)
+    bars: Any = None
+    done, rows, after = exporter.write_int8(
+        begun, [], lambda _: 40 - next(losses), 40.0, lambda _: None, bars, lambda _: None
+    )
+    assert (after, sum(row.quantised for row in rows)) == (39.7, 2)
+    assert openvino.Core().read_model(folder / "model.xml").friendly_name == "2 blocks"
+    assert done.facts.dtype == json.loads((folder / "config.json").read_text())[TABLE]["dtype"] == "int8"
+    assert done.nodes > 0

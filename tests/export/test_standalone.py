@@ -60,7 +60,7 @@ def test_it_writes_what_segcli_writes(exported: Path, tmp_path: Path, task: str,
     [
         ("", lambda folder: (folder / "config.json").unlink(), [], "config.json cannot be used"),
         ("", lambda folder: (folder / "model.onnx").write_bytes(b"no"), [], "cannot be opened on cpu"),
-        ("", lambda folder: (folder / "model.onnx").unlink(), [], "model.onnx is not there; copy the whole folder"),
+        ("", lambda folder: (folder / "model.onnx").unlink(), [], "nor model.xml is there; copy the whole folder"),
         ("", lambda folder: None, ["--device", "quantum"], "this ONNX Runtime has"),
         ("onnxruntime", lambda folder: None, [], "pip install numpy pillow onnxruntime"),
         ("", lambda folder: (folder / "photo.jpg").write_bytes(b"no"), [], "photo.jpg: no photo that can be read"),

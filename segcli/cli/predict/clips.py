@@ -68,9 +68,8 @@ def hint_at_clips(folder: Path, pictures: Sequence[Path], say: Console) -> None:
 
 def predict_clips(clips: Sequence[str], request: PredictRequest, how: dict[str, Any], say: Console) -> int:
     """Predict clips one after the other; returns how many frames failed. how: as `Clip` takes it."""
-    from segcli.files.json_file import read_object
     from segcli.files.locks import owned
-    from segcli.inference.planning import check_writable, refuse_other
+    from segcli.inference.planning import check_writable, refuse_other_clip
     from segcli.inference.video.clip import Clip
     from segcli.inference.video.kinds import Frames
     from segcli.inference.video.predict_clip import clip_stem, clip_targets
@@ -86,27 +85,25 @@ def predict_clips(clips: Sequence[str], request: PredictRequest, how: dict[str, 
     if len(set(stems.values())) < len(stems):
         raise UsageError("two clips have the same name, so their results would collide; predict them in separate runs")
     targets = {name: clip_targets(request.out, stems[name], request.kinds) for name in clips}
-    done = {name: _is_done(name, stems[name], targets[name], request) for name in clips}
+    left = [name for name in clips if not _is_done(name, stems[name], targets[name], request)]
     failed = 0
     loaded: LoadedModel | None = None
-    for name in clips:
+    for name in (name for name in clips if name not in left):
         about = request.out / f"{stems[name]}{Frames.suffixes[1]}"
-        if done[name] and about not in targets[name]:  # nothing says how it was made
-            say.note(f"{name}: already done")
-            continue
+        if about in targets[name]:  # else nothing says how it was made
+            loaded = loaded or request.load(say)
+            refuse_other_clip(about, _made_how(loaded, request, how))
+        say.note(f"{name}: already done")
+    for name in left:
         try:
             with Clip(name, **how) as clip:  # before a model is loaded for it
-                if loaded is None:
-                    loaded = request.load(say)
+                loaded = loaded or request.load(say)
+                if name == left[0]:
                     introduce(loaded, (request.resolve(loaded).task,), say)
-                if done[name]:
-                    refuse_other(about, read_object(about).get("clip", {}), _facts(loaded, clip, request, how))
-                    say.note(f"{name}: already done")
-                    continue
                 with owned(request.out) if request.kinds else nullcontext():
                     failed += _predict_one(loaded, clip, stems[name], request, how, say)
         except InputError as error:  # of this clip; the others go on
-            if len(clips) == 1:
+            if len(left) == 1:
                 raise
             console.error(str(error))
             failed += 1
@@ -148,8 +145,11 @@ def _predict_one(
     """One clip; returns how many of its frames failed."""
     from segcli.inference.video.kinds import ClipRun
     from segcli.inference.video.predict_clip import clip_targets, predict_clip
+    from segcli.results.record import class_records
 
-    settings, facts = request.resolve(loaded), _facts(loaded, clip, request, how)
+    settings = request.resolve(loaded)
+    facts = {"file_name": clip.name, **_made_how(loaded, request, how), "fps": round(float(clip.rate), 3)}
+    facts["classes"] = class_records(settings.spec.labels)
     run = ClipRun(clip, request.out, stem, request.kinds, settings.task, settings.spec.labels, request.style, facts)
     summary, started, finished = _Summary(), time.perf_counter(), False
     frames = predict_clip(loaded, settings, run, resume=request.skip_existing)
@@ -178,14 +178,11 @@ def _predict_one(
     return summary.failed + bool(clip.damage)
 
 
-def _facts(loaded: LoadedModel, clip: Clip, request: PredictRequest, how: Mapping[str, Any]) -> dict[str, Any]:
-    """What the file about a clip says of the run that made it."""
-    from segcli.results.record import class_records
-
+def _made_how(loaded: LoadedModel, request: PredictRequest, how: Mapping[str, Any]) -> dict[str, Any]:
+    """What the file about a clip says of the run that made it, as far as it is not of the clip."""
     settings = request.resolve(loaded)
-    facts = {"file_name": clip.name, **made_with(loaded, settings), "task": settings.task}
-    facts |= {"fps": round(float(clip.rate), 3)} | {key: value for key, value in how.items() if key != "fps"}
-    return facts | {"classes": class_records(settings.spec.labels)}
+    chosen = {key: value for key, value in how.items() if key != "fps"}  # the clip knows it
+    return made_with(loaded, settings) | {"task": settings.task} | chosen
 
 
 @dataclass
