@@ -100,7 +100,7 @@ def measure(name: str) -> None:
             )
             for dtype in ("auto", "bf16") if to == "openvino" and HALF else ("auto",):
                 loaded = load_exported(done.folder, "cpu", dtype)
-                [row] = compare(reference, loaded, [photo])
+                [row] = compare(reference, loaded, [(photo.name, image)])
                 title = f"{to} {'fp32' if dtype == 'auto' else dtype}"
                 rows[title] = (
                     f"{done.seconds:6.0f} s  {done.megabytes:7.1f} MB  {done.nodes:5d} nodes  logits {row.logits:.1e}  "

@@ -70,6 +70,8 @@ class FakeLoaded:
     dtype: torch.dtype = torch.float32
     facts: dict[str, Any] = field(default_factory=lambda: {"source": "local", "device_reason": "cpu, as asked"})
     ref: str = "models/fake"
+    place: str = "cpu"
+    precision: str = "fp32"
 
     @property
     def labels(self) -> LabelSet:

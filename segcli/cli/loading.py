@@ -70,14 +70,12 @@ def introduce(loaded: LoadedModel, tasks: Sequence[Task], say: Console, *, profi
 
     profile: say in any case why no GPU is used.
     """
-    from segcli.weights.device import name_of
-
-    facts, precision = loaded.facts, name_of(loaded.dtype)
+    facts, precision = loaded.facts, loaded.precision
     where = facts["device_reason"]
     if profile and facts.get("no_gpu") and facts["no_gpu"] not in where:
         where += f"; {facts['no_gpu']}"
     say.note(f"{loaded.name} ({facts['source']}): {', '.join(tasks)}, {precision}, {where}")
-    if precision == "fp16" and loaded.device.type == "cpu":
+    if precision == "fp16" and loaded.device.type == "cpu" and "exported" not in facts:  # runtimes store it alone
         console.warning(
             "--dtype fp16 is emulated on a CPU and several times slower than fp32; bf16 is the small one here"
         )

@@ -34,7 +34,6 @@ from segcli.metrics.match_classes import ClassMatch
 from segcli.postprocess import pixel_scores
 from segcli.segments import Segments
 from segcli.types import OBJECT_TASKS, MergeRule, QueryPredictions, Task
-from segcli.weights.device import name_of
 
 if TYPE_CHECKING:
     from segcli.weights.checkpoint import LoadedModel
@@ -68,11 +67,8 @@ def of_model(
     ranks = ranks or Ranks()
     tasks = tuple(datasets)
     model = describe_model(loaded)
-    precision = name_of(loaded.dtype)
-    abouts = {
-        task: About(task, model, None, describe_data(info, split), protocol.describe(task) | {"dtype": precision})
-        for task in tasks
-    }
+    data, precision = describe_data(info, split), {"dtype": loaded.precision}
+    abouts = {task: About(task, model, None, data, protocol.describe(task) | precision) for task in tasks}
     count = min(images or len(datasets[tasks[0]]), len(datasets[tasks[0]]))
     numbers = range(ranks.rank, count, ranks.size)
     failed: list[str] = []
@@ -87,7 +83,7 @@ def of_model(
             threshold=protocol.spec.rule.instance_score,
         )
     how = EvaluateJob(
-        *(loaded.ref, str(loaded.device), precision, datasets, protocol, classes, batch_size, tuple(rules)),
+        *(loaded.ref, loaded.place, loaded.precision, datasets, protocol, classes, batch_size, tuple(rules)),
         pixels=output is not None,
     )
     stored = _stored(writers) if output is not None and output.skip_existing else None
@@ -97,7 +93,7 @@ def of_model(
         numbers,
         workers=1 if ranks.size > 1 or stored else workers,
         threads=torch.get_num_threads(),
-        on_cpu=loaded.device.type == "cpu",
+        on_cpu=loaded.place == "cpu",
     )
     stream = _evaluated(results, failed)
     return Evaluation(
@@ -239,6 +235,10 @@ def _stored(writers: Mapping[Task, EvaluationWriter]) -> Stored:
 def describe_model(loaded: LoadedModel) -> dict[str, Any]:
     """Which model. weights: a hash of every tensor, as a folder's content may change under its name."""
     digest = hashlib.blake2b(digest_size=8)
+    for file in getattr(loaded.model, "files", ()):  # an exported model's graph
+        with file.open("rb") as stream:
+            while part := stream.read(1 << 20):
+                digest.update(part)
     for name, tensor in sorted(loaded.model.state_dict().items()):
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from segcli.export.contract import ABOUT, BOXES, CLASSES, EMBEDDINGS, FEATURES, IMAGES, MASKS, WHOLE, ExportFacts
+from segcli.export.contract import ABOUT, WHOLE, ExportFacts
 from segcli.export.runtimes import RUNTIMES
 
 if TYPE_CHECKING:
@@ -31,15 +31,15 @@ def export_card(loaded: LoadedModel, facts: ExportFacts) -> str:
         f"- Input: {sides}; {facts.batch or 'any number of'} image{'s' * (facts.batch != 1)} at a time",
         f"- Photos are predicted with {loaded.spec.size.in_words()}",
         f"- Made with {made_with}",
-        "- verify.json: how far its answers are from PyTorch's in fp32",
+        "- verify.json: how far its answers are from PyTorch's in fp32; absent after --no-verify",
         f"- Licence of the weights: {licence}" if licence else "- The licence of the weights is that of the model",
         "",
         "| tensor | what |",
         "|---|---|",
-        *(f"| `{name}` | {ABOUT[name]} |" for name in (IMAGES, CLASSES, EMBEDDINGS, FEATURES, MASKS, BOXES)),
+        *(f"| `{name}` | {about} |" for name, about in ABOUT.items()),
         "",
-        "A graph has those of these outputs that its model has: masks are two factors, or `mask_logits` where they "
-        "have none or `--dense` was asked for.",
+        "A graph has those of these that its model has: `padding` and `boxes` are DETR's; masks are two factors, or "
+        "`mask_logits` where they have none or `--dense` was asked for.",
         "",
         f"Classes, in the order of the logits: {names}.",
     ]

@@ -59,8 +59,10 @@ def load_exported(folder: str | os.PathLike[str], device: str = "auto", dtype: s
         )
     opened = runtime(folder / facts.file, device, asked, torch.get_num_threads())
     about = table.facts | {"source": str(folder), "device_reason": opened.reason, "exported": facts.dtype}
+    about |= {"precision": asked or facts.dtype, "place": opened.device}
+    graph = sorted(folder.glob(f"{Path(facts.file).stem}.*"))
     return LoadedModel(
-        ExportedNetwork(opened, facts, name, len(table.spec.labels)),  # type: ignore[arg-type]  # answers like a Segmenter
+        ExportedNetwork(opened, facts, name, len(table.spec.labels), graph),  # type: ignore[arg-type]  # answers like a Segmenter
         fitting,
         table.spec,
         name,

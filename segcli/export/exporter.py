@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from segcli.errors import OutputError, SegcliError, UsageError
+from segcli.errors import OutputError, UsageError
 from segcli.export.card import export_card
 from segcli.export.contract import IMAGES, PADDING, TABLE, WHOLE, ExportFacts
 from segcli.export.exported_model import load_exported
@@ -28,7 +28,7 @@ from segcli.export.quantise import BlockDamage, Calibration, Progress, Quantiser
 from segcli.export.runtimes import RUNTIMES
 from segcli.files.writing import new_folder, remove_left_over
 from segcli.inference.predict import PredictSettings, choose_task, segment
-from segcli.inference.preprocess import Prepared, collate
+from segcli.inference.preprocess import Prepared, collate, framed_size, resized_size
 from segcli.weights import spec as specs
 
 if TYPE_CHECKING:
@@ -70,7 +70,9 @@ def choose_out(loaded: LoadedModel, to: str, out: Path | None, overwrite: bool) 
 
     Raises UsageError if something is there that may not be replaced.
     """
-    folder = out or Path(Path(loaded.name.split("@")[0]).name + RUNTIMES[to].suffix)
+    *_, run, name = ("", *loaded.name.split("/"))
+    name = f"{run}-{name}" if name in ("best", "last") else name.split("@")[0]  # every run's models are called so
+    folder = out or Path(name + RUNTIMES[to].suffix)
     if folder.exists() and not overwrite:
         raise UsageError(f"{folder}: exists already; replace it with --overwrite, or choose another --out")
     if folder.exists() and not (folder.is_dir() and any((folder / r.file).exists() for r in RUNTIMES.values())):
@@ -99,8 +101,21 @@ def check_request(loaded: LoadedModel, request: Request) -> None:
     if size and any(side % WHOLE or side < 2 * WHOLE for side in size):
         down = "x".join(str(max(2, round(side / WHOLE)) * WHOLE) for side in size)
         raise UsageError(
-            f"--size {size[0]}x{size[1]}: both sides must be multiples of {WHOLE} and at least 64; try {down}"
+            f"{size[0]}x{size[1]}: both sides must be multiples of {WHOLE} and at least 64; try --size {down}"
         )
+    usual = loaded.spec.size
+    if size and size[0] != size[1] and (usual.tile is not None or usual.frame != "multiple"):
+        why = "predicts photos in square tiles" if usual.tile is not None else "pads photos to a square"
+        raise UsageError(f"--size {size[0]}x{size[1]}: {loaded.name} {why}; give one that is square")
+
+
+def misfit(spec: InferenceSpec, size: tuple[int, int], image: np.ndarray) -> tuple[int, int] | None:
+    """The size (height, width) that a photo [H, W, 3] becomes, if a graph of this size does not take it."""
+    fitting = spec_for(spec, size).size
+    if fitting.tile is not None:
+        return None
+    framed = framed_size(resized_size((image.shape[0], image.shape[1]), fitting), fitting)
+    return None if framed == size else framed
 
 
 def spec_for(spec: InferenceSpec, size: tuple[int, int] | None) -> InferenceSpec:
@@ -126,7 +141,11 @@ def _fitting(usual: InputSize, size: tuple[int, int]) -> InputSize:
     short, long = min(size), max(size)
     if usual.frame != "multiple":
         return dataclasses.replace(usual, short=short)
-    return dataclasses.replace(usual, short=short, long=long, divisor=short if short == long else WHOLE)
+    if short != long:
+        return dataclasses.replace(usual, short=short, long=long, divisor=WHOLE)
+    # Rounded "down" as DETR does, a long side may come out a pixel above the square's.
+    rounding = "nearest" if usual.rounding == "down" else usual.rounding
+    return dataclasses.replace(usual, short=short, long=long, divisor=short, rounding=rounding)
 
 
 def export_model(loaded: LoadedModel, request: Request, folder: Path) -> Exported:
@@ -177,7 +196,9 @@ def _write_graph(loaded: LoadedModel, request: Request, part: Path) -> tuple[Exp
 
 
 def write_int8(
+    loaded: LoadedModel,
     exported: Exported,
+    folder: Path,
     images: Sequence[Prepared],
     measure: Callable[[LoadedModel], float],
     before: float,
@@ -185,11 +206,12 @@ def write_int8(
     progress: Progress,
     tell: Callable[[str], None],
 ) -> tuple[Exported, list[BlockDamage], float]:
-    """Make the graph of an OpenVINO folder int8; returns the folder's new state, the damage of each block, the metric.
+    """Make an OpenVINO folder int8, in another one; returns that, the damage of each block, the metric.
 
-    images: of the data. measure: the metric of a model in points; before: that of the model in PyTorch. show: is given
-    what each block does before the metric of any choice is measured.
-    Raises CheckpointError if it loses too much; then the folder is gone.
+    loaded: the model in PyTorch. folder: what is made, whole or not at all. images: of the data. measure: the metric of
+    a model in points; before: that of the model in PyTorch. show: is given what each block does before the metric of
+    any choice is measured.
+    Raises CheckpointError if it loses too much, OutputError if it cannot be written.
     """
     import openvino
 
@@ -200,11 +222,12 @@ def write_int8(
     settings = PredictSettings(choose_task(spec, None), spec)
 
     def inputs_of(image: Prepared) -> dict[str, np.ndarray]:
-        batch = collate([image], torch.device("cpu"))
+        batch = collate([image] * (exported.facts.batch or 1), torch.device("cpu"))
         arrays = {IMAGES: batch.images.numpy(), PADDING: batch.padding.numpy()}
         return {name: array for name, array in arrays.items() if name in names}
 
-    facts = dataclasses.replace(exported.facts, dtype="int8")
+    made_with = exported.facts.made_with | {"nncf": importlib.metadata.version("nncf")}
+    facts = dataclasses.replace(exported.facts, dtype="int8", made_with=made_with)
     try:
         calibration = Calibration(
             [inputs_of(image) for image in images],
@@ -213,7 +236,7 @@ def write_int8(
         quantiser = Quantiser(model, exported.blocks, calibration, progress)
         rows = quantiser.damage()
         show(rows)
-        with new_folder(exported.folder) as trial:
+        with new_folder(folder) as trial:
 
             def write(candidate: Any) -> None:
                 shutil.rmtree(trial, ignore_errors=True)
@@ -221,6 +244,7 @@ def write_int8(
                 openvino.save_model(candidate, str(trial / facts.file), compress_to_fp16=False)
                 config = json.loads((trial / "config.json").read_text(encoding="utf-8"))
                 write_json(trial / "config.json", config | {TABLE: facts.to_table()})
+                (trial / "README.md").write_text(export_card(loaded, facts), encoding="utf-8")
 
             def metric(candidate: Any) -> float:
                 write(candidate)
@@ -228,10 +252,10 @@ def write_int8(
 
             chosen, rows, after = choose_blocks(quantiser, rows, metric, before, tell)
             write(chosen)  # not always what was measured last
-    except SegcliError:
-        shutil.rmtree(exported.folder, ignore_errors=True)
-        raise
-    return dataclasses.replace(exported, facts=facts, nodes=len(chosen.get_ops())), rows, after
+    except (OSError, RuntimeError) as error:  # OpenVINO's own are the latter
+        reason = getattr(error, "strerror", None) or (str(error).strip().splitlines() or ["?"])[-1][:160]
+        raise OutputError(f"{folder}: cannot be made int8 ({reason}); choose another --out, or --dtype fp32") from error
+    return dataclasses.replace(exported, folder=folder, facts=facts, nodes=len(chosen.get_ops())), rows, after
 
 
 def _to_openvino(onnx: Path, path: Path, half: bool) -> int:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from segcli.errors import CheckpointError, UsageError
+from segcli.errors import CheckpointError, InputError, UsageError
 from segcli.export.contract import BOXES, CLASSES, EMBEDDINGS, FEATURES, IMAGES, MASKS, PADDING, WHOLE, ExportFacts
 from segcli.export.runtimes import Runtime
 from segcli.layers.masks import DenseMasks, ProductMasks
@@ -21,8 +22,8 @@ _CLOSED = "{}: an exported model shows nothing from inside and cannot be trained
 class ExportedNetwork(nn.Module):
     """Answers like a Segmenter in evaluation; it cannot be trained and shows nothing from inside."""
 
-    def __init__(self, runtime: Runtime, facts: ExportFacts, name: str, classes: int) -> None:
-        """classes: how many the folder's config.json names.
+    def __init__(self, runtime: Runtime, facts: ExportFacts, name: str, classes: int, files: Sequence[Path]) -> None:
+        """classes: how many the folder's config.json names. files: the graph's own, by which its weights are known.
 
         Raises CheckpointError for a graph with other inputs or outputs than segcli gives one.
         """
@@ -32,7 +33,7 @@ class ExportedNetwork(nn.Module):
             raise CheckpointError(
                 f"{name}: the inputs or outputs of its graph are not segcli's; export the model again"
             )
-        self.runtime, self.facts, self.name, self.classes = runtime, facts, name, classes
+        self.runtime, self.facts, self.name, self.classes, self.files = runtime, facts, name, classes, files
 
     def __getattr__(self, name: str) -> Any:
         """Raises UsageError for the parts of a Segmenter, which views of its inside ask for."""
@@ -43,7 +44,8 @@ class ExportedNetwork(nn.Module):
     def forward(self, batch: Batch, every_layer: bool = False) -> list[QueryPredictions]:
         """-> one prediction, of the last layer.
 
-        Raises UsageError for a size the graph does not take, and where the predictions of every layer are asked for.
+        Raises InputError for a size the graph does not take, UsageError where the predictions of every layer are asked
+        for.
         """
         if every_layer:
             raise UsageError(_CLOSED.format(self.name))
@@ -95,18 +97,19 @@ class ExportedNetwork(nn.Module):
             with np.errstate(all="ignore"):
                 finite = name not in outputs or np.isfinite(outputs[name].sum(dtype=np.float32))
             if not finite:
-                raise CheckpointError(f"{self.name}: its graph's {name} hold NaN or infinite values; export it again")
+                remedy = "export it again" if self.facts.dtype == "fp32" else "export it again with --dtype fp32"
+                raise CheckpointError(f"{self.name}: its graph's {name} hold NaN or infinite values; {remedy}")
 
     def _check_size(self, size: tuple[int, int]) -> None:
         fixed = self.facts.size
         if fixed is not None and size != fixed:
-            raise UsageError(
+            raise InputError(
                 f"{self.name} takes {fixed[0]}×{fixed[1]} pixels (height × width), this photo becomes "
                 f"{size[0]}×{size[1]}; export the model again with --size {size[0]}x{size[1]}, or without --size for "
                 "photos of every size"
             )
         if size[0] % WHOLE or size[1] % WHOLE:
-            raise UsageError(f"{self.name} takes multiples of {WHOLE} pixels, not {size[0]}×{size[1]}")
+            raise InputError(f"{self.name} takes multiples of {WHOLE} pixels, not {size[0]}×{size[1]}")
 
 
 def prediction_of(arrays: Mapping[str, np.ndarray]) -> QueryPredictions:

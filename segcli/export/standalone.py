@@ -95,8 +95,15 @@ def resized_size(height: int, width: int, size: dict[str, Any]) -> tuple[int, in
     return max(1, int(h + 0.5)), max(1, int(w + 0.5))
 
 
-def ask(run: Any, image: np.ndarray, table: dict[str, Any], fixed: list[int] | None) -> tuple[dict, tuple]:
-    """image uint8 [H, W, 3] -> the graph's outputs for it, and its sizes (original, resized, padded)."""
+class Misfit(ValueError):
+    """A photo that this model does not take."""
+
+
+def ask(run: Any, image: np.ndarray, table: dict[str, Any], export: dict[str, Any]) -> tuple[dict, tuple]:
+    """image uint8 [H, W, 3] -> the graph's outputs for it, and its sizes (original, resized, padded).
+
+    export: the graph's own size and number of images, None for any. Raises Misfit for a photo of another size.
+    """
     original = image.shape[:2]
     height, width = resized_size(original[0], original[1], table["size"])
     frame, divisor = table["size"].get("frame", "multiple"), table["size"]["divisor"]
@@ -104,17 +111,18 @@ def ask(run: Any, image: np.ndarray, table: dict[str, Any], fixed: list[int] | N
         sys.exit("this model averages windows of a photo, which this file does not; use segcli predict")
     sides = (height, width) if frame == "multiple" else (max(table["size"]["short"], height, width),) * 2
     padded = (-(-sides[0] // divisor) * divisor, -(-sides[1] // divisor) * divisor)
-    if fixed and tuple(fixed) != padded:
-        takes, gets = ("x".join(map(str, sides)) for sides in (fixed, padded))
-        sys.exit(f"this model takes {takes} pixels (height x width), the photo becomes {gets}; export without --size")
+    if export["size"] and tuple(export["size"]) != padded:
+        takes, gets = ("x".join(map(str, sides)) for sides in (export["size"], padded))
+        raise Misfit(f"becomes {gets} pixels (height x width), this model takes {takes}; export without --size")
     small = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR), np.float32)
     mean, std = np.array(table["mean"], np.float32), np.array(table["std"], np.float32)
-    pixels = np.zeros((1, 3, *padded), np.float32)
+    count = export["batch"] or 1  # a graph of a fixed number gets zeros beside the photo
+    pixels = np.zeros((count, 3, *padded), np.float32)
     if table["size"].get("fill") == "black":
-        pixels[:] = (-mean / std)[:, None, None]
+        pixels[0] = (-mean / std)[:, None, None]
     pixels[0, :, :height, :width] = ((small - mean) / std).transpose(2, 0, 1)
-    padding = np.ones((1, *padded), bool)
-    padding[:, :height, :width] = False
+    padding = np.ones((count, *padded), bool)
+    padding[0, :height, :width] = False
     return run({"images": pixels, "padding": padding}), (original, (height, width), padded)
 
 
@@ -316,7 +324,8 @@ def detect(outputs: dict, frame: tuple, table: dict[str, Any], least: float) -> 
         x0, y0 = (max(0, math.floor(v + 1e-3)) for v in ends[:2])
         masks.append(np.zeros(frame[0], bool))
         masks[-1][y0 : max(0, math.ceil(ends[3] - 1e-3)), x0 : max(0, math.ceil(ends[2] - 1e-3))] = True
-    return {"labels": classes[order], "scores": scores[order], "masks": masks, "best": chances[:, things].max()}
+    best = chances[:, things].max() if things.any() else 0.0
+    return {"labels": classes[order], "scores": scores[order], "masks": masks, "best": best}
 
 
 def without_repeats(found: Result, iou: float) -> Result:
@@ -537,11 +546,17 @@ def read_photo(path: Path, levels: list[float] | None) -> np.ndarray:
     file = Image.open(path)
     if file.format == "EPS":
         raise OSError("EPS is a program, for which Pillow would start Ghostscript; save it as PNG")
+    deep_colour = len(file.getbands()) > 1 and any(";16" in str(part) for part in file.tile)
     image: Image.Image = ImageOps.exif_transpose(file)
     if image.mode in ("I", "F") or image.mode.startswith("I;"):
         if levels is None:
             raise OSError("more than 8 bits, of which this model has not seen any; save it in 8 bits")
-        return np.repeat(to_8bit(np.asarray(image), *levels)[:, :, None], 3, axis=2)
+        values = np.asarray(image)
+        if not (levels[0] < values.max() and values.min() < levels[1]):
+            raise OSError(f"its values are not between those the model has seen, {levels[0]:g} to {levels[1]:g}")
+        return np.repeat(to_8bit(values, *levels)[:, :, None], 3, axis=2)
+    if deep_colour and (np.asarray(image.convert("RGB")).max() < 64 or (levels is not None and levels[1] != 65535)):
+        raise OSError("colours of 16 bits that it does not use, of which Pillow drops the lower 8; save it in 8 bits")
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, (255, 255, 255, 255)), image)
@@ -561,7 +576,8 @@ def main() -> int:
     """The command."""
     try:
         config = json.loads((HERE / "config.json").read_text(encoding="utf-8"))
-        table, fixed = config["segcli"], config["segcli_export"]["size"]
+        table, export = config["segcli"], config["segcli_export"]
+        export = {key: export[key] for key in ("size", "batch")}
     except (OSError, ValueError, LookupError, TypeError) as error:
         sys.exit(f"{HERE / 'config.json'} cannot be used ({error}); copy the whole folder again, or export it again")
     parser = argparse.ArgumentParser(description="Segment photos with the model in this folder.")
@@ -576,10 +592,11 @@ def main() -> int:
     rule, tiled = table["rule"], table["size"].get("tile")
     if args.threshold is not None:
         rule["score"] = rule["instance_score"] = args.threshold
+    check_targets(args.photos, args.out)
     run = open_graph(args.device)
 
     def answer(image: np.ndarray) -> Result:
-        outputs, frame = ask(run, image, table, fixed)
+        outputs, frame = ask(run, image, table, export)
         if args.task == "panoptic":
             return panoptic(outputs, frame, table)
         if args.task == "semantic":
@@ -597,7 +614,12 @@ def main() -> int:
             print(f"{path}: no photo that can be read ({error})", file=sys.stderr)
             failed = 1
             continue
-        found = in_tiles(answer, image, table, args.task) if tiled else answer(image)
+        try:
+            found = in_tiles(answer, image, table, args.task) if tiled else answer(image)
+        except Misfit as error:
+            print(f"{path}: {error}", file=sys.stderr)
+            failed = 1
+            continue
         if tiled and "masks" in found:
             found = keep(found, found["scores"] >= rule["instance_score"])
         shape = image.shape[:2]
@@ -609,6 +631,18 @@ def main() -> int:
         seconds = time.perf_counter() - start
         print(f"{path}: {len(found['labels'])} segments in {args.out / path.stem}.png and .json, {seconds:.2f} s")
     return failed
+
+
+def check_targets(photos: list[Path], out: Path) -> None:
+    """Ends the program where a result would replace a photo, or another photo's result."""
+    inputs = {photo.resolve() for photo in photos}
+    names: dict[str, Path] = {}
+    for photo in photos:
+        if {(out / f"{photo.stem}{ending}").resolve() for ending in (".png", ".json")} & inputs:
+            sys.exit(f"{photo}: its result would replace a photo; choose another --out than {out}")
+        other = names.setdefault(photo.stem.casefold(), photo)  # some disks take a.png and A.png for one
+        if other.resolve() != photo.resolve():
+            sys.exit(f"{other} and {photo} would have results of one name; give them in two calls with an --out each")
 
 
 def in_one_line(error: Exception) -> str:

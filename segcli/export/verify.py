@@ -11,14 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from segcli.codecs.image import read_image
 from segcli.inference.predict import PredictSettings, choose_task, forward, segment, segment_tiles
 from segcli.inference.preprocess import Prepared, prepare
 from segcli.segments import Segments
 from segcli.types import QueryPredictions, Task
 
 if TYPE_CHECKING:
-    from segcli.files.image_ref import ImageRef
     from segcli.weights.checkpoint import LoadedModel
 
 PHOTOS = Path(__file__).with_name("photos")
@@ -97,16 +95,25 @@ def own_photos() -> list[Path]:
     return sorted(PHOTOS.glob("*.jpg"))
 
 
+def fitted(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The middle of a photo [H, W, 3], of the shape (height, width) that a graph of a fixed size takes."""
+    height, width = image.shape[:2]
+    scale = min(height / size[0], width / size[1])
+    h, w = (min(side, round(wanted * scale)) for side, wanted in zip((height, width), size, strict=True))
+    top, left = (height - h) // 2, (width - w) // 2
+    return image[top : top + h, left : left + w]
+
+
 def compare(
-    reference: LoadedModel, exported: LoadedModel, photos: Sequence[Path | ImageRef]
+    reference: LoadedModel, exported: LoadedModel, photos: Sequence[tuple[str, np.ndarray]]
 ) -> Iterator[PhotoAgreement]:
-    """Predict each photo with both models, by the export's protocol.
+    """Predict each photo, a name and uint8 [H, W, 3] RGB, with both models, by the export's protocol.
 
     reference: the model in PyTorch and fp32.
     """
     settings = PredictSettings(choose_task(exported.spec, None), exported.spec)
-    for path in photos:
-        yield _compare(reference, exported, read_image(path, levels=exported.spec.levels), path.name, settings)
+    for name, image in photos:
+        yield _compare(reference, exported, image, name, settings)
 
 
 def _compare(

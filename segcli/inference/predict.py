@@ -251,7 +251,7 @@ def _pixels(image: Image, name: str, max_pixels: int, levels: Levels | None) -> 
     if isinstance(image, torch.Tensor):
         plain = image.detach().cpu()
         if plain.is_floating_point():
-            plain = (plain.clamp(0, 1) * 255).round().to(torch.uint8)
+            plain = _eight_bits(plain, name)
         image = plain.permute(1, 2, 0).numpy() if plain.ndim == 3 and plain.shape[0] == 3 else plain.numpy()
     elif type(image).__module__.startswith("PIL."):
         image = from_pillow(cast(Any, image), levels)
@@ -261,6 +261,19 @@ def _pixels(image: Image, name: str, max_pixels: int, levels: Levels | None) -> 
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
         raise InputError(f"{name} is {image.dtype} {list(image.shape)}; it must be uint8 [H, W, 3], RGB")
     return name, image
+
+
+def _eight_bits(image: torch.Tensor, name: str) -> torch.Tensor:
+    """Floats in 0..1 as uint8. Raises InputError for other ranges, which would be a white picture without a word."""
+    least, most = (float(value) for value in image.aminmax()) if image.numel() else (0.0, 0.0)
+    if not (least >= -_OVERSHOOT and most <= 1 + _OVERSHOOT):  # NaN is refused too
+        raise InputError(
+            f"{name} has floats from {least:.3g} to {most:.3g}; give 0 to 1 (neither 0 to 255 nor normalised), or uint8"
+        )
+    return (image.clamp(0, 1) * 255).round().to(torch.uint8)
+
+
+_OVERSHOOT = 0.5  # bicubic resizing leaves 0..1 by less than that
 
 
 @torch.inference_mode()

@@ -97,8 +97,9 @@ def segment_all(
     look: shown each network input with its prediction and the part of the image it covers; not an image's windows,
         which overlap.
 
-    An item that cannot be read or does not fit into memory has an error and the others go on. Raises what `network`
-    raises otherwise. Closing the generator stops the reader after the image it is at.
+    An item that cannot be read, does not fit into memory or has a size that `network` does not take (InputError) has an
+    error and the others go on. Raises what `network` raises otherwise. Closing the generator stops the reader after the
+    image it is at.
     """
     spec = choices[0].spec
     whole = not (spec.size.tile or tta)
@@ -185,12 +186,14 @@ class _Loop(Generic[Item]):
                 self._in_parts(group[0].outcome)
             elif group:
                 self._together(group)
-        except (MemoryError, RuntimeError) as error:
-            if not is_out_of_memory(error):
+        except (MemoryError, RuntimeError, InputError) as error:
+            if not isinstance(error, InputError) and not is_out_of_memory(error):
                 raise
             for job in group:
                 if not job.outcome.finished:
-                    job.outcome.error = _as_input_error(self.name(job.outcome.item), error)
+                    name = self.name(job.outcome.item)
+                    one = InputError(f"{name}: {error}") if isinstance(error, InputError) else error
+                    job.outcome.error = _as_input_error(name, one)
         for job in group:
             job.outcome.finished, job.prepared = True, None
 

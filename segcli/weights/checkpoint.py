@@ -22,8 +22,8 @@ from segcli.files.writing import new_folder, replace_file
 from segcli.models.segmenter import Segmenter
 from segcli.types import InferenceSpec, LabelSet
 from segcli.weights.architectures import build_model, key_map
-from segcli.weights.device import choose_device, choose_dtype
-from segcli.weights.hub import GRAPHS, CheckpointFiles, locate
+from segcli.weights.device import choose_device, choose_dtype, name_of
+from segcli.weights.hub import CheckpointFiles, is_exported, locate
 from segcli.weights.keymap import KeyMap
 from segcli.weights.pickles import read_weights, tensors
 from segcli.weights.plausible import refuse_implausible
@@ -55,6 +55,16 @@ class LoadedModel:
     def labels(self) -> LabelSet:
         return self.spec.labels
 
+    @property
+    def precision(self) -> str:
+        """What it computes in, by the name of --dtype. An exported model's runtime has one of its own."""
+        return str(self.facts.get("precision") or name_of(self.dtype))
+
+    @property
+    def place(self) -> str:
+        """Where it computes, by the name of --device. An exported model's runtime has a place of its own."""
+        return str(self.facts.get("place") or self.device)
+
 
 def load_model(
     ref: str | os.PathLike[str],
@@ -69,8 +79,7 @@ def load_model(
     Raises CheckpointError for a checkpoint that cannot be used, WeightsUnavailable if it cannot be found or downloaded,
     UsageError for a device that this machine lacks.
     """
-    folder = Path(ref)
-    if any((folder / graph).is_file() for graph in GRAPHS):
+    if is_exported(folder := Path(ref).expanduser()):
         exported: LoadedModel = importlib.import_module(EXPORTED).load_exported(folder, device, dtype)
         exported.ref = str(ref)
         return exported

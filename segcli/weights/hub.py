@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -142,7 +143,7 @@ def from_folder(folder: Path, bundled: ManifestEntry | None = None) -> Checkpoin
     except _MissingShards as error:
         raise CheckpointError(f"{folder} is incomplete: {error}") from error
     if weights is None:
-        if any((folder / graph).is_file() for graph in GRAPHS):
+        if is_exported(folder):
             raise CheckpointError(
                 f"{folder} is an exported model, which predicts and nothing else; use the model it was made from"
             )
@@ -158,6 +159,15 @@ def from_folder(folder: Path, bundled: ManifestEntry | None = None) -> Checkpoin
         revision=None,
         source="bundled" if bundled else "local",
     )
+
+
+def is_exported(folder: Path) -> bool:
+    """Whether `segcli export` wrote this folder; its graph may have been lost since."""
+    if any((folder / graph).is_file() for graph in GRAPHS):
+        return True
+    with suppress(OSError, UnicodeDecodeError):
+        return '"segcli_export"' in (folder / CONFIG).read_text(encoding="utf-8")
+    return False
 
 
 def _own_name(folder: Path) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import shutil
 import sys
 from collections.abc import Callable
@@ -13,24 +14,28 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import example, given
+from hypothesis import strategies as st
 from PIL import Image
 from typer.testing import CliRunner
 
 import segcli
 from segcli.cli import app
 from segcli.codecs.image import read_image
-from segcli.errors import CheckpointError, SegcliError, UsageError
+from segcli.errors import CheckpointError, InputError, SegcliError, UsageError
+from segcli.evaluation.from_model import describe_model
 from segcli.export import exporter
 from segcli.export.contract import CLASSES, TABLE
 from segcli.export.exported_model import load_exported as load_model
 from segcli.export.graph import InputShape
-from segcli.export.verify import LIMITS, PhotoAgreement, compare, match, own_photos
+from segcli.export.verify import LIMITS, PhotoAgreement, compare, fitted, match, own_photos
 from segcli.segments import Segments
-from segcli.types import Batch
+from segcli.types import Batch, InputSize
 from segcli.weights.hub import from_folder
 from tests.export.models import EXPORTED, LABELS, small
 
 Change = Callable[[dict[str, Any]], None]
+SPEC = small(EXPORTED).spec
 
 
 @pytest.fixture
@@ -49,11 +54,12 @@ def copy(exported: Path, tmp_path: Path) -> Callable[..., Path]:
     return make
 
 
+@pytest.mark.parametrize("runtime", ["exported", "in_openvino"])
 @pytest.mark.parametrize("task", ["panoptic", "instance", "semantic"])
-def test_it_finds_what_the_network_finds(exported: Path, task: Any) -> None:
+def test_it_finds_what_the_network_finds(runtime: str, task: Any, request: pytest.FixtureRequest) -> None:
     image = read_image(own_photos()[0])
     mine = segcli.predict(small(EXPORTED), image, task)
-    theirs = segcli.predict(segcli.load_model(exported), image, task)
+    theirs = segcli.predict(segcli.load_model(request.getfixturevalue(runtime)), image, task)
     assert len(mine) > 0
     assert np.mean(mine.id_map() == theirs.id_map()) > 0.999
     np.testing.assert_allclose(mine.scores, theirs.scores, atol=1e-4)
@@ -152,8 +158,61 @@ def test_a_graph_that_refuses_its_input(exported: Path) -> None:
 
 def test_a_size_the_export_does_not_have(copy: Callable[..., Path]) -> None:
     loaded = load_model(copy(_set(size=[96, 96])))
-    with pytest.raises(UsageError, match=r"takes 96×96 pixels .* becomes 64×96; .* --size 64x96"):
+    with pytest.raises(InputError, match=r"takes 96×96 pixels .* becomes 64×96; .* --size 64x96"):
         segcli.predict(loaded, np.zeros((50, 70, 3), np.uint8))
+
+
+def test_a_photo_of_another_size_does_not_stop_the_others(copy: Callable[..., Path], tmp_path: Path) -> None:
+    folder = copy(_set(size=[64, 64]))
+    for name, size in (("wide", (150, 50)), ("square", (50, 50))):
+        Image.new("RGB", size).save(tmp_path / f"{name}.png")
+    photos = [str(tmp_path / "wide.png"), str(tmp_path / "square.png")]
+    result = CliRunner().invoke(app, ["predict", *photos, "-m", str(folder), "--out", str(tmp_path / "out")])
+    assert result.exit_code == 1, result.output
+    assert re.search(r"wide\.png: .* takes 64×64 pixels .* this photo becomes 32×96", result.output)
+    assert (tmp_path / "out/square.json").is_file()
+
+
+def test_another_process_opens_the_same(copy: Callable[..., Path]) -> None:
+    folder = copy(_set(dtype="fp16"))
+    loaded = load_model(folder)
+    assert (loaded.precision, loaded.place) == ("fp16", "cpu")
+    assert load_model(folder, loaded.place, loaded.precision).facts["exported"] == "fp16"
+
+
+def test_its_weights_are_known_by_its_graph(exported: Path, copy: Callable[..., Path]) -> None:
+    folder = copy()
+    assert describe_model(load_model(folder))["weights"] == describe_model(load_model(exported))["weights"]
+    with (folder / "model.onnx").open("ab") as file:
+        file.write(b"\x12\x03abc")  # another name of the file's producer: the last one counts
+    assert describe_model(load_model(folder))["weights"] != describe_model(load_model(exported))["weights"]
+
+
+@given(st.integers(1, 3000), st.integers(1, 3000), st.sampled_from([352, 416, 512]))
+@example(200, 475, 512)  # rounded down, 216 × 513
+def test_a_square_size_takes_every_photo(height: int, width: int, side: int) -> None:
+    for rounding in ("nearest", "down", "even"):
+        spec = dataclasses.replace(SPEC, size=InputSize(800, 1333, 1, rounding))
+        assert exporter.misfit(spec, (side, side), np.empty((height, width, 3), np.uint8)) is None
+
+
+def test_a_size_that_no_photo_can_have_is_refused_before_tracing() -> None:
+    request = exporter.Request("onnx", InputShape((64, 96), None))
+    tiled = dataclasses.replace(SPEC, size=dataclasses.replace(SPEC.size, tile=200))
+    with pytest.raises(UsageError, match="predicts photos in square tiles; give one that is square"):
+        exporter.check_request(dataclasses.replace(small(EXPORTED), spec=tiled), request)
+    square = dataclasses.replace(SPEC, size=dataclasses.replace(SPEC.size, frame="square"))
+    with pytest.raises(UsageError, match="pads photos to a square"):
+        exporter.check_request(dataclasses.replace(small(EXPORTED), spec=square), request)
+    exporter.check_request(small(EXPORTED), request)
+    photo = np.empty((500, 300, 3), np.uint8)
+    assert exporter.misfit(SPEC, (64, 96), photo) == (96, 64)
+    assert exporter.misfit(SPEC, (64, 96), fitted(photo, (64, 96))) is None
+
+
+def test_folders_of_runs_are_told_apart() -> None:
+    for name, folder in (("everyday", "everyday-onnx"), ("mine/best", "mine-best-onnx"), ("a/b@c1", "b-onnx")):
+        assert exporter.choose_out(dataclasses.replace(small(EXPORTED), name=name), "onnx", None, False) == Path(folder)
 
 
 def test_a_fixed_number_of_images_is_filled_up(copy: Callable[..., Path]) -> None:
@@ -276,13 +335,14 @@ def test_with_data_its_own_photos_are_compared_and_the_metric_measured(cli: Call
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        (["--size", "500x500"], "both sides must be multiples of 32 and at least 64; try 512x512"),
+        (["--size", "500x500"], "both sides must be multiples of 32 and at least 64; try --size 512x512"),
         (["--size", "many"], "height and width in pixels, such as 512x768"),
         (["--size", "64x64", "--short-side", "64"], "leave out --short-side"),
         (["--batch", "0"], "a number of images from 1 to 1024, or dynamic"),
         (["--dtype", "int8"], "is for --to openvino"),
         (["--dtype", "int8", "--to", "openvino"], "needs --data"),
         (["--verify", "gone.jpg"], "gone.jpg: no such file"),
+        (["--images", "3"], "add --data DIR"),
     ],
 )
 def test_options_that_cannot_be_followed(cli: Callable[..., Any], args: list[str], words: str) -> None:
@@ -328,17 +388,17 @@ def test_what_overflows_passes_no_limit(dtype: str) -> None:
 
 def test_a_graph_that_overflows_names_the_precision(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     loaded = load_model(exported)
-    answer: Any = loaded.model._run
+    answer: Any = loaded.model.runtime.run
 
     def overflow(inputs: Any) -> Any:
         outputs = answer(inputs)
         return outputs | {CLASSES: np.full_like(outputs[CLASSES], np.inf)}
 
-    monkeypatch.setattr(loaded.model, "_run", overflow)
-    with pytest.raises(CheckpointError, match="predicts NaN or infinity; its weights are damaged"):
+    monkeypatch.setattr(loaded.model.runtime, "run", overflow)
+    with pytest.raises(CheckpointError, match=r"hold NaN or infinite values; export it again$"):
         segcli.predict(loaded, np.zeros((50, 70, 3), np.uint8))
-    loaded.facts["exported"] = "fp16"
-    with pytest.raises(CheckpointError, match="predicts NaN or infinity; try --dtype fp32"):
+    loaded.model.facts = dataclasses.replace(loaded.model.facts, dtype="fp16")
+    with pytest.raises(CheckpointError, match="hold NaN or infinite values; export it again with --dtype fp32"):
         segcli.predict(loaded, np.zeros((50, 70, 3), np.uint8))
 
 
@@ -346,6 +406,7 @@ def test_a_photo_in_tiles_is_compared_tile_by_tile(exported: Path) -> None:
     loaded, reference = load_model(exported), small(EXPORTED)
     size = dataclasses.replace(loaded.spec.size, tile=200)
     loaded.spec = dataclasses.replace(loaded.spec, size=size)
-    [row] = compare(reference, loaded, own_photos()[1:2])
+    photo = own_photos()[1]
+    [row] = compare(reference, loaded, [(photo.name, read_image(photo))])
     assert row.count == row.found
     assert row.iou > 0.99

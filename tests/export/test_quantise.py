@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shutil
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +16,7 @@ from segcli.export import exporter
 from segcli.export.contract import CLASSES, IMAGES, MASKS, TABLE, ExportFacts
 from segcli.export.quantise import BlockDamage, Calibration, Quantiser, block_of, choose_blocks
 from segcli.segments import Segments
-from tests.export.models import LABELS
+from tests.export.models import EXPORTED, LABELS, small
 
 
 class Fake:
@@ -139,15 +137,10 @@ def test_only_the_chosen_products_are_int8() -> None:
 
 
 def test_the_folder_holds_what_was_chosen_not_what_was_measured_last(
-    exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    in_openvino: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     openvino = pytest.importorskip("openvino")
-    folder = tmp_path / "small-openvino"
-    shutil.copytree(exported, folder, ignore=shutil.ignore_patterns("model.*"))
-    openvino.save_model(openvino.convert_model(str(exported / "model.onnx")), str(folder / "model.xml"))
-    config = json.loads((folder / "config.json").read_text())
-    facts = replace(ExportFacts.from_table(config[TABLE], "config.json"), runtime="openvino", file="model.xml")
-    (folder / "config.json").write_text(json.dumps(config | {TABLE: facts.to_table()}))
+    facts = ExportFacts.from_table(json.loads((in_openvino / "config.json").read_text())[TABLE], "config.json")
 
     class Named:
         """Its models are the one it was given, under the number of their blocks."""
@@ -165,12 +158,29 @@ def test_the_folder_holds_what_was_chosen_not_what_was_measured_last(
 
     monkeypatch.setattr(exporter, "Quantiser", Named)
     losses = iter([4.7, 0.3, 0.7])  # of 4, 2 and 3 blocks
-    begun = exporter.Exported(folder, facts, {}, 0, 0.0)
-    bars: Any = None
-    done, rows, after = exporter.write_int8(
-        begun, [], lambda _: 40 - next(losses), 40.0, lambda _: None, bars, lambda _: None
-    )
+    begun = exporter.Exported(in_openvino, facts, {}, 0, 0.0)
+    out = tmp_path / "int8"
+    out.mkdir()
+    (out / "earlier").touch()
+
+    def make() -> tuple[Any, list[BlockDamage], float]:
+        nothing: Any = lambda *_: None  # noqa: E731
+        return exporter.write_int8(
+            small(EXPORTED), begun, out, [], lambda _: 40 - next(losses), 40.0, nothing, nothing, nothing
+        )
+
+    done, rows, after = make()
     assert (after, sum(row.quantised for row in rows)) == (39.7, 2)
-    assert openvino.Core().read_model(folder / "model.xml").friendly_name == "2 blocks"
-    assert done.facts.dtype == json.loads((folder / "config.json").read_text())[TABLE]["dtype"] == "int8"
+    assert openvino.Core().read_model(out / "model.xml").friendly_name == "2 blocks"
+    assert done.folder == out
+    assert done.facts.dtype == json.loads((out / "config.json").read_text())[TABLE]["dtype"] == "int8"
     assert done.nodes > 0
+    card = (out / "README.md").read_text()
+    assert "int8, exported by segcli" in card
+    assert "nncf" in card
+    (out / "kept").touch()
+    losses = iter([4.7, 4.3, 4.2])
+    with pytest.raises(CheckpointError, match="not accepted"):
+        make()
+    assert (out / "kept").exists(), "a refused export does not remove an earlier one"
+    assert not (out / "earlier").exists()

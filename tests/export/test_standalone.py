@@ -55,6 +55,74 @@ def test_it_writes_what_segcli_writes(exported: Path, tmp_path: Path, task: str,
         same(mine / name, theirs / name)
 
 
+def alone(folder: Path, *args: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", BLOCKED, str(folder / "predict.py"), *args]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
+
+
+def test_in_openvino_too(in_openvino: Path, tmp_path: Path) -> None:
+    photo = str(own_photos()[0])
+    result = CliRunner().invoke(app, ["predict", photo, "-m", str(in_openvino), "--out", str(tmp_path / "segcli")])
+    assert result.exit_code == 0, result.output
+    done = alone(in_openvino, photo, "--out", str(tmp_path / "alone"))
+    assert done.returncode == 0, done.stderr
+    same(tmp_path / "segcli" / Path(photo).stem, tmp_path / "alone" / Path(photo).stem)
+
+
+def test_a_graph_of_a_fixed_number_of_images_gets_them(exported: Path, tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    folder, photo = tmp_path / "three-onnx", str(own_photos()[0])
+    shutil.copytree(exported, folder)
+    graph = onnx.load(folder / "model.onnx")
+    graph.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 3
+    onnx.save(graph, str(folder / "model.onnx"))
+    config = json.loads((folder / "config.json").read_text())
+    config["segcli_export"]["batch"] = 3
+    (folder / "config.json").write_text(json.dumps(config))
+    for place in (folder, exported):
+        done = alone(place, photo, "--out", str(tmp_path / place.name))
+        assert done.returncode == 0, done.stderr
+    same(tmp_path / "three-onnx" / Path(photo).stem, tmp_path / exported.name / Path(photo).stem)
+
+
+def test_no_photo_and_no_result_is_replaced(exported: Path, tmp_path: Path) -> None:
+    for name in ("a/x.png", "b/x.jpg"):
+        (tmp_path / name).parent.mkdir()
+        Image.new("RGB", (40, 30), (200, 0, 0)).save(tmp_path / name)
+    one, other = str(tmp_path / "a/x.png"), str(tmp_path / "b/x.jpg")
+    before = Path(one).read_bytes()
+    for args, words in (
+        ((one, "--out", str(tmp_path / "a")), "its result would replace a photo; choose another --out"),
+        ((other, one, "--out", str(tmp_path / "out")), "would have results of one name"),
+    ):
+        done = alone(exported, *args)
+        assert done.returncode == 1
+        assert words in done.stderr
+    assert Path(one).read_bytes() == before
+    assert not (tmp_path / "out").exists()
+    assert alone(exported, one, one, "--out", str(tmp_path / "out")).returncode == 0
+
+
+def test_photos_it_does_not_take_do_not_stop_the_others(exported: Path, tmp_path: Path) -> None:
+    cv2 = pytest.importorskip("cv2")
+    folder = tmp_path / "fixed-onnx"
+    shutil.copytree(exported, folder)
+    config = json.loads((folder / "config.json").read_text())
+    config["segcli_export"]["size"] = [64, 64]
+    (folder / "config.json").write_text(json.dumps(config))
+    Image.new("RGB", (150, 50)).save(tmp_path / "wide.png")
+    Image.new("RGB", (50, 50)).save(tmp_path / "square.png")
+    grey = np.arange(2500, dtype=np.uint16).reshape(50, 50)
+    cv2.imwrite(str(tmp_path / "twelve.png"), np.stack([grey] * 3, -1))
+    cv2.imwrite(str(tmp_path / "sixteen.png"), np.stack([grey * 26] * 3, -1))
+    photos = [str(tmp_path / f"{name}.png") for name in ("wide", "twelve", "square", "sixteen")]
+    done = alone(folder, *photos, "--out", str(tmp_path / "out"))
+    assert done.returncode == 1
+    assert "wide.png: becomes 32x96 pixels (height x width), this model takes 64x64" in done.stderr
+    assert "twelve.png: no photo that can be read (colours of 16 bits that it does not use" in done.stderr
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.png")) == ["sixteen.png", "square.png"]
+
+
 @pytest.mark.parametrize(
     ("blocked", "change", "args", "words"),
     [

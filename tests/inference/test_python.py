@@ -38,6 +38,9 @@ def test_every_kind_of_image(pixels: np.ndarray, tmp_path: Path) -> None:
     for wrong in (3, pixels[..., 0], pixels.astype(float), torch.zeros(4, 5)):
         with pytest.raises(InputError, match="the image is"):
             segcli.predict(loaded, wrong)
+    for floats in (tensor.float(), (tensor.float() / 255 - 0.45) / 0.22, tensor / torch.nan):
+        with pytest.raises(InputError, match=r"the image has floats from .* give 0 to 1"):
+            segcli.predict(loaded, floats)
 
 
 def test_lists_go_in_batches(pixels: np.ndarray) -> None:

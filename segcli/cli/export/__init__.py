@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import tempfile
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -16,11 +17,14 @@ from segcli.cli import options
 from segcli.cli.export.metric import Headline, calibration, measure, validation_photos
 from segcli.console import Console
 from segcli.errors import UsageError
+from segcli.files.text import some
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from segcli.export.exporter import Exported
+    import numpy as np
+
+    from segcli.export.exporter import Exported, Request
     from segcli.export.verify import Agreement
     from segcli.files.image_ref import ImageRef
     from segcli.weights.checkpoint import LoadedModel
@@ -123,13 +127,14 @@ def export(
 
     segcli export facade --to onnx
 
-    segcli export runs/mine --to openvino --data data/mine
+    segcli export runs/mine/best --to openvino --data data/mine
     """
     from segcli.export.exported_model import load_exported
     from segcli.export.exporter import Request, check_request, choose_out, export_model, usual_shape
     from segcli.export.graph import InputShape
     from segcli.inference.predict import resized
     from segcli.weights.checkpoint import load_model
+    from segcli.weights.hub import is_exported
 
     say = Console(quiet=quiet)
     shape = InputShape(_size(size), _batch(batch))
@@ -143,7 +148,11 @@ def export(
         raise UsageError("--dtype int8 needs --data DIR: it learns the ranges of its numbers from images")
     for photo in verify or []:
         if not photo.is_file():
-            raise UsageError(f"--verify {photo}: no such file")
+            raise UsageError(f"--verify {photo}: {'a folder; name its photos' if photo.is_dir() else 'no such file'}")
+    if images and data is None:
+        raise UsageError("--images is how many of --data's images are measured; add --data DIR")
+    if is_exported(Path(model).expanduser()):
+        raise UsageError(f"{model}: exported already; export the model it was made from")
     if threads:
         import torch
 
@@ -160,15 +169,19 @@ def export(
     request = Request(to, usual_shape(loaded.spec, shape), dtype, dense)
     check_request(loaded, request)
     folder = choose_out(loaded, to, out, overwrite)
+    photos = None if no_verify else _photos(verify, data, format, loaded, request)
     before = None if data is None else measure(loaded, data, format, images, say)
     if dtype == "int8" and before is not None and not math.isfinite(before.points):
         raise UsageError(f"{data}: has no {before.name} for this model, and int8 is not accepted without one")
-    with say.progress(f"exporting {loaded.name}", None):
-        exported = export_model(loaded, request, folder)
+    say.note(f"tracing {loaded.name}, which takes a minute or more")
     made: dict[str, Any] = {}
     after = None
-    if dtype == "int8" and data is not None and before is not None:
-        exported, made["blocks"], after = _quantise(loaded, exported, data, format, images, before, say)
+    with tempfile.TemporaryDirectory() as begun:  # int8 is made of a graph in fp32
+        int8 = dtype == "int8" and data is not None and before is not None
+        with say.progress(f"exporting {loaded.name}", None):
+            exported = export_model(loaded, request, Path(begun) / folder.name if int8 else folder)
+        if int8 and data is not None and before is not None:
+            exported, made["blocks"], after = _quantise(loaded, exported, folder, data, format, images, before, say)
     say.note(
         f"{folder}: {exported.nodes} nodes, {exported.megabytes:.1f} MB, {exported.seconds:.0f} s; run it with "
         f"`segcli predict PHOTO --model {folder}`, or without segcli by {folder / 'predict.py'}"
@@ -176,8 +189,7 @@ def export(
     counts = {"nodes": exported.nodes, "megabytes": round(exported.megabytes, 1)}
     result: dict[str, Any] = {"folder": str(folder)} | counts | made
     passed = True
-    if not no_verify:
-        photos = verify or (validation_photos(data, format, loaded.spec, 3) if data else None)
+    if photos is not None:
         verification = _verify(loaded, folder, photos, say)
         result["verify"] = verification.to_table()
         passed = verification.passed
@@ -194,13 +206,14 @@ def export(
 def _quantise(
     loaded: LoadedModel,
     exported: Exported,
+    folder: Path,
     data: Path,
     format: str | None,
     images: int | None,
     before: Headline,
     say: Console,
 ) -> tuple[Exported, list[dict[str, Any]], Headline]:
-    """Make the folder int8 and print what each block takes; -> its new state, that, and the metric after."""
+    """Make a folder in int8 and print what each block takes; -> it, that, and the metric after."""
     from segcli.export.exporter import spec_for, write_int8
     from segcli.export.quantise import AGREEMENT, CALIBRATION, BlockDamage
 
@@ -216,8 +229,11 @@ def _quantise(
             )
         say.note(f"blocks that leave less than {AGREEMENT:g} of the segments (mean IoU) stay in fp32")
 
+    say.note(f"quantising by {CALIBRATION} images, one block at a time, which takes minutes")
     prepared = list(calibration(data, format, spec_for(loaded.spec, exported.facts.size), CALIBRATION))
-    exported, rows, points = write_int8(exported, prepared, metric, before.points, show, say.progress, say.note)
+    exported, rows, points = write_int8(
+        loaded, exported, folder, prepared, metric, before.points, show, say.progress, say.note
+    )
     return exported, [dataclasses.asdict(row) for row in rows], dataclasses.replace(before, points=points)
 
 
@@ -230,18 +246,49 @@ def _compare_metric(before: Headline, after: Headline, say: Console) -> dict[str
     return {"name": after.name, "before": before.points, "after": after.points, "images": after.images}
 
 
-def _verify(loaded: LoadedModel, folder: Path, photos: Sequence[Path | ImageRef] | None, say: Console) -> Agreement:
-    """Compare with PyTorch on photos, or on segcli's own; print a table, and write verify.json."""
+def _photos(
+    asked: Sequence[Path] | None, data: Path | None, format: str | None, loaded: LoadedModel, request: Request
+) -> list[tuple[str, np.ndarray]]:
+    """What is compared: photos that were asked for, else three of the data, else segcli's own; each with its name.
+
+    Raises UsageError for one that the graph will not take, before it is made.
+    """
+    from segcli.codecs.image import read_image
+    from segcli.export.exporter import misfit
+    from segcli.export.verify import fitted, own_photos
+
+    size = request.shape.size
+    photos: Sequence[Path | ImageRef] = asked or (
+        validation_photos(data, format, loaded.spec, 3) if data else own_photos()
+    )
+    read = [(photo.name, read_image(photo, levels=loaded.spec.levels)) for photo in photos]
+    if size is None:
+        return read
+    for index, (name, image) in enumerate(read):
+        if becomes := misfit(loaded.spec, size, image):
+            if not asked and not data:
+                read[index] = name, fitted(image, size)
+                continue
+            where = "--verify" if asked else f"--data {data}:"
+            raise UsageError(
+                f"{where} {name} becomes {becomes[0]}x{becomes[1]}, and --size {size[0]}x{size[1]} takes nothing else "
+                "than that; give a square size, which takes every photo, or leave it out"
+            )
+    return read
+
+
+def _verify(loaded: LoadedModel, folder: Path, photos: Sequence[tuple[str, np.ndarray]], say: Console) -> Agreement:
+    """Compare with PyTorch on photos; print a table, and write verify.json."""
     from segcli.export.exported_model import load_exported
     from segcli.export.exporter import write_json
-    from segcli.export.verify import LIMITS, Agreement, compare, own_photos
+    from segcli.export.verify import LIMITS, Agreement, compare
     from segcli.inference.predict import choose_task
 
     exported = load_exported(folder, "cpu")
-    chosen = photos or own_photos()
     rows = []
-    with say.progress("comparing with PyTorch", len(chosen)) as advance:
-        for row in compare(loaded, exported, chosen):
+    say.note(f"comparing with PyTorch on {some(len(photos), 'photo')}")
+    with say.progress("comparing with PyTorch", len(photos)) as advance:
+        for row in compare(loaded, exported, photos):
             rows.append(row)
             advance(1)
     dtype = str(exported.facts["exported"])

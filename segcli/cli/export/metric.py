@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from segcli import console
 from segcli.console import Console
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ class Headline:
 
 def measure(loaded: LoadedModel, data: Path, format: str | None, images: int | None, say: Console) -> Headline:
     """Of a model on the validation split. Raises what `segcli eval` raises for data it cannot use."""
+    from segcli.cli.screens.eval_screen import EvalScreen
     from segcli.evaluation.dataset import choose_tasks, for_model, open_data, open_tasks
     from segcli.evaluation.from_model import of_model
     from segcli.evaluation.protocol import Protocol
@@ -39,12 +41,15 @@ def measure(loaded: LoadedModel, data: Path, format: str | None, images: int | N
     classes = match_classes(loaded.labels, info.source_labels, "the model", tasks[0])
     protocol = Protocol.of(loaded.spec, tasks)
     evaluation = of_model(loaded, info, "val", datasets, protocol, classes, images=images)
-    with say.progress(f"measuring {loaded.name}", evaluation.images) as advance:
+    say.note(f"measuring {loaded.name}")
+    with EvalScreen(say, evaluation) as screen:
         for _ in evaluation.run():
-            advance(1)
+            screen.step()
+    for reason in evaluation.failed:
+        console.error(reason)
     document = evaluation.finish()[tasks[0]]
-    value = document["value"]
-    return Headline(document["metric"], float("nan") if value is None else 100 * value, evaluation.images)
+    value, images = document["value"], evaluation.images - len(evaluation.failed)
+    return Headline(document["metric"], float("nan") if value is None else 100 * value, images)
 
 
 def calibration(data: Path, format: str | None, spec: InferenceSpec, count: int) -> Iterator[Prepared]:

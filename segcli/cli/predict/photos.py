@@ -137,7 +137,6 @@ def _run(
     from segcli.inference.failures import FailureList
     from segcli.inference.pipeline import PredictJob, predict_all
     from segcli.inference.workers import run_all
-    from segcli.weights.device import name_of
 
     how: dict[str, Any] = {"batch_size": request.batch_size, "max_pixels": request.max_pixels or MAX_PIXELS}
     complete = [work.skip_existing and writer.is_complete(photo) for _, photo in work.images]
@@ -156,8 +155,8 @@ def _run(
         job = PredictJob(
             *(
                 loaded.ref,
-                str(loaded.device),
-                name_of(loaded.dtype),
+                loaded.place,
+                loaded.precision,
                 settings,
                 work.out,
                 work.kinds,
@@ -174,7 +173,7 @@ def _run(
             images,
             workers=workers,
             threads=torch.get_num_threads(),
-            on_cpu=loaded.device.type == "cpu",
+            on_cpu=loaded.place == "cpu",
             started=lambda count: report.console.note(f"{count} worker processes continue"),
         )
         failures = FailureList(work.out, work.shard) if work.kinds else None

@@ -38,6 +38,7 @@ class OnnxRuntime(Runtime):
             import onnxruntime
         except ImportError as error:
             raise self.missing() from error
+        self.device = device
         device, _, number = device.partition(":")
         here = onnxruntime.get_available_providers()
         if device == "auto":
@@ -70,6 +71,8 @@ class OnnxRuntime(Runtime):
         got = self._session.get_providers()[0]
         if device != "auto" and got != wanted[0]:
             raise UsageError(f"--device {device}: {_short(wanted[0])} cannot be started here; use --device cpu")
+        if device == "auto":
+            self.device = "cpu" if got in PROVIDERS["cpu"] else "cuda"
         self.reason = f"ONNX Runtime {onnxruntime.__version__} on {_short(got)}, {why}"
         self.inputs = tuple(value.name for value in self._session.get_inputs())
         self.outputs = tuple(value.name for value in self._session.get_outputs())

@@ -46,6 +46,7 @@ class OpenVino(Runtime):
                 "again"
             ) from error
         self._request = self._compiled.create_infer_request()
+        self.device = place.lower()
         why = "as asked" if device != "auto" else "the default"
         name = core.get_property(place, "FULL_DEVICE_NAME") if place != "CPU" else platform.machine()
         self.reason = f"OpenVINO {openvino.__version__.split('-')[0]} on {place} ({name}), {why}"

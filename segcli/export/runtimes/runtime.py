@@ -25,7 +25,8 @@ class Runtime(ABC):
     file: ClassVar[str]  # the graph in it
     dtypes: ClassVar[tuple[str, ...]] = ()  # precisions it can be asked for beside the file's own
 
-    reason: str  # where it runs and why, in words
+    device: str  # where it runs, by the name of --device: the same there in another process
+    reason: str  # that and why, in words
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
 
