@@ -46,7 +46,7 @@ def load_exported(folder: str | os.PathLike[str], device: str = "auto", dtype: s
     if asked is not None and asked not in runtime.dtypes:
         again = "export it again with --to openvino, whose folders run in bf16 too, or leave out --dtype"
         if dtype != "bf16":
-            again = f"export it again with --dtype {dtype}, or leave it out here"
+            again = f"export it again with --dtype {dtype}, or use the model it was made from"
         raise UsageError(f"--dtype {dtype}: {name} was exported as {facts.dtype}; {again}")
     table = spec.from_table(raw.pop(spec.TABLE, None), str(path))
     config = parse_config(raw, str(path))

@@ -283,8 +283,7 @@ def forward(loaded: LoadedModel, images: Sequence[Prepared]) -> QueryPredictions
     Raises CheckpointError if it is not finite.
     """
     prediction: QueryPredictions = loaded.model(collate(images, loaded.device, loaded.dtype))[-1]
-    whole = loaded.dtype == torch.float32 and loaded.facts.get("exported", "fp32") == "fp32"
-    remedy = "its weights are damaged" if whole else "try --dtype fp32"
+    remedy = "its weights are damaged" if loaded.precision == "fp32" else "try --dtype fp32"
     return finite(prediction, loaded.name, remedy)
 
 

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from segcli.export.contract import EMBEDDINGS, FEATURES, MASKS
+from segcli.export.contract import BOXES, CLASSES, EMBEDDINGS, FEATURES, MASKS
 from segcli.export.graph import InputShape, Network, looks_at_padding, write_onnx
+from segcli.layers.trace import exporting
 from tests.export.models import EXPORTED, FAMILIES, small
 
 onnx = pytest.importorskip("onnx")
@@ -77,6 +78,16 @@ def test_the_file_says_what_it_takes(exported: Path) -> None:
     metadata = {item.key: item.value for item in model.metadata_props}
     assert next((x["name"], x["color"]) for x in json.loads(metadata["labels"])) == ("red", [200, 0, 0])
     assert metadata["input_size"] == "multiples of 32"
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_masks_leave_as_their_factors(family: str) -> None:
+    """MaskFormer's too, whose features the network itself would leave to the queries."""
+    network = Network(small(family).model, dense=False)
+    with torch.no_grad(), exporting():
+        network(torch.zeros(1, 3, 64, 64), torch.zeros(1, 64, 64, dtype=torch.bool))
+    masks = {"detr boxes": (), "detr masks": (MASKS,), "per-pixel": (MASKS,)}.get(family, (EMBEDDINGS, FEATURES))
+    assert network.names == (CLASSES, *masks, *((BOXES,) if family.startswith("detr") else ()))
 
 
 @pytest.mark.slow
