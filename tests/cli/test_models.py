@@ -195,7 +195,7 @@ def test_verify_of_nothing_is_a_mistake(tmp_path: Path) -> None:
 
 def test_the_rule_that_is_shown_is_of_the_model_s_task() -> None:
     shown = " ".join(run("show", "nuclei").stdout.split())
-    assert "score ≥ 0.85, of each mask the largest part only, instances that repeat a surer one (IoU 0.8) left" in shown
+    assert "score ≥ 0.9, of each mask the largest part only, instances that repeat a surer one (IoU 0.8) left" in shown
     assert "score > 0.8, overlap ≥ 0.8, mask ≥ 0.5" in run("show", "swin-tiny-coco-panoptic").stdout
 
 
