@@ -25,7 +25,7 @@ def export_card(loaded: LoadedModel, facts: ExportFacts) -> str:
         "",
         "```",
         "segcli predict photo.jpg --model FOLDER      # with segcli, in " + runtime.title,
-        f"python predict.py photo.jpg                  # without: needs numpy, pillow and {runtime.package}",
+        f"python predict.py photo.jpg                  # without: needs numpy, pillow ≥ 10.1, {runtime.package}",
         "```",
         "",
         f"- Input: {sides}; {facts.batch or 'any number of'} image{'s' * (facts.batch != 1)} at a time",

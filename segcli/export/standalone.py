@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Segment photos with the model in this folder. Needs numpy, pillow, and onnxruntime (openvino for model.xml).
+"""Segment photos with the model in this folder. Needs Python 3.10, numpy, pillow 10.1, and onnxruntime (openvino for
+model.xml), or newer ones.
 
     python predict.py photo.jpg photos/*.png --task panoptic --out results
 
@@ -11,8 +12,10 @@ It is one file, long as it is, so that it can be copied along with the model and
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import math
+import os
 import sys
 import time
 from itertools import pairwise
@@ -184,6 +187,12 @@ def probabilities(logits: np.ndarray, rule: dict[str, Any]) -> np.ndarray:
 def main_part(logits: np.ndarray, share: float, least: float = 0.5) -> None:
     """Connected parts of the mask [h, w] smaller than a share of its largest are mirrored to below the threshold."""
     level = math.log(least / (1 - least))
+    rows, columns = (np.flatnonzero((logits > level).any(over)) for over in (1, 0))
+    if not len(rows):
+        return
+    logits = logits[
+        rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1
+    ]  # a view: what is written there is the caller's
     mask = logits > level
     parts = np.zeros((mask.shape[0] + 2, mask.shape[1] + 2), np.int64)
     parts[1:-1, 1:-1] = np.where(mask, np.arange(1, mask.size + 1).reshape(mask.shape), 0)
@@ -330,15 +339,27 @@ def detect(outputs: dict, frame: tuple, table: dict[str, Any], least: float) -> 
 
 def without_repeats(found: Result, iou: float) -> Result:
     """Of instances of one class that overlap by at least this IoU only the best stays; best first."""
-    areas, alive = [int(mask.sum()) for mask in found["masks"]], np.ones(len(found["masks"]), bool)
-    for i, mask in enumerate(found["masks"]):
-        for j in range(i + 1, len(alive)) if alive[i] else []:
-            both = areas[i] + areas[j]
-            near = min(areas[i], areas[j]) * (1 + iou) >= iou * both
-            if near and alive[j] and found["labels"][i] == found["labels"][j]:
-                common = int((mask & found["masks"][j]).sum())
-                alive[j] = common == 0 or common < iou * (both - common)
+    masks, labels = found["masks"], found["labels"]
+    areas, alive = np.array([int(mask.sum()) for mask in masks]), np.ones(len(masks), bool)
+    starts, stops = (np.array([corner(mask, last) for mask in masks]).reshape(-1, 2) for last in (False, True))
+    for i, mask in enumerate(masks):
+        both = areas + areas[i]
+        rivals = alive & (labels == labels[i]) & (np.minimum(areas, areas[i]) * (1 + iou) >= iou * both)
+        rivals &= (starts < stops[i]).all(1) & (starts[i] < stops).all(1)
+        rivals[: i + 1] = False
+        for j in np.flatnonzero(rivals) if alive[i] else []:
+            (y0, x0), (y1, x1) = np.maximum(starts[i], starts[j]), np.minimum(stops[i], stops[j])
+            common = int((mask[y0:y1, x0:x1] & masks[j][y0:y1, x0:x1]).sum())
+            alive[j] = common == 0 or common < iou * (both[j] - common)
     return keep(found, alive)
+
+
+def corner(mask: np.ndarray, last: bool) -> tuple[int, int]:
+    """Row and column where a mask begins, or the ones after it ends; 0, 0 if it is empty."""
+    rows, columns = (np.flatnonzero(mask.any(over)) for over in (1, 0))
+    if not len(rows):
+        return 0, 0
+    return (int(rows[-1]) + 1, int(columns[-1]) + 1) if last else (int(rows[0]), int(columns[0]))
 
 
 def keep(found: Result, alive: np.ndarray) -> Result:
@@ -359,7 +380,10 @@ def spans(length: int, tile: int, overlap: float) -> list[tuple[int, int]]:
 
 
 def in_tiles(answer: Any, image: np.ndarray, table: dict[str, Any], task: str) -> Result:
-    """Predict overlapping windows and merge them: a thing that two windows see in the band they share is one."""
+    """Predict overlapping windows and merge them: a thing that two windows see in the band they share is one.
+
+    Instances below the rule's score are left out once they are whole: none of them could replace a better one.
+    """
     height, width = image.shape[:2]
     size = table["size"]
     side = size["tile"]
@@ -413,7 +437,8 @@ def in_tiles(answer: Any, image: np.ndarray, table: dict[str, Any], task: str) -
     shown = shown[np.argsort(rank, kind="stable")]
     result: Result = {"labels": np.array(labels, np.int64)[shown], "scores": top[shown], "best": best}
     if task in ("instance", "detect"):
-        result["masks"] = []
+        shown = shown[top[shown] >= table["rule"]["instance_score"]]
+        result |= {"labels": np.array(labels, np.int64)[shown], "scores": top[shown], "masks": []}
         for segment in shown.tolist():
             result["masks"].append(np.zeros((height, width), bool))
             for i in np.flatnonzero(roots == segment).tolist():
@@ -549,18 +574,28 @@ def read_photo(path: Path, levels: list[float] | None) -> np.ndarray:
     deep_colour = len(file.getbands()) > 1 and any(";16" in str(part) for part in file.tile)
     image: Image.Image = ImageOps.exif_transpose(file)
     if image.mode in ("I", "F") or image.mode.startswith("I;"):
-        if levels is None:
-            raise OSError("more than 8 bits, of which this model has not seen any; save it in 8 bits")
         values = np.asarray(image)
-        if not (levels[0] < values.max() and values.min() < levels[1]):
-            raise OSError(f"its values are not between those the model has seen, {levels[0]:g} to {levels[1]:g}")
-        return np.repeat(to_8bit(values, *levels)[:, :, None], 3, axis=2)
+        values = (np.nan_to_num(values, posinf=0.0, neginf=0.0) if values.dtype.kind == "f" else values).clip(0)
+        if levels is None or not (levels[0] < values.max() and values.min() < levels[1]):
+            levels = list(levels_of(values))
+        return np.repeat(to_8bit(values, levels[0], levels[1])[:, :, None], 3, axis=2)
     if deep_colour and (np.asarray(image.convert("RGB")).max() < 64 or (levels is not None and levels[1] != 65535)):
         raise OSError("colours of 16 bits that it does not use, of which Pillow drops the lower 8; save it in 8 bits")
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, (255, 255, 255, 255)), image)
     return np.array(image.convert("RGB"))
+
+
+def levels_of(values: np.ndarray) -> tuple[float, float]:
+    """The values of a deep picture's black and white: the depth that all but a thousandth of its pixels stay in, or the
+    part of it that they use if that is less than a sixteenth."""
+    if values.dtype.kind == "f" and values.max() <= 1:
+        return 0.0, 1.0
+    ordered = np.sort(values.ravel().astype(np.int64))
+    low, high = (int(ordered[max(0, math.ceil(share * len(ordered)) - 1)]) for share in (0.001, 0.999))
+    bits = max(8, high.bit_length() + high.bit_length() % 2)
+    return (low, high) if bits > 8 and (high - low) << 4 < 1 << bits else (0, (1 << bits) - 1)
 
 
 def to_8bit(values: np.ndarray, low: float, high: float) -> np.ndarray:
@@ -587,12 +622,13 @@ def main() -> int:
         *("--out", "-o"), type=Path, default=Path("segcli-out"), help="folder of NAME.png and NAME.json [segcli-out]"
     )
     parser.add_argument("--device", default="cpu", help="cpu, cuda, coreml, dml; gpu for OpenVINO")
-    parser.add_argument("--threshold", type=float, help="least score of what is shown")
+    parser.add_argument("--threshold", type=share, help="least score of what is shown, from 0 to 1")
+    parser.add_argument("--overwrite", action="store_true", help="replace results that are there already")
     args = parser.parse_args()
     rule, tiled = table["rule"], table["size"].get("tile")
     if args.threshold is not None:
         rule["score"] = rule["instance_score"] = args.threshold
-    check_targets(args.photos, args.out)
+    check_targets(args.photos, args.out, args.overwrite)
     run = open_graph(args.device)
 
     def answer(image: np.ndarray) -> Result:
@@ -611,7 +647,8 @@ def main() -> int:
         try:
             image = read_photo(path, table.get("levels"))
         except Exception as error:  # Pillow's parsers raise nearly anything on malformed data
-            print(f"{path}: no photo that can be read ({error})", file=sys.stderr)
+            why = "no such file" if not path.exists() else "a folder; name its photos" if path.is_dir() else ""
+            print(f"{path}: {why or f'no photo that can be read ({error})'}", file=sys.stderr)
             failed = 1
             continue
         try:
@@ -620,10 +657,11 @@ def main() -> int:
             print(f"{path}: {error}", file=sys.stderr)
             failed = 1
             continue
-        if tiled and "masks" in found:
-            found = keep(found, found["scores"] >= rule["instance_score"])
         shape = image.shape[:2]
-        text = json.dumps(record(path, found, table, args.task, shape), ensure_ascii=False)
+        about = record(path, found, table, args.task, shape)
+        with contextlib.suppress(ValueError):  # of another drive
+            about["photo"] = Path(os.path.relpath(path, args.out)).as_posix()
+        text = json.dumps(about, ensure_ascii=False)
         part = args.out / f".{path.stem}.json.part"
         part.write_text(text + "\n", encoding="utf-8")
         part.replace(args.out / f"{path.stem}.json")
@@ -633,13 +671,23 @@ def main() -> int:
     return failed
 
 
-def check_targets(photos: list[Path], out: Path) -> None:
-    """Ends the program where a result would replace a photo, or another photo's result."""
+def share(text: str) -> float:
+    """A number from 0 to 1."""
+    if not 0 <= float(text) <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not from 0 to 1")
+    return float(text)
+
+
+def check_targets(photos: list[Path], out: Path, overwrite: bool) -> None:
+    """Ends the program where a result would replace a photo, another photo's result, or an earlier one."""
     inputs = {photo.resolve() for photo in photos}
     names: dict[str, Path] = {}
     for photo in photos:
-        if {(out / f"{photo.stem}{ending}").resolve() for ending in (".png", ".json")} & inputs:
+        results = [out / f"{photo.stem}{ending}" for ending in (".png", ".json")]
+        if {result.resolve() for result in results} & inputs:
             sys.exit(f"{photo}: its result would replace a photo; choose another --out than {out}")
+        if there := [str(result) for result in results if result.exists() and not overwrite]:
+            sys.exit(f"{there[0]}: exists already; replace results with --overwrite, or choose another --out")
         other = names.setdefault(photo.stem.casefold(), photo)  # some disks take a.png and A.png for one
         if other.resolve() != photo.resolve():
             sys.exit(f"{other} and {photo} would have results of one name; give them in two calls with an --out each")

@@ -12,10 +12,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 from PIL import Image
 from typer.testing import CliRunner
 
 from segcli.cli import app
+from segcli.codecs import depth
 from segcli.codecs.image import read_image
 from segcli.export import standalone
 from segcli.export.verify import own_photos
@@ -101,6 +105,11 @@ def test_no_photo_and_no_result_is_replaced(exported: Path, tmp_path: Path) -> N
     assert Path(one).read_bytes() == before
     assert not (tmp_path / "out").exists()
     assert alone(exported, one, one, "--out", str(tmp_path / "out")).returncode == 0
+    again = alone(exported, one, "--out", str(tmp_path / "out"))
+    assert (again.returncode, "x.png: exists already; replace results with --overwrite" in again.stderr) == (1, True)
+    assert alone(exported, one, "--out", str(tmp_path / "out"), "--overwrite").returncode == 0
+    assert json.loads((tmp_path / "out/x.json").read_text())["photo"] == "../a/x.png"
+    assert "2 is not from 0 to 1" in alone(exported, one, "--threshold", "2").stderr
 
 
 def test_photos_it_does_not_take_do_not_stop_the_others(exported: Path, tmp_path: Path) -> None:
@@ -193,9 +202,31 @@ def same(mine: Path, theirs: Path) -> None:
         assert ("segmentation" in one) == ("segmentation" in other)
 
 
-@pytest.mark.parametrize("levels", [(0, 65535), (0, 4095), (0, 255), (100, 900), (7, 7)])
-def test_deep_pictures_are_scaled_as_segcli_scales_them(levels: tuple[int, int], tmp_path: Path) -> None:
+@given(
+    hnp.arrays(bool, st.tuples(st.integers(0, 7), st.just(5), st.just(6))),
+    hnp.arrays(np.int64, 7, elements=st.integers(0, 1)),
+    st.sampled_from([0.3, 0.6, 0.8]),
+)
+def test_repeats_are_found_within_boxes(masks: np.ndarray, labels: np.ndarray, iou: float) -> None:
+    labels, alive = labels[: len(masks)], [True] * len(masks)
+    for j in range(len(masks)):
+        for i in range(j):
+            common, both = (masks[i] & masks[j]).sum(), (masks[i] | masks[j]).sum()
+            if alive[i] and labels[i] == labels[j] and common and common >= iou * both:
+                alive[j] = False
+    found = {"labels": labels, "scores": np.arange(len(masks))[::-1], "masks": list(masks), "best": 1.0}
+    assert standalone.without_repeats(found, iou)["scores"].tolist() == found["scores"][np.array(alive, bool)].tolist()
+
+
+@given(hnp.arrays(np.uint16, (20, 60)), st.integers(0, 15), st.sampled_from([np.uint16, np.int32, np.float32]))
+def test_deep_pictures_have_the_levels_that_segcli_gives_them(values: np.ndarray, shift: int, dtype: Any) -> None:
+    values = (values >> shift).astype(dtype)
+    assert standalone.levels_of(values) == depth.levels_of(values)
+
+
+@pytest.mark.parametrize("levels", [None, (0, 65535), (0, 4095), (0, 255), (100, 900), (7, 7)])
+def test_deep_pictures_are_scaled_as_segcli_scales_them(levels: tuple[int, int] | None, tmp_path: Path) -> None:
     values = (np.arange(300).reshape(15, 20) * 218).astype(np.uint16)  # to 65,182
     Image.fromarray(values).save(tmp_path / "a.png")
-    found = standalone.read_photo(tmp_path / "a.png", list(levels))
+    found = standalone.read_photo(tmp_path / "a.png", list(levels) if levels else None)
     assert np.array_equal(found, read_image(tmp_path / "a.png", levels=levels))
