@@ -23,7 +23,7 @@ from segcli.models.segmenter import Segmenter
 from segcli.types import InferenceSpec, LabelSet
 from segcli.weights.architectures import build_model, key_map
 from segcli.weights.device import choose_device, choose_dtype, name_of
-from segcli.weights.hub import CheckpointFiles, is_exported, locate
+from segcli.weights.hub import CheckpointFiles, is_exported, locate, own_folder
 from segcli.weights.keymap import KeyMap
 from segcli.weights.pickles import read_weights, tensors
 from segcli.weights.plausible import refuse_implausible
@@ -79,7 +79,7 @@ def load_model(
     Raises CheckpointError for a checkpoint that cannot be used, WeightsUnavailable if it cannot be found or downloaded,
     UsageError for a device that this machine lacks.
     """
-    if is_exported(folder := Path(ref).expanduser()):
+    if is_exported(folder := own_folder(ref)):
         exported: LoadedModel = importlib.import_module(EXPORTED).load_exported(folder, device, dtype)
         exported.ref = str(ref)
         return exported

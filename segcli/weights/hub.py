@@ -7,6 +7,7 @@ cache of huggingface_hub, the Hub itself.
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections.abc import Callable
 from contextlib import suppress
@@ -23,6 +24,7 @@ from segcli.weights.download import Progress
 from segcli.weights.manifest import ManifestEntry, default_for, lookup, manifest, offline_default
 
 CONFIG = "config.json"
+_LARGEST_CONFIG = 1 << 24  # bytes
 GRAPHS = ("model.onnx", "model.xml")  # instead of weights, in what `segcli export` wrote
 PREPROCESSOR = "preprocessor_config.json"
 WEIGHTS = (
@@ -116,7 +118,7 @@ def find(ref: str) -> CheckpointFiles | None:
     """`locate` without the network: None for a model of the Hub that is not in the cache."""
     if not ref.strip():
         raise UsageError("the model is an empty string: give a folder, a name from `segcli models list` or org/name")
-    folder = Path(ref).expanduser()
+    folder = own_folder(ref)
     entry = lookup(ref)
     if folder.is_dir() and (entry is None or (folder / CONFIG).is_file()):
         return from_folder(folder)
@@ -165,9 +167,20 @@ def is_exported(folder: Path) -> bool:
     """Whether `segcli export` wrote this folder; its graph may have been lost since."""
     if any((folder / graph).is_file() for graph in GRAPHS):
         return True
-    with suppress(OSError, UnicodeDecodeError):
-        return '"segcli_export"' in (folder / CONFIG).read_text(encoding="utf-8")
+    config = folder / CONFIG
+    if not config.is_file():  # a pipe would be waited for
+        return False
+    with suppress(OSError), config.open("rb") as file:
+        return b'"segcli_export"' in file.read(_LARGEST_CONFIG)
     return False
+
+
+def own_folder(ref: str | os.PathLike[str]) -> Path:
+    """A reference as a folder of this machine; "~" is its user's."""
+    try:
+        return Path(ref).expanduser()
+    except RuntimeError:  # "~name" of nobody
+        return Path(ref)
 
 
 def _own_name(folder: Path) -> str:

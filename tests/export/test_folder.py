@@ -107,6 +107,16 @@ def test_a_folder_without_its_config(copy: Callable[..., Path]) -> None:
         load_model(folder)
 
 
+def test_a_folder_whose_graph_was_lost(copy: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = copy()
+    (folder / "model.onnx").unlink()
+    monkeypatch.setenv("HOME", str(folder.parent))
+    with pytest.raises(CheckpointError, match="no such file, though config"):
+        segcli.load_model(f"~/{folder.name}")
+    with pytest.raises(SegcliError, match="no model folder"):
+        segcli.load_model("~nobody-of-this-name/model")
+
+
 def test_a_damaged_graph(copy: Callable[..., Path]) -> None:
     folder = copy()
     (folder / "model.onnx").write_bytes(b"no graph")

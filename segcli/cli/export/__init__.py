@@ -134,7 +134,7 @@ def export(
     from segcli.export.graph import InputShape
     from segcli.inference.predict import resized
     from segcli.weights.checkpoint import load_model
-    from segcli.weights.hub import is_exported
+    from segcli.weights.hub import is_exported, own_folder
 
     say = Console(quiet=quiet)
     shape = InputShape(_size(size), _batch(batch))
@@ -151,7 +151,7 @@ def export(
             raise UsageError(f"--verify {photo}: {'a folder; name its photos' if photo.is_dir() else 'no such file'}")
     if images and data is None:
         raise UsageError("--images is how many of --data's images are measured; add --data DIR")
-    if is_exported(Path(model).expanduser()):
+    if is_exported(own_folder(model)):
         raise UsageError(f"{model}: exported already; export the model it was made from")
     if threads:
         import torch
