@@ -226,14 +226,14 @@ def write_int8(
         arrays = {IMAGES: batch.images.numpy(), PADDING: batch.padding.numpy()}
         return {name: array for name, array in arrays.items() if name in names}
 
-    made_with = exported.facts.made_with | {"nncf": importlib.metadata.version("nncf")}
-    facts = dataclasses.replace(exported.facts, dtype="int8", made_with=made_with)
     try:
         calibration = Calibration(
             [inputs_of(image) for image in images],
             lambda index, outputs: segment(prediction_of(outputs), 0, images[index], settings),
         )
         quantiser = Quantiser(model, exported.blocks, calibration, progress)
+        made_with = exported.facts.made_with | {"nncf": quantiser.version}
+        facts = dataclasses.replace(exported.facts, dtype="int8", made_with=made_with)
         rows = quantiser.damage()
         show(rows)
         with new_folder(folder) as trial:

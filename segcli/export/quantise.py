@@ -91,6 +91,7 @@ class Quantiser:
             import nncf
             from nncf.quantization.advanced_parameters import OverflowFix
         self._images, self._progress = images, progress
+        self.version = str(nncf.__version__)
         count = min(len(images.inputs), CALIBRATION)
         self._blocks = {
             op.get_friendly_name(): _block(op.get_friendly_name(), blocks)
