@@ -23,13 +23,14 @@ from segcli.export.card import export_card
 from segcli.export.contract import IMAGES, PADDING, TABLE, WHOLE, ExportFacts
 from segcli.export.exported_model import load_exported
 from segcli.export.graph import OPSET, InputShape, labels_as_text, write_onnx
-from segcli.export.network import ExportedNetwork, prediction_of
+from segcli.export.network import prediction_of
 from segcli.export.quantise import BlockDamage, Calibration, Progress, Quantiser, blocks_of_onnx, choose_blocks
 from segcli.export.runtimes import RUNTIMES
 from segcli.files.writing import new_folder, remove_left_over
 from segcli.inference.predict import PredictSettings, choose_task, segment
 from segcli.inference.preprocess import Prepared, collate, framed_size, resized_size
 from segcli.weights import spec as specs
+from segcli.weights.hub import is_exported
 
 if TYPE_CHECKING:
     from segcli.types import InferenceSpec, InputSize
@@ -75,15 +76,13 @@ def choose_out(loaded: LoadedModel, to: str, out: Path | None, overwrite: bool) 
     folder = out or Path(name + RUNTIMES[to].suffix)
     if folder.exists() and not overwrite:
         raise UsageError(f"{folder}: exists already; replace it with --overwrite, or choose another --out")
-    if folder.exists() and not (folder.is_dir() and any((folder / r.file).exists() for r in RUNTIMES.values())):
+    if folder.exists() and not is_exported(folder):
         raise UsageError(f"{folder}: is not an exported model, so it is not replaced; choose another --out")
     return folder
 
 
 def check_request(loaded: LoadedModel, request: Request) -> None:
     """Raises UsageError for what cannot be exported so."""
-    if isinstance(loaded.model, ExportedNetwork):
-        raise UsageError(f"{loaded.name}: exported already; export the model it was made from")
     if request.dtype not in DTYPES:
         raise UsageError(f"--dtype {request.dtype}: choose one of {', '.join(DTYPES)}")
     if request.dtype == "int8" and request.to != "openvino":
@@ -248,7 +247,7 @@ def write_int8(
 
             def metric(candidate: Any) -> float:
                 write(candidate)
-                return measure(load_exported(trial, "cpu"))
+                return measure(dataclasses.replace(load_exported(trial, "cpu"), name=folder.name))
 
             chosen, rows, after = choose_blocks(quantiser, rows, metric, before, tell)
             write(chosen)  # not always what was measured last

@@ -190,9 +190,8 @@ def main_part(logits: np.ndarray, share: float, least: float = 0.5) -> None:
     rows, columns = (np.flatnonzero((logits > level).any(over)) for over in (1, 0))
     if not len(rows):
         return
-    logits = logits[
-        rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1
-    ]  # a view: what is written there is the caller's
+    box = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    logits = logits[box]  # a view, which is written to
     mask = logits > level
     parts = np.zeros((mask.shape[0] + 2, mask.shape[1] + 2), np.int64)
     parts[1:-1, 1:-1] = np.where(mask, np.arange(1, mask.size + 1).reshape(mask.shape), 0)

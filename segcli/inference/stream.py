@@ -189,11 +189,11 @@ class _Loop(Generic[Item]):
         except (MemoryError, RuntimeError, InputError) as error:
             if not isinstance(error, InputError) and not is_out_of_memory(error):
                 raise
+            reason = error if isinstance(error, InputError) else OUT_OF_MEMORY
             for job in group:
                 if not job.outcome.finished:
-                    name = self.name(job.outcome.item)
-                    one = InputError(f"{name}: {error}") if isinstance(error, InputError) else error
-                    job.outcome.error = _as_input_error(name, one)
+                    job.outcome.error = InputError(f"{self.name(job.outcome.item)}: {reason}")
+                    job.outcome.error.__cause__ = error
         for job in group:
             job.outcome.finished, job.prepared = True, None
 

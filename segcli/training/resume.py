@@ -10,6 +10,7 @@ from segcli.files.toml import read_toml
 from segcli.training.recipe import Recipe, Tables, to_tables
 from segcli.training.record.run_files import CONFIG
 from segcli.training.resolve import resolve
+from segcli.weights.hub import own_folder
 
 # What may differ between a run and its continuation: it changes how fast the same numbers come, not the numbers.
 _FREE = {
@@ -68,7 +69,7 @@ def resumed_recipe(out: Path, preset: str | None, config: Path | None, options: 
 def _same(name: str, key: str, old: Any, value: Any) -> bool:
     if (name, key) in (("schedule", "batch"), ("run", "dtype")) and value in (0, "auto"):
         return True
-    if (name, key) == ("model", "start") and old == str(Path(value).expanduser().resolve()):
+    if (name, key) == ("model", "start") and old == str(own_folder(value).resolve()):
         return True
     return old == (tuple(value) if isinstance(value, list) else value)
 

@@ -171,7 +171,7 @@ def is_exported(folder: Path) -> bool:
     if not config.is_file():  # a pipe would be waited for
         return False
     with suppress(OSError), config.open("rb") as file:
-        return b'"segcli_export"' in file.read(_LARGEST_CONFIG)
+        return b'"segcli_export"' in file.read(_LARGEST_CONFIG)  # `segcli.export.contract.TABLE`, of a layer above
     return False
 
 

@@ -498,5 +498,6 @@ def test_worker_processes_get_the_model_that_was_asked_for(
         workers, "run_all", lambda here, job, *args, **how: jobs.append(job) or run_all(here, job, *args, **how)
     )
     photo("a.png")
+    fake.place, fake.precision = "gpu", "bf16"  # as of an exported model in OpenVINO
     assert predict("a.png", "--model", "models/fake").exit_code == 0
-    assert [job.ref for job in jobs] == [fake.ref] == ["models/fake"]
+    assert [(job.ref, job.device, job.dtype) for job in jobs] == [("models/fake", "gpu", "bf16")]

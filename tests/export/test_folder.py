@@ -266,8 +266,6 @@ def test_it_shows_nothing_from_inside(exported: Path) -> None:
         _ = loaded.model.query_decoder
     with pytest.raises(CheckpointError, match="is an exported model, which predicts and nothing else"):
         from_folder(exported)
-    with pytest.raises(SegcliError, match="exported already"):
-        exporter.check_request(loaded, exporter.Request("onnx", InputShape(None, None)))
 
 
 # ---------------------------------------------------------------------------------------------------- the command
@@ -360,6 +358,23 @@ def test_options_that_cannot_be_followed(cli: Callable[..., Any], args: list[str
     assert result.exit_code == 2
     assert words in " ".join(result.output.split())
     assert not Path("small-onnx").exists()
+
+
+def test_what_is_exported_already(cli: Callable[..., Any], exported: Path, copy: Callable[..., Path]) -> None:
+    for folder in (exported, copy(_set(dtype="fp16"))):  # which could not be opened as fp32
+        result = cli(str(folder))
+        assert (result.exit_code, "exported already; export the model it was made from" in result.output) == (2, True)
+
+
+def test_a_size_that_is_not_square_is_compared_on_what_it_takes(cli: Callable[..., Any], tmp_path: Path) -> None:
+    result = cli("small", "--size", "64x96", "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["verify"]["passed"] is True
+    Image.new("RGB", (50, 80)).save(tmp_path / "tall.png")
+    result = cli("small", "--size", "64x96", "--out", "other", "--verify", "tall.png")
+    assert result.exit_code == 2
+    assert "--verify tall.png becomes 96x64, and --size 64x96 takes nothing else" in result.output
+    assert not Path("other").exists()
 
 
 def test_another_folder_is_not_replaced(cli: Callable[..., Any]) -> None:

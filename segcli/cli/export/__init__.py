@@ -173,14 +173,13 @@ def export(
     before = None if data is None else measure(loaded, data, format, images, say)
     if dtype == "int8" and before is not None and not math.isfinite(before.points):
         raise UsageError(f"{data}: has no {before.name} for this model, and int8 is not accepted without one")
-    say.note(f"tracing {loaded.name}, which takes a minute or more")
+    say.note(f"tracing {loaded.name}, which may take minutes")
     made: dict[str, Any] = {}
     after = None
     with tempfile.TemporaryDirectory() as begun:  # int8 is made of a graph in fp32
-        int8 = dtype == "int8" and data is not None and before is not None
         with say.progress(f"exporting {loaded.name}", None):
-            exported = export_model(loaded, request, Path(begun) / folder.name if int8 else folder)
-        if int8 and data is not None and before is not None:
+            exported = export_model(loaded, request, Path(begun) / folder.name if dtype == "int8" else folder)
+        if dtype == "int8" and data is not None and before is not None:
             exported, made["blocks"], after = _quantise(loaded, exported, folder, data, format, images, before, say)
     say.note(
         f"{folder}: {exported.nodes} nodes, {exported.megabytes:.1f} MB, {exported.seconds:.0f} s; run it with "
