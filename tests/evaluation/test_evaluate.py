@@ -22,6 +22,7 @@ from segcli.data.dataset import Sample, truth_segments
 from segcli.data.truth import MapTruth
 from segcli.distributed import Ranks
 from segcli.errors import UsageError
+from segcli.evaluation import from_model
 from segcli.evaluation.dataset import choose_tasks, for_model, open_data, open_tasks
 from segcli.evaluation.folder import read_evaluations
 from segcli.evaluation.from_model import of_model
@@ -247,6 +248,16 @@ class OneOfTwo(Ranks):
 
     def broadcast(self, value: Any) -> Any:
         return value
+
+
+def test_worker_processes_compute_where_and_in_what_this_one_does(
+    loaded: LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs: list[Any] = []
+    monkeypatch.setattr(from_model, "run_all", lambda here, job, *args, **how: jobs.append((job, how["on_cpu"])))
+    model = dataclasses.replace(cast(Any, loaded), place="gpu", precision="bf16")  # an exported one, in OpenVINO
+    opened(model, write_scored(tmp_path))
+    assert [(job.ref, job.device, job.dtype, here) for job, here in jobs] == [(loaded.ref, "gpu", "bf16", False)]
 
 
 def test_ranks_share_the_images(loaded: LoadedModel, tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from segcli.codecs.image import read_image
 from segcli.errors import CheckpointError, InputError, SegcliError, UsageError
 from segcli.evaluation.from_model import describe_model
 from segcli.export import exporter
-from segcli.export.contract import CLASSES, TABLE
+from segcli.export.contract import ABOUT, CLASSES, TABLE
 from segcli.export.exported_model import load_exported as load_model
 from segcli.export.graph import InputShape
 from segcli.export.verify import LIMITS, PhotoAgreement, compare, fitted, match, own_photos
@@ -69,6 +69,7 @@ def test_what_it_is_travels_with_it(exported: Path) -> None:
     loaded = load_model(exported)
     assert loaded.labels == LABELS
     assert loaded.spec == small(EXPORTED).spec
+    assert all(f"| `{name}` |" in (exported / "README.md").read_text() for name in ABOUT)
     assert "ONNX Runtime" in loaded.facts["device_reason"]
     assert "on CPU" in loaded.facts["device_reason"]
     assert sorted(path.name for path in exported.iterdir()) == [
@@ -321,7 +322,7 @@ def test_with_data_its_own_photos_are_compared_and_the_metric_measured(cli: Call
     for i in range(8):
         photo.crop((40 * i, 0, 40 * i + 96, 96)).save(tmp_path / f"data/images/{i}.png")
     coco = {
-        "images": [{"id": i, "file_name": f"{i}.png", "width": 96, "height": 96} for i in range(8)],
+        "images": [{"id": i, "file_name": f"{i}.png", "width": 96, "height": 96} for i in range(9)],
         "annotations": [
             {"id": i + 1, "image_id": i, "category_id": 3, "bbox": [8, 8, 40, 40], "area": 1600, "iscrowd": 0,
              "segmentation": [[8, 8, 48, 8, 48, 48, 8, 48]]}
@@ -330,10 +331,12 @@ def test_with_data_its_own_photos_are_compared_and_the_metric_measured(cli: Call
         "categories": [{"id": 3, "name": "red"}],
     }  # fmt: skip
     (tmp_path / "data/instances_val.json").write_text(json.dumps(coco))
+    (tmp_path / "data/images/8.png").write_bytes(b"no picture")
     result = cli("small", "--json", "--data", "data")
     assert result.exit_code == 0, result.output
     report = json.loads(result.stdout)
-    assert [row["photo"] for row in report["verify"]["photos"]] == ["0.png", "2.png", "4.png"]
+    assert [row["photo"] for row in report["verify"]["photos"]] == ["0.png", "3.png", "6.png"]
+    assert result.stderr.count("8.png: ") == 2, "said before and after"
     assert report["verify"]["passed"] is True
     assert report["metric"]["images"] == 8
     assert report["metric"]["after"] == pytest.approx(report["metric"]["before"], abs=0.05)

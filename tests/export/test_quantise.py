@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from segcli.errors import CheckpointError
 from segcli.export import exporter
 from segcli.export.contract import CLASSES, IMAGES, MASKS, TABLE, ExportFacts
 from segcli.export.quantise import BlockDamage, Calibration, Quantiser, block_of, choose_blocks
+from segcli.inference.preprocess import prepare
 from segcli.segments import Segments
 from tests.export.models import EXPORTED, LABELS, small
 
@@ -145,8 +147,9 @@ def test_the_folder_holds_what_was_chosen_not_what_was_measured_last(
     class Named:
         """Its models are the one it was given, under the number of their blocks."""
 
-        def __init__(self, model: Any, *others: Any) -> None:
+        def __init__(self, model: Any, blocks: Any, calibration: Calibration, *others: Any) -> None:
             self.model, self.version = model, "3.0.0"
+            shapes.append(calibration.inputs[0][IMAGES].shape)
 
         def damage(self) -> list[BlockDamage]:
             return ROWS
@@ -156,23 +159,30 @@ def test_the_folder_holds_what_was_chosen_not_what_was_measured_last(
             model.set_friendly_name(f"{len(blocks)} blocks")
             return model
 
+    shapes: list[tuple[int, ...]] = []
+    names: list[str] = []
     monkeypatch.setattr(exporter, "Quantiser", Named)
     losses = iter([4.7, 0.3, 0.7])  # of 4, 2 and 3 blocks
-    begun = exporter.Exported(in_openvino, facts, {}, 0, 0.0)
+    begun = exporter.Exported(in_openvino, replace(facts, batch=3), {}, 0, 0.0)
+    image = prepare(np.zeros((64, 96, 3), np.uint8), small(EXPORTED).spec)
     out = tmp_path / "int8"
     out.mkdir()
     (out / "earlier").touch()
 
     def make() -> tuple[Any, list[BlockDamage], float]:
+        def metric(candidate: Any) -> float:
+            names.append(candidate.name)
+            return 40 - next(losses)
+
         nothing: Any = lambda *_: None  # noqa: E731
-        return exporter.write_int8(
-            small(EXPORTED), begun, out, [], lambda _: 40 - next(losses), 40.0, nothing, nothing, nothing
-        )
+        return exporter.write_int8(small(EXPORTED), begun, out, [image], metric, 40.0, nothing, nothing, nothing)
 
     done, rows, after = make()
     assert (after, sum(row.quantised for row in rows)) == (39.7, 2)
     assert openvino.Core().read_model(out / "model.xml").friendly_name == "2 blocks"
     assert done.folder == out
+    assert shapes == [(3, 3, 64, 96)]  # a graph of a fixed number of images is given them
+    assert set(names) == {"int8"}  # what a person reads, not the folder of the trial
     assert done.facts.dtype == json.loads((out / "config.json").read_text())[TABLE]["dtype"] == "int8"
     assert done.nodes > 0
     card = (out / "README.md").read_text()
