@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
@@ -36,6 +37,7 @@ _SYNONYMS = (
     ("streetcar", "tram"),
 )
 CELLS = frozenset({"nucleus", "cell", "cells"})  # by what they mean: classes of pictures under a microscope
+_NO_NAME = re.compile(r"(class )?\d*|object")  # what readers call a class that has no name in the data
 _BACKGROUND = frozenset({"background", "bg", "unlabeled", "unlabelled", "void", "nothing"})
 
 
@@ -51,6 +53,11 @@ def meaning_of(name: str) -> str:
     """The same text for all names of one thing: "TV monitor" and "television" are "tv"."""
     own = letters(name)
     return _MEANING.get(own, own)
+
+
+def has_name(name: str) -> bool:
+    """Whether the data themselves named the class, not segcli's reader."""
+    return not _NO_NAME.fullmatch(name)
 
 
 def is_background(name: str) -> bool:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import platform
+import sys
 from importlib import metadata
 
 import segcli
 
 _PACKAGES = ("torch", "numpy", "scipy", "pillow", "opencv-python", "safetensors", "hotcoco")
+_RUNTIMES = ("onnxruntime", "openvino")  # of exported models; told only where one is at work, not where it is installed
 
 
 def versions() -> dict[str, str]:
@@ -17,7 +19,8 @@ def versions() -> dict[str, str]:
 
 def packages() -> dict[str, str]:
     """The packages that compute."""
-    return {name: version for name in _PACKAGES if (version := _version(name))}
+    names = (*_PACKAGES, *(name for name in _RUNTIMES if name in sys.modules))
+    return {name: version for name in names if (version := _version(name))}
 
 
 def _version(package: str) -> str | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,12 +10,11 @@ from typing import Literal
 
 import numpy as np
 
-from segcli.class_names import meaning_of
+from segcli.class_names import has_name, meaning_of
 from segcli.errors import UsageError
 from segcli.segments import Segments
 from segcli.types import OBJECT_TASKS, Label, LabelSet, Task
 
-_NO_NAME = re.compile(r"(class )?\d*|object")  # what readers call a class that has no name in the data
 _LISTED = 5
 
 
@@ -113,7 +111,7 @@ def _by_name(predicted: LabelSet, truth: LabelSet) -> np.ndarray:
 
 def _name(label: Label) -> str:
     """The name as it is compared; "" if the class has none."""
-    return "" if _NO_NAME.fullmatch(label.name) else meaning_of(label.name)
+    return meaning_of(label.name) if has_name(label.name) else ""
 
 
 def _odd(predicted: LabelSet, truth: LabelSet) -> str:

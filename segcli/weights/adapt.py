@@ -10,10 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from segcli.class_names import has_name, meaning_of
 from segcli.config import ModelConfig, parse_config
 from segcli.models.init import initialise
 from segcli.models.segmenter import Segmenter
-from segcli.types import InferenceSpec
+from segcli.types import InferenceSpec, LabelSet
 from segcli.weights.architectures import build_model
 from segcli.weights.checkpoint import LoadedModel, load_model
 from segcli.weights.download import Progress
@@ -36,13 +37,15 @@ class Beginning:
 def from_checkpoint(ref: str, spec: InferenceSpec, queries: int | None, progress: Progress | None = None) -> Beginning:
     """The checkpoint `ref` for the classes of `spec`, whose pixel statistics are replaced by the checkpoint's.
 
-    The class layer is kept only if the classes are the same, in name and order; everything else is kept, but for the
-    query embeddings if another number of queries is asked for.
+    The class layer is kept only if the classes are the same, in what they mean and in order; everything else is kept,
+    but for the query embeddings if another number of queries is asked for. A single class that the data give no name
+    (masks that only number objects) is the checkpoint's single class, and is called as it is there.
     """
     loaded = load_model(ref, "cpu", "fp32", progress=progress)
     old, model, config = loaded.spec, loaded.model, loaded.config
-    notes = []
-    if old.labels.names != spec.labels.names:
+    notes: list[str] = []
+    spec = replace(spec, labels=_named(spec.labels, old.labels, loaded.name, notes))
+    if _meanings(old.labels) != _meanings(spec.labels):
         notes.append(
             f"new class layer; number of classes: {len(spec.labels)} ({loaded.name} has {len(old.labels)} others)"
         )
@@ -67,6 +70,18 @@ def from_checkpoint(ref: str, spec: InferenceSpec, queries: int | None, progress
     licence = {"licence of the starting model": loaded.facts["licence"]} if "licence" in loaded.facts else {}
     wrapped = _wrap(model, config, spec, raw, {"started from": loaded.name} | licence)
     return Beginning(wrapped, tuple(notes), loses_tiles)
+
+
+def _meanings(labels: LabelSet) -> list[str]:
+    return [meaning_of(name) for name in labels.names]
+
+
+def _named(data: LabelSet, known: LabelSet, model: str, notes: list[str]) -> LabelSet:
+    """The data's classes; a single one without a name has that of the model's single one, which is noted."""
+    if len(data) != 1 or len(known) != 1 or has_name(data[0].name) or not has_name(known[0].name):
+        return data
+    notes.append(f'the class goes on as "{known[0].name}", as {model} calls it')
+    return LabelSet((replace(data[0], name=known[0].name),))
 
 
 def _known_metrics(facts: Mapping[str, Any]) -> str:

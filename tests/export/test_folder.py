@@ -31,6 +31,7 @@ from segcli.export.graph import InputShape
 from segcli.export.verify import LIMITS, PhotoAgreement, compare, fitted, match, own_photos
 from segcli.segments import Segments
 from segcli.types import Batch, InputSize
+from segcli.versions import versions
 from segcli.weights.hub import from_folder
 from tests.export.models import EXPORTED, LABELS, small
 
@@ -72,6 +73,7 @@ def test_what_it_is_travels_with_it(exported: Path) -> None:
     assert all(f"| `{name}` |" in (exported / "README.md").read_text() for name in ABOUT)
     assert "ONNX Runtime" in loaded.facts["device_reason"]
     assert "on CPU" in loaded.facts["device_reason"]
+    assert versions()["onnxruntime"]  # what a metric of this model is reported with
     assert sorted(path.name for path in exported.iterdir()) == [
         "README.md", "config.json", "model.onnx", "predict.py", "preprocessor_config.json"
     ]  # fmt: skip

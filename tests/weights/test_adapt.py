@@ -55,6 +55,25 @@ def test_the_same_classes_change_nothing() -> None:
     assert _changed(None, load_model(START, "cpu", "fp32").spec) == (set(), (KNOWN,))
 
 
+def test_other_words_for_the_same_classes_change_the_words_alone() -> None:
+    spec = load_model("nuclei", "cpu", "fp32").spec
+    beginning = from_checkpoint("nuclei", replace(spec, labels=LabelSet((Label(3, "nuclei", True),))), None)
+    assert not any("class layer" in note for note in beginning.notes)
+    assert beginning.loaded.spec.labels.labels == (Label(3, "nuclei", True),)
+
+
+def test_a_class_without_a_name_is_the_only_one_that_the_model_has() -> None:
+    spec = load_model("nuclei", "cpu", "fp32").spec
+    unnamed = replace(spec, labels=LabelSet((Label(7, "object", True),)))
+    beginning = from_checkpoint("nuclei", unnamed, None)
+    assert beginning.notes[0] == 'the class goes on as "nucleus", as nuclei calls it'
+    assert not any("class layer" in note for note in beginning.notes)
+    assert beginning.loaded.spec.labels.labels == (Label(7, "nucleus", True),)
+    assert list(beginning.loaded.raw_config["id2label"].values()) == ["nucleus"]
+    _, notes = _changed(None, _spec("object"))  # of ten classes none is meant
+    assert notes == ("new class layer; number of classes: 1 (facade has 10 others)",)
+
+
 def test_tiles_that_are_not_kept_are_named() -> None:
     changed, notes = _changed(None, replace(load_model(START, "cpu", "fp32").spec, size=InputSize()))
     assert not changed
