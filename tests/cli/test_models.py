@@ -15,6 +15,7 @@ from segcli.evaluation import published as verify
 from segcli.types import TASKS, Label, LabelSet
 from segcli.weights import golden
 from segcli.weights import manifest as manifest_module
+from segcli.weights.checkpoint import load_model, save_model
 from segcli.weights.manifest import manifest
 from segcli.weights.verified import verifications
 from tests.evaluation.scored import write_scored
@@ -100,6 +101,9 @@ def test_path_and_pull_of_what_is_here(empty_cache: Path) -> None:
     ("arguments", "code", "complaint"),
     [
         (("show", "swin-tiny-coco-panotpic"), 3, "Did you mean swin-tiny-coco-panoptic"),
+        (("show", "nobody/nothing"), 3, "nobody/nothing is not on this machine: segcli models pull nobody/nothing"),
+        (("show", "swin-tiny"), 3, "Did you mean"),
+        (("show", str(Path(__file__).parent)), 3, "has no config.json"),
         (("path", "swin-tiny-coco-panoptic"), 3, "segcli models pull swin-tiny-coco-panoptic"),
         (("pull", "swin-tiny-coco-panoptic"), 3, "HF_HUB_OFFLINE is set"),
         (("pull", "nothing"), 3, "no model 'nothing'"),
@@ -204,3 +208,19 @@ def test_other_data_says_nothing_about_published_numbers(fake: FakeLoaded, tmp_p
     result = run("verify", "facade", "--data", str(data))
     assert result.exit_code == 2
     assert "not the data of the published numbers, 105 facade photographs" in result.stderr
+
+
+def test_a_folder_of_one_s_own_is_shown_as_it_describes_itself(tmp_path: Path) -> None:
+    loaded = load_model("facade", "cpu", "fp32")
+    loaded.facts["step"] = 77
+    folder = save_model(loaded, tmp_path / "run" / "best")
+    shown = " ".join(run("show", str(folder)).stdout.split())
+    assert "name run/best" in shown
+    assert "10 (5 things, 5 stuff) balcony-fence, car, facade" in shown
+    assert "test size tiles of 320 pixels" in shown
+    assert "step 77" in shown
+    document = json.loads(run("show", str(folder), "--json").stdout)
+    known = json.loads(run("show", "facade", "--json").stdout)
+    shared = ("family", "queries", "parameters", "tasks", "rule", "metrics", "licence", "classes")
+    assert {key: document[key] for key in shared} == {key: known[key] for key in shared}
+    assert (document["facts"]["step"], document["folder"]) == (77, str(folder))

@@ -10,6 +10,7 @@ import typer
 from segcli import console
 from segcli.cli.app import App
 from segcli.cli.models.folders import convert, push
+from segcli.cli.models.own import OwnModel
 from segcli.cli.options import BatchSizeOption, DeviceOption, complete_model
 from segcli.errors import UsageError, WeightsUnavailable
 from segcli.types import Task
@@ -33,8 +34,13 @@ app = App(
 app.command()(convert)
 app.command()(push)
 
-NameArgument = Annotated[
-    str, typer.Argument(metavar="NAME", autocompletion=complete_model, help="A name from `segcli models list`.")
+ModelArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        autocompletion=complete_model,
+        help="A name from the list, a folder such as RUN/best, or org/name on the Hub that was downloaded.",
+    ),
 ]
 RefArgument = Annotated[
     str,
@@ -113,14 +119,21 @@ def _row(entry: ManifestEntry) -> list[object]:
 
 
 @app.command()
-def show(name: NameArgument, as_json: JsonOption = False) -> None:
+def show(name: ModelArgument, as_json: JsonOption = False) -> None:
     """Show everything known about one model: its source, how it is run, its measured metrics."""
     from segcli.console import Column
     from segcli.weights import hub
-    from segcli.weights.manifest import label_table
+    from segcli.weights.manifest import label_table, lookup
     from segcli.weights.verified import verifications
 
-    entry = hub.known(name)
+    entry = lookup(name)
+    if entry is None or (hub.own_folder(name) / hub.CONFIG).is_file():  # a folder wins, as everywhere
+        own = OwnModel(name)
+        if as_json:
+            console.json_document(own.to_json())
+        else:
+            console.table([Column("Fact"), Column("Value")], own.rows())
+        return
     labels = label_table(entry.labels) if entry.labels else ()
     if as_json:
         classes = [{"id": label.id, "name": label.name, "isthing": label.isthing} for label in labels]
@@ -144,8 +157,8 @@ def show(name: NameArgument, as_json: JsonOption = False) -> None:
         (entry.status, f"{metrics or '-'}{f' on {entry.measured}' if entry.measured else ''}"),
     ]
     if here := verifications().get(entry.name):
-        own = ", ".join(f"{m.metric} {m.measured:.2f} ({m.difference:+.2f})" for m in here.metrics)
-        rows.append(("measured here", f"{own} on {here.data['images']} images, {here.date}"))
+        numbers = ", ".join(f"{m.metric} {m.measured:.2f} ({m.difference:+.2f})" for m in here.metrics)
+        rows.append(("measured here", f"{numbers} on {here.data['images']} images, {here.date}"))
     console.table([Column("Fact"), Column("Value")], rows + ([("note", entry.note)] if entry.note else []))
 
 
