@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import os
 import re
 from typing import Any
 
@@ -42,9 +43,9 @@ class Command(_PlainFlags, TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Has Typer parse; what it says of a wrong value is put in our words, in one line as every error."""
-        given = list(args)
+        given = [_at_home(word) for word in args]
         try:
-            return super().parse_args(ctx, args)
+            return super().parse_args(ctx, list(given))
         except Exception as error:  # Click's, or what Typer brings in its place
             message = getattr(error, "message", None)
             if not isinstance(message, str) or not hasattr(error, "format_message") or "Help" in type(error).__name__:
@@ -69,6 +70,15 @@ class Command(_PlainFlags, TyperCommand):
         close = difflib.get_close_matches(value, choices, n=1)
         typed = "" if value in str(error.message) else f", not {cut(value, 40)}"
         return f"{typed}; did you mean {close[0]}?" if close else typed
+
+
+def _at_home(word: str) -> str:
+    """A word with the user's folder for "~" where a shell leaves it: in --out=~/x, in quotes, on Windows. Otherwise a
+    folder called ~ would be made here, and who removes that may remove more."""
+    flag, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
+    if not (value == "~" or value.startswith(("~/", "~\\"))) or os.path.exists(value):
+        return word
+    return f"{flag}{equals}{os.path.expanduser(value)}"  # Path's raises where nobody has a home
 
 
 def _value_of(flag: str, given: list[str]) -> str | None:

@@ -8,12 +8,15 @@ import re
 import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
 
 import pytest
 import typer
 from typer.testing import CliRunner
 
 from segcli.cli import app
+from segcli.cli.app import App
 
 HEAVY = ["torch", "torchvision", "numpy", "scipy", "cv2", "PIL", "huggingface_hub", "safetensors"]
 HEAVY += ["matplotlib", "hotcoco", "segcli.training.recipe", "segcli.data.dataset_toml"]
@@ -177,3 +180,41 @@ def test_wrong_use_is_one_line_with_what_was_typed(arguments: tuple[str, ...], r
     (line,) = result.stderr.splitlines()
     assert line.startswith("segcli: error: ")
     assert reason in line
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        (["--out=~/runs"], "HOME/runs"),  # a shell leaves these
+        (["--out", "~/my runs"], "HOME/my runs"),
+        (["--out=~"], "HOME"),
+        (["--out=~nobody/runs"], "~nobody/runs"),
+        (["--out=a~/runs"], "a~/runs"),
+        (["--out", "./~/runs"], "~/runs"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_a_tilde_is_the_user_s_folder(
+    typed: list[str], meant: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    app = App(add_completion=False)
+
+    @app.command()
+    def write(out: Annotated[Path, typer.Option("--out")]) -> None:
+        typer.echo(out)
+
+    result = CliRunner().invoke(app, typed)
+    assert result.stdout.strip() == meant.replace("HOME", str(tmp_path))
+
+
+def test_a_folder_that_is_called_tilde_is_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "~").mkdir()
+    app = App(add_completion=False)
+
+    @app.command()
+    def write(out: Path) -> None:
+        typer.echo(out)
+
+    assert CliRunner().invoke(app, ["~"]).stdout.strip() == "~"
