@@ -45,7 +45,7 @@ def from_checkpoint(ref: str, spec: InferenceSpec, queries: int | None, progress
     old, model, config = loaded.spec, loaded.model, loaded.config
     notes: list[str] = []
     spec = replace(spec, labels=_named(spec.labels, old.labels, loaded.name, notes))
-    if _meanings(old.labels) != _meanings(spec.labels):
+    if not _same(old.labels.names, spec.labels.names):
         notes.append(
             f"new class layer; number of classes: {len(spec.labels)} ({loaded.name} has {len(old.labels)} others)"
         )
@@ -72,8 +72,13 @@ def from_checkpoint(ref: str, spec: InferenceSpec, queries: int | None, progress
     return Beginning(wrapped, tuple(notes), loses_tiles)
 
 
-def _meanings(labels: LabelSet) -> list[str]:
-    return [meaning_of(name) for name in labels.names]
+def _same(names: list[str], others: list[str]) -> bool:
+    """Whether they mean the same classes in this order. What names mean says so only where it tells all of them apart:
+    "Ki67+" and "Ki67-" differ in a sign."""
+    meanings = [meaning_of(name) for name in names]
+    return names == others or (
+        meanings == [meaning_of(name) for name in others] and "" not in meanings and len(set(meanings)) == len(names)
+    )
 
 
 def _named(data: LabelSet, known: LabelSet, model: str, notes: list[str]) -> LabelSet:

@@ -62,6 +62,13 @@ def test_other_words_for_the_same_classes_change_the_words_alone() -> None:
     assert beginning.loaded.spec.labels.labels == (Label(3, "nuclei", True),)
 
 
+def test_classes_that_a_sign_tells_apart_are_not_the_same_in_another_order(tmp_path: Path) -> None:
+    loaded = from_checkpoint(START, _spec("Ki67+", "Ki67-"), None).loaded
+    folder = str(save_model(loaded, tmp_path / "cells"))
+    assert not any("class layer" in note for note in from_checkpoint(folder, _spec("Ki67+", "Ki67-"), None).notes)
+    assert any("class layer" in note for note in from_checkpoint(folder, _spec("Ki67-", "Ki67+"), None).notes)
+
+
 def test_a_class_without_a_name_is_the_only_one_that_the_model_has() -> None:
     spec = load_model("nuclei", "cpu", "fp32").spec
     unnamed = replace(spec, labels=LabelSet((Label(7, "object", True),)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 _NAMED = 20  # classes that a row has room for
 # What this process decided, and what has a row of its own.
 _PASSING = ("source", "device_reason", "no_gpu", "place", "precision", "metrics", "licence", "thresholds", "exported")
-_WEIGHTS = (".safetensors", ".bin", ".onnx", ".data", ".xml")
 
 
 class OwnModel:
@@ -28,12 +27,14 @@ class OwnModel:
         from segcli.weights.checkpoint import load_model
 
         self.folder: Path = hub.own_folder(ref)
+        self.weights: Sequence[Path] = ()
         if not hub.is_exported(self.folder):
             files = hub.find(ref)
             if files is None:
                 raise WeightsUnavailable(f"{ref} is not on this machine: segcli models pull {ref}")
-            self.folder = files.folder
+            self.folder, self.weights = files.folder, files.weights
         self.loaded: LoadedModel = load_model(ref, "cpu")
+        self.weights = self.weights or getattr(self.loaded.model, "files", ())  # the graph of an exported one
 
     def to_json(self) -> dict[str, Any]:
         """What --json prints; the keys are those of models in the list, as far as they have a meaning here."""
@@ -84,8 +85,7 @@ class OwnModel:
         return sum(parameter.numel() for parameter in self.loaded.model.parameters())
 
     def _megabytes(self) -> float:
-        files = (file for file in self.folder.iterdir() if file.suffix in _WEIGHTS)
-        return round(sum(file.stat().st_size for file in files) / 1e6, 1)
+        return round(sum(file.stat().st_size for file in self.weights) / 1e6, 1)
 
     def _metrics(self) -> dict[str, float]:
         known = self.loaded.facts.get("metrics")
