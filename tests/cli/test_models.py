@@ -224,3 +224,4 @@ def test_a_folder_of_one_s_own_is_shown_as_it_describes_itself(tmp_path: Path) -
     shared = ("family", "queries", "parameters", "tasks", "rule", "metrics", "licence", "classes")
     assert {key: document[key] for key in shared} == {key: known[key] for key in shared}
     assert (document["facts"]["step"], document["folder"]) == (77, str(folder))
+    assert document["megabytes"] == round((folder / "model.safetensors").stat().st_size / 1e6, 1)

@@ -21,6 +21,7 @@ from typer.testing import CliRunner
 
 import segcli
 from segcli.cli import app
+from segcli.cli.models.own import OwnModel
 from segcli.codecs.image import read_image
 from segcli.errors import CheckpointError, InputError, SegcliError, UsageError
 from segcli.evaluation.from_model import describe_model
@@ -77,6 +78,13 @@ def test_what_it_is_travels_with_it(exported: Path) -> None:
     assert sorted(path.name for path in exported.iterdir()) == [
         "README.md", "config.json", "model.onnx", "predict.py", "preprocessor_config.json"
     ]  # fmt: skip
+
+
+def test_models_show_describes_it(exported: Path) -> None:
+    document = OwnModel(str(exported)).to_json()
+    assert (document["parameters"], document["classes"][0]["name"]) == (None, LABELS[0].name)
+    assert document["megabytes"] == round((exported / "model.onnx").stat().st_size / 1e6, 1) > 0
+    assert "fp32 graph for ONNX Runtime" in dict(OwnModel(str(exported)).rows())["network"]
 
 
 def _set(**facts: Any) -> Change:
