@@ -14,9 +14,11 @@ import numpy as np
 from segcli.errors import InputError, SegcliError, UsageError, cut, shown
 from segcli.files.json_file import read_json
 from segcli.files.toml import read_toml
+from segcli.inspection.clip_overlays import clips_in
 from segcli.inspection.gallery import Gallery, of_predictions, predictions_beside_truth
 from segcli.inspection.report_page import Report, ReportTable
 from segcli.render.curves import LEARNING_RATE, Curve
+from segcli.results.own import is_own
 from segcli.results.readers.predict_records import first_record, is_record
 from segcli.training.record.run_files import METRICS
 from segcli.training.record.run_log import final, read_runs, validations
@@ -40,10 +42,14 @@ def read_report(path: Path, photos: Path | None = None, task: Task | None = None
         return _of_run(path)
     if path.is_dir() and any((folder / EVALUATION).is_file() for folder in (path, *(path / task for task in TASKS))):
         return _of_evaluation(_evaluation(path, task), photos)
+    clips = clips_in(str(path))
+    if clips and (path.is_file() or not is_own(path)):
+        raise UsageError(f"{path}: holds the tracks of a clip; draw them over it with: segcli viz overlays {path}")
     gallery = of_predictions(path, photos, task, every_score=True)
     made_by = _made_by(path)
     gallery = _from_own_score(gallery, path)
-    notes = [*gallery.notes, *(f"left out: {reason}" for reason in gallery.broken)]
+    elsewhere = (f"left out: the clip {clip.stem}; see segcli viz overlays {path}" for clip in clips)
+    notes = [*gallery.notes, *(f"left out: {reason}" for reason in gallery.broken), *elsewhere]
     facts = [("predictions", path.name), *made_by.items(), *(("note", note) for note in notes)]
     return Report(path.resolve().name, made_by.get("model", ""), gallery, facts=facts)
 

@@ -220,3 +220,22 @@ def test_bad_input_is_one_clear_line(evaluation: Path, tmp_path: Path) -> None:
     assert code == 2
     assert "choose one with --task" in said
     assert not page.exists()
+
+
+def test_a_clip_is_sent_to_where_it_is_drawn(results: Path, tmp_path: Path) -> None:
+    clip = tmp_path / "clip"
+    (clip / "walk.ids").mkdir(parents=True)
+    (clip / "walk.ids" / "000000.png").write_bytes(encode_png(np.ones((6, 8), dtype=np.uint8)))
+    about = {
+        "clip": {"file_name": "walk.mp4", "task": "panoptic", "classes": [{"id": 1, "name": "cat", "isthing": True}]}
+    }
+    for folder in (clip, results):
+        (folder / "walk.video.json").write_text(json.dumps(about))
+        (folder / "walk.jsonl").write_text("")
+    for source in (clip, results / "walk.jsonl"):
+        code, said = run(source, "--out", tmp_path / "page.html")
+        assert code == 2
+        assert f"{source}: holds the tracks of a clip; draw them over it with: segcli viz overlays {source}" in said
+    run(results, "--out", tmp_path / "page.html")  # photos are there too: they are shown, and the clip is named
+    facts = head_of(tmp_path / "page.html")["facts"]
+    assert ["note", f"left out: the clip walk; see segcli viz overlays {results}"] in facts
