@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,6 +26,7 @@ from segcli.inference.video.clip import Clip, is_clip
 from segcli.inference.video.encoding import ClipWriter
 from segcli.inference.video.kinds import ClipRun, FrameAnswer, IdMaps
 from segcli.inference.video.predict_clip import FrameReport, clip_stem, predict_clip
+from segcli.inference.video.tally import Tally
 from segcli.inference.video.tracking import Tracker
 from segcli.render import Style
 from segcli.segments import Segments
@@ -98,7 +100,7 @@ def test_numbered_frames_and_animations(tmp_path: Path) -> None:
 KINDS = ("overlay", "json", "png", "coco", "coco-panoptic", "csv")
 
 
-def predicted(clip: Clip, out: Path, kinds: tuple[str, ...] = KINDS, **options: bool) -> list[FrameReport]:
+def predicted(clip: Clip, out: Path, kinds: tuple[str, ...] = KINDS, **options: Any) -> list[FrameReport]:
     loaded = FakeLoaded()
     run = ClipRun(clip, out, "clip", kinds, "panoptic", LABELS, Style(), {"model": "fake"})
     return list(predict_clip(loaded, resolve(loaded.spec, "panoptic"), run, **options))  # type: ignore[arg-type]
@@ -171,6 +173,7 @@ def test_an_interrupted_clip_is_continued(tmp_path: Path, at: int, monkeypatch: 
     monkeypatch.setattr("segcli.inference.video.progress._EVERY", 0)
     write_clip(tmp_path / "clip.mp4", [number / 25 for number in range(12)])
     write = IdMaps.write
+    tallies = {"whole": Tally(), "cut": Tally()}
     for out, stop in ((tmp_path / "whole", None), (tmp_path / "cut", at)):
         with monkeypatch.context() as patch, Clip(str(tmp_path / "clip.mp4")) as clip:
 
@@ -181,10 +184,12 @@ def test_an_interrupted_clip_is_continued(tmp_path: Path, at: int, monkeypatch: 
 
             patch.setattr(IdMaps, "write", fail)
             with pytest.raises(KeyboardInterrupt) if stop is not None else nullcontext():
-                predicted(clip, out)
+                predicted(clip, out, tally=tallies[out.name] if stop is None else None)
     assert not (tmp_path / "cut" / "clip.jsonl").exists()
     with Clip(str(tmp_path / "clip.mp4")) as clip:
-        again = predicted(clip, tmp_path / "cut", resume=True)
+        again = predicted(clip, tmp_path / "cut", resume=True, tally=tallies["cut"])
+    assert tallies["cut"].state() == tallies["whole"].state()
+    assert (tallies["cut"].frames, tallies["cut"].earlier) == (12, 12 - len(again))
     assert len(again) == (12 if at == 0 else 12 - at + 1)  # the overlay may lack the frame before
     assert files(tmp_path / "cut") == files(tmp_path / "whole")
     with Clip(str(tmp_path / "cut" / "clip.overlay.mp4")) as clip:
@@ -194,7 +199,7 @@ def test_an_interrupted_clip_is_continued(tmp_path: Path, at: int, monkeypatch: 
 def test_another_run_is_not_continued(tmp_path: Path) -> None:
     (tmp_path / "clip.partial.state.json").write_text(
         json.dumps({"run": {"save": list(KINDS), "model": "other"}, "frames": 1, "last": 0, "complete": False})[:-1]
-        + ', "first": 0.0, "tracker": {}, "kinds": {}}'
+        + ', "first": 0.0, "tracker": {}, "tally": {}, "kinds": {}}'
     )
     write_clip(tmp_path / "clip.mp4", [0.0])
     with Clip(str(tmp_path / "clip.mp4")) as clip, pytest.raises(UsageError, match="another model"):

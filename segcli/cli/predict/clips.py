@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -23,6 +22,7 @@ from segcli.files.image_names import VIDEO_SUFFIXES
 if TYPE_CHECKING:
     from segcli.inference.video.clip import Clip
     from segcli.inference.video.predict_clip import FrameReport
+    from segcli.inference.video.tally import Tally
     from segcli.weights.checkpoint import LoadedModel
 
 _NUMBERED = re.compile(r"(.*?)(\d{3,})")
@@ -145,14 +145,15 @@ def _predict_one(
     """One clip; returns how many of its frames failed."""
     from segcli.inference.video.kinds import ClipRun
     from segcli.inference.video.predict_clip import clip_targets, predict_clip
+    from segcli.inference.video.tally import Tally
     from segcli.results.record import class_records
 
     settings = request.resolve(loaded)
     facts = {"file_name": clip.name, **_made_how(loaded, request, how), "fps": round(float(clip.rate), 3)}
     facts["classes"] = class_records(settings.spec.labels)
     run = ClipRun(clip, request.out, stem, request.kinds, settings.task, settings.spec.labels, request.style, facts)
-    summary, started, finished = _Summary(), time.perf_counter(), False
-    frames = predict_clip(loaded, settings, run, resume=request.skip_existing)
+    tally, started, finished = Tally(), time.perf_counter(), False
+    frames = predict_clip(loaded, settings, run, resume=request.skip_existing, tally=tally)
     try:
         with (
             _ends_on_interrupt(clip, say),
@@ -160,7 +161,6 @@ def _predict_one(
             say.progress(f"predicting {Path(clip.name).name}", clip.count) as advance,
         ):
             for frame in frames:
-                summary.add(frame)
                 if frame.error is not None:
                     console.error(frame.error)
                 if request.as_json:
@@ -168,14 +168,14 @@ def _predict_one(
                 advance(1)
         finished = True
     finally:
-        if not finished and summary.frames and request.kinds:
-            say.note(f"stopped after {summary.frames} frames, which are in {stem}.partial.…; --skip-existing continues")
+        if not finished and tally.frames and request.kinds:
+            say.note(f"stopped after {tally.frames} frames, which are in {stem}.partial.…; --skip-existing continues")
     targets = clip_targets(request.out, stem, request.kinds)
-    summary.show(clip, time.perf_counter() - started, targets, say, table=not request.as_json)
+    _show(tally, clip, time.perf_counter() - started, targets, say, table=not request.as_json)
     if clip.damage:
         what, rest = ("ended", "came before") if clip.is_live else ("damaged or cut short", "can be decoded")
         console.error(f"{clip.name}: {what} ({clip.damage}); what {rest} is predicted")
-    return summary.failed + bool(clip.damage)
+    return tally.failed + bool(clip.damage)
 
 
 def _made_how(loaded: LoadedModel, request: PredictRequest, how: Mapping[str, Any]) -> dict[str, Any]:
@@ -185,41 +185,24 @@ def _made_how(loaded: LoadedModel, request: PredictRequest, how: Mapping[str, An
     return made_with(loaded, settings) | {"task": settings.task} | chosen
 
 
-@dataclass
-class _Summary:
-    """What the end of a clip tells: a class's objects and frames, not the results."""
-
-    frames: int = 0
-    failed: int = 0
-    objects: dict[str, set[int]] = field(default_factory=dict)  # class name -> ids
-    seen: dict[str, int] = field(default_factory=dict)  # class name -> frames that show it
-
-    def add(self, frame: FrameReport) -> None:
-        """Count a frame."""
-        self.frames += 1
-        self.failed += frame.error is not None
-        names: dict[str, set[int]] = {}
-        for segment in frame.segments:
-            names.setdefault(segment["category_name"], set()).add(segment["id"])
-        for name, ids in names.items():
-            self.objects.setdefault(name, set()).update(ids)
-            self.seen[name] = self.seen.get(name, 0) + 1
-
-    def show(self, clip: Clip, seconds: float, targets: Sequence[Path], say: Console, *, table: bool) -> None:
-        """A table of classes on stdout, the rest on stderr."""
-        if table and self.objects:
-            order = sorted(self.objects, key=lambda name: (-self.seen[name], name))
-            columns = [Column("class"), Column("objects", numeric=True), Column("frames", numeric=True)]
-            rows = [[name, str(len(self.objects[name])), str(self.seen[name])] for name in order]
-            say.table(columns, rows, title=clip.name)
-        plural = "" if self.frames == 1 else "s"
-        parts = [f"{self.frames} frame{plural} in {seconds:.1f} s ({self.frames / max(seconds, 1e-9):.1f} a second)"]
-        if clip.left_out:
-            parts.append(f"{clip.left_out} skipped to keep up")
-        if any(path.suffix == ".mp4" for path in targets) and clip.sound:
-            parts.append("its sound copied" if clip.keeps_sound else f"without its sound, as MP4 has no {clip.sound}")
-        files = "; " + ", ".join(map(str, targets)) if targets else ""
-        say.note(f"{clip.name}: {', '.join(parts)}{files}")
+def _show(tally: Tally, clip: Clip, seconds: float, targets: Sequence[Path], say: Console, *, table: bool) -> None:
+    """A table of classes on stdout, the rest on stderr."""
+    if table and tally.objects:
+        order = sorted(tally.objects, key=lambda name: (-tally.seen[name], name))
+        columns = [Column("class"), Column("objects", numeric=True), Column("frames", numeric=True)]
+        rows = [[name, str(len(tally.objects[name])), str(tally.seen[name])] for name in order]
+        say.table(columns, rows, title=clip.name)
+    frames = tally.frames - tally.earlier
+    plural = "" if frames == 1 else "s"
+    parts = [f"{frames} frame{plural} in {seconds:.1f} s ({frames / max(seconds, 1e-9):.1f} a second)"]
+    if tally.earlier:
+        parts.append(f"{tally.earlier} before")
+    if clip.left_out:
+        parts.append(f"{clip.left_out} skipped to keep up")
+    if any(path.suffix == ".mp4" for path in targets) and clip.sound:
+        parts.append("its sound copied" if clip.keeps_sound else f"without its sound, as MP4 has no {clip.sound}")
+    files = "; " + ", ".join(map(str, targets)) if targets else ""
+    say.note(f"{clip.name}: {', '.join(parts)}{files}")
 
 
 def _as_json(clip: Clip, frame: FrameReport, facts: Mapping[str, Any]) -> dict[str, Any]:

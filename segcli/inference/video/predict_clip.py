@@ -25,6 +25,7 @@ from segcli.inference.video.ahead import Ahead
 from segcli.inference.video.clip import ClipFrame, is_live
 from segcli.inference.video.kinds import CLIP_KINDS, ClipKind, ClipRun, FrameAnswer
 from segcli.inference.video.progress import Done, Progress
+from segcli.inference.video.tally import Tally
 from segcli.inference.video.tracking import Tracker
 from segcli.results.record import segment_records
 from segcli.segments import Segments
@@ -69,27 +70,34 @@ def clip_targets(out: Path, stem: str, kinds: tuple[str, ...]) -> list[Path]:
 
 
 def predict_clip(
-    loaded: LoadedModel, settings: PredictSettings, run: ClipRun, *, resume: bool = False, memory: int = 30
+    loaded: LoadedModel,
+    settings: PredictSettings,
+    run: ClipRun,
+    *,
+    resume: bool = False,
+    memory: int = 30,
+    tally: Tally | None = None,
 ) -> Generator[FrameReport, None, None]:
     """Predict every frame, give its segments their ids, write it, and yield one report each, in order.
 
     resume: go on where an earlier run was interrupted. memory: frames for which an unseen object keeps its id.
-    A frame that cannot be read or does not fit into memory is reported and the others go on; where the clip is
-    damaged, it ends. Raises InputError if no frame can be decoded, OutputError if a file cannot be written.
+    tally: counts all frames that are written, and those written before. A frame that cannot be read or does not fit
+    into memory is reported and the others go on; where the clip is damaged, it ends. Raises InputError if no frame can
+    be decoded, OutputError if a file cannot be written.
     """
-    tracker, progress = Tracker(memory), Progress(run)
+    tracker, progress, tally = Tracker(memory), Progress(run), tally or Tally()
     done = progress.read() if resume else None
     if done is None:
         progress.remove()
     else:
-        progress.restore(tracker, done)
+        progress.restore(tracker, tally, done)
         run.clip.first = done.first
     with ExitStack() as stack:
         kinds = [CLIP_KINDS[name](run, None if done is None else done.kinds[name]) for name in run.kinds]
         for kind in kinds:
             stack.callback(kind.close)
         if done is None or not done.complete:
-            frames = yield from _predict(loaded, settings, run, tracker, progress, kinds, done)
+            frames = yield from _predict(loaded, settings, run, tracker, tally, progress, kinds, done)
             if not frames:
                 for kind in kinds:
                     kind.discard()
@@ -105,6 +113,7 @@ def _predict(
     settings: PredictSettings,
     run: ClipRun,
     tracker: Tracker,
+    tally: Tally,
     progress: Progress,
     kinds: list[ClipKind],
     done: Done | None,
@@ -131,7 +140,7 @@ def _predict(
             due = None
             if progress.is_due() and not run.clip.is_live:
                 due = state | {"tracker": tracker.state()}
-            waiting.append(scribe.submit(_write, outcome, answer, kinds, progress, due))
+            waiting.append(scribe.submit(_write, outcome, answer, kinds, tally, progress, due))
             while waiting and (len(waiting) > _AHEAD or waiting[0].done()):
                 yield waiting.popleft().result()
         while waiting:
@@ -140,7 +149,7 @@ def _predict(
     for kind in kinds:
         kind.close()
     if place:
-        progress.complete(state | {"tracker": tracker.state()}, kinds)
+        progress.complete(state | {"tracker": tracker.state(), "tally": tally.state()}, kinds)
     return place
 
 
@@ -194,6 +203,7 @@ def _write(
     outcome: Outcome[ClipFrame, None],
     answer: FrameAnswer | None,
     kinds: list[ClipKind],
+    tally: Tally,
     progress: Progress,
     state: dict[str, Any] | None,
 ) -> FrameReport:
@@ -205,7 +215,8 @@ def _write(
                 kind.skip()
             else:
                 kind.write(answer)
-        progress.saved(state, kinds)
+        tally.add(None if answer is None else answer.rows)
+        progress.saved(None if state is None else state | {"tally": tally.state()}, kinds)
     if answer is None:
         return FrameReport(frame.number, frame.time, [], error=str(outcome.error))
     times = {"model": outcome.timings.model, "post": outcome.timings.post}

@@ -17,6 +17,7 @@ from segcli.errors import InputError, OutputError, UsageError
 from segcli.files.json_file import read_object
 from segcli.files.writing import write_file
 from segcli.inference.video.kinds import ClipKind, ClipRun
+from segcli.inference.video.tally import Tally
 from segcli.inference.video.tracking import Tracker
 
 _SUFFIX = ".state.json"
@@ -32,6 +33,7 @@ class Done:
     complete: bool  # nothing but the names of files is missing
     first: float | None  # as `Clip.first`
     tracker: Mapping[str, Any]
+    tally: Mapping[str, Any]
     kinds: Mapping[str, Any]
 
 
@@ -64,10 +66,11 @@ class Progress:
             )
         return done
 
-    def restore(self, tracker: Tracker, done: Done) -> None:
-        """Let a tracker know what it knew. Raises OutputError if that is damaged, or of another version."""
+    def restore(self, tracker: Tracker, tally: Tally, done: Done) -> None:
+        """Let both know what they knew. Raises OutputError if that is damaged, or of another version."""
         try:
             tracker.restore(done.tracker)
+            tally.restore(done.tally)
         except (InputError, LookupError, TypeError, ValueError) as error:
             raise OutputError(f"{self.path}: damaged; predict the clip again with --overwrite") from error
 
