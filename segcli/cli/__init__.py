@@ -37,7 +37,7 @@ _COMMANDS = (
     (
         "bench",
         "bench:bench",
-        "Time a model on this machine: the network, a photo, a step of training, in fp32 and bf16. Takes a minute.",
+        "Time a model on this machine: the network, a photo, a step of training, in fp32 and native bf16. A minute.",
     ),
     ("models", "models:app", "List, download, check and convert models."),
     ("data", "data:app", "Check, convert, analyse and split datasets, in every format that `train` reads."),

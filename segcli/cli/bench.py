@@ -31,7 +31,7 @@ def bench(
     as_json: JsonOption = False,
     quiet: options.QuietOption = False,
 ) -> None:
-    """Time a model on this machine: the network, a photo, a step of training, in fp32 and bf16. Takes a minute.
+    """Time a model on this machine: the network, a photo, a step of training, in fp32 and native bf16. A minute.
 
     segcli bench
 

@@ -65,7 +65,7 @@ DeviceOption = Annotated[
     typer.Option(
         "--device",
         metavar="NAME",
-        help="Where to compute: auto, cpu, cuda, cuda:1, mps. One that is named must be there.",
+        help="Where to compute: auto, cpu, gpu, cuda, cuda:1, mps. One that is named must be there.",
         rich_help_panel=SPEED,
     ),
 ]
@@ -73,7 +73,7 @@ DtypeOption = Annotated[
     Precision,
     typer.Option(
         "--dtype",
-        help="Precision. auto: fp32, or bf16 where it is fast and the checkpoint is measured to lose nothing by it.",
+        help="Precision. auto: fp32, or bf16 where it is fast and the checkpoint loses at most 0.1 points by it.",
         rich_help_panel=SPEED,
     ),
 ]

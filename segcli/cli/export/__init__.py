@@ -52,7 +52,7 @@ OutOption = Annotated[
         metavar="DIR",
         show_default=False,
         callback=options.local,
-        help="The folder; MODEL-onnx if not given.",
+        help="The folder; MODEL-onnx or MODEL-openvino if not given.",
     ),
 ]
 SizeOption = Annotated[
@@ -61,7 +61,7 @@ SizeOption = Annotated[
         "--size",
         metavar="HxW",
         show_default=False,
-        help="One fixed input size, such as 512x512; without it the graph takes every size.",
+        help="One fixed input size, such as 512x512; without it the graph takes every size (EoMT: its own square).",
     ),
 ]
 BatchOption = Annotated[

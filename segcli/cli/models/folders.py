@@ -52,7 +52,7 @@ def convert(
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a model that is there already.")] = False,
 ) -> None:
-    """Convert a checkpoint of the authors' own code into a folder that segcli and transformers load.
+    """Convert a checkpoint of the authors' own code into a folder for segcli, and for transformers if it knows it.
 
     Only arrays are read from the file, no code in it is run. A hash in its name is checked.
     """

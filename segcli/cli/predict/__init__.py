@@ -148,7 +148,10 @@ EndOption = Annotated[
 ]
 PagesOption = Annotated[
     Literal["first", "all"],
-    typer.Option("--pages", help="Of a TIFF with several pages or a GIF: results for its first, or for each."),
+    typer.Option(
+        "--pages",
+        help="Of a TIFF with several pages: results for its first, or for each. all: a GIF is pages too, not a clip.",
+    ),
 ]
 ProfileOption = Annotated[
     bool,
