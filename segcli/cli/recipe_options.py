@@ -80,7 +80,7 @@ SETTINGS = (
     _setting("data.task", Task, "--task", "-t", metavar="TASK", panel=options.DATA, help="If not the data's own."),
     _setting(
         "model.start", str, "--model", "-m", metavar="REF", panel=START, autocompletion=options.complete_model,
-        help="A folder, a name from `segcli models list`, or org/name on the Hub. For other classes the class layer is new.",
+        help="A folder, a name from `segcli models list`, or org/name on the Hub; other classes get a new class layer.",
     ),
     _setting(
         "model.backbone", str, "--backbone", metavar="NAME", panel=START,
