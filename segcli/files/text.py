@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import csv
 import errno
+import io
 import json
 import math
 import os
 from pathlib import Path
 
-from segcli.errors import UsageError
+from segcli.errors import UsageError, cut
 from segcli.files.image_ref import regular
 
 _MOST_BYTES = 1 << 30
+_LONGEST_FIELD = 1 << 26  # characters
 
 
 def read_plain(file: Path) -> bytes:
@@ -53,6 +56,20 @@ def read_text(file: Path) -> str:
 def lines_of(file: Path) -> list[str]:
     """The lines of a list, without blanks around them and without empty ones. Raises UsageError as `read_text` does."""
     return [line.strip() for line in read_text(file).splitlines() if line.strip()]
+
+
+def table_rows(file: Path, delimiters: str = ",") -> list[dict[str, str]]:
+    """The rows of a CSV file by its first line, which tells the delimiter of several. Raises UsageError as `read_text`
+    does, and for what is no table.
+    """
+    text = read_text(file)
+    head = text.split("\n", 1)[0]
+    csv.field_size_limit(_LONGEST_FIELD)  # Python's own, 131,072, is less than a traced outline may have
+    try:
+        rows = csv.DictReader(io.StringIO(text, newline=""), restval="", delimiter=max(delimiters, key=head.count))
+        return [{key: value for key, value in row.items() if key is not None} for row in rows]  # None: more than named
+    except csv.Error as error:
+        raise UsageError(f"{file}: not a table that can be read ({cut(error)}); export it again") from error
 
 
 def some(number: int, what: str) -> str:

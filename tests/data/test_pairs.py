@@ -71,7 +71,7 @@ def test_roboflow_names_its_classes(tmp_path: Path) -> None:
     for number in range(4):
         save(tmp_path / f"train/p{number}.jpg", PHOTO)
         save(tmp_path / f"train/p{number}_mask.png", label_map(number))
-    (tmp_path / "train/_classes.csv").write_text("Pixel Value, Class\n0, background\n1, box\n2, disc\n")
+    (tmp_path / "train/_classes.csv").write_text("Pixel Value, Class\n0, background\n1, box, unnamed\n2, disc\n")
     info = detect(tmp_path)
     assert info.labels.names == ["background", "box", "disc"]
     assert sum(split.images for split in scan(info).splits) == 4

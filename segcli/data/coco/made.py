@@ -13,8 +13,9 @@ from segcli.codecs.image import MAX_PIXELS
 from segcli.codecs.polygons import fill
 from segcli.codecs.rle import encode
 from segcli.data.cache import cache_dir, digest, read_json, signature, write_json
+from segcli.data.coco.packing import Piece
 from segcli.data.coco.packs import Pack, pack
-from segcli.data.coco.rows import box_piece, instance_piece
+from segcli.data.coco.rows import box_piece, instance_piece, rectangle_piece
 from segcli.data.numbers import counted
 from segcli.data.records import Fault, Found, Record
 from segcli.data.settings import Settings
@@ -112,12 +113,11 @@ def found_of(
     from segcli.data.formats.coco_instance import InstanceReader
 
     packs = list(packs)
+    if settings.boxes:
+        packs = [_packed_as(packed, "rectangles", rectangle_piece) for packed in packs]
     boxes = any(packed.unmasked for packed in packs) and not any(packed.used for packed in packs)
     if boxes:
-        packs = [
-            replace(pack(packed.drawn, "detect", box_piece), source=packed.source) if packed.drawn else packed
-            for packed in packs
-        ]
+        packs = [_packed_as(packed, "detect", box_piece) for packed in packs]
     places = ImagePlaces(root)
     names = sorted({row["name"] for packed in packs for row in packed.categories})
     numbers = {name: number for number, name in enumerate(names, start=1)}
@@ -162,6 +162,13 @@ def found_of(
             rows[label] = (before[0] + bad, before[1] + all_)
     tasks: tuple[Task, ...] = ("detect",) if boxes else ("instance",)
     return Found(format, what, splits, labels, tasks, reader, faults=tuple(faults), rows=rows)
+
+
+def _packed_as(packed: Pack, kind: str, piece: Piece) -> Pack:
+    """What a tool's file was brought into, packed otherwise."""
+    if packed.drawn is None:
+        return packed
+    return replace(pack(packed.drawn, kind, piece), source=packed.source, drawn=packed.drawn)
 
 
 def _without_prefix(name: str) -> str:

@@ -39,6 +39,14 @@ def box_piece(row: dict[str, Any]) -> dict[str, Any] | None:
     return instance_piece(row | {"segmentation": [corners]})
 
 
+def rectangle_piece(row: dict[str, Any]) -> dict[str, Any] | None:
+    """As `instance_piece`, but a box that has no outline is one (dataset.toml: boxes = "rectangles")."""
+    try:
+        return instance_piece(row) or box_piece(row)
+    except NoOutline:
+        return box_piece(row)
+
+
 def panoptic_piece(row: dict[str, Any]) -> dict[str, Any]:
     """The segments of one image and the name of its id map. Segments that cannot be read become void ("lost")."""
     segments: list[dict[str, Any]] = []

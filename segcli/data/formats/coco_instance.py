@@ -20,7 +20,7 @@ from segcli.data.coco.files import (
     refuse_rivals,
 )
 from segcli.data.coco.packs import Pack, pack, read_piece, stated
-from segcli.data.coco.rows import box_piece, instance_piece
+from segcli.data.coco.rows import box_piece, instance_piece, rectangle_piece
 from segcli.data.glance import glance
 from segcli.data.numbers import counted
 from segcli.data.records import Fault, Found, Record, Stated
@@ -52,7 +52,8 @@ def load(root: Path, settings: Settings) -> Found:
     """
     files = annotation_files(root, settings, "instance")
     sources = [(split, file) for split, of_split in files.items() for file in of_split]
-    packs = [(split, pack(file, "instance", instance_piece)) for split, file in sources]
+    kind, piece = ("rectangles", rectangle_piece) if settings.boxes else ("instance", instance_piece)
+    packs = [(split, pack(file, kind, piece)) for split, file in sources]
     refuse_rivals(packs, "instance")
     _refuse_unreadable(packed for _, packed in packs)
     tasks: tuple[Task, ...] = ("instance",)

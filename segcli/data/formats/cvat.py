@@ -170,19 +170,30 @@ def _fields(
         return {"segmentation": [points]}
     if shape.tag == "box":
         x0, y0, x1, y1 = (finite(shape.attrib[key], key) for key in ("xtl", "ytl", "xbr", "ybr"))
-        return {"bbox": [x0, y0, x1 - x0, y1 - y0]}
+        if finite(shape.get("rotation", 0), "rotation") % 360 == 0:
+            return {"bbox": [x0, y0, x1 - x0, y1 - y0]}
+        across, down = (
+            np.array([x0 - x1, x1 - x0, x1 - x0, x0 - x1]) / 2,
+            np.array([y0 - y1, y0 - y1, y1 - y0, y1 - y0]) / 2,
+        )
+        return {"segmentation": [_turned(shape, ((x0 + x1) / 2, (y0 + y1) / 2), across, down)]}
     if shape.tag == "ellipse":
         x, y, rx, ry = (finite(shape.attrib[key], key) for key in ("cx", "cy", "rx", "ry"))
-        turn = np.deg2rad(finite(shape.get("rotation", 0), "rotation"))
-        across, down = rx * np.cos(_ELLIPSE), ry * np.sin(_ELLIPSE)
-        rim = np.stack(
-            [x + across * np.cos(turn) - down * np.sin(turn), y + across * np.sin(turn) + down * np.cos(turn)], 1
-        )
-        return {"segmentation": [rim.round(3).ravel().tolist()]}
+        return {"segmentation": [_turned(shape, (x, y), rx * np.cos(_ELLIPSE), ry * np.sin(_ELLIPSE))]}
     if shape.tag == "mask":
         drawn.decoding(_box(shape)[2] * _box(shape)[3], file_size)
         return {"segmentation": _mask(shape, size)}
     raise ValueError("a shape that segcli does not know")
+
+
+def _turned(
+    shape: ElementTree.Element, center: tuple[float, float], across: np.ndarray, down: np.ndarray
+) -> list[float]:
+    """The polygon of points [N] that lie `across` and `down` from a center, turned as the shape says: clockwise."""
+    turn = np.deg2rad(finite(shape.get("rotation", 0), "rotation"))
+    x = center[0] + across * np.cos(turn) - down * np.sin(turn)
+    y = center[1] + across * np.sin(turn) + down * np.cos(turn)
+    return np.stack([x, y], axis=1).round(3).ravel().tolist()
 
 
 def _box(shape: ElementTree.Element) -> tuple[int, int, int, int]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -21,7 +19,7 @@ from segcli.data.settings import Settings
 from segcli.errors import UsageError
 from segcli.files.image_places import with_slashes
 from segcli.files.json_file import read_json
-from segcli.files.text import read_text
+from segcli.files.text import table_rows
 
 FORMAT = "via"
 SOUGHT = "VGG Image Annotator (JSON or CSV)"
@@ -93,7 +91,7 @@ def _of_json(file: Path) -> Iterator[tuple[Any, list[dict[str, Any]]]]:
 def _of_csv(file: Path) -> Iterator[tuple[Any, list[dict[str, Any]]]]:
     """The same of a table with a region on each row."""
     images: dict[str, list[dict[str, Any]]] = {}
-    for row in csv.DictReader(io.StringIO(read_text(file), newline="")):
+    for row in table_rows(file):
         name = row.get("filename") or row.get("#filename")
         if not name:
             continue

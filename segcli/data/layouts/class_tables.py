@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import re
 from collections.abc import Iterable
@@ -13,7 +11,7 @@ from typing import Any
 
 from segcli.errors import UsageError
 from segcli.files.json_file import read_json
-from segcli.files.text import lines_of, read_text
+from segcli.files.text import lines_of, read_text, table_rows
 from segcli.types import Label
 
 _NAME_LISTS = ("classes.txt", "class_names.txt", "labels.txt", "codes.txt", "classes.csv", "labels.csv")
@@ -66,13 +64,11 @@ def csv_classes(file: Path) -> list[Label]:
 
     Raises UsageError for a table of other columns.
     """
-    text = read_text(file)
-    head = text.split("\n", 1)[0]
-    rows = list(csv.DictReader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=head.count)))
-    rows = [{(key or "").strip().lower(): (value or "").strip() for key, value in row.items()} for row in rows if row]
+    rows = [{key.strip().lower(): value.strip() for key, value in row.items()} for row in table_rows(file, ",;\t")]
     known = set(rows[0]) if rows else set()
-    name, number, *colour = (next((n for n in names if n in known), None) for names in (_NAME, _ID, *_COLOUR))
+    name, number, *columns = (next((n for n in names if n in known), None) for names in (_NAME, _ID, *_COLOUR))
     number = None if number == name else number
+    colour = [column for column in columns if column]
     try:
         if name is None:
             raise ValueError
@@ -81,7 +77,7 @@ def csv_classes(file: Path) -> list[Label]:
                 int(row[number]) if number else i,
                 row[name],
                 isthing=False,
-                color=(int(row[colour[0]]), int(row[colour[1]]), int(row[colour[2]])) if all(colour) else None,
+                color=(int(row[colour[0]]), int(row[colour[1]]), int(row[colour[2]])) if len(colour) == 3 else None,
             )
             for i, row in enumerate(rows)
         ]

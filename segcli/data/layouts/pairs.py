@@ -10,7 +10,6 @@ leftImg8bit/train/city       gtFine/train/city               Cityscapes (same la
 
 from __future__ import annotations
 
-import csv
 import json
 import re
 from collections.abc import Iterator
@@ -25,7 +24,7 @@ from segcli.data.settings import Settings
 from segcli.errors import UsageError, cut
 from segcli.files.image_names import IMAGE_SUFFIXES
 from segcli.files.image_ref import FileRef
-from segcli.files.text import read_text
+from segcli.files.text import read_text, table_rows
 
 IMAGE_FOLDERS = (
     "images", "image", "imgs", "img", "jpegimages", "leftimg8bit", "photos", "rgb", "img_dir", "image_dir", "input",
@@ -174,14 +173,13 @@ def _named_in_metadata(folder: Path) -> Iterator[tuple[Path, Path]]:
     file = next((folder / name for name in _METADATA if (folder / name).is_file()), None)
     if file is None:
         return
-    text = read_text(file)
     try:
         rows = (
-            list(csv.DictReader(text.splitlines()))
+            table_rows(file)
             if file.suffix == ".csv"
-            else [json.loads(line) for line in text.split("\n") if line.strip()]
+            else [json.loads(line) for line in read_text(file).split("\n") if line.strip()]
         )
-    except (ValueError, RecursionError, csv.Error) as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"{file}: not valid {file.suffix[1:].upper()} ({cut(error)}); write it again") from error
     for row in rows:
         if isinstance(row, dict) and isinstance(row.get("file_name"), str):

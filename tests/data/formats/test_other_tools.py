@@ -86,6 +86,46 @@ def test_cvat_xml(tmp_path: Path) -> None:
     assert len(report.of_kind("bad-row")) == 2
 
 
+def test_boxes_may_stand_for_outlines(tmp_path: Path) -> None:
+    """`boxes = "rectangles"`, of COCO files and of tools whose files are brought into COCO's form."""
+    save(tmp_path / "cvat/images/p0.png", photo(0))
+    save(tmp_path / "cvat/images/p1.png", photo(1))
+    (tmp_path / "cvat/annotations.xml").write_text(CVAT)
+    save(tmp_path / "coco/a.png", photo(0))
+    shapes = [{"segmentation": [[1, 1, 5, 1, 5, 3, 1, 3]]}, {"segmentation": [], "bbox": [10, 10, 5, 4]}]
+    shapes += [{"segmentation": [[2, 2, 6, 6]], "bbox": [20, 2, 6, 6]}, {"bbox": [1, 1, 0, 0]}]
+    tables = {
+        "images": [{"id": 1, "file_name": "a.png", "height": 20, "width": 30}],
+        "categories": [{"id": 1, "name": "box"}],
+        "annotations": [{"id": i, "image_id": 1, "category_id": 1} | shape for i, shape in enumerate(shapes, start=1)],
+    }
+    (tmp_path / "coco/annotations.json").write_text(json.dumps(tables))
+    for before, after, folder in (([32, 100], [16, 32, 100], "cvat"), ([8], [8, 20, 36], "coco")):
+        assert sorted(set(counted(detect(tmp_path / folder))["box"])) == before
+        (tmp_path / folder / "dataset.toml").write_text('boxes = "rectangles"')
+        assert sorted(set(counted(detect(tmp_path / folder))["box"])) == after
+
+
+def test_a_box_of_cvat_may_be_turned(tmp_path: Path) -> None:
+    box = '<box label="car" xtl="4" ytl="8" xbr="16" ybr="10" rotation="90.00"/>'
+    image = f'<image id="0" name="p.png" width="30" height="20">{box}</image>'
+    (tmp_path / "a.xml").write_text(f"<annotations><version>1.1</version>{image}</annotations>")
+    [row] = _parsed(tmp_path / "a.xml").annotations
+    assert row["segmentation"] == [[11, 3, 11, 15, 9, 15, 9, 3]]  # 2 wide and 12 high, around the same (10, 9)
+
+
+def test_a_long_outline_in_a_table_of_via(tmp_path: Path) -> None:
+    """Longer than what Python's csv takes for a field unless it is told to."""
+    save(tmp_path / "p.png", photo(0))
+    turn = np.linspace(0, 2 * np.pi, 9000, endpoint=False)
+    shape = {"name": "polygon", "all_points_x": (10 + 5 * np.cos(turn)).round(4).tolist(),
+             "all_points_y": (10 + 5 * np.sin(turn)).round(4).tolist()}  # fmt: skip
+    fields = ["p.png", *(json.dumps(part).replace('"', '""') for part in (shape, {"class": "disc"}))]
+    head = "filename,region_shape_attributes,region_attributes\n"
+    (tmp_path / "via.csv").write_text(head + ",".join(f'"{field}"' for field in fields) + "\n")
+    assert abs(counted(detect(tmp_path))["disc"][0] - np.pi * 25) < 3
+
+
 @pytest.mark.parametrize("before", ["", f"<!-- {'x' * 9000} -->"])
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
 def test_xml_with_entities_is_refused(before: str, encoding: str, tmp_path: Path) -> None:
