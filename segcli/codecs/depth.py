@@ -3,6 +3,7 @@
 A picture by itself is scaled by the depth it really uses: the values that all but a thousandth of its pixels stay below
 decide between 8, 10, 12, 14 and 16 bits, so that neither a 12-bit picture stored in 16 bits nor one with a hot pixel
 comes out black; one that uses less than a sixteenth of its depth, as thermal cameras', is stretched to the whole of it.
+Floats are fractions of white if all but a thousandth are about 1 at most: resizing overshoots, and a pixel may be hot.
 Where a model was trained on such pictures, it has `Levels`, the same for all.
 """
 
@@ -17,12 +18,14 @@ from segcli.errors import SegcliWarning
 
 Levels = tuple[float, float]  # which values are black and white
 _OUTLIERS = 0.001  # share of the pixels at either end that may be hot or dead
+_OVERSHOOT = 0.5  # of fractions of white, as bicubic resizing leaves it
+_COUNTS = 16  # floats that go no further are no counts of any depth
 
 
 def to_8bit(values: np.ndarray, levels: Levels | None = None, name: str = "the image") -> np.ndarray:
     """Counts of any depth as uint8; by the picture's own levels, with a warning, where it lies outside of the given.
 
-    Floats up to 1 are taken as fractions of white; negative values and NaN are black.
+    Negative values and NaN are black.
     """
     values = _plain(values)
     if levels is not None and values.size and not _meets(values, levels):
@@ -44,9 +47,10 @@ def _meets(values: np.ndarray, levels: Levels) -> bool:
 def levels_of(values: np.ndarray) -> Levels:
     """The levels of one picture."""
     values = _plain(values)
-    if values.dtype.kind == "f" and values.size and values.max() <= 1:
-        return 0.0, 1.0
-    return _rounded(*_limits(values))
+    low, high = _limits(values)
+    if values.dtype.kind == "f" and high < _COUNTS:
+        return (0.0, 1.0) if high <= 1 + _OVERSHOOT else (low, high)
+    return _rounded(int(low), int(high))
 
 
 def pooled(levels: Iterable[Levels]) -> Levels | None:
@@ -55,7 +59,7 @@ def pooled(levels: Iterable[Levels]) -> Levels | None:
     if not found:
         return None
     low, high = min(low for low, _ in found), max(high for _, high in found)
-    return (0.0, 1.0) if high <= 1 else _rounded(int(low), int(high))
+    return (low, high) if high < _COUNTS else _rounded(int(low), int(high))
 
 
 def _plain(values: np.ndarray) -> np.ndarray:
@@ -79,14 +83,14 @@ def _scaled(values: np.ndarray, levels: Levels) -> np.ndarray:
     return ((values.astype(np.float64) - low) * scale + 0.5).clip(0, 255).astype(np.uint8)
 
 
-def _limits(values: np.ndarray) -> tuple[int, int]:
+def _limits(values: np.ndarray) -> Levels:
     """(low, high) that all but a thousandth of the values at either end lie between."""
     if not values.size:
-        return 0, 0
-    if values.max() < 1 << 16:
+        return 0.0, 0.0
+    if values.dtype.kind != "f" and values.max() < 1 << 16:
         below = np.cumsum(np.bincount(values.astype(np.uint16).ravel()))
         ends = np.searchsorted(below, [_OUTLIERS * values.size, (1 - _OUTLIERS) * values.size])
-        return int(ends[0]), int(min(ends[1], len(below) - 1))
+        return float(ends[0]), float(min(ends[1], len(below) - 1))
     flat = values.ravel()[:: max(1, values.size >> 20)]
-    low, high = np.quantile(flat, [_OUTLIERS, 1 - _OUTLIERS], method="nearest")
-    return int(low), int(high)
+    low, high = np.quantile(flat, [_OUTLIERS, 1 - _OUTLIERS], method="inverted_cdf")
+    return float(low), float(high)

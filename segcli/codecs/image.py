@@ -22,6 +22,7 @@ import numpy as np
 
 from segcli.codecs.depth import Levels, levels_of, to_8bit
 from segcli.codecs.jpeg import ended, lacks_pixels, may_lack_pixels
+from segcli.codecs.opencv import opencv
 from segcli.errors import InputError, SegcliWarning
 from segcli.files.image_ref import ImageRef, checked, read_bounded, read_file
 
@@ -358,6 +359,12 @@ def _scaled_by_depth(high: Image.Image, data: bytes, scale: Callable[[np.ndarray
     if scale is to_8bit and levels_of(top[..., :3].astype(np.uint16) << 8) == (0, (1 << 16) - 1):
         return high  # 16 bits in use: the high byte is the answer
     image = _parse_header(io.BytesIO(data))
+    if _rawmode(image).startswith("LA"):  # whose bytes Pillow does not swap; OpenCV has it as B, G, R, A
+        values = opencv().imdecode(np.frombuffer(data, np.uint8), opencv().IMREAD_UNCHANGED)
+        if values is None or values.dtype != np.uint16 or values.shape != top.shape:
+            raise OSError("grey and alpha of 16 bits that OpenCV cannot decode")
+        top[..., :3] = scale(values[..., :3])
+        return Image.fromarray(top)
     opposite = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
     raw = _rawmode(image)
     swapped = raw[:-1] + opposite[raw[-1]]

@@ -1,4 +1,4 @@
-"""The one place that imports OpenCV, which draws here (Pillow decodes)."""
+"""The one place that imports OpenCV, which draws here (Pillow decodes, but for one kind of PNG)."""
 
 from __future__ import annotations
 

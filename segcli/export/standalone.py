@@ -588,11 +588,12 @@ def read_photo(path: Path, levels: list[float] | None) -> np.ndarray:
 
 def levels_of(values: np.ndarray) -> tuple[float, float]:
     """The values of a deep picture's black and white: the depth that all but a thousandth of its pixels stay in, or the
-    part of it that they use if that is less than a sixteenth."""
-    if values.dtype.kind == "f" and values.max() <= 1:
-        return 0.0, 1.0
-    ordered = np.sort(values.ravel().astype(np.int64))
-    low, high = (int(ordered[max(0, math.ceil(share * len(ordered)) - 1)]) for share in (0.001, 0.999))
+    part of it that they use if that is less than a sixteenth; of floats that are no counts 1, or what they reach."""
+    ordered = np.sort(values.ravel())
+    least, most = (float(ordered[max(0, math.ceil(share * len(ordered)) - 1)]) for share in (0.001, 0.999))
+    if values.dtype.kind == "f" and most < 16:
+        return (0.0, 1.0) if most <= 1.5 else (least, most)
+    low, high = int(least), int(most)
     bits = max(8, high.bit_length() + high.bit_length() % 2)
     return (low, high) if bits > 8 and (high - low) << 4 < 1 << bits else (0, (1 << bits) - 1)
 

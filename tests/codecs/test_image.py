@@ -85,6 +85,8 @@ def test_deep_pictures_are_scaled_by_the_depth_in_use(bits: int) -> None:
     np.testing.assert_array_equal(read_image(png16(values, 2)), expected)
     opaque = np.concatenate([values, np.full((300, 7, 1), 65535)], axis=2)
     np.testing.assert_array_equal(read_image(png16(opaque, 6)), expected)
+    grey = np.stack([values[..., 0], np.full(values.shape[:2], 65535)], axis=-1)
+    np.testing.assert_array_equal(read_image(png16(grey, 4))[..., 0], expected[..., 0])
     for data in (png16(values[..., 0], 0), encoded(values[..., 0].astype(np.uint16), "TIFF")):
         np.testing.assert_array_equal(read_image(data)[..., 1], expected[..., 0])
 
@@ -103,6 +105,16 @@ def test_float_pictures() -> None:
     assert read_image(encoded(fractions, "TIFF"))[0, :, 0].tolist() == [0, 128, 255, 0, 0]
     counts = np.array([[0, 1023.0, 512.0]], dtype=np.float32)
     assert read_image(encoded(counts, "TIFF"))[0, :, 0].tolist() == [0, 255, 128]
+
+
+@pytest.mark.parametrize(("most", "hot"), [(1, 1), (1.01, 1), (1, 90), (9, 9)])
+def test_floats_of_any_small_range_are_seen(most: float, hot: float) -> None:
+    """Resizing leaves fractions a little above 1, a hot pixel leaves one far above, and logarithms end at 9."""
+    ramp = np.linspace(0, most, 10_000, dtype=np.float32).reshape(100, 100)
+    ramp[50, 50] = hot
+    found = read_image(encoded(ramp, "TIFF"))[..., 0]
+    assert (found[0, 0], found[-1, -1]) == (0, 255)
+    assert abs(int(found[40, 0]) - 0.4 * 255) <= 2
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "TIFF", "WEBP"])
