@@ -81,8 +81,8 @@ def find_sources(
 
 def _key(source: Source) -> Path | str:
     """Identifies an image, however it was named."""
-    if source.data is None:
-        return _identity(source.path)
+    if source.data is None:  # two links to one file are two images: stores that keep equal files once hold such
+        return _identity(source.path.parent) / source.path.name
     return STDIN if isinstance(source.data, bytes) else str(source.data)
 
 
@@ -111,9 +111,14 @@ def _expand(name: str, recursive: bool, skip: Path | None, passed: Callable[[Pat
         yield Source(path, missing=_unending(path))
     elif glob.has_magic(name):
         matches = [Path(match) for match in sorted(glob.glob(name, recursive=True))]
-        if not matches:
+        files = [match for match in matches if match.is_file() or not match.exists()]  # a link may lead nowhere
+        folders = [match for match in matches if match.is_dir()]
+        yield from (Source(match) for match in files)
+        if not files:  # folders alone are looked into, as where a shell expands the name
+            for folder in folders:
+                yield from _in_folder(folder, recursive, skip, passed)
+        if not (files or folders):
             yield Source(path, missing=f"{name}: no file matches")
-        yield from (Source(match) for match in matches if match.is_file())
     else:
         yield Source(path, missing=f"{name}: no such file or folder")
 
@@ -161,8 +166,11 @@ def _walk(
     """
     skipped = skip and _identity(skip)
     results: set[Path] = set()  # folders all of whose pictures are segcli's
-    for place, folders, files in os.walk(folder, onerror=refuse):
+    for place, folders, files in os.walk(folder, onerror=refuse, followlinks=True):
         here = Path(place)
+        if here.is_symlink() and here != folder and _identity(here) in map(_identity, here.absolute().parents):
+            folders.clear()
+            continue  # a link to a folder that it is in: round and round
         folders[:] = sorted(name for name in folders if recursive and not name.startswith("."))
         ours = here.parent in results or (here != folder and _identity(here) == skipped)
         if ours or any(names.issubset(files) for names in _RESULTS) or here.name.endswith(_FOLDERS):
@@ -183,5 +191,5 @@ def _suffixes() -> str:
 
 
 def _identity(path: Path) -> Path:
-    """One spelling for one file, however it was reached."""
+    """One spelling for one folder, however it was reached."""
     return path.resolve()

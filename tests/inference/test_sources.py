@@ -128,7 +128,7 @@ def test_only_regular_files_of_a_folder_are_images(tmp_path: Path) -> None:
     (tmp_path / "b.jpg").symlink_to("a.jpg")
     (tmp_path / "c.jpg").symlink_to("/dev/zero")
     os.mkfifo(tmp_path / "pipe.jpg")
-    names = ["a.jpg"]  # b.jpg is the same picture
+    names = ["a.jpg", "b.jpg"]  # the same bytes under two names, as stores that keep equal files once hold them
     assert [source.path.name for source in find_sources([str(tmp_path)])] == names
     assert [source.path.name for source in find_sources([str(tmp_path / "*.jpg")])] == names
     [device] = find_sources(["/dev/zero"])
@@ -136,6 +136,22 @@ def test_only_regular_files_of_a_folder_are_images(tmp_path: Path) -> None:
         device.open()
     [named] = find_sources([str(tmp_path / "pipe.jpg")])  # may be meant: somebody writes a picture into it
     assert named.missing is None
+
+
+def test_folders_that_are_links(tree: Path) -> None:
+    """They are looked into, once, and not for ever."""
+    (tree / "elsewhere" / "deep").mkdir(parents=True)
+    (tree / "elsewhere" / "deep" / "e.jpg").touch()
+    (tree / "photos" / "more").symlink_to(tree / "elsewhere")
+    (tree / "photos" / "again").symlink_to(tree / "elsewhere")
+    (tree / "elsewhere" / "round").symlink_to(tree / "photos")
+    found = names(["photos"], recursive=True, skip=Path("photos/segcli-out"))
+    assert found == ["photos/-dash.jpg", "photos/a.PNG", "photos/b.jpg", "photos/again/deep/e.jpg", "photos/sub/c.jpg"]
+
+
+def test_a_glob_that_only_folders_match(tree: Path) -> None:
+    assert names(["photos/s[tu]b"]) == ["photos/sub/c.jpg"]
+    assert names(["photos/[as]*"]) == ["photos/a.PNG"]
 
 
 def test_a_page_that_failed_is_named_by_its_file(tmp_path: Path) -> None:

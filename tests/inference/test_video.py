@@ -160,6 +160,12 @@ def test_what_the_files_of_a_clip_are_called() -> None:
     assert [clip_stem(name) for name in names] == ["clip.v2", "camera-0", "frames", "host-554-cam-1", "b"]
 
 
+def test_a_folder_that_is_named_by_dots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "walk" / "in").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "walk" / "in")
+    assert [clip_stem(name) for name in (".", "..", "%d.png", ".hidden.mp4")] == ["in", "walk", "in", "hidden"]
+
+
 def test_masks_lie_in_the_lines_if_nowhere_else(tmp_path: Path) -> None:
     write_clip(tmp_path / "clip.mp4", [0.0])
     with Clip(str(tmp_path / "clip.mp4")) as clip:
@@ -239,6 +245,31 @@ def test_clips_that_ffmpeg_cannot_read_to_the_end(tmp_path: Path) -> None:
         Clip(str(tmp_path / "codec.mp4"))
 
 
+def test_a_name_with_a_percent_sign_is_no_pattern(tmp_path: Path) -> None:
+    """`my%20dog.jpg` is what a browser saves."""
+    for name in ("%03d.png", "my%20dog.jpg", "50%dark.png"):
+        (tmp_path / name).touch()
+        assert not is_clip(str(tmp_path / name))
+    assert not is_clip("https://host/my%20dog.jpg")
+    assert is_clip(str(tmp_path / "%06d.png"))
+    assert is_clip(str(tmp_path / "%5d.png"))
+
+
+def test_frames_of_16_bits_are_scaled_alike(tmp_path: Path) -> None:
+    """A clip must not flicker where its brightest pixel crosses a depth; a model may say what black and white are."""
+    for number, most in enumerate((1000, 1100)):
+        ramp = np.linspace(0, most, 64 * 64).reshape(64, 64).astype(np.uint16)
+        ramp[:32, :32] = 500
+        Image.fromarray(ramp).save(tmp_path / f"{number}.png")
+    with Clip(str(tmp_path / "%d.png")) as clip:
+        assert [int(frame.image[0, 0, 0]) for frame in clip] == [500 >> 4] * 2
+    with Clip(str(tmp_path)) as clip:
+        clip.levels = (0, 1250)
+        assert [int(frame.image[0, 0, 0]) for frame in clip] == [102] * 2
+        clip.max_pixels = 1000
+        assert all("--max-pixels" in str(frame.error) for frame in clip)
+
+
 def test_frames_too_large_are_not_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_clip(tmp_path / "clip.mp4", [0.0])
     header = b"GIF89a" + struct.pack("<HH", 65500, 65500) + b"\0\0\0"
@@ -248,7 +279,8 @@ def test_frames_too_large_are_not_decoded(tmp_path: Path, monkeypatch: pytest.Mo
         Clip(str(tmp_path / "a.gif"))
     monkeypatch.setattr("segcli.inference.video.pyav.MAX_PIXELS", 1000)
     with Clip(str(tmp_path / "clip.mp4")) as clip, pytest.raises(InputError, match="no frame can be decoded"):
-        list(clip)
+        predicted(clip, tmp_path / "out")
+    assert files(tmp_path / "out") == {}
 
 
 def test_pictures_numbered_in_signs_of_every_kind(tmp_path: Path) -> None:

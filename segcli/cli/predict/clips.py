@@ -149,6 +149,7 @@ def _predict_one(
     from segcli.results.record import class_records
 
     settings = request.resolve(loaded)
+    clip.levels, clip.max_pixels = settings.spec.levels, request.max_pixels
     facts = {"file_name": clip.name, **_made_how(loaded, request, how), "fps": round(float(clip.rate), 3)}
     facts["classes"] = class_records(settings.spec.labels)
     run = ClipRun(clip, request.out, stem, request.kinds, settings.task, settings.spec.labels, request.style, facts)

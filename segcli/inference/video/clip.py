@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -12,16 +13,20 @@ from typing import Any, Literal, Self
 
 import numpy as np
 
-from segcli.codecs.image import OWN_LIMIT, read_image
+from segcli.codecs.depth import Levels, pooled
+from segcli.codecs.image import OWN_LIMIT, own_levels, read_image
 from segcli.errors import InputError, UsageError
 from segcli.files.image_names import VIDEO_SUFFIXES, is_image_name
+from segcli.files.image_ref import FileRef
 from segcli.inference.video import live
 from segcli.inference.video.pyav import MAX_PIXELS, failures, line, own_decoder, stated_length
 from segcli.inference.video.upright import over_white, upright
 
 _ANIMATIONS = (".gif", ".webp")
+_SAMPLED = 8  # pictures whose levels stand for those of all
 _NOTHING = np.zeros((0, 0, 3), dtype=np.uint8)
 _MP4_SOUND = ("aac", "mp3", "ac3", "opus", "alac")  # what MP4 takes as it is
+_COUNTER = re.compile(r"%\d*d")  # as FFmpeg counts: its %5d is %05d
 
 
 @dataclass(frozen=True)
@@ -37,12 +42,20 @@ class ClipFrame:
 def is_clip(name: str) -> bool:
     """Whether a source is a clip: a video file, a camera, a stream, or numbered frames such as frames/%06d.png."""
     path = Path(name)
-    if is_live(name) or ("%" in path.name and re.search(r"%0?\d*d", path.name)):
+    if is_live(name) or is_numbered(name):
         return True
     if live.is_http(name):
         return live.sends_video(name, VIDEO_SUFFIXES)
     lower = name.lower()
     return lower.endswith(VIDEO_SUFFIXES) or (lower.endswith(_ANIMATIONS) and _is_animated(path))
+
+
+def is_numbered(name: str) -> bool:
+    """Whether a source names numbered frames, such as frames/%06d.png, and not a file that is there, or a URL: those
+    may be called my%20dog.jpg.
+    """
+    path = Path(name)
+    return bool(_COUNTER.search(path.name)) and "://" not in name and not os.path.lexists(path)
 
 
 def is_live(name: str) -> bool:
@@ -70,6 +83,8 @@ class Clip:
     every: take every N-th frame; "auto" takes what a live source shows when the last frame is done; None is "auto"
         for a live source and 1 for others.
     start, end: seconds between which frames are wanted.
+    levels, max_pixels: attributes, of pictures, as `read_image` takes them. Without levels all pictures of more than 8
+        bits have the same, those of a few of them together: a clip must not flicker as its brightest pixel changes.
 
     What comes over HTTP and does not say how long or large it is, is a live source too. Raises InputError for what
     cannot be opened or has no video stream, UsageError if PyAV is not installed, or for "auto" of a file.
@@ -91,6 +106,8 @@ class Clip:
         self.rate = Fraction(fps or 25).limit_denominator(100_000)
         self.first: float | None = None  # the time that the file gives its first frame
         self.damage: str | None = None  # what was wrong with the file, once it has been read
+        self.levels: Levels | None = None
+        self.max_pixels: int | None = None
         self.left_out = 0  # frames of a live source that came while the network was busy
         self.stopped = False
         self._reading = False  # whether a thread waits for the next packet
@@ -167,7 +184,8 @@ class Clip:
             if number > after and number % self._every == 0 and shown >= self.start:
                 yield self._frame(number, shown, read)
         if number < 0:
-            raise InputError(f"{self.name}: no frame can be decoded ({self.damage or 'it is empty'})")
+            why = self.damage or "it may be cut short: copy it again"
+            raise InputError(f"{self.name}: no frame can be decoded ({why})")
 
     __iter__ = frames
 
@@ -214,8 +232,11 @@ class Clip:
                 milliseconds += _duration(picture)
 
     def _pictured(self) -> Iterator[tuple[int, float, Any]]:
+        some = self._pictures[:: -(-len(self._pictures) // _SAMPLED)]
+        levels = self.levels or pooled(own for file in some if (own := own_levels(FileRef(str(file)))))
+        how: dict[str, Any] = {"levels": levels, "max_pixels": self.max_pixels}
         for number, picture in enumerate(self._pictures):
-            yield number, number / float(self.rate), lambda picture=picture: read_image(picture)
+            yield number, number / float(self.rate), lambda picture=picture: read_image(picture, **how)
 
     def _decoded(self) -> Iterator[tuple[int, float, Any]]:
         number, size, shown, step = 0, None, 0.0, 1 / float(self.rate)
@@ -279,9 +300,9 @@ def _numbered(name: str) -> list[Path]:
         if not found:
             raise InputError(f"{name}: no images in this folder")
         return sorted(found, key=lambda file: [int(p) if p.isdecimal() else p for p in re.split(r"(\d+)", file.name)])
-    if not re.search(r"%0?\d*d", path.name):
+    if not is_numbered(name):
         return []
-    pattern = re.compile(re.sub(r"%0?\d*d", r"(\\d+)", re.escape(path.name).replace("\\%", "%")))
+    pattern = re.compile(r"(\d+)".join(re.escape(part) for part in _COUNTER.split(path.name)))
     found = [file for file in (path.parent.iterdir() if path.parent.is_dir() else ()) if pattern.fullmatch(file.name)]
     if not found:
         raise InputError(f"{name}: no file matches")

@@ -22,7 +22,7 @@ from segcli.inference.stream import Outcome, Read, segment_all
 from segcli.inference.tiling import Box
 from segcli.inference.video import dataset_kinds  # noqa: F401 (registers kinds)
 from segcli.inference.video.ahead import Ahead
-from segcli.inference.video.clip import ClipFrame, is_live
+from segcli.inference.video.clip import ClipFrame, is_live, is_numbered
 from segcli.inference.video.kinds import CLIP_KINDS, ClipKind, ClipRun, FrameAnswer
 from segcli.inference.video.progress import Done, Progress
 from segcli.inference.video.tally import Tally
@@ -54,9 +54,12 @@ def clip_stem(name: str) -> str:
     """What a clip's files are called: clip.mp4 -> clip, camera:0 -> camera-0, frames/ and frames/%06d.png -> frames."""
     address = name.partition("://")[2].partition("?")[0].rpartition("@")[2]  # without a password
     path = Path(address or name)
-    stem = path.name if path.is_dir() else address if is_live(name) and address else path.stem
-    stem = path.parent.name or "frames" if "%" in stem else stem
-    return "".join(c if c.isalnum() or c in "-_." else "-" for c in stem)
+    folder = path if path.is_dir() else path.parent if is_numbered(name) else None
+    if folder is not None:
+        stem = folder.resolve().name or "frames"  # "." has a name, too
+    else:
+        stem = address if is_live(name) and address else path.stem
+    return "".join(c if c.isalnum() or c in "-_." else "-" for c in stem).lstrip(".") or "clip"  # not hidden
 
 
 def clip_targets(out: Path, stem: str, kinds: tuple[str, ...]) -> list[Path]:
@@ -97,10 +100,14 @@ def predict_clip(
         for kind in kinds:
             stack.callback(kind.close)
         if done is None or not done.complete:
-            frames = yield from _predict(loaded, settings, run, tracker, tally, progress, kinds, done)
+            frames = 0
+            try:
+                frames = yield from _predict(loaded, settings, run, tracker, tally, progress, kinds, done)
+            finally:
+                if not frames and not tally.frames:  # nothing to go on with
+                    for kind in kinds:
+                        kind.discard()
             if not frames:
-                for kind in kinds:
-                    kind.discard()
                 why = "stopped before its first frame" if run.clip.stopped else "no frame between --start and --end"
                 raise InputError(f"{run.clip.name}: {why}")
         for kind in kinds:
