@@ -45,12 +45,13 @@ def detect(
             that the data cannot serve, or data that contradicts itself.
     """
     root = downloaded(path) or Path(path)
+    chosen = root if root.suffix == ".json" and root.is_file() and kind_of(root) else None
     if root.is_file() and root.suffix in (".yaml", ".yml", ".toml", ".json"):
         root = root.parent
     if not root.is_dir():
         raise UsageError(f"{path}: no such folder; give the folder that holds the images and their annotations")
     settings = read_settings(root)
-    settings = replace(settings, binary=binary or settings.binary)
+    settings = replace(settings, binary=binary or settings.binary, chosen=chosen)
     wanted, wanted_task = format or settings.format, task or settings.task
     if wanted is not None and wanted not in formats():
         raise UsageError(f"--format {wanted}: unknown format; known are {', '.join(formats())}")
@@ -97,6 +98,8 @@ def detect_for_checking(
     if not info.splits.keys() & {"train", "all"}:
         return info
     splits, held_out = with_validation(info.splits)
+    if splits["val"] == splits["train"]:  # of one image: training may measure what it learnt from, a check need not
+        return replace(info, splits={name: splits[name] for name in splits if name != "val"})
     return replace(info, splits=splits, notes=(*info.notes, *held_out), held_out=bool(held_out))
 
 

@@ -64,6 +64,7 @@ class Settings:
     file: Path = Path(FILE_NAME)  # where it is written, for messages
     boxes: bool = False  # rows with a box in place of an outline are rectangles
     binary: bool = False  # label maps are black and white: what is lighter than half is the object
+    chosen: Path | None = None  # the COCO file that was given in place of the folder: alone in its split
     everywhere: bool = False  # nothing lies where it usually does: every folder may hold annotations
 
     def ignored(self) -> tuple[int, ...]:

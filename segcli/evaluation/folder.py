@@ -32,20 +32,28 @@ PREDICTIONS = "predictions"
 
 @dataclass(frozen=True)
 class About:
-    """Everything that a metric depends on, as plain values. model or predictions is None."""
+    """Everything that a metric depends on, as plain values. model or predictions is None.
+
+    state: tells the predictions' files from those that they were or become.
+    """
 
     task: Task
     model: dict[str, Any] | None
     predictions: str | None
     data: dict[str, Any]
     protocol: dict[str, Any]
+    state: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """As it stands in settings.json."""
+        """As it stands in metrics.json."""
         return {"task": self.task, "model": self.model, "predictions": self.predictions} | {
             "data": self.data,
             "protocol": self.protocol,
         }
+
+    def settings(self) -> dict[str, Any]:
+        """As it stands in settings.json."""
+        return self.to_json() | ({"state of the predictions": self.state} if self.state else {})
 
     def document(self, report: MetricReport, images: int, failed: Sequence[str], seconds: float) -> dict[str, Any]:
         """What metrics.json says, and --json prints. images: so many were scored; failed: why others were not."""

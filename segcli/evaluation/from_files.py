@@ -10,10 +10,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from segcli.data.cache import digest, signature
 from segcli.data.dataset import Dataset
 from segcli.data.records import DatasetInfo
 from segcli.distributed import Ranks
@@ -46,9 +48,8 @@ def of_predictions(
     """
     ranks = ranks or Ranks()
     path, tasks = str(matched.predictions.path), tuple(datasets)
-    abouts = {
-        task: About(task, None, path, describe_data(info, split), describe(matched, task, max_dets)) for task in tasks
-    }
+    data, state = describe_data(info, split), _state(matched.predictions.path) if output else None
+    abouts = {task: About(task, None, path, data, describe(matched, task, max_dets), state) for task in tasks}
     count = min(images or len(datasets[tasks[0]]), len(datasets[tasks[0]]))
     shown = MergeRule().instance_score
     run = {"predictions": path, "rule": {"instance_score": shown}}
@@ -60,6 +61,12 @@ def of_predictions(
     return Evaluation(
         *(datasets, abouts, stream, scores, len(numbers), failed, ranks, writers), lacking=lacking, max_dets=max_dets
     )
+
+
+def _state(path: Path) -> str:
+    """What tells a file, or the files of a folder, from what they were before they changed."""
+    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    return digest(*files, signature(files))
 
 
 def describe(matched: Matched, task: Task, max_dets: int) -> dict[str, Any]:

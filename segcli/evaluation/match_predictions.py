@@ -14,9 +14,10 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from segcli.data.detect import NoSuchTask
+from segcli.data.formats.semantic_png import SemanticReader
 from segcli.data.records import DatasetInfo, Record
 from segcli.errors import UsageError
-from segcli.files.image_places import COCO_NAME
+from segcli.files.image_places import COCO_NAME, SPELLINGS, with_slashes
 from segcli.metrics.match_classes import ClassMatch, match_classes
 from segcli.results.readers import LabelMaps, PredictedImage, Predictions
 from segcli.types import OBJECT_TASKS, Task
@@ -81,12 +82,13 @@ def match(
         )
     if isinstance(predictions, LabelMaps):  # their values say nothing of what they mean
         predictions.labels, predictions.ignored = info.source_labels, info.ignore
-    places, notes = _match_images(predictions, info, split, images)
+        predictions.black_and_white = isinstance(info.reader, SemanticReader) and info.reader.binary
+    places, notes, doubts = _match_images(predictions, info, split, images)
     if not places and len(predictions.images) and not may_be_none:
         other = f"no prediction belongs to the split {split}; they belong to others, such as {predictions.images[0]}"
         raise UsageError(f"{predictions.path}: {other}; choose theirs with --split")
     classes = _match_classes(predictions, info)
-    return Matched(predictions, places, classes, (*notes, *classes.notes), tuple(_warnings(predictions)))
+    return Matched(predictions, places, classes, (*notes, *classes.notes), (*doubts, *_warnings(predictions)))
 
 
 def _match_classes(predictions: Predictions, info: DatasetInfo) -> ClassMatch:
@@ -110,16 +112,45 @@ _Place = tuple[str, int]  # split, number of the record
 
 def _match_images(
     predictions: Predictions, info: DatasetInfo, split: str, images: int | None
-) -> tuple[dict[int, int], list[str]]:
-    """(record number of the split -> prediction number, notes)."""
+) -> tuple[dict[int, int], list[str], list[str]]:
+    """(record number of the split -> prediction number, notes, warnings)."""
     others = [name for name in info.splits if name != split]
     records = [  # the wanted split last: its images win over those of the same id in others
         (name, number, record) for name in (*others, split) for number, record in enumerate(info.splits[name])
     ]
     ways = (_by_name(records, split), _by_id(records), _by_number(records))
     found = [[find(image) for image in predictions.images] for find in ways]
-    best = max(found, key=lambda places: sum(place is not None for place in places))  # of equals the first
-    return _places(predictions, info, split, images, best)
+    counts = [sum(place is not None for place in places) for places in found]
+    best = counts.index(max(counts))  # of equals the first
+    if ways[best] is ways[1]:
+        _refuse_shared(predictions, records)
+    doubts = []
+    if best == 1 and counts[1] == counts[2] < len(info.splits[split]) and found[1] != found[2]:
+        number = next(n for n, (one, other) in enumerate(zip(found[1], found[2], strict=True)) if one != other)
+        read_as = [info.splits[place[0]][place[1]].image.name for way in found[1:] if (place := way[number])]
+        doubts.append(
+            f"{predictions.path}: its image ids are taken for the data's ids; they could as well be the numbers in "
+            f'file names ({predictions.images[number]}: {" or ".join(read_as)}); file names under "images" in it, or '
+            "in place of the ids, leave no doubt"
+        )
+    return *_places(predictions, info, split, images, found[best]), doubts
+
+
+def _refuse_shared(predictions: Predictions, records: Sequence[tuple[str, int, Record]]) -> None:
+    """Raise UsageError if an id belongs to several images, as where the parts of a split were numbered each by itself:
+    a reader puts the part's number before those that came later."""
+    parts = [
+        record.image_id.partition("-")[2]
+        for _, _, record in records
+        if isinstance(record.truth, tuple) and record.image_id.startswith(f"{record.truth[0]}-")
+    ]
+    shared = set(parts) & {record.image_id for _, _, record in records}
+    for image in predictions.images:
+        if image.id is not None and str(image.id) in shared:
+            raise UsageError(
+                f"{predictions.path}: image {image.id} could be several, as parts of the data number their images "
+                'alike; write the file names under "images" in it, or in place of the ids'
+            )
 
 
 def _places(
@@ -174,18 +205,23 @@ def _by_number(records: Sequence[tuple[str, int, Record]]) -> _Find:
 
 
 def _by_name(records: Sequence[tuple[str, int, Record]], split: str) -> _Find:
-    """By the file's name with its ending, else without; of equal names, by the folders before it."""
-    named: dict[str, list[tuple[tuple[str, ...], _Place]]] = {}
+    """By the file's name with its ending, else without, in other letters only if none has these; of equal names, by
+    the folders before it."""
+    tables: list[dict[str, list[tuple[tuple[str, ...], _Place]]]] = [{}, {}]
     for part, number, record in records:
         path = PurePosixPath(record.image.place.as_posix())
-        for name in {path.name, path.stem}:
-            named.setdefault(name, []).append((path.parts[-2::-1], (part, number)))
+        for table, spelled in zip(tables, SPELLINGS[:2], strict=True):
+            for name in {spelled(path.name), spelled(path.stem)}:
+                table.setdefault(name, []).append((path.parts[-2::-1], (part, number)))
 
     def find(image: PredictedImage) -> _Place | None:
         if image.file is None:
             return None
-        path = PurePosixPath(image.file)
-        candidates = named.get(path.name) or named.get(path.stem) or []
+        path = PurePosixPath(with_slashes(image.file))
+        candidates: list[tuple[tuple[str, ...], _Place]] = []
+        for spelling, spelled in enumerate(SPELLINGS):
+            table = tables[min(spelling, 1)]
+            candidates = candidates or table.get(spelled(path.name)) or table.get(spelled(path.stem)) or []
         best = max((_shared(folders, path.parts[-2::-1]) for folders, _ in candidates), default=0)
         kept = [place for folders, place in candidates if _shared(folders, path.parts[-2::-1]) == best]
         here = [place for place in kept if place[0] == split]

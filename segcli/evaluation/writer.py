@@ -173,12 +173,12 @@ def _begin(path: Path, about: About, overwrite: bool) -> None:
         shutil.rmtree(path / name, ignore_errors=True)
     for file in (*(path / name for name in _REPORTS), *path.glob(".per_image-*.jsonl")):
         file.unlink(missing_ok=True)
-    write_file(path / SETTINGS, as_text(about.to_json()))
+    write_file(path / SETTINGS, as_text(about.settings()))
 
 
 def _compare(file: Path, about: About) -> None:
     """Raise UsageError if an evaluation that is to be resumed was started with other settings."""
-    earlier, now = read_json(file), json.loads(as_text(about.to_json()))
+    earlier, now = read_json(file), json.loads(as_text(about.settings()))
     for side in (earlier, now):  # where a model came from today says nothing of what it computes
         if isinstance(model := side.get("model"), dict):
             model.pop("source", None)

@@ -17,7 +17,8 @@ from segcli.errors import InputError, SegcliError, kind_of, shown
 
 _MISSING: Any = object()
 _Default = TypeVar("_Default")
-MOST = 2**31 - 1  # of whole numbers unless said otherwise: ids and counts that fit every format
+MOST = 2**31 - 1  # of whole numbers unless said otherwise: counts, and ids that must fit every format
+MOST_ID = 2**53  # of the ids in files of any tool, some of which are made of a time or a hash
 
 
 class Fields:
@@ -164,8 +165,8 @@ def finite(value: Any) -> float | None:
 
 def _between(least: float, most: float) -> str:
     """The limits in words, but for those that only keep numbers within their type."""
-    low = None if least in (-math.inf, -MOST) else f"{least:,}" if isinstance(least, int) else f"{least:g}"
-    high = None if most in (math.inf, MOST) else f"{most:,}" if isinstance(most, int) else f"{most:g}"
+    low = None if least in (-math.inf, -MOST, -MOST_ID) else f"{least:,}" if isinstance(least, int) else f"{least:g}"
+    high = None if most in (math.inf, MOST, MOST_ID) else f"{most:,}" if isinstance(most, int) else f"{most:g}"
     if low is None or high is None:
         return f" of at least {low}" if low else f" of at most {high}" if high else ""
     return f" from {low} to {high}"

@@ -21,7 +21,8 @@ _LOCAL_FILES = "?d="  # Label Studio: a path below the folder that it serves
 COCO_NAME = re.compile(
     r"(?:COCO_[a-z]+\d{4}_)?([0-9]+)"
 )  # 000000000139 of COCO 2017, COCO_val2014_000000000139 of 2014
-_SPELLINGS: tuple[Callable[[str], str], ...] = (str, same_letters, lambda name: same_letters(decoded(name)))
+# A name as it is, then in one spelling of its letters, then that without the percent signs of an address.
+SPELLINGS: tuple[Callable[[str], str], ...] = (str, same_letters, lambda name: same_letters(decoded(name)))
 
 
 def with_slashes(name: str) -> str:
@@ -83,7 +84,7 @@ class ImagePlaces:
         """
         parts = _parts(with_slashes(name))
         shortest = len(parts) if whole and not _FOREIGN.match(name) else 1
-        for spelling, spelled in enumerate(_SPELLINGS):
+        for spelling, spelled in enumerate(SPELLINGS):
             for length in range(min(len(parts), self._deepest), shortest - 1, -1):
                 files = self._table(length, min(spelling, 1), endings).get(spelled("/".join(parts[-length:])))
                 if files:
@@ -117,7 +118,7 @@ class ImagePlaces:
                 if file.count("/") + 1 >= length:
                     end = "/".join(file.rsplit("/", length)[-length:])
                     end = end if endings else os.path.splitext(end)[0]
-                    table.setdefault(_SPELLINGS[spelling](end), []).append(file)
+                    table.setdefault(SPELLINGS[spelling](end), []).append(file)
             self._tables[key] = table
         return self._tables[key]
 
@@ -132,7 +133,7 @@ def assigned(source: Path, places: ImagePlaces, names: list[str], *, whole: bool
     for name in dict.fromkeys(names):
         files = [file for file in places.fitting(name, whole=whole) if file not in taken]
         if not files and not whole:  # all of them may have been saved in another format since
-            files = [file for file in places.fitting(_without_ending(name), endings=False) if file not in taken]
+            files = [file for file in places.fitting(without_ending(name), endings=False) if file not in taken]
             files = files if len(files) == 1 else []
         if len(files) > 1:
             raise ambiguous(source, name, files)
@@ -147,7 +148,8 @@ def assigned(source: Path, places: ImagePlaces, names: list[str], *, whole: bool
     return found
 
 
-def _without_ending(name: str) -> str:
+def without_ending(name: str) -> str:
+    """A name without what says that it is a picture's."""
     return os.path.splitext(name)[0] if is_image_name(name.rsplit("/", 1)[-1]) else name
 
 

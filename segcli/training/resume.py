@@ -29,6 +29,8 @@ def resumed_recipe(out: Path, preset: str | None, config: Path | None, options: 
     if not path.is_file():
         raise UsageError(f"{out} has no {CONFIG}: there is no run to resume; leave out --resume")
     begun = resolve(None, path, {})
+    if config is not None:
+        resolve(preset, config, options)  # says what is wrong with the file by itself
     before = to_tables(begun)
     given: Tables = {}
     for tables in ([read_toml(config)] if config else []) + [options]:

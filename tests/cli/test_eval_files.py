@@ -6,10 +6,12 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
 from segcli.cli import app
+from tests.data.layouts import save
 from tests.evaluation.scored import write_scored
 from tests.fakes import FakeLoaded
 
@@ -51,6 +53,28 @@ def test_what_predict_wrote_scores_as_the_model(task: str, save: str, segcli: Se
     theirs = json.loads(found.stdout)
     assert (theirs["summary"], theirs["per_class"]) == (own["summary"], own["per_class"])
     assert (theirs["model"], theirs["predictions"]) == (None, "found")
+
+
+def test_masks_in_black_and_white_for_data_of_the_kind(segcli: Segcli) -> None:
+    for number in range(3):
+        for file, light in ((f"bw/images/{number}.png", 0), (f"bw/masks/{number}.png", 255), (f"ids/{number}.png", 1)):
+            pixels = np.zeros((24, 32), dtype=np.uint8)
+            pixels[4:12, 5 : 20 + number] = light
+            save(Path(file), pixels)
+    Path("bw/dataset.toml").write_text("binary = true\n")
+    for predictions in ("bw/masks", "ids"):
+        found = segcli("eval", "bw", "-p", predictions, "--split", "all", "--json", "-q")
+        assert json.loads(found.stdout)["value"] == 1, found.output
+
+
+def test_other_predictions_under_the_same_name_are_not_taken_up(segcli: Segcli) -> None:
+    assert segcli("predict", "data", "-t", "instance", "-s", "coco", "-o", "found", "-r").exit_code == 0
+    file = Path("found/predictions.json")
+    assert segcli("eval", "data", "-p", file, "-o", "out").exit_code == 0
+    assert segcli("eval", "data", "-p", file, "-o", "out", "--skip-existing").exit_code == 0
+    file.write_text(file.read_text() + "\n")
+    again = segcli("eval", "data", "-p", file, "-o", "out", "--skip-existing")
+    assert (again.exit_code, "started with another state of the predictions" in again.stderr) == (2, True)
 
 
 def test_an_evaluation_is_read_as_it_was_counted(segcli: Segcli) -> None:

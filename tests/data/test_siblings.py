@@ -190,6 +190,69 @@ def test_lists_of_names_divide(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("names", "val"),
+    [
+        (["my scan 1", "my scan 2", "my scan 3"], "my scan 3.jpg"),
+        (["my scan 1", "my scan 2", "my scan 3"], "my scan 3"),
+        (["scan.1", "scan.2", "scan.3"], "scan.3"),
+        (["a/0", "b/0", "b/1"], "images/b/0.png labels/b/0.png"),
+        (["a/0", "b/0", "b/1"], "b/0"),
+        (["s1", "s2", "s3"], "S3.PNG"),
+        (["s1", "s2", "s3"], "C:\\data\\images\\s3.png"),
+    ],
+)
+def test_lists_spell_names_as_people_do(names: list[str], val: str, tmp_path: Path) -> None:
+    for name in names:
+        layouts.save(tmp_path / "images" / f"{name}.png", np.zeros((8, 8, 3), dtype=np.uint8))
+        layouts.save(tmp_path / "labels" / f"{name}.png", np.eye(8, dtype=np.uint8))
+    (tmp_path / "val.txt").write_text(f"{val}\n")
+    info = detect(tmp_path, format="semantic-png")
+    assert "divided by val.txt" in info.notes
+    (record,) = info.splits["val"]
+    assert record.image.place.as_posix().endswith(f"{names[1 if 'b/' in val else 2]}.png")
+
+
+def test_a_list_of_names_that_are_not_here_is_told(tmp_path: Path) -> None:
+    layouts.semantic(tmp_path, scenes(2, 1), place=lambda split: ("images", "labels"))
+    (tmp_path / "val.txt").write_text("shot100\nshot200\n")
+    notes = detect(tmp_path, task="semantic").notes
+    assert f"{tmp_path / 'val.txt'} is not used: 1 of its 2 lines name an image, not shot200" in notes
+
+
+@pytest.mark.parametrize("ends", [("L", "R"), ("img", "seg"), ("P", "L")])
+def test_equal_names_are_pairs_whatever_they_end_in(ends: tuple[str, str], tmp_path: Path) -> None:
+    names = ["p", *(f"p_{end}" for end in ends)]
+    for number, name in enumerate(names):
+        layouts.save(tmp_path / "images" / f"{name}.jpg", np.zeros((8, 8, 3), dtype=np.uint8))
+        layouts.save(tmp_path / "masks" / f"{name}.png", np.full((8, 8), number, dtype=np.uint8))
+    info = detect(tmp_path, format="semantic-png", training=False)
+    pairs = {record.image_id: Path(str(record.truth)).stem for record in info.splits["all"]}
+    assert pairs == {name: name for name in names}
+
+
+def test_names_of_left_and_right_in_voc(tmp_path: Path) -> None:
+    layouts.voc(tmp_path, scenes(2, 1), LABELS)
+    for file in [*tmp_path.rglob("shot*.*")]:
+        file.rename(file.with_name(f"{file.stem}_L{file.suffix}"))
+    for file in tmp_path.rglob("*.txt"):
+        if "ImageSets" in file.parts:
+            file.write_text("".join(f"{line}_L\n" for line in file.read_text().split()))
+    assert {name: len(records) for name, records in detect(tmp_path).splits.items()} == {"train": 2, "val": 1}
+
+
+def test_a_coco_file_given_for_its_folder_is_the_one_that_is_read(tmp_path: Path) -> None:
+    layouts.coco_instance(tmp_path, scenes(2, 1), LABELS, place=lambda split: (split, f"instances_{split}.json"))
+    file = tmp_path / "instances_train.json"
+    other = file.with_name("instances_train_again.json")
+    raw = json.loads(file.read_text())
+    save_json(other, raw | {"images": raw["images"][:1]})
+    with pytest.raises(UsageError, match="list the same image"):
+        detect(tmp_path)
+    assert {name: len(records) for name, records in detect(file).splits.items()} == {"train": 2, "val": 1}
+    assert {name: len(records) for name, records in detect(other).splits.items()} == {"train": 1, "val": 1}
+
+
 NAMES = {
     "classes.txt": "0: void\n1: disc\n7: box\n90: sky\n",
     "labels.csv": "id;class\n1;disc\n7;box\n90;sky\n",

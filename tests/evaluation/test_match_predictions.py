@@ -49,6 +49,8 @@ def found(tmp_path: Path, data: DatasetInfo, *rows: dict[str, Any]) -> Matched:
         ([12, 7], [("7", "b.jpg"), ("12", "a.jpg")]),  # the dataset's own ids
         (["12", "7"], [("7", "b.jpg"), ("12", "a.jpg")]),  # … as text
         (["a.jpg", "b"], [("7", "b.jpg"), ("12", "a.jpg")]),  # names, with or without their ending
+        (["x\\a.jpg", "Y%C3%BC.JPG"], [("0", "yü.jpg"), ("1", "x/a.jpg")]),  # … as other systems spell them
+        ([12.0, 7.0], [("7", "b.jpg"), ("12", "a.jpg")]),  # … as pandas writes numbers
         (["x/a.jpg", "y/a.jpg"], [("0", "y/a.jpg"), ("1", "x/a.jpg")]),  # … told apart by their folders
         ([139, 25], [("1", "000000000025.jpg"), ("2", "COCO_val2014_000000000139.jpg")]),  # numbers in COCO's names
         ([2, 1], [("1", "2.jpg"), ("2", "1.jpg")]),  # ids go before numbers in names
@@ -57,6 +59,23 @@ def found(tmp_path: Path, data: DatasetInfo, *rows: dict[str, Any]) -> Matched:
 def test_images(ids: list[int | str], records: list[tuple[str, str]], tmp_path: Path) -> None:
     """The first prediction is of the second record."""
     assert found(tmp_path, info(*records), *map(entry, ids)).places == {1: 0, 0: 1}
+
+
+def test_ids_that_could_be_numbers_in_names_are_told(tmp_path: Path) -> None:
+    data = info(*((str(number + 1), f"00000{number}.jpg") for number in range(4)))
+    matched = found(tmp_path, data, entry(1), entry(2), entry(3))
+    assert matched.places == {0: 0, 1: 1, 2: 2}
+    assert "(1: 000000.jpg or 000001.jpg)" in matched.warnings[0]
+    assert not found(tmp_path, data, *map(entry, (1, 2, 3, 4))).warnings
+
+
+def test_an_id_of_several_parts_is_none(tmp_path: Path) -> None:
+    data = info(("1", "a.jpg"), ("2", "b.jpg"))
+    second = [Record(f"1-{number}", FileRef(f"/data/{number}.jpg"), (1, 0, 0)) for number in (1, 2)]
+    data.splits["val"].extend(second)
+    with pytest.raises(UsageError, match="image 1 could be several, as parts of the data number their images alike"):
+        found(tmp_path, data, entry(1))
+    assert found(tmp_path, data, entry("2.jpg")).places == {3: 0}
 
 
 def test_images_of_other_splits_and_without_a_prediction(tmp_path: Path) -> None:

@@ -158,11 +158,14 @@ def test_results_written_as_a_dataset_are_scored_by_their_annotations(tmp_path: 
 
 
 def test_pngs_beside_and_below_their_json(tmp_path: Path) -> None:
-    """panopticapi's folder is named as the JSON; other tools put the PNGs beside it or in a folder of any name."""
-    for number, place in enumerate(["results", ".", "some_pngs"]):
+    """panopticapi's folder is named as the JSON; other tools put the PNGs beside it or in a folder of any name, and
+    write names with Windows's slashes, or the photo's."""
+    for number, (place, name) in enumerate(
+        [("results", "7.png"), (".", "7.png"), ("some_pngs", "7.png"), (".", ".\\7.png"), (".", "7.jpg")]
+    ):
         folder = tmp_path / str(number)
-        (folder / place).mkdir(parents=True)
-        (folder / "results.json").write_text(json.dumps({"annotations": [panoptic_entry()]}))
+        (folder / place).mkdir(parents=True, exist_ok=True)
+        (folder / "results.json").write_text(json.dumps({"annotations": [panoptic_entry(file_name=name)]}))
         (folder / place / "7.png").write_bytes(encode_panoptic_png(MASK.astype(np.uint8) * 1))
         predictions = open_predictions(folder / "results.json")
         np.testing.assert_array_equal(predictions.read(0, SIZE).mask(0), MASK)

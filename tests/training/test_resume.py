@@ -176,6 +176,11 @@ def test_another_run_is_refused_with_the_difference(shapes: Path, tmp_path: Path
         resume({"data": {"path": str(tmp_path / "gone")}})
     with pytest.raises(UsageError, match=r"lr was 0.001, now 0.1"):
         resume({"schedule": {"lr": 0.1}})
+    config = tmp_path / "slip.toml"
+    for slip, said in (("lr = 0.1", "unknown table or key 'lr'"), ("[model]\nstart = 5", "start = 5")):
+        config.write_text(slip)
+        with pytest.raises(UsageError, match=f"slip.toml: .*{said}"):
+            resumed_recipe(out, None, config, {})
     others = write_shapes(tmp_path / "others", images=6, side=64, seed=1)
     with pytest.raises(UsageError, match=r"train annotations: was .* objects, .*, now .* start .* --model .*last"):
         resume({"data": {"path": str(others)}})

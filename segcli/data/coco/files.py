@@ -50,6 +50,8 @@ def annotation_files(root: Path, settings: Settings, kind: Kind) -> dict[str, li
             parts = reversed(file.parent.relative_to(root).parts)
             split = split_of(file.stem) or next(filter(None, map(split_of, parts)), None) or "all"
             found.setdefault(split, []).append(file)
+    if settings.chosen is not None:
+        found = {split: [settings.chosen] if settings.chosen in files else files for split, files in found.items()}
     if settings.everywhere and any(len({file.parent for file in files}) > 1 for files in found.values()):
         return {}  # of several datasets, most likely
     return {split: [file for file in files if file.name.startswith(_USUAL[kind])] or files

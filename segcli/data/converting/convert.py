@@ -230,9 +230,10 @@ class _Table:
         for row in encoded.annotations:
             if "segments_info" not in row:
                 own = row.get("id")
-                self._ids.add(own if isinstance(own, int) else 0)
+                if isinstance(own, int):
+                    self._ids.add(own)
                 self._count += 1
-                row = {"id": own if isinstance(own, int) else 0} | row
+                row = {"id": None} | row | {"id": own if isinstance(own, int) else 0}  # first, where `close` wants it
             self._append(self._annotations, row)
 
     @staticmethod

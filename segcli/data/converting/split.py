@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -24,8 +25,8 @@ def divided(info: DatasetInfo, shares: Mapping[str, float], pattern: str | None 
 
     Args:
         shares: part of the groups for each split but "train", which gets the rest: {"val": 0.1, "test": 0.1}.
-        pattern: a regular expression on file names; images with the same match (of its first group, if it has one)
-            stay together. Without it, every file name is its own group.
+        pattern: a regular expression on file names, or where it matches none, on names with their folders; images with
+            the same match (of its first group, if it has one) stay together. Without it, every image is its own group.
 
     A group goes by a hash of its name: where it goes does not depend on the other images, so that a dataset that grows
     keeps what is tested on apart from what is trained on. Only if a split were empty the nearest group is put there.
@@ -37,7 +38,12 @@ def divided(info: DatasetInfo, shares: Mapping[str, float], pattern: str | None 
         shown = ", ".join(f"{split} {share:g}" for split, share in shares.items())
         raise UsageError(f"fractions of {shown} leave nothing to train on; give parts of the whole, such as 0.1")
     records = [record for of_split in info.splits.values() for record in of_split]
-    names = {record.image: _group(record, pattern) for record in records}
+    images = {record.image: record for record in records}
+    common = Counter(image.name for image in images)
+    names = {
+        image: _group(image.name if common[image.name] == 1 else _path(record), _path(record), pattern)
+        for image, record in images.items()
+    }
     unmatched = [image for image, name in names.items() if name is None]
     if unmatched:
         raise UsageError(
@@ -52,18 +58,22 @@ def divided(info: DatasetInfo, shares: Mapping[str, float], pattern: str | None 
         )
     split_of = _assigned(groups, shares)
     splits: dict[str, list[Record]] = {split: [] for split in ("train", *shares)}
-    for image, record in {record.image: record for record in records}.items():
+    for image, record in images.items():
         splits[split_of[str(names[image])]].append(record)
     counted = {split: sum(where == split for where in split_of.values()) for split in splits}
     return Division(replace(info, splits=splits), counted)
 
 
-def _group(record: Record, pattern: str | None) -> str | None:
-    name = record.image.name
+def _path(record: Record) -> str:
+    """A name with the folders that tell it from equal ones."""
+    return record.name or record.image_id
+
+
+def _group(name: str, path: str, pattern: str | None) -> str | None:
     if pattern is None:
         return name
     try:
-        match = re.search(pattern, name)
+        match = re.search(pattern, name) or re.search(pattern, path)
     except re.error as error:
         raise UsageError(f"--group {pattern}: not a regular expression ({error})") from error
     if match is None:

@@ -112,13 +112,19 @@ def _key(file: Path, home: Path) -> str:
 
 
 def _by_keys(images: Sequence[Path], home: Path, labels: Sequence[Path], label_home: Path) -> Paired:
+    """Equal names first: what looks like an ending may be what tells the images apart (eye_L.jpg, eye_R.jpg)."""
+    places = {_place(image, home) for image in images}
     by_key: dict[str, Path] = {}
     for file in labels:
-        key = _key(file, label_home)
+        key = _place(file, label_home)
+        key = key if key in places else _key(file, label_home)
         if key in by_key:
             raise UsageError(f"{file}: {by_key[key].name} is a label file of the same image; keep one of the two")
         by_key[key] = file
-    found = Paired(keys={image: _key(image, home) for image in images})
+    found = Paired()
+    for image in images:
+        place, key = _place(image, home), _key(image, home)
+        found.keys[image] = place if place in by_key or key in places else key
     for image, key in found.keys.items():
         if (label := by_key.pop(key, None)) is not None:
             found.pairs[image] = label

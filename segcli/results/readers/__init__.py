@@ -10,10 +10,11 @@ Which image of a dataset a prediction is of, and which of its classes, is `segcl
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from segcli.errors import InputError, UsageError
+from segcli.files.image_places import COCO_NAME
 from segcli.files.json_stream import LINES, walk
 from segcli.files.own_pictures import refusal_of_pictures
 from segcli.results.readers.coco import ENTRIES, CocoResultsFile
@@ -108,6 +109,8 @@ def _in_folder(
     for kind in ("record", *order) if thresholded else order:
         if kind == "record" and predicted:
             return predicted
+        if kind == "results" and kind in whole:
+            return CocoResultsFile(folder, whole[kind], _numbered(predicted))
         if kind in whole:
             return _WHOLE[kind](folder, whole[kind])
     if line_files := [file for file in sorted(folder.iterdir()) if file.suffix in LINES and _kind(file)]:
@@ -118,6 +121,12 @@ def _in_folder(
     if not maps or refusal_of_pictures(folder):
         raise UsageError(refusal_of_pictures(folder) or f"{folder}: holds no predictions; looked for {_READABLE}")
     return LabelMaps(folder, maps)
+
+
+def _numbered(records: Records | None) -> dict[int | str, str]:
+    """Image id -> file, of results that segcli predict wrote beside its records: it numbers photos by their names."""
+    files = [image.file for image in records.images if image.file] if records else []
+    return {int(name[1]): file for file in files if (name := COCO_NAME.fullmatch(PurePosixPath(file).stem))}
 
 
 def _below(folder: Path, suffix: str) -> list[Path]:

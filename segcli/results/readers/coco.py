@@ -8,6 +8,7 @@ an entry); the masks are read when their image's turn comes. So a file of any si
 from __future__ import annotations
 
 from array import array
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import numpy as np
 
 from segcli.codecs.rle import RLE
 from segcli.errors import InputError, cut, shown
-from segcli.files.fields import MOST, Fields, finite
+from segcli.files.fields import MOST_ID, Fields, finite
 from segcli.files.json_file import parse_json
 from segcli.files.json_stream import Element, read_elements, walk
 from segcli.results.readers.predictions import PredictedImage, image_id, in_pixels, with_numbers
@@ -31,12 +32,14 @@ _HELP = "a COCO results file is a list of {image_id, category_id, segmentation, 
 class CocoResultsFile:
     """Instances, or boxes where the first entry has no mask, from a COCO results file.
 
+    files: the names of images by their ids, where something beside the file tells them.
+
     Raises InputError for whatever in it cannot be scored.
     """
 
     what = "COCO results"
 
-    def __init__(self, path: Path, file: Path) -> None:
+    def __init__(self, path: Path, file: Path, files: Mapping[int | str, str] | None = None) -> None:
         self.path, self.file = path, file
         self._places: dict[int | str, array[int]] = {}
         ids: set[int] = set()
@@ -44,7 +47,7 @@ class CocoResultsFile:
         self._boxes: bool | None = None
         self.task: Task = "instance"
         names: dict[int, str] = {}
-        files: dict[int | str, str] = {}
+        files = dict(files or {})
         number = 0
         for element in walk(file):
             if element.key in ("images", "categories") and element.place is not None:
@@ -53,7 +56,7 @@ class CocoResultsFile:
                 if element.key == "images":
                     files[image_id(row, "id")] = row.file_name("file_name")
                 else:
-                    names[row.whole("id", least=-MOST)] = row.text("name")
+                    names[row.whole("id", least=-MOST_ID, most=MOST_ID)] = row.text("name")
             if element.key is not None and element.key not in ENTRIES:
                 continue  # info, licenses
             entry = self._checked(number, element)
@@ -137,7 +140,7 @@ def _entry(value: Any, where: str) -> _Entry:
     row.where += f" (image {cut(image, 80)})"
     return _Entry(
         image,
-        row.whole("category_id", least=-MOST),
+        row.whole("category_id", least=-MOST_ID, most=MOST_ID),
         row.number("score"),
         row.raw.get("segmentation"),
         row.raw.get("bbox"),

@@ -10,8 +10,9 @@ import numpy as np
 
 from segcli.codecs.panoptic_png import read_panoptic_png
 from segcli.errors import InputError
-from segcli.files.fields import MOST, Fields, whole
+from segcli.files.fields import MOST_ID, Fields, whole
 from segcli.files.image_names import printable
+from segcli.files.image_places import with_slashes
 from segcli.files.json_stream import walk
 from segcli.results.readers.predictions import PredictedImage, image_id, in_pixels, with_numbers
 from segcli.segments import Segments
@@ -46,7 +47,9 @@ class PanopticFiles:
             elif element.key == "categories":
                 row = Fields(with_numbers(element.value, "id"), row.where)
                 name, isthing = printable(row.text("name")), row.flag("isthing", True)
-                label = Label(row.whole("id", least=-MOST), name, isthing, _colour(row.raw.get("color")))
+                label = Label(
+                    row.whole("id", least=-MOST_ID, most=MOST_ID), name, isthing, _colour(row.raw.get("color"))
+                )
                 named[label.id] = label
             else:
                 files[image_id(row, "id")] = row.file_name("file_name")
@@ -63,7 +66,7 @@ class PanopticFiles:
         """One image's segments, in the order of the JSON."""
         annotation = self._annotations[number]
         return panoptic_segments(
-            self._folder / annotation.png,
+            _id_map(self._folder, annotation.png),
             size,
             self.labels,
             ids=annotation.ids,
@@ -84,7 +87,7 @@ class _Annotation:
 
 
 def _annotation(row: Fields) -> _Annotation:
-    png = row.file_name("file_name")
+    png = with_slashes(row.file_name("file_name"))
     if Path(png).is_absolute() or ".." in Path(png).parts:
         raise row.wrong("file_name", "a PNG below the folder of the PNGs")
     infos = [
@@ -94,7 +97,7 @@ def _annotation(row: Fields) -> _Annotation:
         image_id(row, "image_id"),
         png,
         [info.whole("id", most=2**24 - 1) for info in infos],
-        [info.whole("category_id", least=-MOST) for info in infos],
+        [info.whole("category_id", least=-MOST_ID, most=MOST_ID) for info in infos],
         [np.nan if info.raw.get("score") is None else info.number("score") for info in infos],
     )
 
@@ -106,10 +109,16 @@ def _colour(value: Any) -> tuple[int, int, int] | None:
     return None if red is None or green is None or blue is None else (red, green, blue)
 
 
+def _id_map(folder: Path, name: str) -> Path:
+    """Its file, also where the photo's name is written (p1.jpg)."""
+    file = folder / name
+    return file if file.is_file() else file.with_suffix(".png")
+
+
 def _png_folder(file: Path, name: str) -> Path:
     folders = [file.with_suffix(""), file.parent, *sorted(entry for entry in file.parent.iterdir() if entry.is_dir())]
     for folder in folders:
-        if (folder / name).is_file():
+        if _id_map(folder, name).is_file():
             return folder
     raise InputError(f"{file}: its id map {name} is not in {file.with_suffix('')}; put the PNGs there")
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from segcli.files.fields import Fields, is_file_name
+from segcli.files.fields import MOST_ID, Fields, is_file_name
 from segcli.segments import Segments
 from segcli.types import LabelSet, Task
 
@@ -67,8 +67,10 @@ def in_pixels(size: tuple[int, int]) -> str:
 
 
 def image_id(row: Fields, name: str) -> int | str:
-    """An image's id: a number, or a name as segcli predict gives photos that have none."""
+    """An image's id: a number (12.0 is one, as pandas writes it), or a name as segcli predict gives photos without."""
     value = row.raw.get(name)
+    if isinstance(value, float) and value.is_integer() and abs(value) <= MOST_ID:
+        return int(value)
     if type(value) is int and abs(value) < 2**63:
         return value
     if isinstance(value, str) and is_file_name(value):

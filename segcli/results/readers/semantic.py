@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from segcli.codecs.label_png import read_label_map
+from segcli.codecs.label_png import read_black_and_white, read_label_map
 from segcli.errors import InputError, UsageError
 from segcli.results.readers.predictions import PredictedImage, in_pixels
 from segcli.segments import Segments
@@ -19,7 +19,7 @@ class LabelMaps:
     """A folder of label maps, found by the names of their images.
 
     labels: what the values mean, which the files do not say: whoever knows the dataset sets them, with the values that
-    it ignores.
+    it ignores. black_and_white: what is lighter than half is the second class, unless the maps hold the ids themselves.
 
     Raises UsageError if the first file is no map but a picture of colours: panoptic ids without their JSON, or no
     prediction at all. One among others is told when it is read.
@@ -39,10 +39,11 @@ class LabelMaps:
         self.images = [PredictedImage(None, file.relative_to(path).as_posix()) for file in files]
         self.labels = LabelSet(())
         self.ignored: tuple[int, ...] = ()
+        self.black_and_white = False
 
     def read(self, number: int, size: tuple[int, int]) -> Segments:
         """One image's classes."""
-        return semantic_segments(self._files[number], size, self.labels, self.ignored)
+        return semantic_segments(self._files[number], size, self.labels, self.ignored, self.black_and_white)
 
 
 def _is_of_colours(file: Path) -> bool:
@@ -52,7 +53,19 @@ def _is_of_colours(file: Path) -> bool:
         return False
 
 
-def semantic_segments(file: Path, size: tuple[int, int], labels: LabelSet, ignored: tuple[int, ...] = ()) -> Segments:
+def _holds_ids(values: np.ndarray, labels: LabelSet) -> bool:
+    """Whether a map for black and white data holds 0 and 1, or what else the two ids are, and not 0 and 255."""
+    present = set(np.unique(values).tolist())
+    return present <= set(labels.ids) or (labels.ids[1] in present and present <= {*labels.ids, *_NOTHING})
+
+
+def semantic_segments(
+    file: Path,
+    size: tuple[int, int],
+    labels: LabelSet,
+    ignored: tuple[int, ...] = (),
+    black_and_white: bool = False,
+) -> Segments:
     """Segments from a PNG of class ids, one for each class that occurs.
 
     Raises:
@@ -61,6 +74,8 @@ def semantic_segments(file: Path, size: tuple[int, int], labels: LabelSet, ignor
     if not file.is_file():
         raise InputError(f"{file}: no such file (label map of a prediction); predict with --save png,json")
     values = read_label_map(file)
+    if black_and_white and (values.ndim == 3 or not _holds_ids(values, labels)):
+        values = np.array(labels.ids)[read_black_and_white(file).astype(np.int8)]
     if values.ndim == 3:
         raise InputError(f"{file}: a picture of colours; a label map has one value a pixel, the dataset's class id")
     if values.shape != tuple(size):

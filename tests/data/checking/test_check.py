@@ -372,6 +372,15 @@ def mend(root: Path, out: Path, format: str | None = None) -> CheckReport:
     return check(detect_for_checking(out), threads=2)
 
 
+def test_one_image_is_no_leak_and_stays(tmp_path: Path) -> None:
+    layouts.coco_instance(tmp_path / "one", {"train": things_only(scenes())["train"][:1]}, THINGS)
+    assert not mend(tmp_path / "one", tmp_path / "mended").of_kind("leakage")
+    assert {name: len(records) for name, records in detect(tmp_path / "mended").splits.items()} == {
+        "train": 1,
+        "val": 1,
+    }
+
+
 APART = ("segment listed twice", "all void", "id that the JSON lacks", "turned by its tag")  # they hide others
 MENDED = [p for p in PLANTED if p.kind not in ("overlap", "crowded", "unreadable") and p.name not in APART]
 

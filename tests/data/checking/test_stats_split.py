@@ -136,3 +136,12 @@ def test_a_divided_dataset_is_found_in_its_splits(tmp_path: Path, name: str) -> 
     wanted = {split: {r.image.name for r in records} for split, records in division.info.splits.items()}
     assert {split: {r.image.name for r in records} for split, records in found.splits.items()} == wanted
     assert found.labels.names == info.labels.names
+
+
+def test_equal_names_in_folders_are_images_of_their_own() -> None:
+    names = [f"case{number}/image.png" for number in range(5)]
+    splits = divided(info_of(names), {"val": 0.2}).info.splits
+    assert sorted(record.image_id for records in splits.values() for record in records) == names
+    assert splits["val"]
+    by_case = divided(info_of([*names, "case0/other.png"]), {"val": 0.2}, "case[0-9]+")
+    assert sum(by_case.groups.values()) == 5

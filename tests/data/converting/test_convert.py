@@ -301,13 +301,14 @@ def test_licences_and_sources_go_along(tmp_path: Path, to: str) -> None:
             assert Path(image["flickr_url"]).name in image["file_name"]
 
 
-@pytest.mark.parametrize("ids", ["own", "twice", "text"])
+@pytest.mark.parametrize("ids", ["own", "twice", "text", "one lacks"])
 def test_objects_keep_their_ids_unless_they_clash(tmp_path: Path, ids: str) -> None:
     layouts.coco_instance(tmp_path / "in", things_only(scenes()), THINGS)
     for file in (tmp_path / "in").glob("annotations/*.json"):
         raw = json.loads(file.read_text())
         for number, row in enumerate(raw["annotations"]):
-            row["id"] = {"own": 70 + 3 * number, "twice": 5, "text": f"a{number}"}[ids]
+            own = 70 + 3 * number
+            row["id"] = {"own": own, "twice": 5, "text": f"a{number}", "one lacks": own if number else None}[ids]
         layouts.save_json(file, raw)
     info = detect(tmp_path / "in")
     write_dataset(info, tmp_path / "out", writer_for("coco", info))
@@ -315,6 +316,16 @@ def test_objects_keep_their_ids_unless_they_clash(tmp_path: Path, ids: str) -> N
     count = len(raw["annotations"])
     expected = [70 + 3 * n for n in range(count)] if ids == "own" else list(range(1, count + 1))
     assert [row["id"] for row in raw["annotations"]] == expected
+
+
+def test_the_only_object_has_an_id(tmp_path: Path) -> None:
+    shot = things_only(scenes())["train"][0]
+    shot.masks, shot.ids = shot.masks[:1], shot.ids[:1]
+    layouts.yolo(tmp_path / "in", {"train": [shot]}, THINGS)
+    info = detect(tmp_path / "in", training=False)
+    write_dataset(info, tmp_path / "out", writer_for("coco", info))
+    (row,) = json.loads((tmp_path / "out/annotations/instances_train.json").read_text())["annotations"]
+    assert row["id"] == 1
 
 
 def test_a_mended_copy_keeps_the_ids_of_what_is_left(tmp_path: Path) -> None:
