@@ -45,13 +45,13 @@ def detect(
             that the data cannot serve, or data that contradicts itself.
     """
     root = downloaded(path) or Path(path)
-    chosen = root if root.suffix == ".json" and root.is_file() and kind_of(root) else None
+    given = root if root.suffix == ".json" and root.is_file() and kind_of(root) else None
     if root.is_file() and root.suffix in (".yaml", ".yml", ".toml", ".json"):
         root = root.parent
     if not root.is_dir():
         raise UsageError(f"{path}: no such folder; give the folder that holds the images and their annotations")
     settings = read_settings(root)
-    settings = replace(settings, binary=binary or settings.binary, chosen=chosen)
+    settings = replace(settings, binary=binary or settings.binary, chosen=given)
     wanted, wanted_task = format or settings.format, task or settings.task
     if wanted is not None and wanted not in formats():
         raise UsageError(f"--format {wanted}: unknown format; known are {', '.join(formats())}")
