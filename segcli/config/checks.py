@@ -47,9 +47,9 @@ def per_stage(raw: dict[str, Any], name: str, default: tuple[int, ...], where: s
 
 
 def class_count(raw: dict[str, Any], where: str) -> int:
-    """How many classes the file names."""
+    """How many classes the file names. transformers leaves its default out: two, without names of their own."""
     names = raw.get("id2label")
-    count = len(names) if isinstance(names, dict) and names else raw.get("num_labels")
+    count = len(names) if isinstance(names, dict) and names else raw.get("num_labels", 2 if names is None else None)
     if type(count) is not int or not 1 <= count <= MOST_CLASSES:
         raise CheckpointError(f"{where}: id2label is missing, so the number of classes is unknown")
     return count

@@ -91,7 +91,7 @@ def load_model(
     preprocessor = read_object(files.preprocessor, CheckpointError) if files.preprocessor else None
     spec, facts, config = _spec(table, raw, preprocessor, config, files)
     target_dtype = choose_dtype(dtype, choice.device, facts.get("bf16_loss"))
-    state = read_tensors(files.weights)
+    state = unwrapped(read_tensors(files.weights))
     if any(name.startswith(_AUTHORS) for name in state):  # such a file may be no whole model
         from segcli.weights import deltas
 
@@ -266,6 +266,17 @@ def read_tensors(paths: Sequence[Path]) -> dict[str, Tensor]:
     state: dict[str, Tensor] = {}
     for path in paths:
         state |= _read_safetensors(path) if path.suffix == ".safetensors" else _read_bin(path)
+    return state
+
+
+def unwrapped(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Without what a wrapper put before every name: DataParallel "module.", torch.compile "_orig_mod.", the attribute
+    of a trainer that held the network."""
+    while len(state) > 1 and len(first := {name.partition(".")[0] for name in state}) == 1:
+        prefix = f"{first.pop()}."
+        if not all(name.startswith(prefix) for name in state):
+            break
+        state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
     return state
 
 

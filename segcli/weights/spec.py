@@ -148,7 +148,8 @@ def guess_spec(raw: dict[str, Any], preprocessor: dict[str, Any] | None, config:
     its short side, with the aspect ratio kept.
     """
     ids = config.class_columns
-    names = Fields(raw.get("id2label"), f"{where}: id2label", CheckpointError)
+    unnamed = {str(i): f"LABEL_{i}" for i in ids}  # as transformers calls them, and does not write down
+    names = Fields(unnamed if raw.get("id2label") is None else raw["id2label"], f"{where}: id2label", CheckpointError)
     called = [names.text(str(i)) for i in ids]  # numbered from 0
     known = table_of(called)
     labels = known or LabelSet(tuple(Label(i, name, isthing=True) for i, name in zip(ids, called, strict=True)))

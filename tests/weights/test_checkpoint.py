@@ -121,6 +121,33 @@ def test_save_then_load_keeps_everything(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod.", "model."])
+def test_names_that_a_wrapper_wrote(folder: Path, prefix: str) -> None:
+    def wrap(state: dict[str, Tensor]) -> None:
+        for name in list(state):
+            state[prefix + name] = state.pop(name)
+
+    edit_weights(folder, wrap)
+    assert same_weights(load(folder), load(BUNDLED))
+
+
+def test_two_classes_that_transformers_does_not_write_down(folder: Path) -> None:
+    """Its default, LABEL_0 and LABEL_1, is left out of config.json."""
+
+    def cut(state: dict[str, Tensor]) -> None:
+        for name in ("class_predictor.weight", "class_predictor.bias"):
+            state[name] = state[name][[0, 1, -1]].clone()
+        state.pop("criterion.empty_weight", None)
+
+    edit_weights(folder, cut)
+    path = folder / "config.json"
+    own = ("id2label", "label2id", "segcli")
+    path.write_text(json.dumps({key: value for key, value in json.loads(path.read_text()).items() if key not in own}))
+    assert load(folder).spec.labels.names == ["LABEL_0", "LABEL_1"]
+    edit_config(folder, num_labels=2)
+    assert load(folder).spec.labels.names == ["LABEL_0", "LABEL_1"]
+
+
 def test_rounded_weights_are_not_saved(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="dtype='fp32'"):
         save_model(load_model(BUNDLED, device="cpu", dtype="bf16"), tmp_path)
