@@ -115,7 +115,12 @@ class Group(_PlainFlags, TyperGroup):
     """Some commands under one name."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """The command that is called, imported."""
+        """The command that is called, imported. Raises UsageError, which is one line as every error, if there is none."""
+        if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
+            there = [name for name, command in self.commands.items() if not command.hidden]
+            close = difflib.get_close_matches(args[0], there, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(there)}"
+            raise UsageError(f"{cut(args[0], 40)}: no such command; {hint}")
         name, command, rest = super().resolve_command(ctx, args)
         return name, command.load() if isinstance(command, Later) else command, rest
 

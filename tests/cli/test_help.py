@@ -129,12 +129,6 @@ def test_completion_of_commands_and_model_names() -> None:
     assert "swin-tiny-coco-panoptic" in complete("segcli predict --model swin-tiny")
 
 
-def test_wrong_use() -> None:
-    answer = run("predikt")
-    assert answer.returncode == 2
-    assert "predikt" in answer.stderr
-
-
 def test_a_closed_pipe_is_not_an_error_to_read_about() -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "segcli", "models", "list"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
@@ -171,6 +165,8 @@ def test_a_wrong_value_is_told_in_plain_words(arguments: list[str], said: str) -
         (("predict", "a.png", "--task", "sematic"), "did you mean semantic?"),
         (("predict", "a.png", "--thresold", "0.5"), "--threshold"),
         (("data", "convert", "a", "b"), "Missing option '--to'; for example: segcli data convert"),
+        (("predikt", "a.png"), "predikt: no such command; did you mean predict?"),
+        (("viz", "gallery"), "gallery: no such command; there are overlays, curves, "),
         (("predict",), "Missing argument 'SOURCES...'; for example: segcli predict"),
     ],
 )
