@@ -115,7 +115,7 @@ class Group(_PlainFlags, TyperGroup):
     """Some commands under one name."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """The command that is called, imported. Raises UsageError, which is one line as every error, if there is none."""
+        """The command that is called, imported. Raises UsageError, one line as every error, if there is none."""
         if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
             there = [name for name, command in self.commands.items() if not command.hidden]
             close = difflib.get_close_matches(args[0], there, n=1)
