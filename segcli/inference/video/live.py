@@ -90,7 +90,8 @@ def open_source(name: str) -> Any:
         reason = _why_no_camera(error) if is_camera(name) else why(error) if remote else _why_no_file(error, name)
         if remote and time.monotonic() - begun >= SILENCE:  # RTSP's reader calls that invalid data
             reason = _SILENT.format(SILENCE)
-        raise InputError(f"{without_password(name)}: cannot be opened as a {what} ({reason})") from error
+        remedy = "; it is damaged or no video, copy it again" if "invalid data" in reason and what == "video" else ""
+        raise InputError(f"{without_password(name)}: cannot be opened as a {what} ({reason}){remedy}") from error
 
 
 def _interruptible(work: Callable[[], Any]) -> Any:
